@@ -1,0 +1,37 @@
+# Needs Python 3.11 or later, make and git; everything else is set up in .venv.
+PYTHON ?= python3
+BIN    := .venv/bin
+SAMPLE := sample/crawl
+
+.PHONY: run test check setup help
+help:
+	@echo "make run                        render a sample crawl and run the whole pipeline on it"
+	@echo "make run CRAWL=DIR OUT=DIR      the same on your videos; ARGS=\"--set NAME=VALUE ...\" for settings"
+	@echo "make test                       all tests"
+	@echo "make check                      formatting, types and the direction of imports"
+
+setup: .venv/ready
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or later is needed; {sys.executable} is {sys.version.split()[0]}. Name another: make PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing into .venv (a few minutes and some gigabytes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	@touch $@
+
+ifdef CRAWL
+OUT ?= out/$(notdir $(CRAWL:/=))
+run: setup
+	@$(BIN)/nmcl run "$(CRAWL)" --out "$(OUT)" $(ARGS)
+else
+OUT ?= sample/out
+run: setup
+	@echo "No CRAWL was given: this run uses a rendered sample crawl, which is no evidence of accuracy."
+	@$(BIN)/nmcl sample $(SAMPLE)
+	@$(BIN)/nmcl run $(SAMPLE) --out "$(OUT)" --set visual.backbone=efficientnet_lite0 $(ARGS)
+endif
+
+test: setup
+	@$(BIN)/python -m pytest
+
+check: setup
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

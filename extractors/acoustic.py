@@ -1,0 +1,128 @@
+"""Acoustic features: spectrogram, stacked denoising autoencoder, mean over frames (paper, section 4.2.2).
+
+Levels are left as they are: a street is loud and a wood is quiet, and removing the level of each clip cost accuracy.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Ge
+
+from extractors.autoencoder import CODE_VERSION as AUTOENCODER_VERSION
+from extractors.autoencoder import Autoencoder, AutoencoderSettings, train_autoencoder
+from extractors.spectrogram import N_BINS, log_spectrogram
+from pipeline.progress import Progress
+from pipeline.records import Clip, Modality, Need, State
+
+CODE_VERSION = 1
+"""Part of the address: raise it when the same settings give other vectors."""
+
+HELD_OUT_EVERY = 10
+"""One clip in so many is kept from training, to measure the reconstruction on."""
+FIRST_HELD_OUT = 4
+"""So that the first four are all learnt from, however few there are."""
+
+
+@dataclass(frozen=True)
+class AcousticSettings:
+    """How much sound is learnt from, and how."""
+
+    fit_videos: Annotated[int, Ge(1)] = 2000
+    """Videos to learn from at most; more of them add little to an autoencoder of 1.3 million weights."""
+    frames_per_video: Annotated[int, Ge(1)] = 100
+    """Frames taken of one video, at random; half of a clip of 5 s, since neighbours overlap by half."""
+    max_frames: Annotated[int, Ge(1)] = 60_000
+    """Frames kept in memory and learnt from, at random over all videos: 123 MB, and under a minute on two cores."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Chooses the frames."""
+    autoencoder: AutoencoderSettings = field(default_factory=AutoencoderSettings)
+
+
+class AcousticExtractor:
+    """Mean of the codes of a clip's spectrogram frames."""
+
+    modality: Modality = "acoustic"
+    need: Need = "waveform"
+
+    def __init__(self, settings: AcousticSettings) -> None:
+        self.settings = settings
+        self.dim = settings.autoencoder.layers[-1]
+        self.fit_videos = settings.fit_videos
+
+    def address(self) -> dict[str, object]:
+        settings = asdict(self.settings)
+        settings["autoencoder"]["layers"] = list(self.settings.autoencoder.layers)
+        return {**settings, "code_version": CODE_VERSION, "autoencoder_version": AUTOENCODER_VERSION}
+
+    def fit(self, clips: Iterable[Clip], progress: Progress) -> State:
+        """Learn the autoencoder of at most `fit_videos` clips, read once and one at a time.
+
+        The state's info holds the training curve, the numbers of frames, and `held_out_relative_error`: squared error
+        of reconstruction on clips not learnt from, over that of the mean frame (null with fewer than five clips).
+        """
+        rng = np.random.default_rng(self.settings.seed)
+        training = _Reservoir(self.settings.max_frames, rng)
+        held_out = _Reservoir(max(1, self.settings.max_frames // HELD_OUT_EVERY), rng)
+        n_sounds = 0
+        for n_clips, clip in enumerate(islice(clips, self.fit_videos), start=1):
+            progress("listen", n_clips, self.fit_videos)
+            if clip.waveform is None:
+                continue
+            is_held_out = n_sounds % HELD_OUT_EVERY == FIRST_HELD_OUT
+            (held_out if is_held_out else training).add(self._some_frames(clip.waveform, rng))
+            n_sounds += 1
+        if not n_sounds:
+            return State()
+        frames, unseen = training.frames(), held_out.frames()
+        autoencoder, curves = train_autoencoder(frames, self.settings.autoencoder, progress)
+        return autoencoder.to_state(
+            {
+                "training_curve": curves,
+                "n_frames": len(frames),
+                "n_held_out_frames": len(unseen),
+                "held_out_relative_error": autoencoder.relative_error(unseen),
+            }
+        )
+
+    def _some_frames(self, waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        frames = log_spectrogram(waveform)
+        n_taken = min(len(frames), self.settings.frames_per_video)
+        return frames[rng.choice(len(frames), n_taken, replace=False)]
+
+    def extract(self, clips: Sequence[Clip], state: State) -> np.ndarray:
+        """Vectors (len(clips), dim), float32, 0..1; NaN where there is no sound, everywhere if the state is empty."""
+        vectors = np.full((len(clips), self.dim), np.nan, dtype=np.float32)
+        if not state.arrays:
+            return vectors
+        autoencoder = Autoencoder.from_state(state)
+        for vector, clip in zip(vectors, clips, strict=True):
+            if clip.waveform is not None:
+                # Clip by clip: a frame's place in a matrix product may decide its last bit.
+                vector[:] = autoencoder.encode(log_spectrogram(clip.waveform)).mean(axis=0)
+        return vectors
+
+
+class _Reservoir:
+    """A uniform sample of bounded size from a stream of frames: Vitter, ACM TOMS 1985, algorithm R."""
+
+    def __init__(self, capacity: int, rng: np.random.Generator) -> None:
+        self._kept: list[np.ndarray] = []
+        self._capacity = capacity
+        self._n_seen = 0
+        self._rng = rng
+
+    def add(self, frames: np.ndarray) -> None:
+        """Offer frames (n, N_BINS), float32."""
+        for frame in frames:
+            self._n_seen += 1
+            if len(self._kept) < self._capacity:
+                self._kept.append(frame.copy())
+            elif (place := int(self._rng.integers(self._n_seen))) < self._capacity:
+                self._kept[place] = frame.copy()
+
+    def frames(self) -> np.ndarray:
+        """What was kept, shape (n, N_BINS), float32."""
+        return np.stack(self._kept) if self._kept else np.empty((0, N_BINS), dtype=np.float32)

@@ -1,0 +1,264 @@
+"""A stacked denoising autoencoder: 513 numbers of a frame of sound become 200.
+
+Vincent et al., "Stacked Denoising Autoencoders", JMLR 11 (2010): each layer learns to restore the clean output of
+the layer below from a corrupted one; then the layers are unrolled into one network, encoder and decoder, and tuned
+together on the reconstruction of the frame. Codes are sigmoids, weights untied, the corruption Gaussian. The first
+layer restores real numbers: linear decoder, squared error. The codes above lie in 0..1: cross-entropy.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from annotated_types import Ge, Gt, Interval, MinLen
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits, linear, mse_loss
+
+from pipeline.progress import Progress, silent
+from pipeline.records import State
+
+CODE_VERSION = 1
+"""Part of the address: raise it when the same settings give other codes."""
+
+CLIP_DEVIATIONS = 4.0
+"""Standardised inputs are clipped to this: digital silence in a loud crawl lies further out than training ever saw."""
+
+CHUNK_FRAMES = 128
+"""Frames in one matrix product of `encode`. Always this many, padded: other shapes may round differently. On the
+CPU always, where torch gave the same bits with any number of threads (NumPy's BLAS did not)."""
+
+Layers = tuple[tuple[np.ndarray, np.ndarray], ...]
+"""Weight, shape (n_out, n_in), and bias, shape (n_out,), of each layer in order of use, float32."""
+
+
+@dataclass(frozen=True)
+class AutoencoderSettings:
+    """How the autoencoder is built and trained."""
+
+    layers: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1)] = (500, 400, 300, 200)
+    """Widths of the hidden layers and, last, of the code: the paper's, section 4.2.2."""
+    corruption: Annotated[float, Interval(ge=0, le=2)] = 0.3
+    """Standard deviation of the noise, in deviations of what it corrupts."""
+    epochs: Annotated[int, Ge(0)] = 2
+    """Passes over the frames for each layer."""
+    fine_tune_epochs: Annotated[int, Ge(0)] = 6
+    """Passes over the frames for the unrolled network."""
+    min_steps: Annotated[int, Ge(0)] = 200
+    """Few frames are passed more often, until each layer and the unrolled network took this many steps (if any)."""
+    batch_size: Annotated[int, Ge(1)] = 256
+    learning_rate: Annotated[float, Gt(0)] = 2e-3
+    """Of Adam, at the top of a one-cycle schedule."""
+    seed: Annotated[int, Ge(0)] = 0
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """A trained autoencoder of n_bins inputs and n_code outputs."""
+
+    mean: np.ndarray
+    """Of each input over the training frames, shape (n_bins,), float32."""
+    deviation: np.ndarray
+    """Likewise, shape (n_bins,), float32, positive."""
+    encoder: Layers
+    """From the input to the code."""
+    decoder: Layers
+    """From the code back to the input."""
+
+    def scale(self, frames: np.ndarray) -> np.ndarray:
+        """Frames as the network sees them: standardised by bin and clipped, shape (n_frames, n_bins), float32."""
+        scaled: np.ndarray = np.clip((frames - self.mean) / self.deviation, -CLIP_DEVIATIONS, CLIP_DEVIATIONS)
+        return scaled
+
+    def encode(self, frames: np.ndarray) -> np.ndarray:
+        """Codes of frames, shape (n_frames, n_code), float32, 0..1. A frame's code depends on its row alone.
+
+        Args:
+            frames: shape (n_frames, n_bins), float32, unscaled.
+        """
+        layers = _tensors(self.encoder)
+        codes = np.empty((len(frames), len(self.encoder[-1][1])), dtype=np.float32)
+        chunk = np.zeros((CHUNK_FRAMES, len(self.mean)), dtype=np.float32)
+        for start in range(0, len(frames), CHUNK_FRAMES):
+            part = self.scale(frames[start : start + CHUNK_FRAMES])
+            chunk[: len(part)] = part
+            codes[start : start + len(part)] = _forward(torch.from_numpy(chunk), layers).numpy()[: len(part)]
+        return codes
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """Frames restored from codes (n_frames, n_code), in the network's scale, shape (n_frames, n_bins), float32."""
+        *hidden, (weight, bias) = _tensors(self.decoder)
+        restored: np.ndarray = linear(_forward(torch.tensor(codes), hidden), weight, bias).numpy()
+        return restored
+
+    def relative_error(self, frames: np.ndarray) -> float | None:
+        """Squared error of reconstruction over that of the training mean: 0 is perfect, 1 is knowing nothing.
+
+        None where it has no meaning: no frames, or frames that equal the mean.
+        """
+        target = self.scale(frames)
+        unexplained = float(np.square(target, dtype=np.float64).sum())  # the training mean lies at 0
+        if not unexplained:
+            return None
+        return float(np.square(self.decode(self.encode(frames)) - target, dtype=np.float64).sum()) / unexplained
+
+    def to_state(self, info: dict[str, Any]) -> State:
+        """As named arrays, with what is to be told about the training."""
+        arrays = {"mean": self.mean, "deviation": self.deviation}
+        for name, layers in (("encoder", self.encoder), ("decoder", self.decoder)):
+            for i, (weight, bias) in enumerate(layers):
+                arrays |= {f"{name}.{i}.weight": weight, f"{name}.{i}.bias": bias}
+        return State(arrays=arrays, info=info)
+
+    @classmethod
+    def from_state(cls, state: State) -> "Autoencoder":
+        """The inverse of `to_state`."""
+        arrays = state.arrays
+
+        def layers(name: str) -> Layers:
+            n_layers = sum(key.startswith(f"{name}.") for key in arrays) // 2
+            return tuple((arrays[f"{name}.{i}.weight"], arrays[f"{name}.{i}.bias"]) for i in range(n_layers))
+
+        return cls(arrays["mean"], arrays["deviation"], layers("encoder"), layers("decoder"))
+
+
+def _forward(x: torch.Tensor, layers: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    for weight, bias in layers:
+        x = torch.sigmoid(linear(x, weight, bias))
+    return x
+
+
+def _tensors(layers: Layers) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    return [(torch.tensor(weight), torch.tensor(bias)) for weight, bias in layers]
+
+
+def train_autoencoder(
+    frames: np.ndarray, settings: AutoencoderSettings, progress: Progress = silent
+) -> tuple[Autoencoder, dict[str, Any]]:
+    """Pre-train layer by layer, then tune the unrolled network. On a GPU where there is one.
+
+    Deterministic given the settings, on the same machine with as many threads.
+
+    Args:
+        frames: shape (n_frames, n_bins), float32; n_frames >= 1.
+
+    Returns:
+        The autoencoder, and its training curve as JSON values: `layers`, for each layer the mean loss of each epoch,
+        and `fine_tune` likewise.
+    """
+    mean = frames.mean(axis=0, dtype=np.float64).astype(np.float32)
+    # A thousandth of the unit (here dB) keeps a bin that never changes from being divided by zero.
+    deviation = (frames.std(axis=0, dtype=np.float64) + 1e-3).astype(np.float32)
+    untrained = Autoencoder(mean, deviation, (), ())
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    trainer = _Trainer(settings, device, len(frames), progress)
+    encoder, decoder, curves = trainer.run(torch.from_numpy(untrained.scale(frames)).to(device))
+    return Autoencoder(mean, deviation, _to_numpy(encoder), _to_numpy(decoder)), curves
+
+
+def _to_numpy(layers: list[nn.Linear]) -> Layers:
+    return tuple((x.weight.detach().cpu().numpy().copy(), x.bias.detach().cpu().numpy().copy()) for x in layers)
+
+
+class _Trainer:
+    """One training: its generators, its schedule and how far it is."""
+
+    def __init__(self, settings: AutoencoderSettings, device: torch.device, n_frames: int, progress: Progress) -> None:
+        self.settings = settings
+        self.device = device
+        self.progress = progress
+        self.order = torch.Generator().manual_seed(settings.seed)
+        self.noise = torch.Generator(device).manual_seed(settings.seed)
+        self.steps_per_epoch = -(-n_frames // settings.batch_size)
+        self.pre_epochs = self._n_epochs(settings.epochs)
+        self.tune_epochs = self._n_epochs(settings.fine_tune_epochs)
+        self.done = 0
+        self.total = self.pre_epochs * len(settings.layers) + self.tune_epochs
+
+    def _n_epochs(self, asked: int) -> int:
+        return max(asked, -(-self.settings.min_steps // self.steps_per_epoch)) if asked else 0
+
+    def run(self, x: torch.Tensor) -> tuple[list[nn.Linear], list[nn.Linear], dict[str, Any]]:
+        """Train on scaled frames (n_frames, n_bins). Returns encoder and decoder layers, both in order of use."""
+        encoder: list[nn.Linear] = []
+        decoder: list[nn.Linear] = []
+        curves: list[list[float]] = []
+        below = x
+        for i, (n_in, n_out) in enumerate(pairwise((x.shape[1], *self.settings.layers))):
+            down, up = self._linear(n_in, n_out), self._linear(n_out, n_in)
+            curves.append(self._pre_train(below, down, up, is_first=i == 0))
+            with torch.no_grad():
+                below = torch.sigmoid(down(below))
+            encoder.append(down)
+            decoder.insert(0, up)
+
+        def loss(rows: torch.Tensor) -> torch.Tensor:
+            clean = x[rows]
+            y = self._corrupt(clean)
+            for layer in [*encoder, *decoder[:-1]]:
+                y = torch.sigmoid(layer(y))
+            return mse_loss(decoder[-1](y), clean, reduction="sum") / len(rows)
+
+        tuned = self._minimise(loss, [*encoder, *decoder], len(x), self.tune_epochs, "tuning all layers")
+        return encoder, decoder, {"layers": curves, "fine_tune": tuned}
+
+    def _pre_train(self, x: torch.Tensor, down: nn.Linear, up: nn.Linear, is_first: bool) -> list[float]:
+        restore = mse_loss if is_first else binary_cross_entropy_with_logits
+        spread = 1.0 if is_first else float(x.std(dim=0, correction=0).mean())
+
+        def loss(rows: torch.Tensor) -> torch.Tensor:
+            clean = x[rows]
+            restored = up(torch.sigmoid(down(self._corrupt(clean, spread))))
+            return restore(restored, clean, reduction="sum") / len(rows)
+
+        note = f"layer of {down.out_features}"
+        return self._minimise(loss, [down, up], len(x), self.pre_epochs, note)
+
+    def _corrupt(self, x: torch.Tensor, spread: float = 1.0) -> torch.Tensor:
+        noise = torch.randn(x.shape, generator=self.noise, device=self.device)
+        return x + (self.settings.corruption * spread) * noise
+
+    def _linear(self, n_in: int, n_out: int) -> nn.Linear:
+        layer = nn.utils.skip_init(nn.Linear, n_in, n_out)  # its own start would draw from the global generator
+        # Four times Glorot's range, for sigmoids: Glorot and Bengio, AISTATS 2010.
+        limit = 4.0 * (6.0 / (n_in + n_out)) ** 0.5
+        nn.init.uniform_(layer.weight, -limit, limit, generator=self.order)
+        nn.init.zeros_(layer.bias)
+        return layer.to(self.device)
+
+    def _minimise(
+        self,
+        loss: Callable[[torch.Tensor], torch.Tensor],
+        layers: list[nn.Linear],
+        n_frames: int,
+        n_epochs: int,
+        note: str,
+    ) -> list[float]:
+        """Mean loss of each epoch. Adam on a one-cycle schedule."""
+        if not n_epochs:
+            return []
+        parameters = [parameter for layer in layers for parameter in layer.parameters()]
+        optimiser = torch.optim.Adam(parameters, lr=self.settings.learning_rate)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, self.settings.learning_rate, total_steps=n_epochs * self.steps_per_epoch + 1
+        )
+        curve = []
+        for _ in range(n_epochs):
+            total = 0.0
+            for rows in self._batches(n_frames):
+                optimiser.zero_grad()
+                value = loss(rows)
+                value.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+                schedule.step()
+                total += value.item() * len(rows)
+            curve.append(total / n_frames)
+            self.done += 1
+            self.progress("fit acoustic", self.done, self.total, note)
+        return curve
+
+    def _batches(self, n_frames: int) -> Iterator[torch.Tensor]:
+        order = torch.randperm(n_frames, generator=self.order).to(self.device)
+        yield from torch.split(order, self.settings.batch_size)

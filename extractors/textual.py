@@ -1,0 +1,198 @@
+"""Textual features: paragraph vectors of descriptions (paper, section 4.2.3). The only door to gensim.
+
+Le and Mikolov, "Distributed Representations of Sentences and Documents", ICML 2014: a text's vector is what best
+predicts its words. Of their two models the bag of words (PV-DBOW) with negative sampling separated venues better here
+than the distributed memory, hierarchical softmax, or word vectors trained alongside. Vectors are inferred with the
+output weights frozen, and for every text alike, those learnt from too: vectors kept from training would lie elsewhere.
+"""
+
+import hashlib
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from annotated_types import Ge, Gt, Interval
+
+from extractors.tokens import tokens
+from pipeline.errors import SettingsError
+from pipeline.progress import Progress
+from pipeline.records import Clip, Modality, Need, State
+
+if TYPE_CHECKING:
+    from gensim.models.doc2vec import Doc2Vec
+
+CODE_VERSION = 1
+"""Part of the address: raise it when the same settings give other vectors."""
+
+MIN_LEARNING_RATE = 1e-4
+"""Where the learning rate ends, gensim's own."""
+
+
+@dataclass(frozen=True)
+class TextualSettings:
+    """How paragraph vectors are learnt and inferred."""
+
+    dim: Annotated[int, Ge(1)] = 100
+    """Length of the vector: the paper's."""
+    fit_videos: Annotated[int, Ge(1)] = 200_000
+    """Videos to learn from at most: some 200 MB of words."""
+    extra_text: str = ""
+    """A UTF-8 file of more texts to learn from, one a line; empty: none."""
+    max_words: Annotated[int, Ge(1)] = 100_000
+    """Of the most frequent words at most so many are known (80 MB). In place of a least frequency, which would leave
+    nothing of a small crawl."""
+    negative: Annotated[int, Interval(ge=1, le=50)] = 5
+    """Random words told from each true one; gensim's default, and 10 were no better."""
+    subsampling: Annotated[float, Interval(ge=0, le=1)] = 1e-3
+    """Words more frequent than this share are skipped at random; gensim's default, the best of 3e-4 to 1e-2."""
+    epochs: Annotated[int, Ge(1)] = 40
+    """Passes over the texts."""
+    min_words: Annotated[int, Ge(1)] = 750_000
+    """A small corpus is repeated within each pass until so many words were read in all, about two seconds: of a few
+    hundred texts, 20 plain passes taught nothing."""
+    inference_epochs: Annotated[int, Ge(1)] = 50
+    """Passes over a text to infer its vector; more, or averaging several inferences, did not help."""
+    learning_rate: Annotated[float, Gt(0)] = 0.025
+    """At the start; gensim's default."""
+    seed: Annotated[int, Ge(0)] = 0
+
+
+class TextualExtractor:
+    """Paragraph vector of a video's description."""
+
+    modality: Modality = "textual"
+    need: Need = "description"
+
+    def __init__(self, settings: TextualSettings) -> None:
+        self.settings = settings
+        self.dim = settings.dim
+        self.fit_videos = settings.fit_videos
+
+    def address(self) -> dict[str, object]:
+        """Of `extra_text` the content counts, not where it lies."""
+        extra = hashlib.sha256(self._extra().encode()).hexdigest() if self.settings.extra_text else ""
+        return {**asdict(self.settings), "extra_text": extra, "code_version": CODE_VERSION}
+
+    def fit(self, clips: Iterable[Clip], progress: Progress) -> State:
+        """Learn words from at most `fit_videos` descriptions and the extra text.
+
+        Raises:
+            SettingsError: if the file of extra text cannot be read.
+        """
+        descriptions = (clip.description or "" for clip in islice(clips, self.fit_videos))
+        texts = [words for text in [*descriptions, *self._extra().splitlines()] if (words := tokens(text))]
+        if not texts:
+            return State()
+        model = self._train(_most_frequent(texts, self.settings.max_words), progress)
+        words = list(model.wv.index_to_key)
+        return State(
+            arrays={
+                "counts": np.array([model.wv.get_vecattr(word, "count") for word in words], dtype=np.int64),
+                "output_weights": np.array(model.syn1neg, dtype=np.float32),
+            },
+            info={"words": words, "n_texts": len(texts)},
+        )
+
+    def extract(self, clips: Sequence[Clip], state: State) -> np.ndarray:
+        """Vectors (len(clips), dim), float32; NaN where a description is absent or has no known word."""
+        vectors = np.full((len(clips), self.dim), np.nan, dtype=np.float32)
+        if not state.arrays:
+            return vectors
+        counts = state.arrays["counts"].tolist()
+        model = self._untrained(n_words=sum(counts))
+        model.build_vocab_from_freq(dict(zip(state.info["words"], counts, strict=True)))
+        model.syn1neg = np.array(state.arrays["output_weights"])
+        for vector, clip in zip(vectors, clips, strict=True):
+            if words := [word for word in tokens(clip.description or "") if word in model.wv.key_to_index]:
+                vector[:] = self._infer(model, words)
+        return vectors
+
+    def _extra(self) -> str:
+        path = self.settings.extra_text
+        if not path:
+            return ""
+        try:
+            return Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(
+                f"textual.extra_text: {path} cannot be read as UTF-8 text ({error}); name a file with one text a line"
+            ) from error
+
+    def _untrained(self, n_words: int) -> "Doc2Vec":
+        from gensim.models.doc2vec import Doc2Vec
+
+        settings = self.settings
+        return Doc2Vec(
+            dm=0,
+            vector_size=settings.dim,
+            negative=settings.negative,
+            # In a text of a few hundred words each is "frequent": what was seen only once is never skipped.
+            sample=max(settings.subsampling, 1 / n_words) if settings.subsampling else 0,
+            epochs=settings.epochs,
+            alpha=settings.learning_rate,
+            min_alpha=MIN_LEARNING_RATE,
+            min_count=1,
+            sorted_vocab=0,  # sorting turns words of equal count around each time: no model could be rebuilt
+            workers=1,  # more would race for the weights
+            seed=settings.seed,
+            hashfxn=_stable_hash,
+        )
+
+    def _train(self, texts: list[list[str]], progress: Progress) -> "Doc2Vec":
+        from gensim.models.callbacks import CallbackAny2Vec
+        from gensim.models.doc2vec import TaggedDocument
+
+        n_epochs = self.settings.epochs
+
+        class Tell(CallbackAny2Vec):  # type: ignore[misc]
+            done = 0
+
+            def on_epoch_end(self, model: Any) -> None:
+                self.done += 1
+                progress("fit textual", self.done, n_epochs)
+
+        n_words = sum(map(len, texts))
+        model = self._untrained(n_words)
+        tagged = [TaggedDocument(words, [i]) for i, words in enumerate(texts)]
+        model.build_vocab(tagged)
+        tagged *= -(-self.settings.min_words // (n_words * n_epochs))
+        model.train(tagged, total_examples=len(tagged), epochs=n_epochs, callbacks=[Tell()])
+        return model
+
+    def _infer(self, model: "Doc2Vec", words: list[str]) -> np.ndarray:
+        """The vector of a text, shape (dim,), float32.
+
+        In place of `Doc2Vec.infer_vector`, whose start depends on Python's own, salted hash. Ours starts at zero: where
+        the words say nothing, nothing is said.
+        """
+        from gensim.models.doc2vec import train_document_dbow
+
+        # Compiled gensim draws from this with `randint`, which only the legacy generator has.
+        model.random = np.random.RandomState(self.settings.seed)
+        vector = np.zeros((1, self.dim), dtype=np.float32)
+        scratch = np.zeros(self.dim, dtype=np.float32)
+        locks = np.ones(1, dtype=np.float32)
+        for rate in np.linspace(self.settings.learning_rate, MIN_LEARNING_RATE, self.settings.inference_epochs):
+            train_document_dbow(
+                model, words, [0], rate, scratch,
+                learn_words=False, learn_hidden=False, doctag_vectors=vector, doctags_lockf=locks,
+            )  # fmt: skip
+        return vector.reshape(self.dim)
+
+
+def _most_frequent(texts: list[list[str]], n_words: int) -> list[list[str]]:
+    """The texts without all but the `n_words` most frequent words; of equal ones, the first by alphabet."""
+    counts = Counter(word for words in texts for word in words)
+    if len(counts) <= n_words:
+        return texts
+    known = set(sorted(counts, key=lambda word: (-counts[word], word))[:n_words])
+    return [[word for word in words if word in known] for words in texts]
+
+
+def _stable_hash(text: str) -> int:
+    return zlib.crc32(text.encode())

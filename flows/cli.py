@@ -1,0 +1,225 @@
+"""The command line: parse, call, print."""
+
+import os
+import sys
+import traceback
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.errors import NmclError, UserError
+
+app = typer.Typer(
+    name="nmcl",
+    help="From folders of crawled micro-videos to venue predictions.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+Crawl = Annotated[Path, typer.Argument(help="Folder of videos, with a manifest, sidecars, or neither.", show_default=False)]
+Out = Annotated[Path, typer.Option("--out", help="Folder of the store; made if it is not there.", show_default=False)]
+Config = Annotated[Path | None, typer.Option("--config", help="Settings in a TOML file.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="SECTION.NAME=VALUE", help="One setting; may be repeated.")
+]
+PathColumn = Annotated[str | None, typer.Option("--path-col", help="Manifest column of the video's path.")]
+TextColumn = Annotated[str | None, typer.Option("--text-col", help="Manifest column of the description.")]
+LabelColumn = Annotated[str | None, typer.Option("--label-col", help="Manifest column of the venue.")]
+IdColumn = Annotated[str | None, typer.Option("--id-col", help="Manifest column of the video's name.")]
+
+
+def _epilog(*examples: str) -> str:
+    return "\n\n".join(["**Examples**", *(f"`{example}`" for example in examples)])
+
+
+@app.callback()
+def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the full trace of an error.")] = False) -> None:
+    if debug:
+        os.environ["NMCL_DEBUG"] = "1"
+
+
+@app.command(
+    epilog=_epilog(
+        "nmcl run crawl --out out",
+        "nmcl run crawl --out out --set visual.backbone=efficientnet_lite0 --set split.min_venue_videos=20",
+    )
+)
+def run(
+    crawl: Crawl,
+    out: Out,
+    config: Config = None,
+    sets: Sets = None,
+    path_col: PathColumn = None,
+    text_col: TextColumn = None,
+    label_col: LabelColumn = None,
+    id_col: IdColumn = None,
+) -> None:
+    """From a folder of videos to an evaluated venue classifier: all stages, as Prefect flows.
+
+    An embedded Prefect server is started and stopped by the command itself. The same command again does only what is
+    missing.
+    """
+    from flows import console, runs, summary
+    from flows.server import embedded
+    from flows.settings import load_settings, to_tree
+
+    settings = _with_columns(load_settings(config, sets or ()), path_col, text_col, label_col, id_col)
+    context = _context(out, settings)
+    with context.store.locked(), console.showing_progress():
+        _remember(context)
+        if not runs.is_complete(context, crawl):
+            with embedded():
+                from flows.flows import nmcl_run
+
+                nmcl_run(str(crawl), str(out), to_tree(settings), context.command)
+    summary.of_run(context.store)
+
+
+@app.command(epilog=_epilog("nmcl ingest crawl --out out", "nmcl ingest crawl --out out --label-col place"))
+def ingest(
+    crawl: Crawl,
+    out: Out,
+    config: Config = None,
+    sets: Sets = None,
+    path_col: PathColumn = None,
+    text_col: TextColumn = None,
+    label_col: LabelColumn = None,
+    id_col: IdColumn = None,
+) -> None:
+    """Read a crawl into the store's catalogue: manifest, content hashes, splits. Nothing is decoded yet."""
+    from flows import console, stages, summary
+    from flows.settings import load_settings
+
+    settings = _with_columns(load_settings(config, sets or ()), path_col, text_col, label_col, id_col)
+    context = _context(out, settings)
+    with context.store.locked(), console.showing_progress():
+        stages.ingest(context, crawl)
+        _remember(context)
+    summary.of_catalogue(context.plan())
+
+
+def _stage(name: str, out: Path, config: Path | None, sets: list[str] | None) -> None:
+    from flows import console, runs, summary
+    from flows.settings import from_tree, load_tree, merged
+    from pipeline.store import Store
+
+    remembered = Store.open(out).read_json("settings.json") if Store.open(out).exists("settings.json") else {}
+    context = _context(out, from_tree(merged(remembered, load_tree(config, sets or ()))))
+    with context.store.locked(), console.showing_progress():
+        _remember(context)
+        plan = runs.up_to(context, name)
+    summary.of_stage(name, plan)
+
+
+@app.command(epilog=_epilog("nmcl fit --out out"))
+def fit(out: Out, config: Config = None, sets: Sets = None) -> None:
+    """Let the extractors learn: the autoencoder from sound, the paragraph vectors from descriptions."""
+    _stage("fit", out, config, sets)
+
+
+@app.command(epilog=_epilog("nmcl extract --out out", "nmcl extract --out out --set visual.weights=resnet50.pth"))
+def extract(out: Out, config: Config = None, sets: Sets = None) -> None:
+    """Extract every modality of every video; does first what is missing before it."""
+    _stage("extract", out, config, sets)
+
+
+@app.command(epilog=_epilog("nmcl complete --out out", "nmcl complete --out out --set completion.method=als"))
+def complete(out: Out, config: Config = None, sets: Sets = None) -> None:
+    """Fill in missing modalities; does first what is missing before it."""
+    _stage("complete", out, config, sets)
+
+
+@app.command(epilog=_epilog("nmcl train --out out", "nmcl train --out out --set model.name=logistic"))
+def train(out: Out, config: Config = None, sets: Sets = None) -> None:
+    """Train the model; does first what is missing before it."""
+    _stage("train", out, config, sets)
+
+
+@app.command(epilog=_epilog("nmcl evaluate --out out"))
+def evaluate(out: Out, config: Config = None, sets: Sets = None) -> None:
+    """Score the model, predict every video and write the report; does first what is missing before it."""
+    _stage("evaluate", out, config, sets)
+
+
+@app.command(epilog=_epilog("nmcl predict new-crawl --model out --out venues.parquet"))
+def predict(
+    crawl: Crawl,
+    model: Annotated[Path, typer.Option("--model", help="The --out of a run, or one run in it.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="File to write: .parquet, or .csv.", show_default=False)],
+    config: Config = None,
+    sets: Sets = None,
+    path_col: PathColumn = None,
+    text_col: TextColumn = None,
+    label_col: LabelColumn = None,
+    id_col: IdColumn = None,
+) -> None:
+    """Venues of every video of a crawl: one row each, failures included.
+
+    `video_id, status, venue_1..venue_5, probability_1..probability_5, reason`. What is extracted is kept in the
+    model's store, so that the same command again is quick.
+    """
+    from flows import console, summary
+    from flows.server import embedded
+    from flows.settings import load_tree, merged
+
+    columns = {"path": path_col, "text": text_col, "label": label_col, "id": id_col}
+    named = {name: column for name, column in columns.items() if column is not None}
+    changes = merged(load_tree(config, sets or ()), {"columns": named} if named else {})
+    with console.showing_progress(), embedded():
+        from flows.flows import predict_venues
+
+        result = predict_venues(str(crawl), str(model), str(out), changes)
+    summary.of_prediction(result, out)
+
+
+@app.command(epilog=_epilog("nmcl sample sample-crawl"))
+def sample(folder: Annotated[Path, typer.Argument(help="Folder to make.", show_default=False)]) -> None:
+    """Render a small sample crawl, for trying things out. It is no evidence of accuracy."""
+    from flows import console
+    from pipeline.sample import make_sample
+
+    with console.showing_progress():
+        make_sample(folder, progress=console.progress)
+    console.out.print(f"{folder} is a rendered sample: real video files, invented pictures, sounds and words.")
+
+
+def _with_columns(settings: Any, path: str | None, text: str | None, label: str | None, id: str | None) -> Any:
+    named = {"path": path, "text": text, "label": label, "id": id}
+    given = {name: column for name, column in named.items() if column is not None}
+    return replace(settings, columns=replace(settings.columns, **given))
+
+
+def _context(out: Path, settings: Any) -> Any:
+    from flows import console
+    from flows.stages import Context
+    from pipeline.store import Store
+
+    return Context(Store.create(out), settings, console.progress, command=" ".join(["nmcl", *sys.argv[1:]]))
+
+
+def _remember(context: Any) -> None:
+    """Keep the settings, so that later stages of the same store need not name them again."""
+    from flows.settings import to_tree
+
+    tree = to_tree(context.settings)
+    if not context.store.exists("settings.json") or context.store.read_json("settings.json") != tree:
+        context.store.write_json("settings.json", tree)
+
+
+def main() -> None:
+    """Entry point of the `nmcl` command: errors a person can mend come without a trace."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("Interrupted. What was finished is kept; the same command goes on from there.", file=sys.stderr)
+        sys.exit(130)
+    except NmclError as error:
+        if os.environ.get("NMCL_DEBUG"):
+            traceback.print_exc()
+        kind = "" if isinstance(error, UserError) else "Unexpected: "
+        print(f"error: {kind}{error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UserError) else 1)

@@ -1,0 +1,195 @@
+"""What a run is worth: metrics, predictions of every video of the store, and the report."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flows.plan import Plan
+from flows.prediction import failures_of, probabilities, table
+from flows.reporting import report_data
+from flows.settings import to_tree
+from model.checkpoint import load as load_model
+from model.data import Dataset
+from model.evaluate import evaluate
+from model.trained import Trained, fit_alone
+from pipeline.artifacts import load_state
+from pipeline.complete import Completed, load_completed, load_features
+from pipeline.errors import ClipError
+from pipeline.progress import Progress
+from pipeline.records import MODALITIES, SPLITS, Split, State
+from pipeline.report import render
+from pipeline.tables import encode
+
+STAGES = ("ingest", "fit", "extract", "complete", "train", "evaluate")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """All that the metrics and the report are made from."""
+
+    plan: Plan
+    trained: Trained
+    completed: Completed
+    completion: State
+    probability: np.ndarray
+    """Of all N videos of the store: shape (N, K), float32, NaN rows where nothing is known."""
+    failures: list[ClipError | None]
+    rows: dict[Split, np.ndarray]
+    """Which videos are in each split and usable: shape (N,), bool."""
+    scores: dict[Split, dict[str, Any]]
+    """`model.evaluate.evaluate` on validation and test."""
+    alone: dict[str, dict[str, Any]]
+    """The same on the test split, of each modality alone."""
+
+
+def evaluate_run(plan: Plan, progress: Progress, command: str) -> None:
+    """Write predictions, report and metrics into the run's folder, and let `latest` lead there.
+
+    `metrics.json` goes last: where it exists, the run is whole.
+    """
+    start = time.perf_counter()
+    evaluated = measure(plan, progress)
+    store, folder = plan.store, plan.run.folder
+    venues = evaluated.trained.venues
+    predictions = table(plan.videos, evaluated.failures, evaluated.probability, venues)
+    store.write(f"{folder}/predictions.parquet", encode(predictions))
+    metrics = metrics_of(evaluated, seconds_of(plan) | {"evaluate": round(time.perf_counter() - start, 3)})
+    store.write(f"{folder}/report.html", render(report_data(evaluated, metrics, command)).encode())
+    store.write_json(f"{folder}/metrics.json", metrics)
+    store.point("latest", folder)
+
+
+def measure(plan: Plan, progress: Progress) -> Evaluated:
+    """Predict every video, and score the splits."""
+    store = plan.store
+    trained = load_model(store.local_path(plan.run.folder))
+    completed = load_completed(store, plan.catalogue, plan.completed, MODALITIES)
+    probability = probabilities(trained, completed)
+    rows = {split: rows_of(plan, completed, split) for split in SPLITS}
+    labels = labels_of(plan)
+    held_out: tuple[Split, ...] = ("validation", "test")
+    scores = {split: evaluate(probability[rows[split]], labels[rows[split]], trained.venues) for split in held_out}
+    return Evaluated(
+        plan=plan,
+        trained=trained,
+        completed=completed,
+        completion=load_state(store, plan.completion),
+        probability=probability,
+        failures=failures_of(store, plan.failures, plan.catalogue, plan.videos),
+        rows=rows,
+        scores=scores,
+        alone=_alone(plan, trained, rows, labels, progress),
+    )
+
+
+def rows_of(plan: Plan, completed: Completed, split: Split) -> np.ndarray:
+    """Which videos of a split have anything to learn from: shape (N,), bool."""
+    return np.array([a.split == split for a in plan.splits.assignments]) & completed.usable
+
+
+def labels_of(plan: Plan) -> np.ndarray:
+    """Index of each video's venue, -1 without one that is learnt: shape (N,), int64."""
+    index = {venue: k for k, venue in enumerate(plan.splits.venues)}
+    return np.array([index.get(video.venue or "", -1) for video in plan.videos], dtype=np.int64)
+
+
+def dataset(completed: Completed, labels: np.ndarray, rows: np.ndarray) -> Dataset:
+    """Some of the videos, to learn from or to be tested on."""
+    chosen = completed.take(rows)
+    return Dataset(chosen.vectors, chosen.observed, labels[rows])
+
+
+def _alone(
+    plan: Plan, trained: Trained, rows: dict[Split, np.ndarray], labels: np.ndarray, progress: Progress
+) -> dict[str, dict[str, Any]]:
+    """The same model on each modality alone (the paper's Table 3).
+
+    Here a missing vector is the training mean: a completed one would bring in the other modalities.
+    """
+    features = {m: load_features(plan.store, plan.catalogue, plan.features[m]) for m in MODALITIES}
+    bare = without_completion(features, rows["train"])
+    train, validation, test = (dataset(bare, labels, rows[split]) for split in SPLITS)
+    models = fit_alone(trained.name, train, validation, trained.venues, trained.settings, trained.seed, progress)
+    scores = {}
+    for modality, model in models.items():
+        chosen = test.only([modality])
+        scores[modality] = evaluate(model.predict(chosen.modalities, chosen.observed).probability, test.label, trained.venues)
+    return scores
+
+
+def without_completion(features: dict[str, np.ndarray], train_rows: np.ndarray) -> Completed:
+    """Features with the mean of the observed training rows where absent, zeros where no training row has any."""
+    observed = {m: ~np.isnan(vectors).any(axis=1) for m, vectors in features.items()}
+    vectors = {}
+    for modality, block in features.items():
+        seen = block[observed[modality] & train_rows]
+        mean = seen.mean(axis=0) if len(seen) else np.zeros(block.shape[1], np.float32)
+        vectors[modality] = np.where(observed[modality][:, None], block, mean)
+    return Completed(vectors, observed)
+
+
+def metrics_of(evaluated: Evaluated, seconds: dict[str, float]) -> dict[str, Any]:
+    """The content of metrics.json. Shares and scores are 0..1; None where a score is not defined."""
+    plan, held_out = evaluated.plan, evaluated.completion.info["held_out"]
+    return {
+        "test": _headline(evaluated.scores["test"]),
+        "validation": _headline(evaluated.scores["validation"]),
+        "modality": {m: _headline(scores) for m, scores in evaluated.alone.items()},
+        "counts": counts_of(evaluated),
+        "venues": list(evaluated.trained.venues),
+        "set_aside_venues": plan.splits.set_aside_venues,
+        "completion": {"method": evaluated.completion.info["method"], "held_out": held_out},
+        "diagnostics": evaluated.trained.diagnostics,
+        "notices": list(notices_of(evaluated)),
+        "seconds": seconds,
+        "settings": to_tree(plan.settings),
+    }
+
+
+def _headline(scores: dict[str, Any]) -> dict[str, Any]:
+    kept = ("micro_f1", "macro_f1", "auc_micro", "auc_macro", "log_loss", "majority_share", "n_rows")
+    return {"top5": scores["top5_accuracy"]} | {name: scores[name] for name in kept}
+
+
+def counts_of(evaluated: Evaluated) -> dict[str, int]:
+    """Videos of the store by what became of them. A failed video is in no split and lacks no modality."""
+    plan = evaluated.plan
+    decoded = np.array([failure is None for failure in evaluated.failures])
+    missing = {f"missing_{m}": int((decoded & ~observed).sum()) for m, observed in evaluated.completed.observed.items()}
+    return {
+        "videos": len(plan.videos),
+        "failed": int((~decoded).sum()),
+        "duplicates": sum(video.duplicate_of is not None for video in plan.videos),
+        "unlabelled": sum(video.venue is None for video in plan.videos),
+        "set_aside": sum(a.set_aside is not None for a in plan.splits.assignments),
+        **missing,
+        **{split: int(rows.sum()) for split, rows in evaluated.rows.items()},
+    }
+
+
+def notices_of(evaluated: Evaluated) -> Iterable[str]:
+    """What a reader must know before believing a number."""
+    settings = evaluated.plan.settings
+    if settings.visual.weights == "random":
+        yield "The visual network has random weights: its vectors carry little meaning."
+    for modality, observed in evaluated.completed.observed.items():
+        if not observed.any():
+            yield f"No video has a {modality} vector: that modality is all zeros."
+    yield from evaluated.plan.splits.notes
+
+
+def seconds_of(plan: Plan) -> dict[str, float]:
+    """Wall-clock seconds that each stage worked for this run, over all its interruptions."""
+    names = plan.store.list("timings")
+    found: dict[str, float] = {}
+    for stage in STAGES:
+        of_stage = [n for n in names if n.startswith(f"{stage}-") and (stage == "ingest" or _concerns(n, plan))]
+        found[stage] = sum(plan.store.read_json(f"timings/{name}")["seconds"] for name in of_stage)
+    return found
+
+
+def _concerns(name: str, plan: Plan) -> bool:
+    return any(address in name for address in (plan.completion.address, plan.run.address))

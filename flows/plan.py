@@ -1,0 +1,159 @@
+"""The plan: the address of everything a run needs, known before any of it is made. What exists is done."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from extractors.acoustic import AcousticExtractor
+from extractors.base import Extractor
+from extractors.textual import TextualExtractor
+from extractors.visual import VisualExtractor
+from flows.settings import Settings, to_tree
+from pipeline import completion, media
+from pipeline.artifacts import Artifact, digest
+from pipeline.catalogue import Catalogue
+from pipeline.fit import sample
+from pipeline.records import MODALITIES, Modality, Video
+from pipeline.splits import Splits, assign
+from pipeline.store import Store
+
+
+@dataclass(frozen=True)
+class Extractors:
+    """The extractors that some settings name. Each loads its network when it is first needed."""
+
+    settings: Settings
+
+    @cached_property
+    def visual(self) -> VisualExtractor:
+        """Also chooses the key frames."""
+        return VisualExtractor(self.settings.visual)
+
+    @cached_property
+    def all(self) -> dict[Modality, Extractor]:
+        """By modality."""
+        extractors: Sequence[Extractor] = (
+            self.visual,
+            AcousticExtractor(self.settings.acoustic),
+            TextualExtractor(self.settings.textual),
+        )
+        return {extractor.modality: extractor for extractor in extractors}
+
+    def decoding(self) -> dict[str, object]:
+        """What decides the frames and waveforms that reach an extractor, besides the file."""
+        limits = self.settings.media
+        return {"code": media.CODE_VERSION, "max_seconds": limits.max_seconds, "max_pixels": limits.max_pixels}
+
+    def features(self, modality: Modality, state_address: str | None) -> Artifact:
+        """Where the vectors of one modality go."""
+        extractor = self.all[modality]
+        recipe: dict[str, object] = {"extractor": extractor.address(), "state": state_address}
+        if extractor.need != "description":
+            recipe["decoding"] = self.decoding()
+        return Artifact(f"features/{modality}", recipe)
+
+    def failures(self) -> Artifact:
+        """Where videos that do not decode are listed."""
+        return Artifact("failures/media", {"decoding": self.decoding()})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Addresses for one catalogue under one choice of settings."""
+
+    store: Store
+    catalogue: Catalogue
+    settings: Settings
+
+    @cached_property
+    def videos(self) -> list[Video]:
+        """All rows of the catalogue."""
+        return self.catalogue.videos(self.store)
+
+    @cached_property
+    def splits(self) -> Splits:
+        """Where the labelled videos go."""
+        return assign(self.videos, self.settings.split)
+
+    @cached_property
+    def extractors(self) -> Extractors:
+        """As the settings name them."""
+        return Extractors(self.settings)
+
+    @cached_property
+    def fit_rows(self) -> np.ndarray:
+        """Which videos may be learnt from without labels: those whose content is in neither validation nor test.
+
+        Shape (N,), bool, in the order of `videos`.
+        """
+        assigned = zip(self.videos, self.splits.assignments, strict=True)
+        held_out = {video.sha256 for video, a in assigned if a.split in ("validation", "test")}
+        return np.array([video.sha256 not in held_out for video in self.videos])
+
+    @cached_property
+    def fit_videos(self) -> list[Video]:
+        """The videos of `fit_rows`."""
+        return [video for video, wanted in zip(self.videos, self.fit_rows, strict=True) if wanted]
+
+    def fit_sample(self, modality: Modality) -> list[Video]:
+        """The videos that one extractor learns from."""
+        extractor = self.extractors.all[modality]
+        videos = self.fit_videos
+        if extractor.need == "description":
+            videos = [video for video in videos if video.description]
+        return sample(videos, extractor.fit_videos, self.settings.split.seed)
+
+    @cached_property
+    def states(self) -> Mapping[Modality, Artifact]:
+        """What the extractors learn; only of those that learn."""
+        return {m: self._state(m) for m, extractor in self.extractors.all.items() if extractor.fit_videos}
+
+    def _state(self, modality: Modality) -> Artifact:
+        extractor = self.extractors.all[modality]
+        videos = self.fit_sample(modality)
+        text = extractor.need == "description"
+        learns_from = digest([video.description if text else video.sha256 for video in videos])
+        recipe: dict[str, object] = {"extractor": extractor.address(), "videos": learns_from}
+        if not text:
+            recipe["decoding"] = self.extractors.decoding()
+        return Artifact(f"states/{modality}", recipe)
+
+    @cached_property
+    def features(self) -> Mapping[Modality, Artifact]:
+        """The vectors of each modality."""
+        return {m: self.extractors.features(m, self.states[m].address if m in self.states else None) for m in MODALITIES}
+
+    @cached_property
+    def failures(self) -> Artifact:
+        """The videos that do not decode."""
+        return self.extractors.failures()
+
+    @cached_property
+    def completion(self) -> Artifact:
+        """What the completer learns, from the same videos as the extractors."""
+        recipe = {
+            **completion.address(self.settings.completion),
+            "features": [self.features[m].address for m in MODALITIES],
+            "videos": digest([[video.video_id, video.sha256, video.description] for video in self.fit_videos]),
+        }
+        return Artifact("states/completion", recipe)
+
+    @cached_property
+    def completed(self) -> Artifact:
+        """All modalities of all videos."""
+        return completed_with(self.completion.address)
+
+    @cached_property
+    def run(self) -> Artifact:
+        """The trained model and its evaluation."""
+        assigned = zip(self.videos, self.splits.assignments, strict=True)
+        labels = [[v.video_id, v.sha256, v.venue, a.split] for v, a in assigned if a.split]
+        recipe = {"model": to_tree(self.settings)["model"], "completed": self.completed.address, "labels": digest(labels)}
+        return Artifact(f"runs/{self.settings.model.name}", recipe)
+
+
+def completed_with(completion_address: str) -> Artifact:
+    """Where vectors filled in by one completer go."""
+    return Artifact("completed/all", {"completion": completion_address})

@@ -1,0 +1,71 @@
+"""What a trained model says of every video of a catalogue."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from model.trained import Trained
+from pipeline.artifacts import Artifact
+from pipeline.catalogue import Catalogue
+from pipeline.complete import Completed
+from pipeline.errors import ClipError
+from pipeline.extract import load_failures
+from pipeline.records import Video
+from pipeline.store import Store
+
+TOP = 5
+"""Venues named for each video."""
+
+
+def probabilities(trained: Trained, completed: Completed) -> np.ndarray:
+    """Venue probabilities of N videos: shape (N, K), float32; NaN rows where nothing of a video is known."""
+    usable = completed.usable
+    probability = np.full((len(usable), len(trained.venues)), np.nan, dtype=np.float32)
+    if usable.any():
+        chosen = completed.take(usable)
+        probability[usable] = trained.predict(chosen.vectors, chosen.observed).probability
+    return probability
+
+
+def failures_of(store: Store, artifact: Artifact, catalogue: Catalogue, videos: Sequence[Video]) -> list[ClipError | None]:
+    """Why each video failed, or None, in the order of the catalogue."""
+    rows = iter(videos)
+    found: list[ClipError | None] = []
+    for _, part in catalogue.parts():
+        failures = load_failures(store, artifact, part)
+        found += [failures.get(next(rows).video_id) for _ in range(part.n_videos)]
+    return found
+
+
+def table(
+    videos: Sequence[Video], failures: Sequence[ClipError | None], probability: np.ndarray, venues: Sequence[str]
+) -> pa.Table:
+    """One row a video: `video_id, status, venue_1..venue_5, probability_1..probability_5, reason`.
+
+    `status` is `ok`, `failed` (the file does not decode, `reason` tells why) or `empty` (it decodes, but no modality
+    is in it). Only `ok` has venues; with fewer than five to tell apart, the last columns are null.
+    """
+    known = ~np.isnan(probability).any(axis=1)
+    order = np.argsort(-probability, axis=1, kind="stable")[:, :TOP]
+    columns: dict[str, pa.Array] = {
+        "video_id": pa.array([video.video_id for video in videos], pa.string()),
+        "status": pa.array([_status(f, bool(k)) for f, k in zip(failures, known, strict=True)], pa.string()),
+    }
+    names, shares = np.array(venues, dtype=object)[order], np.take_along_axis(probability, order, axis=1)
+    for rank in range(TOP):
+        there = known & (rank < len(venues))
+        column = names[:, rank] if rank < len(venues) else np.full(len(videos), None)
+        columns[f"venue_{rank + 1}"] = pa.array(column, pa.string(), mask=~there)
+    for rank in range(TOP):
+        there = known & (rank < len(venues))
+        column = shares[:, rank] if rank < len(venues) else np.zeros(len(videos), np.float32)
+        columns[f"probability_{rank + 1}"] = pa.array(column, pa.float32(), mask=~there)
+    columns["reason"] = pa.array([str(failure) if failure else None for failure in failures], pa.string())
+    return pa.table(columns)
+
+
+def _status(failure: ClipError | None, known: bool) -> str:
+    if failure:
+        return "failed"
+    return "ok" if known else "empty"

@@ -1,0 +1,133 @@
+"""The embedded Prefect server: private, on SQLite, started for one command and stopped with it.
+
+Prefect reads its settings when it is imported, so this module never imports it, and whoever uses `embedded` imports
+Prefect only within the block.
+"""
+
+import ctypes
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from pipeline.errors import UserError
+
+READY_WITHIN_S = 180.0
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # our own bars and messages speak on the console
+    # The recorder writes a hundred events at a time: 11 instead of 54 ms of server time for a task run.
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
+}
+
+
+class ServerError(UserError):
+    """The embedded server does not start."""
+
+
+def default_home() -> Path:
+    """Where the server keeps its database: `PREFECT_HOME`, else `.prefect` beside the code, else the user's cache."""
+    if os.environ.get("PREFECT_HOME"):
+        return Path(os.environ["PREFECT_HOME"])
+    repository = Path(__file__).resolve().parent.parent
+    if (repository / "pyproject.toml").exists() and os.access(repository, os.W_OK):
+        return repository / ".prefect"
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "nmcl" / "prefect"
+
+
+@contextmanager
+def embedded() -> Iterator[str]:
+    """A server's address, in the environment of this process; a server named there already is used instead.
+
+    Raises:
+        ServerError: it does not answer in time.
+    """
+    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    if url := os.environ.get("PREFECT_API_URL"):
+        yield url
+        return
+    with ExitStack() as stack:
+        home = stack.enter_context(_own_home())
+        port = _free_port()
+        url = f"http://127.0.0.1:{port}/api"
+        # Nobody reads the log of a server that stops with the command.
+        os.environ.update(PREFECT_HOME=str(home), PREFECT_API_URL=url, PREFECT_LOGGING_TO_API_ENABLED="false")
+        stack.callback(os.environ.pop, "PREFECT_API_URL")
+        server = _start(home, port)
+        stack.callback(_stop, server)
+        _wait_until_ready(server, url, home)
+        yield url
+
+
+@contextmanager
+def _own_home() -> Iterator[Path]:
+    """The default home; a temporary one while another command's server uses that, as SQLite has one writer."""
+    home = default_home()
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "in-use").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with tempfile.TemporaryDirectory(prefix="nmcl-prefect-", ignore_cleanup_errors=True) as temporary:
+                yield Path(temporary)
+            return
+        yield home
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def _start(home: Path, port: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
+    environment = {k: v for k, v in os.environ.items() if k != "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"}
+    with (home / "server.log").open("wb") as log:
+        return subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is for this process; it then stops the server
+            preexec_fn=_die_with_parent,
+        )
+
+
+def _die_with_parent() -> None:
+    """So that a killed command leaves no server behind (Linux; elsewhere it has to be stopped by hand)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def _wait_until_ready(server: subprocess.Popen[bytes], url: str, home: Path) -> None:
+    end = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < end:
+        if server.poll() is not None:
+            raise ServerError(f"The Prefect server ended with code {server.returncode}: see {home / 'server.log'}.")
+        with suppress(urllib.error.URLError, OSError):
+            if urllib.request.urlopen(f"{url}/health", timeout=2).status == 200:
+                return
+        time.sleep(0.1)
+    raise ServerError(f"The Prefect server did not answer within {READY_WITHIN_S:g} s: see {home / 'server.log'}.")
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    server.terminate()
+    try:
+        server.wait(15)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()

@@ -1,0 +1,160 @@
+"""All settings in one record: the defaults, then a TOML file, then `--set`. Unknown names are refused."""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from extractors.acoustic import AcousticSettings
+from extractors.textual import TextualSettings
+from extractors.visual import VisualSettings
+from model.registry import MODELS
+from pipeline.columns import ColumnSettings
+from pipeline.completion.base import CompletionSettings
+from pipeline.errors import SettingsError
+from pipeline.ingest import IngestSettings
+from pipeline.media import MediaSettings
+from pipeline.splits import SplitSettings
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model of the registry is trained, and with which settings of its own."""
+
+    name: str = "nmcl"
+    seed: int = 0
+    options: Any = MODELS["nmcl"].settings
+    """The settings dataclass of that model; in files its fields stand right under `[model]`."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that can be set. Each section is described where it is used."""
+
+    columns: ColumnSettings = field(default_factory=ColumnSettings)
+    ingest: IngestSettings = field(default_factory=IngestSettings)
+    split: SplitSettings = field(default_factory=SplitSettings)
+    media: MediaSettings = field(default_factory=MediaSettings)
+    visual: VisualSettings = field(default_factory=VisualSettings)
+    acoustic: AcousticSettings = field(default_factory=AcousticSettings)
+    textual: TextualSettings = field(default_factory=TextualSettings)
+    completion: CompletionSettings = field(default_factory=CompletionSettings)
+    model: ModelChoice = field(default_factory=ModelChoice)
+
+
+Tree = dict[str, Any]
+"""Nested settings as TOML and JSON write them."""
+
+
+def load_settings(config: Path | None = None, assignments: Iterable[str] = ()) -> Settings:
+    """Defaults, overridden by a TOML file, overridden by `SECTION.NAME=VALUE` assignments.
+
+    Raises:
+        SettingsError: an unreadable file, an unknown name, or a value that is not allowed.
+    """
+    return from_tree(load_tree(config, assignments))
+
+
+def load_tree(config: Path | None, assignments: Iterable[str]) -> Tree:
+    """Only what a file and assignments name, not yet checked against the settings there are."""
+    tree = _read_toml(config) if config else {}
+    for assignment in assignments:
+        tree = merged(tree, _parse(assignment))
+    return tree
+
+
+def to_tree(settings: Settings) -> Tree:
+    """All settings as nested JSON values; `from_tree` gives them back."""
+    tree = asdict(settings)
+    tree["model"] = {"name": settings.model.name, "seed": settings.model.seed, **tree["model"]["options"]}
+    return tree
+
+
+def from_tree(tree: Tree) -> Settings:
+    """Settings from nested values; what is not named keeps its default.
+
+    Raises:
+        SettingsError: an unknown name, or a value that is not allowed.
+    """
+    model = dict(tree.get("model", {}))
+    sections = {name: value for name, value in tree.items() if name != "model"}
+    _refuse_unknown(sections, Settings(), "")
+    kept = merged({name: asdict(getattr(Settings(), name)) for name in sections}, sections)
+    name, seed = model.pop("name", "nmcl"), model.pop("seed", 0)
+    if name not in MODELS:
+        raise SettingsError(f"model.name is {name!r}; expected one of {', '.join(MODELS)}.")
+    defaults = MODELS[name].settings
+    _refuse_unknown(model, defaults, "model.")
+    options = _validated(type(defaults), merged(asdict(defaults), model), "model.")
+    chosen = {"name": name, "seed": _validated(int, seed, "model.seed"), "options": options}
+    values = {name: _validated(_type_of(name), value, f"{name}.") for name, value in kept.items()}
+    return Settings(**values, model=ModelChoice(**chosen))
+
+
+def _type_of(section: str) -> type:
+    return type(getattr(Settings(), section))
+
+
+def _read_toml(path: Path) -> Tree:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"The settings file {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"The settings file {path} is not TOML: {error}.") from error
+
+
+def _parse(assignment: str) -> Tree:
+    """`a.b=value` as {"a": {"b": value}}; the value as TOML reads it, else as text."""
+    name, equals, text = assignment.partition("=")
+    if not equals or not name.strip():
+        raise SettingsError(f"--set {assignment}: expected SECTION.NAME=VALUE, such as visual.backbone=resnet101.")
+    tree: Any = _value(text.strip())
+    for key in reversed(name.strip().split(".")):
+        tree = {key: tree}
+    return tree  # type: ignore[no-any-return]
+
+
+def _value(text: str) -> Any:
+    if text.lower() in ("none", "null"):
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
+    """`base` with the values of `over`, section by section."""
+    tree = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(tree.get(key), Mapping)
+        tree[key] = merged(tree[key], value) if both else value
+    return tree
+
+
+def _refuse_unknown(tree: Any, known: Any, prefix: str) -> None:
+    """Every name in `tree` must be a field of the dataclass `known`, section by section."""
+    if not isinstance(tree, Mapping):
+        raise SettingsError(f"{prefix.rstrip('.')} is a section; expected names under it, found {tree!r}.")
+    names = {f.name for f in fields(known)}
+    for name, value in tree.items():
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f" Did you mean {prefix}{close[0]}?" if close else ""
+            raise SettingsError(f"There is no setting {prefix}{name}.{hint} Known here: {', '.join(sorted(names))}.")
+        if is_dataclass(getattr(known, name)):
+            _refuse_unknown(value, getattr(known, name), f"{prefix}{name}.")
+
+
+def _validated(kind: type, value: Any, name: str) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = name + ".".join(str(part) for part in first["loc"])
+        raise SettingsError(f"{where} is {first['input']!r}: {first['msg']}.") from error

@@ -1,0 +1,204 @@
+"""The stages, wired: what each takes from the plan and where it puts what it makes. They run with no engine.
+
+Each makes only what is missing, and everything before it must have been made; `flows.runs` sees to that.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from flows.evaluation import dataset, evaluate_run, labels_of, rows_of
+from flows.plan import Plan
+from flows.settings import Settings, to_tree
+from model.checkpoint import save as save_model
+from model.trained import fit as fit_model
+from pipeline.artifacts import has_state, load_state, save_state
+from pipeline.catalogue import TRAINING, Catalogue, load_catalogue
+from pipeline.complete import complete_part, fit_completion, load_completed, load_features
+from pipeline.errors import StoreError
+from pipeline.extract import Feature, Job, Receipt, extract_part
+from pipeline.fit import fit_extractor
+from pipeline.ingest import ingest as ingest_crawl
+from pipeline.media import Decoder
+from pipeline.progress import Progress, silent
+from pipeline.records import MODALITIES, State
+from pipeline.splits import require_trainable
+from pipeline.store import Store
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Each(Protocol):
+    """How an engine does one piece of work for each of many items."""
+
+    def __call__(self, name: str, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """Results in the order of the items."""
+
+
+def in_turn(name: str, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """No engine: one item after the other, in this process."""
+    return [work(item) for item in items]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every stage works with."""
+
+    store: Store
+    settings: Settings
+    progress: Progress = silent
+    each: Each = in_turn
+    command: str = ""
+    """The command line, for the report."""
+
+    def plan(self, catalogue_name: str = TRAINING) -> Plan:
+        """The plan for what is ingested now.
+
+        Raises:
+            StoreError: nothing is.
+        """
+        catalogue = load_catalogue(self.store, catalogue_name)
+        if not catalogue.crawls:
+            raise StoreError(f"{self.store.root} holds no crawl yet. Start with `nmcl ingest CRAWL --out {self.store.root}`.")
+        return Plan(self.store, catalogue, self.settings)
+
+
+@contextmanager
+def timed(store: Store, stage: str, address: str) -> Iterator[None]:
+    """Add the seconds that a stage worked to what it worked before it was interrupted."""
+    name = f"timings/{stage}-{address}.json"
+    before = store.read_json(name)["seconds"] if store.exists(name) else 0.0
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        store.write_json(name, {"seconds": round(before + time.perf_counter() - start, 3)})
+
+
+def ingest(context: Context, crawl: Path, catalogue_name: str = TRAINING) -> Catalogue:
+    """Read a crawl into the catalogue. See `pipeline.ingest.ingest`."""
+    settings = context.settings
+    start = time.perf_counter()
+    before = load_catalogue(context.store, catalogue_name)
+    catalogue = ingest_crawl(context.store, crawl, settings.columns, settings.ingest, catalogue_name, context.progress)
+    if catalogue != before:
+        seconds = round(time.perf_counter() - start, 3)
+        context.store.write_json(f"timings/ingest-{catalogue_name}", {"seconds": seconds})
+    return catalogue
+
+
+def fit(context: Context, plan: Plan) -> None:
+    """Let each extractor learn."""
+    missing = [m for m, artifact in plan.states.items() if not has_state(context.store, artifact)]
+    if not missing:
+        return
+    folders = {crawl.name: crawl.folder for crawl in plan.catalogue.crawls}
+    frames = plan.extractors.visual.frames
+    with timed(context.store, "fit", plan.completion.address), Decoder(context.settings.media) as decoder:
+        for modality in missing:
+            extractor = plan.extractors.all[modality]
+            sample = plan.fit_sample(modality)
+            state = fit_extractor(extractor, sample, folders, frames, decoder, context.progress)
+            save_state(context.store, plan.states[modality], state)
+
+
+def extract(context: Context, plan: Plan) -> list[Receipt]:
+    """Vectors of every modality, part by part."""
+    job = _extraction(context, plan)
+    parts = list(plan.catalogue.parts())
+    written = [*(feature.artifact for feature in job.features), job.failures]
+    if all(context.store.exists(artifact.part(part.key)) for artifact in written for _, part in parts):
+        return []
+    starts = np.cumsum([0, *(part.n_videos for _, part in parts)]).tolist()
+    total = plan.catalogue.n_videos
+
+    with timed(context.store, "extract", plan.completion.address), Decoder(context.settings.media) as decoder:
+
+        def work(i: int) -> Receipt:
+            crawl, part = parts[i]
+
+            def within(stage: str, done: int, _: int, note: str = "") -> None:
+                context.progress(stage, starts[i] + done, total, note)
+
+            receipt = extract_part(context.store, crawl, part, job, decoder, within)
+            context.progress("extract", starts[i + 1], total)
+            return receipt
+
+        return context.each("extract", work, range(len(parts)))
+
+
+def _extraction(context: Context, plan: Plan) -> Job:
+    def state(modality: str) -> State:
+        artifact = plan.states.get(modality)  # type: ignore[call-overload]
+        return load_state(context.store, artifact) if artifact else State()
+
+    features = tuple(Feature(plan.extractors.all[m], state(m), plan.features[m]) for m in MODALITIES)
+    return Job(features, plan.extractors.visual.frames, plan.failures)
+
+
+def complete(context: Context, plan: Plan) -> None:
+    """Fill in missing modalities, part by part."""
+    store = context.store
+    parts = [part for _, part in plan.catalogue.parts()]
+    if has_state(store, plan.completion) and all(store.exists(plan.completed.part(part.key)) for part in parts):
+        return
+    with timed(store, "complete", plan.completion.address):
+        if not has_state(store, plan.completion):
+            blocks: dict[str, np.ndarray] = {
+                m: load_features(store, plan.catalogue, plan.features[m])[plan.fit_rows] for m in MODALITIES
+            }
+            save_state(store, plan.completion, fit_completion(blocks, context.settings.completion, context.progress))
+        state = load_state(store, plan.completion)
+
+        def work(i: int) -> bool:
+            done = complete_part(store, parts[i], plan.features, state, plan.completed)
+            context.progress("complete", i + 1, len(parts))
+            return done
+
+        context.each("complete", work, range(len(parts)))
+
+
+def train(context: Context, plan: Plan) -> None:
+    """Train the model on the completed vectors of the training videos."""
+    require_trainable(plan.splits)
+    if context.store.exists(f"{plan.run.folder}/model.json"):
+        return
+    with timed(context.store, "train", plan.run.address):
+        completed = load_completed(context.store, plan.catalogue, plan.completed, MODALITIES)
+        choice, labels = context.settings.model, labels_of(plan)
+        trained = fit_model(
+            choice.name,
+            dataset(completed, labels, rows_of(plan, completed, "train")),
+            dataset(completed, labels, rows_of(plan, completed, "validation")),
+            plan.splits.venues,
+            choice.options,
+            choice.seed,
+            context.progress,
+        )
+        plan.run.note_recipe(context.store)
+        context.store.write_json(f"{plan.run.folder}/settings.json", to_tree(context.settings))
+        save_model(trained, context.store.local_path(plan.run.folder))
+
+
+def evaluate(context: Context, plan: Plan) -> None:
+    """Score the run, predict every video of the store, and write the report."""
+    if context.store.exists(f"{plan.run.folder}/metrics.json"):
+        context.store.point("latest", plan.run.folder)
+        return
+    evaluate_run(plan, context.progress, context.command)
+
+
+STAGES: dict[str, Callable[[Context, Plan], object]] = {
+    "fit": fit,
+    "extract": extract,
+    "complete": complete,
+    "train": train,
+    "evaluate": evaluate,
+}
+"""In the order they are done."""

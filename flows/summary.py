@@ -1,0 +1,90 @@
+"""What a command says at its end."""
+
+from pathlib import Path
+from typing import Any
+
+from flows import console
+from flows.plan import Plan
+from pipeline.extract import load_failures
+from pipeline.records import MODALITIES, SPLITS
+from pipeline.store import Store
+
+
+def of_run(store: Store) -> None:
+    """The metrics of the latest run, and where its report is."""
+    metrics = store.read_json("latest/metrics.json")
+    names = ("micro_f1", "macro_f1", "auc_micro", "auc_macro", "top5")
+    rows = [("all together: test", metrics["test"]), ("all together: validation", metrics["validation"])]
+    rows += [(f"{modality} alone: test", scores) for modality, scores in metrics["modality"].items()]
+    console.table("Venue classification", ("", *names), [(name, *(s[n] for n in names)) for name, s in rows])
+    counts = metrics["counts"]
+    console.out.print(", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in counts.items()))
+    for notice in metrics["notices"]:
+        console.out.print(f"Note: {notice}", markup=False)
+    console.out.print(f"Report: {Path(store.local_path('latest')).resolve() / 'report.html'}", soft_wrap=True, markup=False)
+
+
+def of_catalogue(plan: Plan) -> None:
+    """The videos that are ingested, by crawl and by venue."""
+    splits = plan.splits
+    for crawl in plan.catalogue.crawls:
+        n_videos = sum(part.n_videos for part in crawl.parts)
+        console.out.print(f"{crawl.name}: {n_videos:,} videos in {len(crawl.parts):,} parts", markup=False)
+        for note in crawl.notes:
+            console.out.print(f"  {note}", markup=False)
+    counts = {venue: dict.fromkeys(SPLITS, 0) for venue in splits.venues}
+    for video, assigned in zip(plan.videos, splits.assignments, strict=True):
+        if assigned.split and video.venue:
+            counts[video.venue][assigned.split] += 1
+    rows = [(venue, *of_venue.values()) for venue, of_venue in counts.items()]
+    if rows:
+        console.table("Venues", ("venue", *SPLITS), rows)
+    if splits.set_aside_venues:
+        aside = ", ".join(f"{venue} ({n})" for venue, n in splits.set_aside_venues.items())
+        console.out.print(f"Set aside, with fewer than {splits.settings.min_venue_videos} videos: {aside}", markup=False)
+    for note in splits.notes:
+        console.out.print(f"Note: {note}", markup=False)
+
+
+def of_stage(stage: str, plan: Plan) -> None:
+    """What one stage left in the store."""
+    if stage == "evaluate":
+        of_run(plan.store)
+    elif stage == "train":
+        console.out.print(f"Model: {plan.store.local_path(plan.run.folder)}", soft_wrap=True, markup=False)
+    elif stage == "fit":
+        for modality, artifact in plan.states.items():
+            console.out.print(f"{modality}: {artifact.folder}", markup=False)
+    else:
+        _of_vectors(plan, completed=stage == "complete")
+
+
+def _of_vectors(plan: Plan, completed: bool) -> None:
+    from pipeline.complete import load_features
+
+    failures = {}
+    for _, part in plan.catalogue.parts():
+        failures.update(load_failures(plan.store, plan.failures, part))
+    n_decoded = plan.catalogue.n_videos - len(failures)
+    rows = []
+    for modality in MODALITIES:
+        vectors = load_features(plan.store, plan.catalogue, plan.features[modality])
+        n_present = int((vectors == vectors).all(axis=1).sum())
+        rows.append((modality, vectors.shape[1], n_present, n_decoded - n_present))
+    console.table("Vectors", ("modality", "length", "extracted", "completed" if completed else "missing"), rows)
+    if failures:
+        shown = [(video_id, str(failure)) for video_id, failure in list(failures.items())[:20]]
+        console.table(f"{len(failures):,} videos failed", ("video", "reason"), shown)
+
+
+def of_prediction(result: dict[str, Any], out: Path) -> None:
+    """How many videos were predicted, and where the table is."""
+    console.table("First guesses", ("venue", "videos"), list(result["venues"].items())[:20])
+    counts = ", ".join(f"{result[name]:,} {name}" for name in ("videos", "ok", "failed", "empty"))
+    console.out.print(counts)
+    if scores := result["scores"]:
+        console.out.print(
+            f"On the {scores['n_rows']:,} videos whose venue is known: "
+            f"micro-F1 {scores['micro_f1']:.3f}, macro-F1 {scores['macro_f1']:.3f}"
+        )
+    console.out.print(f"Predictions: {out}", soft_wrap=True, markup=False)

@@ -1,0 +1,1 @@
+"""How vectors become a decision: NMCL and its rivals, training, evaluation, checkpoints."""

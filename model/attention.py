@@ -1,0 +1,139 @@
+"""The category-wise attention memory (eq. 15 to 17), exact and without the tensor of all scored features.
+
+Category j sees a row x through its own attention vector omega_j, and all share one hidden layer:
+
+    psi_j = omega_j * x,   theta_j = ReLU(W psi_j + b),   logit_j = z_j . theta_j + c_j
+
+All psi together have the shape (N, K, D), 500 MB for 256 rows at the paper's size. Here a few categories are
+done at a time, forward and backward, and the backward pass computes their activations again instead of
+keeping them.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+CHUNK_ELEMENTS = 1 << 22
+"""Floats (16 MiB) that the scored features of one chunk of categories may take, if that is at least one
+category."""
+
+
+def categories_per_chunk(n_rows: int, n_features: int, n_categories: int) -> int:
+    """How many categories are done at once: at least 1, never all of several."""
+    return max(1, min(CHUNK_ELEMENTS // max(1, n_rows * n_features), n_categories // 2))
+
+
+class CategoryAttention(torch.autograd.Function):
+    """Logits of eq. 15 to 17 before the softmax, without c.
+
+    Shapes: x (N, D), memory (K, D), weight (H, D), bias (H,), vectors (K, H), keep (N, H); result (N, K).
+    `keep` multiplies theta: a dropout mask shared by the categories, whose hidden layer it is; it gets no
+    gradient.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, memory: Tensor, weight: Tensor, bias: Tensor, vectors: Tensor, keep: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(x, memory, weight, bias, vectors, keep)
+        logits = x.new_empty(len(x), len(memory))
+        for part in _chunks(x, memory):
+            active = (x[:, None, :] * memory[part]) @ weight.T + bias
+            logits[:, part] = torch.einsum("njh,nh,jh->nj", torch.relu(active), keep, vectors[part])
+        return logits
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = gradients
+        x, memory, weight, bias, vectors, keep = ctx.saved_tensors
+        to_x, to_weight, to_bias = torch.zeros_like(x), torch.zeros_like(weight), torch.zeros_like(bias)
+        to_memory, to_vectors = torch.empty_like(memory), torch.empty_like(vectors)
+        for part in _chunks(x, memory):
+            scored = x[:, None, :] * memory[part]
+            active = scored @ weight.T + bias
+            upstream = grad[:, part, None] * keep[:, None, :]
+            to_vectors[part] = (upstream * torch.relu(active)).sum(dim=0)
+            to_active = (upstream * vectors[part]).masked_fill_(active <= 0, 0.0)
+            to_bias += to_active.sum(dim=(0, 1))
+            to_weight += to_active.flatten(0, 1).T @ scored.flatten(0, 1)
+            to_scored = to_active @ weight
+            to_memory[part] = torch.einsum("njd,nd->jd", to_scored, x)
+            to_x += torch.einsum("njd,jd->nd", to_scored, memory[part])
+        return to_x, to_memory, to_weight, to_bias, to_vectors, None
+
+
+def _chunks(x: Tensor, memory: Tensor) -> list[slice]:
+    step = categories_per_chunk(len(x), x.shape[1], len(memory))
+    return [slice(start, min(start + step, len(memory))) for start in range(0, len(memory), step)]
+
+
+def low_rank_logits(
+    x: Tensor, left: Tensor, right: Tensor, weight: Tensor, bias: Tensor, vectors: Tensor, keep: Tensor
+) -> Tensor:
+    """The same for a memory 1 + left @ right of rank r, left (K, r), right (r, D): N H r (D + K) instead of N
+    H K D.
+
+    W psi_j = W x + sum_r left_jr W (right_r * x), and these r + 1 products are the same for all categories.
+    """
+    plain = x @ weight.T + bias
+    shared = (x[:, None, :] * right) @ weight.T
+    hidden = torch.relu(plain[:, None, :] + torch.einsum("jr,nrh->njh", left, shared))
+    return torch.einsum("njh,nh,jh->nj", hidden, keep, vectors)
+
+
+class AttentionHead(nn.Module):
+    """Equations 15 to 17 for one modality: from an augmented vector to K log-probabilities.
+
+    The memory Omega starts at ones, where the head is one hidden layer shared by all categories; the paper
+    says only that it is initialised. It is kept as its difference from one, so weight decay draws it back to
+    "attend to all".
+
+    Open readings: the paper declares Omega as D_m x K although x^ is longer than x^m; here it is K x (D + H).
+    z_k has no modality index in eq. 17 while W^m has one, so the class vectors are given, not owned.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_hidden: int,
+        n_venues: int,
+        input_dropout: float = 0.0,
+        dropout: float = 0.0,
+        rank: int | None = None,
+    ) -> None:
+        """Args: rank: None for a free memory of K D numbers, or r for one of r (K + D)."""
+        super().__init__()
+        self.hidden = nn.Linear(n_features, n_hidden)
+        nn.init.xavier_uniform_(self.hidden.weight)
+        nn.init.zeros_(self.hidden.bias)
+        self.input_dropout = nn.Dropout(input_dropout)
+        self.dropout = nn.Dropout(dropout)
+        self.rank = rank
+        if rank is None:
+            self.memory_offset = nn.Parameter(torch.zeros(n_venues, n_features))
+        else:
+            self.memory_left = nn.Parameter(torch.zeros(n_venues, rank))
+            self.memory_right = nn.Parameter(torch.empty(rank, n_features))
+            nn.init.normal_(self.memory_right)
+
+    def memory(self) -> Tensor:
+        """Omega, shape (K, D + H)."""
+        if self.rank is None:
+            return 1.0 + self.memory_offset
+        return 1.0 + self.memory_left @ self.memory_right
+
+    def logits(self, augmented: Tensor, class_vectors: nn.Linear) -> Tensor:
+        """Before the softmax of eq. 17, shape (N, K); `class_vectors` is z (K, H) and c (K,)."""
+        x = self.input_dropout(augmented)
+        weight, bias, vectors = self.hidden.weight, self.hidden.bias, class_vectors.weight
+        keep = self.dropout(x.new_ones(len(x), len(weight)))
+        if self.rank is None:
+            logits: Tensor = CategoryAttention.apply(x, self.memory(), weight, bias, vectors, keep)
+        else:
+            logits = low_rank_logits(x, self.memory_left, self.memory_right, weight, bias, vectors, keep)
+        return logits + class_vectors.bias
+
+    def forward(self, augmented: Tensor, class_vectors: nn.Linear) -> Tensor:
+        """Log-probabilities, shape (N, K)."""
+        return torch.log_softmax(self.logits(augmented, class_vectors), dim=1)

@@ -1,0 +1,183 @@
+"""A trained model on disk: `model.safetensors` for numbers, `model.json` for the rest. Loading runs no code.
+
+`model.json` carries the digest of its weights, so files of two different saves never pass for one model.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import safetensors
+import torch
+from annotated_types import Ge, Le, Len
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from safetensors.torch import load as parse_tensors
+from safetensors.torch import save as encode_tensors
+from torch import Tensor
+
+from model.base import Epoch, Shape, VenueModel
+from model.data import Standardizer
+from model.registry import method
+from model.trained import Trained
+from pipeline.errors import ModelError
+
+WEIGHTS, CARD = "model.safetensors", "model.json"
+FORMAT = 1
+MAX_CARD_BYTES = 64 << 20
+MAX_DIM = 1 << 24
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+@with_config(_STRICT)
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """The content of `model.json`."""
+
+    format: Literal[1]
+    name: str
+    settings: dict[str, Any]
+    venues: Annotated[tuple[str, ...], Len(2)]
+    dims: Annotated[dict[str, Annotated[int, Ge(1), Le(MAX_DIM)]], Len(1)]
+    """D_m by modality, in sorted order of names."""
+    seed: int
+    history: tuple[Epoch, ...]
+    diagnostics: dict[str, Any]
+    weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+def save(trained: Trained, folder: Path) -> None:
+    """Write both files, each whole or not at all; equal models give equal bytes.
+
+    Raises:
+        ModelError: the folder cannot be written.
+    """
+    weights = encode_tensors(_tensors(trained))
+    card = {
+        "format": FORMAT,
+        "name": trained.name,
+        "settings": dataclasses.asdict(trained.settings),
+        "venues": trained.venues,
+        "dims": trained.dims,
+        "seed": trained.seed,
+        "history": [dataclasses.asdict(epoch) for epoch in trained.history],
+        "diagnostics": trained.diagnostics,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_whole(folder / WEIGHTS, weights)
+        _write_whole(folder / CARD, json.dumps(card, indent=1, allow_nan=False).encode())
+    except OSError as error:
+        raise ModelError(f"the model cannot be written to {folder}: {error}") from error
+
+
+def load(folder: Path) -> Trained:
+    """Read what `save` wrote; predictions are the same to the last bit.
+
+    Raises:
+        ModelError: a file is missing, damaged, too large, not of this format, or does not fit the other.
+    """
+    card = _read_card(folder / CARD)
+    weights = _read(folder / WEIGHTS)
+    if hashlib.sha256(weights).hexdigest() != card.weights_sha256:
+        raise ModelError(f"{folder / WEIGHTS} is damaged or of another model than {CARD}; copy both files again")
+    try:
+        tensors = parse_tensors(weights)
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise ModelError(f"{folder / WEIGHTS} is no safetensors file: {error}; train again") from error
+    settings = _settings(card)
+    with torch.device("meta"):  # no memory is taken before the shapes are known to fit
+        network = method(card.name).build(Shape(card.dims, len(card.venues)), settings)
+    _check_tensors(tensors, _expected(network, card.dims), folder / WEIGHTS)
+    network.load_state_dict({name: tensors[f"network.{name}"] for name in network.state_dict()}, assign=True)
+    network.eval()
+    standardizer = Standardizer(
+        {name: tensors[f"mean.{i}"].numpy() for i, name in enumerate(card.dims)},
+        {name: tensors[f"scale.{i}"].numpy() for i, name in enumerate(card.dims)},
+    )
+    return Trained(card.name, settings, card.venues, card.seed, standardizer, network, card.history, card.diagnostics)
+
+
+def _tensors(trained: Trained) -> dict[str, Tensor]:
+    """All numbers of a model by the names in its file; modalities by position, since they may be called
+    anything."""
+    state = trained.network.state_dict()
+    tensors = {f"network.{name}": value.cpu().contiguous() for name, value in state.items()}
+    for i, name in enumerate(trained.dims):
+        tensors[f"mean.{i}"] = torch.from_numpy(np.ascontiguousarray(trained.standardizer.mean[name]))
+        tensors[f"scale.{i}"] = torch.from_numpy(np.ascontiguousarray(trained.standardizer.scale[name]))
+    return tensors
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error}; expected a folder that a training wrote") from error
+
+
+def _read_card(path: Path) -> Card:
+    content = _read(path)
+    if len(content) > MAX_CARD_BYTES:
+        raise ModelError(f"{path} has {len(content)} bytes, expected at most {MAX_CARD_BYTES}; train again")
+    try:
+        card = TypeAdapter(Card).validate_json(content)
+    except ValidationError as error:
+        raise ModelError(f"{path} is damaged or of another version: {_first(error)}; train again") from error
+    if list(card.dims) != sorted(card.dims) or len(set(card.venues)) != len(card.venues):
+        raise ModelError(f"{path} has unsorted modalities or repeated venues; train again")
+    return card
+
+
+def _settings(card: Card) -> Any:
+    """The settings dataclass of the card's model, with values of the right types and ranges."""
+    kind = type(method(card.name).settings)
+    try:
+        settings = TypeAdapter(kind).validate_python(card.settings)
+    except ValidationError as error:
+        raise ModelError(f"{CARD} has settings out of range: {_first(error)}; train again") from error
+    if json.loads(json.dumps(dataclasses.asdict(settings))) != card.settings:
+        raise ModelError(f"{CARD} lacks settings that {card.name} has, or has unknown ones; train again")
+    return settings
+
+
+def _first(error: ValidationError) -> str:
+    detail = error.errors()[0]
+    return f"{'.'.join(map(str, detail['loc'])) or 'content'}: {detail['msg']}"
+
+
+def _expected(network: VenueModel, dims: dict[str, int]) -> dict[str, tuple[int, ...]]:
+    shapes = {f"network.{name}": tuple(value.shape) for name, value in network.state_dict().items()}
+    for i, n_features in enumerate(dims.values()):
+        shapes[f"mean.{i}"] = shapes[f"scale.{i}"] = (n_features,)
+    return shapes
+
+
+def _check_tensors(tensors: dict[str, Tensor], expected: dict[str, tuple[int, ...]], path: Path) -> None:
+    if tensors.keys() != expected.keys():
+        odd = sorted(tensors.keys() ^ expected.keys())
+        raise ModelError(f"{path} does not fit {CARD}: {len(odd)} arrays too many or missing, first {odd[0]!r}")
+    for name, value in tensors.items():
+        if tuple(value.shape) != expected[name] or value.dtype != torch.float32:
+            raise ModelError(
+                f"{path} does not fit {CARD}: {name!r} is {value.dtype} {tuple(value.shape)}, "
+                f"expected torch.float32 {expected[name]}; train again"
+            )
+        if not torch.isfinite(value).all():
+            raise ModelError(f"{path}: {name!r} has values that are not finite; train again")
+    for name, value in tensors.items():
+        if name.startswith("scale.") and not (value > 0).all():
+            raise ModelError(f"{path}: {name!r} must be above 0; train again")

@@ -1,0 +1,141 @@
+"""What a model learns from: named modalities with labels, and the standardiser fitted on training rows.
+
+Letters used in all of `model`: N rows (videos), M modalities, D_m features of modality m, K venues, H hidden
+units.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipeline.errors import ModelError
+
+CONSTANT = 1e-6
+"""A feature whose standard deviation is below this share of its mean (or below this) carries rounding noise
+only."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows with their labels. Modalities are always walked in the sorted order of their names."""
+
+    modalities: dict[str, np.ndarray]
+    """By name, shape (N, D_m), float32, finite; what was absent has been completed."""
+    observed: dict[str, np.ndarray]
+    """By the same names, shape (N,), bool; False where the row's vector was completed, not extracted."""
+    label: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Shape (N,), int64, index of the venue, 0..K-1."""
+
+    def __post_init__(self) -> None:
+        modalities, observed = checked(self.modalities, self.observed)
+        label = np.asarray(self.label)
+        if label.shape != (n_rows(modalities),) or not np.issubdtype(label.dtype, np.integer):
+            raise ModelError(
+                f"found labels of shape {label.shape} and type {label.dtype}, "
+                f"expected {n_rows(modalities)} integers; give one venue index per row"
+            )
+        object.__setattr__(self, "modalities", modalities)
+        object.__setattr__(self, "observed", observed)
+        object.__setattr__(self, "label", label.astype(np.int64))
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """D_m by name."""
+        return {name: array.shape[1] for name, array in self.modalities.items()}
+
+    def only(self, names: Iterable[str]) -> "Dataset":
+        """The same rows with some of the modalities."""
+        kept = set(names)
+        unknown = sorted(kept - self.modalities.keys())
+        if unknown:
+            raise ModelError(f"no modality is called {unknown}; there are {list(self.modalities)}")
+        return Dataset(
+            {name: array for name, array in self.modalities.items() if name in kept},
+            {name: mask for name, mask in self.observed.items() if name in kept},
+            self.label,
+        )
+
+
+def n_rows(modalities: Mapping[str, np.ndarray]) -> int:
+    """N of a non-empty mapping."""
+    return len(next(iter(modalities.values())))
+
+
+def checked(
+    modalities: Mapping[str, np.ndarray], observed: Mapping[str, np.ndarray] | None
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Modalities as float32 and masks as bool, both in sorted order; a missing mask means that all is
+    observed.
+
+    Raises:
+        ModelError: no modality, a shape that does not fit the others, or a value that is not finite.
+    """
+    if not modalities:
+        raise ModelError("found no modality, expected at least one named array of shape (N, D)")
+    masks = {} if observed is None else observed
+    if not masks.keys() <= modalities.keys():
+        raise ModelError(f"masks of unknown modalities {sorted(masks.keys() - modalities.keys())}")
+    arrays: dict[str, np.ndarray] = {}
+    full: dict[str, np.ndarray] = {}
+    for name in sorted(modalities):
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
+            array = np.asarray(modalities[name], dtype=np.float32)
+        if array.ndim != 2 or array.shape[1] == 0:
+            raise ModelError(f"modality {name!r} has shape {array.shape}, expected (N, D) with D >= 1")
+        if not np.isfinite(array).all():
+            raise ModelError(f"modality {name!r} has values that are not finite; complete missing modalities first")
+        mask = np.asarray(masks.get(name, np.ones(len(array), bool)))
+        if mask.shape != (len(array),) or mask.dtype != bool:
+            raise ModelError(f"mask of {name!r} is {mask.dtype} {mask.shape}, expected bool ({len(array)},)")
+        arrays[name], full[name] = array, mask
+    counts = {name: len(array) for name, array in arrays.items()}
+    if len(set(counts.values())) > 1:
+        raise ModelError(f"modalities have different numbers of rows: {counts}; give one row per video in each")
+    return arrays, full
+
+
+@dataclass(frozen=True)
+class Standardizer:
+    """Brings each feature to mean 0 and variance 1 over the training rows."""
+
+    mean: dict[str, np.ndarray]
+    """By modality, shape (D_m,), float32, in the features' own units."""
+    scale: dict[str, np.ndarray]
+    """By modality, shape (D_m,), float32, > 0; 1 where the feature is constant."""
+
+    @staticmethod
+    def fit(train: Dataset) -> "Standardizer":
+        """Learn from the rows in which a modality was observed, or from all if it never was.
+
+        Completed vectors lie near the mean and would make the scale too small.
+        """
+        mean, scale = {}, {}
+        for name, array in train.modalities.items():
+            mask = train.observed[name]
+            rows = array[mask] if mask.any() else array
+            centre = rows.mean(axis=0, dtype=np.float64)
+            spread = rows.std(axis=0, dtype=np.float64)
+            constant = spread < CONSTANT * np.maximum(1.0, np.abs(centre))
+            mean[name] = centre.astype(np.float32)
+            scale[name] = np.where(constant, 1.0, spread).astype(np.float32)
+        return Standardizer(mean, scale)
+
+    def apply(self, modalities: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Standardised copies, shape (N, D_m), float32.
+
+        Raises:
+            ModelError: other modalities or dimensions than those it was fitted on.
+        """
+        expected = {name: len(mean) for name, mean in self.mean.items()}
+        found = {name: modalities[name].shape[1] for name in sorted(modalities)}
+        if found != expected:
+            raise ModelError(f"found modalities {found}, expected {expected}; extract with the model's own settings")
+        return {name: (modalities[name] - self.mean[name]) / self.scale[name] for name in expected}
+
+    def standardized(self, rows: Dataset) -> Dataset:
+        """The same rows, standardised."""
+        return Dataset(self.apply(rows.modalities), rows.observed, rows.label)

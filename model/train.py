@@ -1,0 +1,208 @@
+"""The training loop shared by all models learnt by gradient descent."""
+
+import copy
+import math
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from annotated_types import Ge, Gt, Le, Lt
+from torch import Tensor, nn
+
+from model.base import Epoch, Features, Mask, Output, Scores, VenueModel
+from model.data import Dataset
+from model.evaluate import f1
+from pipeline.errors import ModelError
+from pipeline.progress import Progress
+
+DECIDE_ROWS = 1024
+"""Rows per batch where no gradient is needed."""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a network is trained. Xavier initialisation and Adam are the paper's; where it is silent, see each
+    field."""
+
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: Annotated[float, Gt(0), Le(1)] = 1e-3
+    batch_size: Annotated[int, Ge(1)] = 256
+    min_steps: Annotated[int, Ge(1)] = 8
+    """Batches per epoch at least: small data are cut into smaller batches, or an epoch would be one step."""
+    weight_decay: Annotated[float, Ge(0)] = 1e-4
+    """Decoupled from the gradient (AdamW), on weight matrices only."""
+    gradient_clip: Annotated[float, Gt(0)] = 5.0
+    """Largest norm of the gradient of one step."""
+    max_epochs: Annotated[int, Ge(1)] = 100
+    patience: Annotated[int, Ge(1)] = 20
+    """Epochs without a better validation macro-F1 before stopping."""
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """`cosine` falls from the learning rate to zero over `max_epochs`."""
+    average: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Decay per step of the running average of the weights that is validated and kept; 0 keeps the weights
+    themselves."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` is CUDA where there is one."""
+
+
+class Network(VenueModel):
+    """A model trained by `train_network`; a subclass gives `forward`, `loss` and its settings' `train`."""
+
+    training_settings: TrainSettings
+
+    @abstractmethod
+    def loss(self, features: Features, observed: Mask, label: Tensor) -> Tensor:
+        """Mean loss of a batch in training mode, a scalar; `label` has shape (N,), int64."""
+
+    def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
+        return train_network(self, self.training_settings, train, validation, progress)
+
+
+def pick_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """The device of a setting.
+
+    Raises:
+        ModelError: CUDA was asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ModelError("no CUDA device was found; set device to 'auto' or 'cpu'")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def train_network(
+    network: Network, settings: TrainSettings, train: Dataset, validation: Dataset, progress: Progress
+) -> tuple[Epoch, ...]:
+    """Train in place; leaves the weights of the best epoch, on the CPU.
+
+    Best is the highest validation macro-F1, and among equals the lowest validation loss: with few validation
+    rows many epochs tie. Same seed, machine and number of threads give the same bytes.
+
+    Raises:
+        ModelError: the loss is not finite, or the device is not there.
+    """
+    device = pick_device(settings.device)
+    network.to(device)
+    averaged = copy.deepcopy(network) if settings.average else network
+    optimizer = _optimizer(network, settings)
+    history: list[Epoch] = []
+    best = _Best(settings.patience)
+    for number in range(1, settings.max_epochs + 1):
+        _set_rate(optimizer, settings, number)
+        loss = _train_epoch(network, averaged, optimizer, settings, train, number)
+        epoch = _validate(averaged, validation, number, loss)
+        history.append(epoch)
+        progress("train", number, settings.max_epochs, f"validation macro-F1 {epoch.validation.macro_f1:.3f}")
+        if best.stop_after(epoch, averaged):
+            break
+    network.load_state_dict(best.weights)
+    network.cpu().eval()
+    return tuple(history)
+
+
+class _Best:
+    """The weights of the best epoch so far."""
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+        self.score = (-math.inf, -math.inf)
+        self.number = 0
+        self.weights: dict[str, Tensor] = {}
+
+    def stop_after(self, epoch: Epoch, network: nn.Module) -> bool:
+        score = (epoch.validation.macro_f1, -epoch.validation_loss)
+        if score > self.score:
+            self.score, self.number = score, epoch.number
+            self.weights = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+        return epoch.number - self.number >= self.patience
+
+
+def _optimizer(network: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+    matrices = [weight for weight in network.parameters() if weight.ndim > 1]
+    others = [weight for weight in network.parameters() if weight.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9, nesterov=True)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, settings: TrainSettings, number: int) -> None:
+    done = (number - 1) / settings.max_epochs
+    share = 0.5 * (1 + math.cos(math.pi * done)) if settings.schedule == "cosine" else 1.0
+    for group in optimizer.param_groups:
+        group["lr"] = settings.learning_rate * share
+
+
+def _train_epoch(
+    network: Network,
+    averaged: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    settings: TrainSettings,
+    train: Dataset,
+    number: int,
+) -> float:
+    """One pass over the training rows in random order; mean loss."""
+    network.train()
+    device = next(network.parameters()).device
+    size = max(1, min(settings.batch_size, len(train) // settings.min_steps))
+    order = torch.randperm(len(train)).numpy()
+    total = torch.zeros((), device=device)
+    for start in range(0, len(train), size):
+        rows = order[start : start + size]
+        loss = network.loss(*tensors(train, rows, device), torch.from_numpy(train.label[rows]).to(device))
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
+        optimizer.step()
+        if settings.average:
+            _average(averaged, network, settings.average)
+        total += loss.detach() * len(rows)
+    mean = float(total) / len(train)
+    if not math.isfinite(mean):
+        raise ModelError(f"the training loss is {mean} in epoch {number}; lower the learning rate")
+    return mean
+
+
+@torch.no_grad()
+def _average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
+    for mean, value in zip(averaged.parameters(), network.parameters(), strict=True):
+        mean.lerp_(value, 1 - decay)
+
+
+def tensors(rows: Dataset, index: np.ndarray | slice, device: torch.device) -> tuple[Features, Mask]:
+    """Some rows as tensors on a device."""
+    features = {name: torch.from_numpy(array[index]).to(device) for name, array in rows.modalities.items()}
+    observed = {name: torch.from_numpy(mask[index]).to(device) for name, mask in rows.observed.items()}
+    return features, observed
+
+
+def decide(network: VenueModel, rows: Dataset, device: torch.device) -> Iterator[Output]:
+    """The network's outputs on standardised rows, batch by batch, in evaluation mode and without
+    gradients."""
+    network.eval()
+    with torch.inference_mode():
+        for start in range(0, len(rows), DECIDE_ROWS):
+            yield network(*tensors(rows, slice(start, start + DECIDE_ROWS), device))
+
+
+def _validate(network: VenueModel, validation: Dataset, number: int, loss: float) -> Epoch:
+    device = next(network.parameters()).device
+    outputs = list(decide(network, validation, device))
+    log_probability = torch.cat([output.log_probability for output in outputs]).cpu()
+    label = torch.from_numpy(validation.label)
+    nats = -log_probability.gather(1, label[:, None]).mean()
+    per_modality = {
+        name: _scores(validation.label, torch.cat([output.per_modality[name] for output in outputs]))
+        for name in outputs[0].per_modality
+    }
+    return Epoch(number, loss, float(nats), _scores(validation.label, log_probability), per_modality)
+
+
+def _scores(label: np.ndarray, log_probability: Tensor) -> Scores:
+    micro, macro = f1(label, log_probability.argmax(dim=1).cpu().numpy())
+    return Scores(micro, macro)

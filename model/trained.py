@@ -1,0 +1,169 @@
+"""From labelled features to a trained model, and from a trained model to predictions."""
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from model.base import Epoch, Shape, VenueModel
+from model.data import Dataset, Standardizer, checked, n_rows
+from model.registry import method
+from model.train import decide, pick_device
+from pipeline.errors import ModelError
+from pipeline.progress import Progress, silent
+
+DIAGNOSED_ROWS = 4096
+"""Validation rows that a model's diagnostics look at, the first ones."""
+_torch_generator_turn = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Venue probabilities of N rows."""
+
+    probability: np.ndarray
+    """Shape (N, K), float32, rows sum to 1."""
+    per_modality: dict[str, np.ndarray]
+    """The same by modality branch; empty for a model without branches."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model with all that its predictions depend on."""
+
+    name: str
+    """In the registry."""
+    settings: Any
+    """The frozen dataclass of that model."""
+    venues: tuple[str, ...]
+    """Name of each class, in the order of probability columns."""
+    seed: int
+    standardizer: Standardizer
+    network: VenueModel
+    history: tuple[Epoch, ...]
+    """One per epoch; empty for a model that is not learnt by epochs."""
+    diagnostics: dict[str, Any]
+    """What the model tells about itself on validation rows, JSON values."""
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """D_m by modality."""
+        return {name: len(mean) for name, mean in self.standardizer.mean.items()}
+
+    def predict(
+        self, modalities: Mapping[str, np.ndarray], observed: Mapping[str, np.ndarray] | None = None
+    ) -> Prediction:
+        """Decide N rows.
+
+        Args:
+            modalities: the modalities it was trained on, shape (N, D_m), float32, as extracted and completed.
+            observed: which rows were extracted, shape (N,), bool; None: all.
+
+        Raises:
+            ModelError: other modalities or dimensions than it was trained on, or values that are not finite.
+        """
+        arrays, masks = checked(modalities, observed)
+        rows = Dataset(self.standardizer.apply(arrays), masks, np.zeros(n_rows(arrays), np.int64))
+        device = pick_device("auto")
+        outputs = list(decide(self.network.to(device), rows, device))
+        names = list(outputs[0].per_modality) if outputs else []
+        return Prediction(
+            _probability([output.log_probability for output in outputs], len(self.venues)),
+            {name: _probability([o.per_modality[name] for o in outputs], len(self.venues)) for name in names},
+        )
+
+
+def fit(
+    name: str,
+    train: Dataset,
+    validation: Dataset,
+    venues: tuple[str, ...],
+    settings: Any = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Trained:
+    """Train a model of the registry. Everything is fitted on training rows; validation rows choose the best
+    epoch.
+
+    Args:
+        settings: the model's own settings dataclass; None for its defaults.
+        seed: same seed, machine and number of threads give the same bytes.
+
+    Raises:
+        ModelError: an unknown model, no rows, labels outside the venues, splits of different modalities,
+            settings of another model, or a loss that is not finite.
+    """
+    entry = method(name)
+    chosen = entry.settings if settings is None else settings
+    if type(chosen) is not type(entry.settings):
+        raise ModelError(f"{name} takes {type(entry.settings).__name__}, found {type(chosen).__name__}")
+    _check_splits(train, validation, venues)
+    standardizer = Standardizer.fit(train)
+    seen, held_out = standardizer.standardized(train), standardizer.standardized(validation)
+    with _seeded(seed):
+        network = entry.build(Shape(train.dims, len(venues)), chosen)
+        history = network.fit(seen, held_out, seed, progress)
+    network.cpu().eval()
+    return Trained(name, chosen, venues, seed, standardizer, network, history, _diagnostics(network, held_out))
+
+
+def fit_alone(
+    name: str,
+    train: Dataset,
+    validation: Dataset,
+    venues: tuple[str, ...],
+    settings: Any = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> dict[str, Trained]:
+    """The same model on each single modality (the paper's Table 3), by modality."""
+    return {
+        modality: fit(name, train.only([modality]), validation.only([modality]), venues, settings, seed, progress)
+        for modality in train.modalities
+    }
+
+
+def _check_splits(train: Dataset, validation: Dataset, venues: tuple[str, ...]) -> None:
+    if len(set(venues)) != len(venues) or len(venues) < 2:
+        raise ModelError(f"found {len(venues)} venues, expected at least two with different names")
+    if train.dims != validation.dims:
+        raise ModelError(f"training rows have modalities {train.dims}, validation rows {validation.dims}")
+    for split, rows in (("training", train), ("validation", validation)):
+        if len(rows) == 0:
+            raise ModelError(f"there are no {split} rows; label more videos or change the split")
+        if rows.label.min() < 0 or rows.label.max() >= len(venues):
+            found = f"{rows.label.min()} to {rows.label.max()}"
+            raise ModelError(f"{split} labels run from {found}, expected 0 to {len(venues) - 1}")
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Torch's global generators under a seed, restored afterwards. One fit at a time: the generators are
+    shared."""
+    with _torch_generator_turn, torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def _diagnostics(network: VenueModel, rows: Dataset) -> dict[str, Any]:
+    part = Dataset(
+        {name: array[:DIAGNOSED_ROWS] for name, array in rows.modalities.items()},
+        {name: mask[:DIAGNOSED_ROWS] for name, mask in rows.observed.items()},
+        rows.label[:DIAGNOSED_ROWS],
+    )
+    features = {name: torch.from_numpy(array) for name, array in part.modalities.items()}
+    observed = {name: torch.from_numpy(mask) for name, mask in part.observed.items()}
+    with torch.inference_mode():
+        return network.diagnose(features, observed)
+
+
+def _probability(parts: list[torch.Tensor], n_venues: int) -> np.ndarray:
+    """Shape (N, K), float32; normalised once more in float64, so that rows sum to 1 to the last bits."""
+    if not parts:
+        return np.zeros((0, n_venues), np.float32)
+    probability = torch.softmax(torch.cat(parts).cpu().double(), dim=1)
+    return np.asarray(probability.float().numpy())

@@ -1,0 +1,75 @@
+"""Addresses: an artifact is named by the hash of how it was made. Cache, resume and provenance are this one rule."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from pipeline.errors import StoreError
+from pipeline.records import State
+from pipeline.store import Store
+
+
+def digest(value: Any, length: int = 12) -> str:
+    """Hash of a JSON value; equal values give equal digests, whatever the order of their keys.
+
+    Args:
+        length: hex digits kept; 12 make a chance collision among a million artifacts about 1 in 500.
+    """
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """Something the pipeline makes, and its recipe: settings, code version, weights digest, input artifacts."""
+
+    kind: str
+    """Folder and name, such as `features/visual`."""
+    recipe: dict[str, Any]
+    """JSON values; all that decides the content."""
+
+    @property
+    def address(self) -> str:
+        """12 hex digits."""
+        return digest(self.recipe)
+
+    @property
+    def folder(self) -> str:
+        """Where it lies in the store."""
+        return f"{self.kind}-{self.address}"
+
+    def part(self, key: str) -> str:
+        """Name of the file of one part."""
+        return f"{self.folder}/part-{key}.parquet"
+
+    def note_recipe(self, store: Store) -> None:
+        """Lay the recipe beside the artifact, for people and for provenance."""
+        name = f"{self.folder}/recipe.json"
+        if not store.exists(name):
+            store.write_json(name, self.recipe)
+
+
+def save_state(store: Store, artifact: Artifact, state: State) -> None:
+    """Write a state. `state.json` goes last: where it exists, the state is whole."""
+    artifact.note_recipe(store)
+    store.write(f"{artifact.folder}/state.safetensors", save(state.arrays))
+    store.write_json(f"{artifact.folder}/state.json", state.info)
+
+
+def has_state(store: Store, artifact: Artifact) -> bool:
+    """Whether the state was written."""
+    return store.exists(f"{artifact.folder}/state.json")
+
+
+def load_state(store: Store, artifact: Artifact) -> State:
+    """Read a state back, array for array. Raises StoreError where it is missing or damaged."""
+    name = f"{artifact.folder}/state.safetensors"
+    try:
+        arrays = load(store.read(name))
+    except SafetensorError as error:
+        raise StoreError(f"{name} is damaged ({error}). Delete {artifact.folder} and run the command again.") from error
+    return State(arrays=arrays, info=store.read_json(f"{artifact.folder}/state.json"))

@@ -1,0 +1,88 @@
+"""Complete: every modality of every video, what was missing filled in from what was observed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline import completion
+from pipeline.artifacts import Artifact
+from pipeline.catalogue import Catalogue, Part, load_part
+from pipeline.completion import CompletionSettings
+from pipeline.extract import load_vectors
+from pipeline.progress import Progress, silent
+from pipeline.records import Modality, State
+from pipeline.store import Store
+from pipeline.tables import decode, encode, from_vectors, to_vectors
+
+
+@dataclass(frozen=True)
+class Completed:
+    """Vectors of N videos."""
+
+    vectors: dict[str, np.ndarray]
+    """By modality: shape (N, D), float32; NaN rows only where a video has no modality at all."""
+    observed: dict[str, np.ndarray]
+    """By modality: shape (N,), bool; False where the vector was filled in."""
+
+    def take(self, rows: np.ndarray) -> "Completed":
+        """Some of the videos. Args: rows: indices or a mask of shape (N,)."""
+        return Completed(
+            {name: vectors[rows] for name, vectors in self.vectors.items()},
+            {name: observed[rows] for name, observed in self.observed.items()},
+        )
+
+    @property
+    def usable(self) -> np.ndarray:
+        """Videos with at least one observed modality: shape (N,), bool."""
+        return np.any(list(self.observed.values()), axis=0)
+
+
+def fit_completion(blocks: dict[str, np.ndarray], settings: CompletionSettings, progress: Progress = silent) -> State:
+    """Choose a completer and fit it; `info["held_out"]` compares all of them, whichever was chosen.
+
+    Args:
+        blocks: by modality, (N, D) float32, NaN rows where absent; rows without any modality are left out.
+    """
+    present = np.any([~np.isnan(block).any(axis=1) for block in blocks.values()], axis=0)
+    rows = {name: block[present] for name, block in blocks.items()}
+    held_out = completion.compare(rows, settings, progress)
+    chosen = replace(settings, method=completion.best(held_out)) if settings.method == "auto" else settings
+    state = completion.fit(rows, chosen, progress)
+    return replace(state, info=state.info | {"held_out": held_out})
+
+
+def complete_part(store: Store, part: Part, features: Mapping[Modality, Artifact], state: State, into: Artifact) -> bool:
+    """Fill in one part, unless that was done. Returns whether there was anything to do."""
+    name = into.part(part.key)
+    if store.exists(name):
+        return False
+    blocks: dict[str, np.ndarray] = {m: load_vectors(store, artifact, part) for m, artifact in features.items()}
+    columns: dict[str, pa.Array] = {"video_id": pa.array([v.video_id for v in load_part(store, part)], pa.string())}
+    empty = completion.empty_rows(blocks)
+    for modality, vectors in completion.complete(blocks, state).items():
+        observed = ~np.isnan(blocks[modality]).any(axis=1)
+        filled = np.where(empty[:, None], np.float32(np.nan), vectors)  # nothing is known of such a video
+        columns[modality] = from_vectors(filled)
+        columns[f"{modality}_observed"] = pa.array(observed)
+    into.note_recipe(store)
+    store.write(name, encode(pa.table(columns)))
+    return True
+
+
+def load_features(store: Store, catalogue: Catalogue, artifact: Artifact) -> np.ndarray:
+    """One modality's vectors of all videos of a catalogue, in order: shape (N, D), float32, NaN rows where absent."""
+    return np.concatenate([load_vectors(store, artifact, part) for _, part in catalogue.parts()])
+
+
+def load_completed(store: Store, catalogue: Catalogue, artifact: Artifact, modalities: Sequence[str]) -> Completed:
+    """The completed vectors of all videos of a catalogue, in order."""
+    tables = []
+    for _, part in catalogue.parts():
+        name = artifact.part(part.key)
+        tables.append(decode(store.read(name), name))
+    return Completed(
+        {m: np.concatenate([to_vectors(table.column(m)) for table in tables]) for m in modalities},
+        {m: np.concatenate([table.column(f"{m}_observed").to_numpy() for table in tables]) for m in modalities},
+    )

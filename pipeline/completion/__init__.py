@@ -1,0 +1,24 @@
+"""Missing modalities filled in: learnt from training rows, applied to any.
+
+Read `base` for the contract, `registry` for the completers and their choice, `held_out` for how they are
+compared.
+"""
+
+from pipeline.completion.base import Blocks, Completer, CompletionSettings, address
+from pipeline.completion.held_out import held_out_nrmse
+from pipeline.completion.registry import COMPLETERS, best, compare, complete, fit
+from pipeline.completion.table import empty_rows
+
+__all__ = [
+    "COMPLETERS",
+    "Blocks",
+    "Completer",
+    "CompletionSettings",
+    "address",
+    "best",
+    "compare",
+    "complete",
+    "empty_rows",
+    "fit",
+    "held_out_nrmse",
+]

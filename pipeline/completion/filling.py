@@ -1,0 +1,89 @@
+"""What every completer does alike: write a state down, and put decoded blocks where values are missing."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from pipeline.completion.base import CODE_VERSION, Blocks, CompletionSettings, Pattern
+from pipeline.completion.scaling import Scaling, scaling_of
+from pipeline.completion.table import Table, check
+from pipeline.errors import ModelError, StoreError
+from pipeline.records import State
+
+Decode = Callable[[Pattern, np.ndarray, str], np.ndarray]
+"""(blocks a row has, their working values (n, D) float64, block wanted) -> its working values (n, D_m)."""
+
+
+def check_training(blocks: Blocks) -> Table:
+    """`check`, and at least one row.
+
+    Raises:
+        StoreError: as `check`, or no rows.
+    """
+    table = check(blocks)
+    if table.n_rows == 0:
+        raise StoreError("There are no training rows to learn completion from: the training split is empty.")
+    return table
+
+
+def present(table: Table) -> Pattern:
+    """Blocks that at least one row has."""
+    return tuple(name for name, n in table.n_observed.items() if n)
+
+
+def learnt(
+    method: str,
+    settings: CompletionSettings,
+    table: Table,
+    scaling: Scaling,
+    arrays: dict[str, np.ndarray] | None = None,
+    info: dict[str, Any] | None = None,
+) -> State:
+    """The state of a fitted completer: the scaling, what was seen, and the completer's own part."""
+    seen = {
+        "method": method,
+        "code": CODE_VERSION,
+        "settings": asdict(settings),
+        "blocks": table.dims,
+        "weight": scaling.weight,
+        "n_rows": table.n_rows,
+        "n_observed": table.n_observed,
+        "n_empty_rows": int(table.empty.sum()),
+        "never_observed": [name for name, n in table.n_observed.items() if n == 0],
+    }
+    return State(scaling.arrays() | (arrays or {}), seen | (info or {}))
+
+
+def fill_in(blocks: Blocks, state: State, decode: Decode) -> Blocks:
+    """Complete blocks: decoded values where a row lacks a block, everything else untouched.
+
+    Raises: as `Completer.complete`.
+    """
+    table = check(blocks)
+    _refuse_strangers(table, state)
+    scaling = scaling_of(state)
+    never: list[str] = state.info["never_observed"]
+    whole = {name: mask.all() for name, mask in table.observed.items()}
+    out = {name: block if whole[name] else block.copy() for name, block in table.blocks.items()}
+    for pattern, rows in table.walk():
+        missing = [name for name in table.blocks if name not in pattern]
+        usable = tuple(name for name in pattern if name not in never)
+        if not missing:
+            continue
+        z = scaling.read(table, usable, rows).astype(np.float64)
+        for name in missing:
+            known = usable and name not in never
+            decoded = decode(usable, z, name) if known else np.zeros((len(rows), table.dims[name]))
+            out[name][rows] = scaling.restore(name, decoded)
+    return out
+
+
+def _refuse_strangers(table: Table, state: State) -> None:
+    """Blocks and widths must be those learnt."""
+    if table.dims != state.info["blocks"]:
+        raise ModelError(
+            f"The rows have modalities {table.dims} (columns each), but the completer learnt "
+            f"{state.info['blocks']}. Extract the features with the settings of the training, or fit again."
+        )

@@ -1,0 +1,152 @@
+"""Row factors by the `implicit` library's ALS (Hu, Koren and Volinsky 2008), blocks decoded by ridge.
+
+The library knows only how much a user likes an item, so each column becomes two items, "high" and "low": a
+row likes "high" when its standardised value is well above 0, "low" when well below. Factors of a row are
+those the library folds in from the blocks it has; a ridge takes them to each missing block. It is fitted
+on factors folded in from the same blocks only, so that training rows look like the rows to be completed.
+
+This is the only file that imports `implicit`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse
+from implicit.cpu.als import AlternatingLeastSquares
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
+
+from pipeline.completion.base import Blocks, CompletionSettings, Pattern
+from pipeline.completion.filling import check_training, fill_in, learnt, present
+from pipeline.completion.linear import Lines, columns, fit_line, lines_of, moments, patterns_to_learn
+from pipeline.completion.scaling import Scaling, fit_scaling
+from pipeline.completion.table import Table, check
+from pipeline.progress import Progress, silent
+from pipeline.records import State
+
+MOST_ENTRIES = 5_000_000
+"""Feature values given to the library at most; of more rows a seeded sample is used (2,129 at the paper's
+width), because the library keeps an index with every entry, twice, and folds in row by row."""
+THRESHOLD = 0.5
+"""Standard deviations from the mean at which a value becomes a liking."""
+CONFIDENCE = 1.0
+"""Weight that a liking gains per standard deviation, over the weight 1 of everything else."""
+LIBRARY_REGULARIZATION = 10.0
+"""The library's own, which unlike that of ALS-WR does not grow with the number of entries."""
+MOST_SWEEPS = 15
+"""The library's default; it has no stopping rule."""
+
+
+@dataclass(frozen=True)
+class ImplicitCompleter:
+    """Factorisation of likings; only their presence and strength count, so it is blunter than `als`."""
+
+    settings: CompletionSettings
+
+    def fit(self, blocks: Blocks, progress: Progress = silent) -> State:
+        settings = self.settings
+        full = check_training(blocks)
+        scaling = fit_scaling(full, balance=False)
+        table = _sample(full, settings.seed)
+        names = present(table)
+        z = _whole(table, scaling)
+        dims = table.dims
+        items = _learn_items(_likings(z, np.arange(z.shape[1]), z.shape[1]), settings, progress)
+        lines = Lines()
+        for source in patterns_to_learn(names, {pattern for pattern, _ in table.walk()}):
+            where = columns(source, tuple(dims), dims)
+            factors = _fold_in(items, z[:, where], where)
+            for target in (name for name in names if name not in source):
+                rows = np.all([table.observed[name] for name in (*source, target)], axis=0)
+                if rows.any():
+                    y = z[:, columns((target,), tuple(dims), dims)]
+                    seen = moments(np.concatenate([factors[rows], y[rows]], axis=1, dtype=np.float64))
+                    lines.add(source, target, *fit_line(seen, factors.shape[1], settings.regularization))
+        info = {"lines": lines.listed, "n_rows_used": table.n_rows}
+        return learnt("implicit", settings, full, scaling, {"items": items, **lines.arrays}, info)
+
+    def complete(self, blocks: Blocks, state: State) -> Blocks:
+        lines = lines_of(state)
+        dims: dict[str, int] = state.info["blocks"]
+
+        def decode(has: Pattern, z: np.ndarray, wanted: str) -> np.ndarray:
+            best = lines.best(has, wanted)
+            if best is None:
+                return np.zeros((len(z), dims[wanted]))
+            source, line = best
+            where = columns(source, tuple(dims), dims)
+            return line(_fold_in(state.arrays["items"], z[:, columns(source, has, dims)], where))
+
+        return fill_in(blocks, state, decode)
+
+
+def _sample(table: Table, seed: int) -> Table:
+    """The table, or as many of its rows as MOST_ENTRIES allows, in their order."""
+    most = max(MOST_ENTRIES // sum(table.dims.values()), 1)
+    if table.n_rows <= most:
+        return table
+    return check(table.take(np.sort(np.random.default_rng(seed).choice(table.n_rows, most, replace=False))))
+
+
+def _whole(table: Table, scaling: Scaling) -> np.ndarray:
+    """All blocks side by side in working units, (N, D) float32; 0, which is no liking, where missing."""
+    z = np.concatenate([scaling.standardise(name, block) for name, block in table.blocks.items()], axis=1)
+    z[np.isnan(z)] = 0
+    return z
+
+
+def _likings(z: np.ndarray, where: np.ndarray, n_columns: int) -> scipy.sparse.csr_matrix:
+    """Rows (n, d) of the columns `where`, (d,), as confidences (n, 2 n_columns): high items, then low ones.
+
+    The library reads an entry c as confidence c and everything else as confidence 1 in "not liked".
+    """
+    rows, taken = np.nonzero(np.abs(z) > THRESHOLD)
+    values = z[rows, taken]
+    confidence = (1 + CONFIDENCE * np.abs(values)).astype(np.float32)
+    items = where[taken] + np.where(values < 0, n_columns, 0)
+    index = (rows.astype(np.int32), items.astype(np.int32))  # the library's solver takes no other integers
+    return scipy.sparse.csr_matrix((confidence, index), shape=(len(z), 2 * n_columns))
+
+
+def _learn_items(
+    likings: scipy.sparse.csr_matrix, settings: CompletionSettings, progress: Progress
+) -> np.ndarray:
+    """Item factors (2 D, k), float32, by the library."""
+    rank = min(settings.rank, likings.shape[0], likings.shape[1] // 2)
+    sweeps = min(settings.sweeps, MOST_SWEEPS)
+
+    def model() -> AlternatingLeastSquares:
+        return AlternatingLeastSquares(
+            rank, LIBRARY_REGULARIZATION, iterations=sweeps, random_state=settings.seed
+        )
+
+    def fit(als: AlternatingLeastSquares) -> np.ndarray:
+        def report(sweep: int, seconds: float, loss: float | None) -> None:
+            progress("completion: implicit", sweep + 1, sweeps)
+
+        als.fit(likings, show_progress=False, callback=report)
+        return np.asarray(als.item_factors)
+
+    return _quietly(model, fit)
+
+
+def _fold_in(items: np.ndarray, z: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Factors (n, k) of rows (n, d) known at the columns `where`, by the library; each row on its own."""
+
+    def model() -> AlternatingLeastSquares:
+        als = AlternatingLeastSquares(items.shape[1], LIBRARY_REGULARIZATION)
+        als.item_factors = items
+        return als
+
+    def fold(als: AlternatingLeastSquares) -> np.ndarray:
+        return np.asarray(als.recalculate_user(np.arange(len(z)), _likings(z, where, len(items) // 2)))
+
+    return _quietly(model, fold)
+
+
+def _quietly(
+    model: Callable[[], AlternatingLeastSquares], work: Callable[[AlternatingLeastSquares], np.ndarray]
+) -> np.ndarray:
+    """Make and use a model with BLAS on one thread: the library has its own threads, and warns otherwise."""
+    with threadpool_limits(1, "blas"):
+        return work(model())

@@ -1,0 +1,127 @@
+"""Ridge regression from second moments, its shrinkage chosen by generalised cross-validation."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+
+from pipeline.completion.base import Pattern
+from pipeline.records import State
+
+SHRINKAGES = np.logspace(5, -5, 41)
+"""Penalties per row that cross-validation tries, in working units; most shrunk first: it wins ties."""
+MOST_FREEDOM = 0.99
+"""Share of the rows that a fit may use up; beyond, cross-validation is a ratio of rounding errors."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Counts, sums and products of n rows of d columns, float64: `n`, (d,), (d, d)."""
+
+    n: int
+    total: np.ndarray
+    products: np.ndarray
+
+    def __add__(self, other: "Moments") -> "Moments":
+        return Moments(self.n + other.n, self.total + other.total, self.products + other.products)
+
+    def of(self, columns: np.ndarray) -> "Moments":
+        """Those of some columns."""
+        return Moments(self.n, self.total[columns], self.products[np.ix_(columns, columns)])
+
+
+def moments(rows: np.ndarray) -> Moments:
+    """Of rows (n, d), float32 or float64."""
+    return Moments(len(rows), rows.sum(axis=0, dtype=np.float64), (rows.T @ rows).astype(np.float64))
+
+
+@dataclass(frozen=True)
+class Line:
+    """y = x @ weights + intercept; weights (d, t), intercept (t,), float32."""
+
+    weights: np.ndarray
+    intercept: np.ndarray
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        y: np.ndarray = x @ self.weights.astype(np.float64) + self.intercept
+        return y
+
+
+def fit_line(seen: Moments, d: int, shrinkage: float | None) -> tuple[Line, float]:
+    """Ridge from the first d columns to the others, unpenalised intercept; and its shrinkage.
+
+    Minimises sum ||y - x W - b||^2 + n * shrinkage * ||W||^2. None: the shrinkage of the least
+    generalised cross-validation error (Golub, Heath and Wahba 1979), all targets together.
+    """
+    mean = seen.total / seen.n
+    centred = seen.products - seen.n * np.outer(mean, mean)
+    values, vectors = scipy.linalg.eigh(centred[:d, :d])
+    values = np.maximum(values, 0)
+    turned = vectors.T @ centred[:d, d:]
+    if shrinkage is None:
+        shrinkage = _least_gcv(seen.n, values, turned, float(np.trace(centred[d:, d:])))
+    weights = vectors @ (turned / (values + seen.n * shrinkage)[:, None])
+    return Line(weights.astype(np.float32), (mean[d:] - mean[:d] @ weights).astype(np.float32)), shrinkage
+
+
+def _least_gcv(n: int, values: np.ndarray, turned: np.ndarray, squares: float) -> float:
+    """The shrinkage of the least n RSS / (n - freedom)^2, from eigenvalues (d,), rotated products (d, t)."""
+    power = np.einsum("ij,ij->i", turned, turned)
+    errors = []
+    for shrinkage in SHRINKAGES:
+        kept = values + n * shrinkage
+        residual = max(squares - float(power @ (2 / kept - values / kept**2)), 0.0)
+        freedom = 1 + float(np.sum(values / kept))
+        errors.append(n * residual / (n - freedom) ** 2 if freedom < MOST_FREEDOM * n else np.inf)
+    return float(SHRINKAGES[int(np.argmin(errors))])
+
+
+def patterns_to_learn(names: Pattern, seen: set[Pattern]) -> list[Pattern]:
+    """Patterns worth a fit of their own: those seen in training, all blocks but one, and each block alone.
+
+    For three blocks these are all there are; for more, they stay few where 2^M would not.
+    """
+    but_one = {tuple(n for n in names if n != left_out) for left_out in names}
+    alone = {(name,) for name in names}
+    within = {tuple(n for n in pattern if n in names) for pattern in seen}
+    return sorted(p for p in but_one | alone | within if 0 < len(p) < len(names))
+
+
+def columns(wanted: Pattern, within: Pattern, dims: dict[str, int]) -> np.ndarray:
+    """Where the columns of some blocks lie in the concatenation of others, (d,) integers."""
+    starts = dict(zip(within, np.cumsum([0] + [dims[name] for name in within]), strict=False))
+    return np.concatenate([np.arange(starts[name], starts[name] + dims[name]) for name in wanted])
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Lines between blocks as a state keeps them: arrays, and which there are."""
+
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    listed: list[dict[str, Any]] = field(default_factory=list)
+    """`{"from": [names], "to": name, "shrinkage": x}` for each line."""
+
+    def add(self, source: Pattern, target: str, line: Line, shrinkage: float) -> None:
+        key = f"{'+'.join(source)}>{target}"
+        self.arrays[f"weights/{key}"] = line.weights
+        self.arrays[f"intercept/{key}"] = line.intercept
+        self.listed.append({"from": list(source), "to": target, "shrinkage": shrinkage})
+
+    def best(self, has: Pattern, target: str) -> tuple[Pattern, Line] | None:
+        """The line to a block that uses most of the blocks a row has.
+
+        None where no training row had the target together with any of them.
+        """
+        sources = [tuple(entry["from"]) for entry in self.listed if entry["to"] == target]
+        usable = [source for source in sources if set(source) <= set(has)]
+        if not usable:
+            return None
+        source = max(usable, key=lambda s: (len(s), s))
+        key = f"{'+'.join(source)}>{target}"
+        return source, Line(self.arrays[f"weights/{key}"], self.arrays[f"intercept/{key}"])
+
+
+def lines_of(state: State) -> Lines:
+    """The lines a state keeps."""
+    return Lines(state.arrays, state.info["lines"])

@@ -1,0 +1,61 @@
+"""The completers there are, and how one is chosen."""
+
+from dataclasses import replace
+from typing import Any
+
+from pipeline.completion.als import AlsCompleter
+from pipeline.completion.base import Blocks, Completer, CompletionSettings
+from pipeline.completion.held_out import held_out_nrmse
+from pipeline.completion.implicit_als import ImplicitCompleter
+from pipeline.completion.mean import MeanCompleter
+from pipeline.completion.ridge import RidgeCompleter
+from pipeline.progress import Progress, silent
+from pipeline.records import State
+
+COMPLETERS: dict[str, type[Completer]] = {
+    "als": AlsCompleter,
+    "implicit": ImplicitCompleter,
+    "mean": MeanCompleter,
+    "ridge": RidgeCompleter,
+}
+UNMEASURED = "mean"
+"""What `auto` takes where no block can be hidden: then no row shows how one block follows from another."""
+
+
+def fit(blocks: Blocks, settings: CompletionSettings, progress: Progress = silent) -> State:
+    """Learn from training rows by the completer of the settings.
+
+    With `auto`, `info["held_out"]` tells how every completer did.
+
+    Raises:
+        StoreError: as `Completer.fit`.
+    """
+    if settings.method != "auto":
+        return COMPLETERS[settings.method](settings).fit(blocks, progress)
+    found = compare(blocks, settings, progress)
+    method = best(found)
+    state = COMPLETERS[method](settings).fit(blocks, progress)
+    return replace(state, info=state.info | {"held_out": found})
+
+
+def complete(blocks: Blocks, state: State) -> Blocks:
+    """Fill in missing blocks of any rows by what was learnt.
+
+    Raises:
+        ModelError, StoreError: as `Completer.complete`.
+    """
+    settings = CompletionSettings(**state.info["settings"])
+    return COMPLETERS[state.info["method"]](settings).complete(blocks, state)
+
+
+def compare(blocks: Blocks, settings: CompletionSettings, progress: Progress = silent) -> dict[str, Any]:
+    """`held_out_nrmse` of every registered completer."""
+    completers = {name: completer(settings) for name, completer in COMPLETERS.items()}
+    return held_out_nrmse(blocks, completers, settings.seed, progress)
+
+
+def best(found: dict[str, Any]) -> str:
+    """The completer of the smallest overall error in a result of `held_out_nrmse`."""
+    overall = {name: scores["overall"] for name, scores in found["nrmse"].items()}
+    errors = {name: error for name, error in overall.items() if error is not None}
+    return min(errors, key=lambda name: errors[name]) if errors else UNMEASURED

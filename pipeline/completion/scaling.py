@@ -1,0 +1,105 @@
+"""Working units, shared by all completers: each feature standardised, so that none owns the factors."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.completion.base import Pattern
+from pipeline.completion.table import Table
+from pipeline.records import State
+
+LIMIT = 30.0
+"""Standard deviations beyond which a value counts as this far: one broken feature must not own a row."""
+CONSTANT = 1e-6
+"""A feature whose deviation is below this share of its mean is float32 rounding noise, hence constant."""
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Per feature mean and deviation over the observed training rows, and a weight per block.
+
+    working value = weight * clip((value - mean) / std, -LIMIT, LIMIT)
+    """
+
+    mean: dict[str, np.ndarray]
+    """Name -> (D_m,) float32; 0 for a block never observed."""
+    std: dict[str, np.ndarray]
+    """Name -> (D_m,) float32; 0 where constant or never observed, and there the working value is 0."""
+    weight: dict[str, float]
+    """Name -> factor of the whole block, above 0."""
+
+    def read(self, table: Table, names: Pattern, rows: np.ndarray) -> np.ndarray:
+        """Rows of some blocks side by side in working units, shape (n, sum of D_m), float32; all observed."""
+        width = sum(table.blocks[name].shape[1] for name in names)
+        out = np.empty((len(rows), width), dtype=np.float32)
+        start = 0
+        for name in names:
+            stop = start + table.blocks[name].shape[1]
+            out[:, start:stop] = self.standardise(name, table.blocks[name][rows])
+            start = stop
+        return out
+
+    def standardise(self, name: str, values: np.ndarray) -> np.ndarray:
+        """From original (n, D_m) to working units, float32."""
+        varies = self.std[name] > 0
+        with np.errstate(over="ignore"):  # an overflow is infinite here, and LIMIT after the clip
+            z: np.ndarray = values - self.mean[name]
+            z /= np.where(varies, self.std[name], 1)
+        np.clip(z, -LIMIT, LIMIT, out=z)
+        z *= np.float32(self.weight[name]) * varies
+        return z
+
+    def restore(self, name: str, z: np.ndarray) -> np.ndarray:
+        """From working (n, D_m) to original units, float32, finite."""
+        values = z / self.weight[name] * self.std[name].astype(np.float64) + self.mean[name]
+        bounded: np.ndarray = np.clip(values, -FLOAT32_MAX, FLOAT32_MAX)
+        return bounded.astype(np.float32)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What a state keeps of it."""
+        means = {f"mean/{name}": mean for name, mean in self.mean.items()}
+        return means | {f"std/{name}": std for name, std in self.std.items()}
+
+
+def fit_scaling(table: Table, *, balance: bool) -> Scaling:
+    """Measure the training rows. With `balance`, squares of all blocks sum to about the same."""
+    mean, std = {}, {}
+    for name in table.blocks:
+        mean[name], std[name] = _moments(table, name)
+    return Scaling(mean, std, _weights(table.dims, balance=balance))
+
+
+def scaling_of(state: State) -> Scaling:
+    """The scaling a state was learnt with."""
+    dims: dict[str, int] = state.info["blocks"]
+    return Scaling(
+        {name: state.arrays[f"mean/{name}"] for name in dims},
+        {name: state.arrays[f"std/{name}"] for name in dims},
+        state.info["weight"],
+    )
+
+
+def _weights(dims: dict[str, int], *, balance: bool) -> dict[str, float]:
+    """sqrt(average width / own width), so that an entry still has variance 1 on average over all columns."""
+    average = sum(dims.values()) / len(dims)
+    return {name: float(np.sqrt(average / d)) if balance else 1.0 for name, d in dims.items()}
+
+
+def _moments(table: Table, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of one block's columns, chunk by chunk in float64 (Chan et al. 1979)."""
+    n, mean, squares = 0, np.zeros(table.dims[name]), np.zeros(table.dims[name])
+    for pattern, rows in table.walk():
+        if name not in pattern:
+            continue
+        values = table.blocks[name][rows].astype(np.float64)
+        chunk_mean = values.mean(axis=0)
+        shift = chunk_mean - mean
+        total = n + len(rows)
+        values -= chunk_mean
+        squares += np.einsum("ij,ij->j", values, values) + shift**2 * (n * len(rows) / total)
+        mean += shift * (len(rows) / total)
+        n = total
+    std = np.sqrt(squares / max(n, 1))
+    std[std <= np.maximum(CONSTANT * np.abs(mean), np.finfo(np.float32).tiny)] = 0
+    return mean.astype(np.float32), std.astype(np.float32)

@@ -1,0 +1,59 @@
+"""Every error of the project.
+
+    NmclError
+    ├── UserError           the user can put it right: shown as a message, without a traceback
+    │   ├── CrawlError      the folder, manifest or labels of a crawl cannot be used
+    │   ├── SettingsError   an unknown setting, or a value out of range
+    │   ├── StoreError      the output folder is not ours, is damaged, is full, or lacks what was asked for
+    │   ├── WeightsError    network weights are missing or not of the named backbone
+    │   └── ModelError      a model file cannot be used, or the data is not what the model was trained on
+    └── ClipError           one media file cannot be used: becomes a failure row, never stops a run
+
+A message says what was found, what was expected and what to do. Everything else that is raised is a bug.
+"""
+
+
+class NmclError(Exception):
+    """Root of all errors raised on purpose."""
+
+
+class UserError(NmclError):
+    """Something the user can put right."""
+
+
+class CrawlError(UserError):
+    """The folder, manifest or labels of a crawl cannot be used."""
+
+
+class SettingsError(UserError):
+    """An unknown setting, or a value out of range."""
+
+
+class StoreError(UserError):
+    """The output folder is not a store, is damaged, is full, or lacks what was asked for."""
+
+
+class WeightsError(UserError):
+    """Network weights are missing or do not belong to the named backbone."""
+
+
+class ModelError(UserError):
+    """A model file cannot be used, or the data is not what the model was trained on."""
+
+
+class ClipError(NmclError):
+    """One media file cannot be used.
+
+    Args:
+        kind: a stable word for tables and retries: `missing`, `unreadable`, `no_picture`, `too_large`,
+            `timeout`, `crashed`.
+        detail: what was found, for a person.
+    """
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(kind, detail)  # both, so that it survives the way back from a child process
+        self.kind = kind
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.detail}"

@@ -1,0 +1,59 @@
+"""Fit: an extractor learns from the videos that are in neither validation nor test, and from no others."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.media import Decoder, FrameSelector, Request
+from pipeline.progress import Progress, silent
+from pipeline.records import Clip, State, Video
+
+if TYPE_CHECKING:
+    from extractors.base import Extractor
+
+
+def sample(videos: Sequence[Video], n_videos: int, seed: int) -> list[Video]:
+    """At most `n_videos`, chosen by a keyed hash of their content: the order of the catalogue does not matter.
+
+    Re-uploads count once.
+    """
+    distinct = {video.sha256: video for video in reversed(videos) if video.sha256}
+
+    def rank(sha256: str) -> bytes:
+        return hashlib.sha256(f"{seed} {sha256}".encode()).digest()
+
+    return [distinct[sha256] for sha256 in sorted(distinct, key=rank)[:n_videos]]
+
+
+def fit_extractor(
+    extractor: "Extractor",
+    videos: Sequence[Video],
+    folders: Mapping[str, str],
+    frames: FrameSelector,
+    decoder: Decoder,
+    progress: Progress = silent,
+) -> State:
+    """What `extractor` learns from `videos`. Files that do not decode are skipped.
+
+    Args:
+        folders: where each crawl lies, by its name.
+    """
+    return extractor.fit(_clips(extractor, videos, folders, frames, decoder), progress)
+
+
+def _clips(
+    extractor: "Extractor",
+    videos: Sequence[Video],
+    folders: Mapping[str, str],
+    frames: FrameSelector,
+    decoder: Decoder,
+) -> Iterator[Clip]:
+    if extractor.need == "description":
+        yield from (Clip(description=video.description) for video in videos)
+        return
+    selector = frames if extractor.need == "frames" else None
+    requests = (
+        Request(Path(folders[v.crawl]) / v.path, selector, waveform=extractor.need == "waveform") for v in videos
+    )
+    yield from (clip for clip in decoder.clips(requests) if isinstance(clip, Clip))

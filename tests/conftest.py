@@ -1,0 +1,25 @@
+"""What all tests share: real media made on the spot, and the shared crawls where they are at hand."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real crawls and media beside the repository."""
+    if not SHARED.is_dir():
+        pytest.skip("the shared crawls are not beside the repository")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def sample_crawl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The rendered sample crawl."""
+    from pipeline.sample import make_sample
+
+    folder = tmp_path_factory.mktemp("sample") / "crawl"
+    make_sample(folder)
+    return folder

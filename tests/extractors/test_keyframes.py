@@ -1,0 +1,95 @@
+"""Key frames against a slow version that holds the whole clip in memory."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from extractors.keyframes import KeyFrames, grey_histogram
+from extractors.preprocess import Preprocess
+from pipeline.media import TimedFrame
+
+RAW = Preprocess(resize=16, crop=16)
+
+
+def clip(levels: list[int]) -> list[TimedFrame]:
+    """One 16 x 16 frame a level; a pixel in the corner carries the frame's number."""
+    frames = []
+    for i, level in enumerate(levels):
+        pixels = np.full((16, 16, 3), level, np.uint8)
+        pixels[0, 0] = i % 256
+        frames.append(TimedFrame(i / 10, pixels))
+    return frames
+
+
+def slow_choice(frames: list[TimedFrame], n: int) -> list[int]:
+    """Indices, by the published method word for word."""
+    histograms = [np.bincount(f.pixels[:, :, 0].ravel(), minlength=256).astype(float) for f in frames]
+    change = {i: np.abs(histograms[i] - histograms[i - 1]).sum() for i in range(1, len(frames))}
+    values = np.array(list(change.values()))
+    cuts = [i for i in change if change[i] > values.mean() + 3 * values.std()]
+    cuts = sorted(sorted(cuts, key=lambda i: (-change[i], i))[: n - 1])
+    return [i for i in cuts if i - 1 not in cuts]
+
+
+@given(levels=st.lists(st.integers(0, 255), min_size=2, max_size=120), hold=st.integers(1, 6), n=st.integers(2, 8))
+@settings(max_examples=60, deadline=None)
+def test_cuts_equal_the_slow_version(levels: list[int], hold: int, n: int) -> None:
+    frames = clip([level for level in levels for _ in range(hold)])
+    cuts = slow_choice(frames, n)
+    _, times_s = KeyFrames(n, RAW)(iter(frames))
+    if cuts:
+        assert list(times_s) == [frames[i].time_s for i in [0, *cuts]]
+    else:
+        assert len(times_s) == min(n, len(frames))
+
+
+@given(n_frames=st.integers(1, 700), n=st.integers(1, 12))
+@settings(max_examples=60, deadline=None)
+def test_without_cuts_frames_spread_over_the_clip(n_frames: int, n: int) -> None:
+    frames = [TimedFrame(float(i), np.full((16, 16, 3), 77, np.uint8)) for i in range(n_frames)]
+    _, times_s = KeyFrames(n, RAW)(iter(frames))
+    assert len(times_s) == min(n, n_frames)
+    assert list(times_s) == sorted(set(times_s))
+    even = np.linspace(0, n_frames - 1, len(times_s))
+    assert np.abs(even - np.array(times_s)).max() <= max(1.0, n_frames / (2 * n))
+
+
+def test_memory_does_not_grow_with_the_clip() -> None:
+    alive, most = 0, 0
+
+    class Counted(np.ndarray):
+        def __del__(self) -> None:
+            nonlocal alive
+            if self.base is None:
+                alive -= 1
+
+    def frames() -> object:
+        nonlocal alive, most
+        for i in range(2000):
+            pixels = np.ndarray.__new__(Counted, (16, 16, 3), np.uint8)
+            pixels[...] = i * 7 % 256
+            alive += 1
+            most = max(most, alive)
+            yield TimedFrame(float(i), pixels)
+
+    KeyFrames(8, RAW)(frames())  # type: ignore[arg-type]
+    assert most < 60
+
+
+def test_histogram_counts_grey_levels() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
+    histogram = grey_histogram(np.repeat(pixels[:, :, None], 3, axis=2))
+    np.testing.assert_array_equal(histogram, np.bincount(pixels.ravel(), minlength=256))
+
+
+def test_a_single_frame_is_a_key_frame() -> None:
+    frames, times_s = KeyFrames(8, RAW)(iter(clip([5])))
+    assert frames.shape == (1, 16, 16, 3)
+    assert times_s == (0.0,)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_never_more_than_asked_for(n: int) -> None:
+    frames, _ = KeyFrames(n, RAW)(iter(clip([0] * 30 + [255] * 30 + [0] * 30)))
+    assert len(frames) <= n

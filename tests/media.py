@@ -1,0 +1,40 @@
+"""Small real videos, encoded on the spot."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+
+RATE_HZ = 22_050
+
+
+def write_video(
+    path: Path, frames: np.ndarray, fps: int = 10, sound: np.ndarray | None = None, codec: str = "libx264"
+) -> Path:
+    """Encode frames (n, height, width, 3) uint8 RGB and, if given, sound (n_samples,) int16 at 22,050 Hz."""
+    with av.open(str(path), "w") as container:
+        picture = container.add_stream(codec, rate=fps, options={"crf": "10"})
+        picture.height, picture.width = frames.shape[1:3]
+        picture.pix_fmt = "yuv420p"
+        voice = container.add_stream("aac", rate=RATE_HZ, layout="mono") if sound is not None else None
+        for pixels in frames:
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(picture.encode(None))
+        if voice is not None:
+            block = av.AudioFrame.from_ndarray(sound[None], format="s16", layout="mono")
+            block.sample_rate = RATE_HZ
+            container.mux(voice.encode(block))
+            container.mux(voice.encode(None))
+    return path
+
+
+def shades(levels: list[int], frames_each: int, size: tuple[int, int] = (64, 96)) -> np.ndarray:
+    """Frames of constant grey levels, each level shown for some frames: a clip with a cut between any two."""
+    pictures = [np.full((*size, 3), level, np.uint8) for level in levels for _ in range(frames_each)]
+    return np.stack(pictures)
+
+
+def tone(frequency_hz: float, seconds: float) -> np.ndarray:
+    """A sine at half of full scale: (n_samples,) int16 at 22,050 Hz."""
+    t = np.arange(int(seconds * RATE_HZ)) / RATE_HZ
+    return (16_000 * np.sin(2 * np.pi * frequency_hz * t)).astype(np.int16)

@@ -1,0 +1,41 @@
+"""A small world with a known answer: each modality tells a different half of what the venue is."""
+
+import numpy as np
+import pytest
+
+from model.data import Dataset
+from model.nmcl import NMCLSettings
+from model.train import TrainSettings
+
+VENUES = ("beach", "cafe", "gym", "park")
+
+
+def world(n: int, seed: int, noise: float = 0.6) -> Dataset:
+    """N rows of four venues: `sight` parts {0, 1} from {2, 3}, `sound` even from odd, `words` is noise."""
+    random = np.random.default_rng(seed)
+    label = random.integers(0, 4, n)
+    sight = np.stack([label // 2, 1 - label // 2, 0 * label], axis=1) + noise * random.normal(size=(n, 3))
+    sound = np.stack([label % 2, 1 - label % 2], axis=1) + noise * random.normal(size=(n, 2))
+    words = random.normal(size=(n, 4))
+    return Dataset({"sight": 5 + 3 * sight, "sound": sound, "words": words}, {}, label)
+
+
+def quick(**changes: object) -> NMCLSettings:
+    """NMCL small enough for a test."""
+    settings: dict[str, object] = {"hidden": 16, "train": TrainSettings(max_epochs=8, device="cpu")}
+    return NMCLSettings(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def train() -> Dataset:
+    return world(160, seed=1)
+
+
+@pytest.fixture(scope="session")
+def validation() -> Dataset:
+    return world(80, seed=2)
+
+
+@pytest.fixture(scope="session")
+def test() -> Dataset:
+    return world(400, seed=3)

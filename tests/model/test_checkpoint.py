@@ -1,0 +1,132 @@
+"""Damaged, hostile and mixed-up model files end in a ModelError, never in code run or memory taken."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load as parse
+from safetensors.torch import save as encode
+
+from model.checkpoint import load, save
+from model.data import Dataset
+from model.trained import Trained, fit
+from pipeline.errors import ModelError
+from tests.model.conftest import VENUES, quick
+
+
+@pytest.fixture(scope="module")
+def trained(train: Dataset, validation: Dataset) -> Trained:
+    return fit("nmcl", train, validation, VENUES, quick())
+
+
+@pytest.fixture
+def folder(trained: Trained, tmp_path: Path) -> Path:
+    save(trained, tmp_path)
+    return tmp_path
+
+
+def set_card(folder: Path, **changes: Any) -> None:
+    card = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**card, **changes}))
+
+
+def set_tensors(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    """Change the arrays and keep the digest right, as a malicious author would."""
+    tensors = parse((folder / "model.safetensors").read_bytes())
+    change(tensors)
+    content = encode(tensors)
+    (folder / "model.safetensors").write_bytes(content)
+    set_card(folder, weights_sha256=hashlib.sha256(content).hexdigest())
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_a_missing_truncated_or_scribbled_file(folder: Path, name: str) -> None:
+    content = (folder / name).read_bytes()
+    for damaged in (b"", content[: len(content) // 2], b"\x80\x04" + content, content[:-8] + b"\xff" * 8):
+        (folder / name).write_bytes(damaged)
+        with pytest.raises(ModelError, match=name):
+            load(folder)
+    (folder / name).unlink()
+    with pytest.raises(ModelError, match="cannot be read"):
+        load(folder)
+
+
+def test_weights_of_another_save(folder: Path, train: Dataset, validation: Dataset, tmp_path: Path) -> None:
+    save(fit("nmcl", train, validation, VENUES, quick(), seed=1), tmp_path / "other")
+    (tmp_path / "other/model.safetensors").replace(folder / "model.safetensors")
+    with pytest.raises(ModelError, match="of another model"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": 2},
+        {"name": "os.system"},
+        {"venues": ["beach"]},
+        {"venues": ["beach"] * 4},
+        {"venues": "beach"},
+        {"dims": {}},
+        {"dims": {"sight": 3, "sound": 2}},
+        {"dims": {"sight": 3, "sound": 2, "words": 5}},
+        {"dims": {"sight": 3, "sound": 2, "words": 0}},
+        {"dims": {"sight": 1 << 24, "sound": 1 << 24, "words": 1 << 24}},
+        {"dims": {"sight": 1 << 60, "sound": 2, "words": 4}},
+        {"settings": {"hidden": 17}},
+        {"settings": {"hidden": 16, "gate": "open"}},
+        {"settings": {"hidden": 16, "__class__": "x"}},
+        {"settings": {"train": {"learning_rate": "fast"}}},
+        {"history": [{"number": 1}]},
+        {"weights_sha256": "0" * 64},
+        {"weights_sha256": "../../etc"},
+        {"extra": 1},
+    ],
+)
+def test_a_card_that_lies(folder: Path, changes: dict[str, Any]) -> None:
+    set_card(folder, **changes)
+    with pytest.raises(ModelError):
+        load(folder)
+
+
+def test_json_that_is_not_plain(folder: Path) -> None:
+    for content in ("[" * 100_000, "NaN", '{"format": NaN}', "null", "\ud800".encode("utf-8", "surrogatepass")):
+        (folder / "model.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+        with pytest.raises(ModelError):
+            load(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors: tensors.pop("mean.0"),
+        lambda tensors: tensors.update(extra=torch.zeros(1)),
+        lambda tensors: tensors.update({"mean.0": torch.zeros(9)}),
+        lambda tensors: tensors.update({"mean.0": tensors["mean.0"].double()}),
+        lambda tensors: tensors["mean.0"].fill_(torch.nan),
+        lambda tensors: tensors["scale.1"].zero_(),
+        lambda tensors: tensors["network.heads.0.hidden.weight"].fill_(torch.inf),
+    ],
+)
+def test_arrays_that_do_not_fit(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    set_tensors(folder, change)
+    with pytest.raises(ModelError):
+        load(folder)
+
+
+def test_a_folder_that_cannot_be_written(trained: Trained, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ModelError, match="cannot be written"):
+        save(trained, tmp_path / "file")
+
+
+def test_saving_again_replaces(folder: Path, trained: Trained, train: Dataset, validation: Dataset) -> None:
+    other = fit("nmcl", train, validation, VENUES, quick(hidden=8), seed=1)
+    save(other, folder)
+    np.testing.assert_array_equal(
+        load(folder).predict(validation.modalities).probability, other.predict(validation.modalities).probability
+    )

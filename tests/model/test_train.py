@@ -1,0 +1,126 @@
+"""The loop: determinism, the best epoch is kept, and the options do what they say."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+
+from model.base import Features, Mask, Output, Shape
+from model.data import Dataset
+from model.nmcl import NMCL
+from model.train import Network, TrainSettings, decide, train_network
+from pipeline.errors import ModelError
+from pipeline.progress import silent
+from tests.model.conftest import quick
+
+SETTINGS = TrainSettings(max_epochs=6, patience=2, device="cpu", average=0.0)
+CPU = torch.device("cpu")
+
+
+class Scripted(Network):
+    """Says venue 1 for as many of ten rows as its script has for the epoch; a counter is its only weight."""
+
+    def __init__(self, script: list[int]) -> None:
+        super().__init__()
+        self.script = script
+        self.epoch = torch.nn.Parameter(torch.zeros(()))
+        self.steps = 0
+        self.sizes: list[int] = []
+
+    def loss(self, features: Features, observed: Mask, label: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(len(label))
+        return 0.0 * self.epoch
+
+    def train(self, mode: bool = True) -> "Scripted":
+        if mode and self.epoch.requires_grad:
+            with torch.no_grad():
+                self.epoch += 1
+        return super().train(mode)
+
+    def forward(self, features: Features, observed: Mask) -> Output:
+        hits = self.script[int(self.epoch.detach()) - 1]
+        score = torch.full((len(features["a"]), 2), -1.0)
+        score[:, 0] = torch.where(torch.arange(len(score)) < hits, -2.0, 2.0)
+        return Output(torch.log_softmax(score, dim=1))
+
+
+def ones(n: int = 10) -> Dataset:
+    return Dataset({"a": np.ones((n, 1))}, {}, np.ones(n, int))
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_it() -> None:
+    network = Scripted([3, 8, 5, 5, 9, 9])
+    history = train_network(network, SETTINGS, ones(), ones(), silent)
+    assert [epoch.number for epoch in history] == [1, 2, 3, 4]
+    assert history[1].validation.micro_f1 == 0.8
+    assert float(network.epoch.detach()) == 2.0
+
+
+def test_a_tie_goes_to_the_lower_validation_loss() -> None:
+    network = Scripted([5, 5, 10, 10, 10, 10])
+    history = train_network(network, SETTINGS, ones(), ones(), silent)
+    assert float(network.epoch.detach()) == 3.0
+    assert history[2].validation_loss == history[3].validation_loss
+
+
+def test_small_data_are_cut_into_more_batches() -> None:
+    network = Scripted([5] * 6)
+    settings = replace(SETTINGS, max_epochs=1, min_steps=5, batch_size=256)
+    train_network(network, settings, ones(10), ones(), silent)
+    assert network.sizes == [2] * 5
+
+
+@dataclass(frozen=True)
+class Told:
+    stage: str
+    done: int
+    total: int
+
+
+def test_progress_is_told_each_epoch(train: Dataset, validation: Dataset) -> None:
+    told: list[Told] = []
+    network = NMCL(Shape(train.dims, 4), quick())
+    history = network.fit(
+        train, validation, 0, lambda stage, done, total, note="": told.append(Told(stage, done, total))
+    )
+    assert told == [Told("train", epoch.number, 8) for epoch in history]
+
+
+def test_a_loss_that_is_not_finite_stops_with_advice(train: Dataset, validation: Dataset) -> None:
+    network = NMCL(Shape(train.dims, 4), quick())
+    with torch.no_grad():
+        network.heads[0].hidden.weight.fill_(torch.inf)
+    with pytest.raises(ModelError, match="learning rate"):
+        network.fit(train, validation, 0, silent)
+
+
+@pytest.mark.parametrize("changes", [{"average": 0.9}, {"schedule": "constant"}, {"average": 0.0}])
+def test_options_train(changes: dict[str, object], train: Dataset, validation: Dataset) -> None:
+    base = TrainSettings(max_epochs=8, device="cpu", learning_rate=3e-3)
+    settings = replace(base, **changes)  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    history = NMCL(Shape(train.dims, 4), quick(train=settings)).fit(train, validation, 0, silent)
+    assert max(epoch.validation.micro_f1 for epoch in history) > 0.5
+    assert history[-1].loss < history[0].loss
+
+
+def outputs(network: NMCL, rows: Dataset) -> Iterator[torch.Tensor]:
+    for output in decide(network, rows, CPU):
+        yield output.log_probability
+
+
+def test_decisions_do_not_depend_on_the_batch(train: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = NMCL(Shape(train.dims, 4), quick())
+    whole = torch.cat(list(outputs(network, train)))
+    monkeypatch.setattr("model.train.DECIDE_ROWS", 7)
+    torch.testing.assert_close(torch.cat(list(outputs(network, train))), whole, rtol=1e-5, atol=1e-5)
+
+
+def test_cuda_is_asked_for_only_where_it_is(train: Dataset, validation: Dataset) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    network = NMCL(Shape(train.dims, 4), quick(train=TrainSettings(device="cuda")))
+    with pytest.raises(ModelError, match="CUDA"):
+        network.fit(train, validation, 0, silent)

@@ -1,0 +1,164 @@
+"""Every model of the registry through `fit`, `predict`, `save` and `load`; what is refused; what is not
+leaked."""
+
+import dataclasses
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from model.checkpoint import load, save
+from model.data import Dataset
+from model.evaluate import evaluate
+from model.nmcl import NMCLSettings
+from model.registry import MODELS
+from model.trained import Trained, fit, fit_alone
+from pipeline.errors import ModelError
+from tests.model.conftest import VENUES, quick, world
+
+
+def brief(name: str) -> Any:
+    """The model's own settings, made quick where it is trained by epochs."""
+    settings = MODELS[name].settings
+    if hasattr(settings, "train"):
+        train = replace(settings.train, max_epochs=12, device="cpu", learning_rate=3e-3)
+        settings = replace(settings, train=train, hidden=16)
+    return settings
+
+
+@pytest.fixture(scope="module", params=sorted(MODELS))
+def trained(request: pytest.FixtureRequest, train: Dataset, validation: Dataset) -> Trained:
+    return fit(request.param, train, validation, VENUES, brief(request.param), seed=3)
+
+
+def test_it_learns_and_its_probabilities_sum_to_1(trained: Trained, test: Dataset) -> None:
+    found = trained.predict(test.modalities, test.observed)
+    for probability in (found.probability, *found.per_modality.values()):
+        assert probability.shape == (len(test), 4)
+        assert probability.dtype == np.float32
+        np.testing.assert_allclose(probability.sum(axis=1), 1, atol=1e-6)
+    assert evaluate(found.probability, test.label, VENUES)["macro_f1"] > 0.5
+
+
+def test_the_same_seed_gives_the_same_bytes(
+    trained: Trained, train: Dataset, validation: Dataset, tmp_path: Path
+) -> None:
+    torch.rand(3)  # the state of the global generator must not matter
+    again = fit(trained.name, train, validation, VENUES, trained.settings, seed=3)
+    save(trained, tmp_path / "a")
+    save(again, tmp_path / "b")
+    for name in ("model.safetensors", "model.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_round_trip_is_exact(trained: Trained, test: Dataset, tmp_path: Path) -> None:
+    save(trained, tmp_path)
+    found = load(tmp_path)
+    for name in ("name", "settings", "venues", "seed", "history", "diagnostics", "dims"):
+        assert getattr(found, name) == getattr(trained, name)
+    before, after = (model.predict(test.modalities) for model in (trained, found))
+    np.testing.assert_array_equal(before.probability, after.probability)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
+    save(found, tmp_path / "again")
+    assert (tmp_path / "again/model.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
+
+
+def test_an_empty_table_gives_an_empty_prediction(trained: Trained) -> None:
+    nothing = {name: np.zeros((0, dim), np.float32) for name, dim in trained.dims.items()}
+    assert trained.predict(nothing).probability.shape == (0, 4)
+
+
+def test_other_modalities_are_refused(trained: Trained, test: Dataset) -> None:
+    with pytest.raises(ModelError, match="expected"):
+        trained.predict(test.only(["sight"]).modalities)
+
+
+def test_settings_pass_through_json(trained: Trained) -> None:
+    adapter = TypeAdapter(type(trained.settings))
+    assert adapter.validate_json(json.dumps(dataclasses.asdict(trained.settings))) == trained.settings
+
+
+def test_settings_out_of_range_are_refused() -> None:
+    adapter = TypeAdapter(NMCLSettings)
+    for wrong in ({"dropout": 1.0}, {"hidden": 0}, {"gate": "softmax"}, {"train": {"learning_rate": 0}}):
+        with pytest.raises(ValidationError):
+            adapter.validate_python(wrong)
+
+
+def test_another_seed_gives_another_model(train: Dataset, validation: Dataset, test: Dataset) -> None:
+    first, second = (fit("nmcl", train, validation, VENUES, quick(), seed) for seed in (0, 1))
+    assert not np.array_equal(first.predict(test.modalities).probability, second.predict(test.modalities).probability)
+
+
+def test_fit_leaves_the_global_generator_alone(train: Dataset, validation: Dataset) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    fit("nmcl", train, validation, VENUES, quick(), 0)
+    torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)
+
+
+def test_nothing_is_fitted_on_validation_rows(train: Dataset, validation: Dataset) -> None:
+    """With one epoch there is nothing to choose, so validation rows must not change a single bit."""
+    once = quick(train=replace(quick().train, max_epochs=1))
+    moved = Dataset({n: 9 * x - 4 for n, x in validation.modalities.items()}, {}, (validation.label + 1) % 4)
+    first, second = (fit("nmcl", train, rows, VENUES, once, 0) for rows in (validation, moved))
+    for name, value in first.network.state_dict().items():
+        torch.testing.assert_close(second.network.state_dict()[name], value, rtol=0, atol=0)
+    for name, mean in first.standardizer.mean.items():
+        expected = train.modalities[name].mean(axis=0, dtype=np.float64)
+        np.testing.assert_array_equal(mean, expected.astype(np.float32))
+        np.testing.assert_array_equal(second.standardizer.mean[name], mean)
+
+
+def test_together_is_better_than_each_alone(train: Dataset, validation: Dataset, test: Dataset) -> None:
+    settings = brief("nmcl")
+    alone = fit_alone("nmcl", train, validation, VENUES, settings)
+    assert list(alone) == ["sight", "sound", "words"]
+    together = fit("nmcl", train, validation, VENUES, settings).predict(test.modalities).probability
+    best = evaluate(together, test.label, VENUES)["macro_f1"]
+    for name, model in alone.items():
+        found = model.predict(test.only([name]).modalities)
+        assert list(found.per_modality) == [name]
+        assert evaluate(found.probability, test.label, VENUES)["macro_f1"] < best - 0.1
+
+
+def test_branches_and_diagnostics_are_reported(train: Dataset, validation: Dataset) -> None:
+    found = fit("nmcl", train, validation, VENUES, quick())
+    assert list(found.diagnostics) == ["sight", "sound", "words"]
+    assert list(found.history[0].per_modality) == ["sight", "sound", "words"]
+    json.dumps([dataclasses.asdict(epoch) for epoch in found.history], allow_nan=False)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_a_venue_without_training_rows_is_no_problem(name: str, validation: Dataset) -> None:
+    rows = world(60, seed=4)
+    label = np.where(rows.label == 2, 3, rows.label)
+    for train_label in (label, np.zeros(60, int)):
+        train = Dataset(rows.modalities, rows.observed, train_label)
+        settings = brief(name)
+        if hasattr(settings, "train"):
+            settings = replace(settings, train=replace(settings.train, max_epochs=2))
+        found = fit(name, train, validation, VENUES, settings)
+        assert np.isfinite(found.predict(validation.modalities).probability).all()
+
+
+def test_what_cannot_be_trained_on_is_refused(train: Dataset, validation: Dataset) -> None:
+    empty = Dataset({n: x[:0] for n, x in train.modalities.items()}, {}, train.label[:0])
+    cases: list[tuple[str, Dataset, Dataset, tuple[str, ...], object, str]] = [
+        ("oracle", train, validation, VENUES, None, "no model"),
+        ("nmcl", train, validation, VENUES, MODELS["logistic"].settings, "takes NMCLSettings"),
+        ("nmcl", empty, validation, VENUES, None, "no training rows"),
+        ("nmcl", train, empty, VENUES, None, "no validation rows"),
+        ("nmcl", train, validation, VENUES[:2], None, "labels run"),
+        ("nmcl", train, validation, ("beach",) * 4, None, "different names"),
+        ("nmcl", train, validation.only(["sight"]), VENUES, None, "modalities"),
+    ]
+    for name, rows, held_out, venues, settings, message in cases:
+        with pytest.raises(ModelError, match=message):
+            fit(name, rows, held_out, venues, settings)
