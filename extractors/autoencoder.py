@@ -221,7 +221,8 @@ class _Trainer:
         return x + (self.settings.corruption * spread) * noise
 
     def _linear(self, n_in: int, n_out: int) -> nn.Linear:
-        layer = nn.utils.skip_init(nn.Linear, n_in, n_out)  # its own start would draw from the global generator
+        # Without nn.Linear's own start, which would draw from the global generator.
+        layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out)  # type: ignore[no-untyped-call]
         # Four times Glorot's range, for sigmoids: Glorot and Bengio, AISTATS 2010.
         limit = 4.0 * (6.0 / (n_in + n_out)) ** 0.5
         nn.init.uniform_(layer.weight, -limit, limit, generator=self.order)

@@ -2,7 +2,7 @@
 
 import heapq
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -27,7 +27,7 @@ class KeyFrames:
 
     n_frames: int = 8
     """At most this many come back."""
-    preprocess: Preprocess = Preprocess()
+    preprocess: Preprocess = field(default_factory=Preprocess)
 
     def __call__(self, frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
         """See `pipeline.media.FrameSelector`. Frames come back scaled and cropped as the network wants them."""
@@ -51,7 +51,7 @@ class KeyFrames:
 def grey_histogram(pixels: np.ndarray) -> np.ndarray:
     """Counts of the 256 grey levels of a (height, width, 3) uint8 BGR picture; shape (256,), float32."""
     grey = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)
-    return cv2.calcHist([grey], [0], None, [256], [0, 256]).reshape(-1)  # type: ignore[no-any-return]
+    return cv2.calcHist([grey], [0], None, [256], [0, 256]).reshape(-1)
 
 
 class _LargestChanges:
@@ -64,7 +64,11 @@ class _LargestChanges:
 
     def add(self, index: int, distance: float, frame: TimedFrame) -> None:
         self._distances.append(distance)
-        item = (distance, -index, frame)  # of equal distances the earlier frame; indices differ, so frames never compare
+        item = (
+            distance,
+            -index,
+            frame,
+        )  # of equal distances the earlier frame; indices differ, so frames never compare
         if len(self._heap) < self._n:
             heapq.heappush(self._heap, item)
         elif self._heap and item[:2] > self._heap[0][:2]:

@@ -65,7 +65,9 @@ def _resnet(name: str) -> Backbone:
         from torchvision.models import get_model_weights
 
         # The first published weights: features of the later recipe (label smoothing, mixup) transfer worse.
-        state: dict[str, torch.Tensor] = get_model_weights(name).IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+        state: dict[str, torch.Tensor] = get_model_weights(name).IMAGENET1K_V1.get_state_dict(
+            progress=True, check_hash=True
+        )
         return state
 
     return Backbone(dim=2048, build=build, published=published, preprocess=Preprocess())
@@ -178,7 +180,7 @@ class VisualExtractor:
             _load_into(network, self._weights, self.settings)
         name = self.settings.device
         device = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-        return network.eval().to(device, memory_format=torch.channels_last)
+        return network.eval().to(device).to(memory_format=torch.channels_last)
 
     @cached_property
     def _weights(self) -> dict[str, torch.Tensor]:
@@ -220,7 +222,9 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises anything from KeyError to UnpicklingError
-        raise WeightsError(f"visual.weights: {path} is no file of weights ({type(error).__name__}: {error}).") from error
+        raise WeightsError(
+            f"visual.weights: {path} is no file of weights ({type(error).__name__}: {error})."
+        ) from error
     content = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(isinstance(v, torch.Tensor) for v in content.values()):
         raise WeightsError(f"visual.weights: {path} holds no tensors by name (a state dict is expected).")
@@ -234,7 +238,7 @@ def _load_into(network: nn.Module, weights: dict[str, torch.Tensor], settings: V
         raise WeightsError(f"visual.weights do not fit {settings.backbone}: {error}") from error
     if missing:
         raise WeightsError(
-            f"visual.weights do not fit {settings.backbone}: {len(missing)} tensors are missing, the first is {missing[0]}. "
+            f"visual.weights do not fit {settings.backbone}: {len(missing)} tensors are missing, first {missing[0]}. "
             "Name the backbone they belong to: --set visual.backbone=..."
         )
 

@@ -20,7 +20,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Crawl = Annotated[Path, typer.Argument(help="Folder of videos, with a manifest, sidecars, or neither.", show_default=False)]
+Crawl = Annotated[
+    Path, typer.Argument(help="Folder of videos, with a manifest, sidecars, or neither.", show_default=False)
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder of the store; made if it is not there.", show_default=False)]
 Config = Annotated[Path | None, typer.Option("--config", help="Settings in a TOML file.")]
 Sets = Annotated[

@@ -1,7 +1,7 @@
 """What a run is worth: metrics, predictions of every video of the store, and the report."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from pipeline.artifacts import load_state
 from pipeline.complete import Completed, load_completed, load_features
 from pipeline.errors import ClipError
 from pipeline.progress import Progress
-from pipeline.records import MODALITIES, SPLITS, Split, State
+from pipeline.records import MODALITIES, SPLITS, Modality, Split, State
 from pipeline.report import render
 from pipeline.tables import encode
 
@@ -87,7 +87,9 @@ def measure(plan: Plan, progress: Progress) -> Evaluated:
 
 def rows_of(plan: Plan, completed: Completed, split: Split) -> np.ndarray:
     """Which videos of a split have anything to learn from: shape (N,), bool."""
-    return np.array([a.split == split for a in plan.splits.assignments]) & completed.usable
+    in_split: np.ndarray = np.array([a.split == split for a in plan.splits.assignments])
+    rows: np.ndarray = in_split & completed.usable
+    return rows
 
 
 def labels_of(plan: Plan) -> np.ndarray:
@@ -116,14 +118,16 @@ def _alone(
     scores = {}
     for modality, model in models.items():
         chosen = test.only([modality])
-        scores[modality] = evaluate(model.predict(chosen.modalities, chosen.observed).probability, test.label, trained.venues)
+        scores[modality] = evaluate(
+            model.predict(chosen.modalities, chosen.observed).probability, test.label, trained.venues
+        )
     return scores
 
 
-def without_completion(features: dict[str, np.ndarray], train_rows: np.ndarray) -> Completed:
+def without_completion(features: Mapping[Modality, np.ndarray], train_rows: np.ndarray) -> Completed:
     """Features with the mean of the observed training rows where absent, zeros where no training row has any."""
-    observed = {m: ~np.isnan(vectors).any(axis=1) for m, vectors in features.items()}
-    vectors = {}
+    observed: dict[str, np.ndarray] = {m: ~np.isnan(block).any(axis=1) for m, block in features.items()}
+    vectors: dict[str, np.ndarray] = {}
     for modality, block in features.items():
         seen = block[observed[modality] & train_rows]
         mean = seen.mean(axis=0) if len(seen) else np.zeros(block.shape[1], np.float32)

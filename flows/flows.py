@@ -13,7 +13,6 @@ from prefect.cache_policies import NO_CACHE
 from flows import console, predict, runs, stages
 from flows.settings import Settings, from_tree
 from flows.stages import Context
-from pipeline.errors import UserError
 from pipeline.splits import require_trainable
 from pipeline.store import Store
 

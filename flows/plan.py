@@ -123,7 +123,9 @@ class Plan:
     @cached_property
     def features(self) -> Mapping[Modality, Artifact]:
         """The vectors of each modality."""
-        return {m: self.extractors.features(m, self.states[m].address if m in self.states else None) for m in MODALITIES}
+        return {
+            m: self.extractors.features(m, self.states[m].address if m in self.states else None) for m in MODALITIES
+        }
 
     @cached_property
     def failures(self) -> Artifact:
@@ -150,7 +152,11 @@ class Plan:
         """The trained model and its evaluation."""
         assigned = zip(self.videos, self.splits.assignments, strict=True)
         labels = [[v.video_id, v.sha256, v.venue, a.split] for v, a in assigned if a.split]
-        recipe = {"model": to_tree(self.settings)["model"], "completed": self.completed.address, "labels": digest(labels)}
+        recipe = {
+            "model": to_tree(self.settings)["model"],
+            "completed": self.completed.address,
+            "labels": digest(labels),
+        }
         return Artifact(f"runs/{self.settings.model.name}", recipe)
 
 

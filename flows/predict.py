@@ -26,7 +26,7 @@ from pipeline.complete import complete_part, load_completed
 from pipeline.errors import ModelError, SettingsError, StoreError
 from pipeline.extract import Feature, Job, extract_part, load_failures
 from pipeline.media import Decoder
-from pipeline.progress import Progress
+from pipeline.progress import Progress, within
 from pipeline.records import MODALITIES, Modality, State, Video
 from pipeline.store import Store
 
@@ -62,7 +62,9 @@ def find_run(model: Path) -> tuple[Store, str]:
     model = model.resolve()
     root, run = (model, "latest") if (model / "store.json").exists() else (model.parent.parent, f"runs/{model.name}")
     if not (root / "store.json").exists():
-        raise StoreError(f"{model} is neither the --out of a run nor a run in it. Expected, for example, OUT or OUT/latest.")
+        raise StoreError(
+            f"{model} is neither the --out of a run nor a run in it. Expected, for example, OUT or OUT/latest."
+        )
     store = Store.open(root)
     if not store.exists(f"{run}/metrics.json"):
         raise StoreError(f"{root} holds no finished run. Train one: `nmcl run CRAWL --out {root}`.")
@@ -152,13 +154,11 @@ def _predict_parts(context: Context, frozen: Frozen, catalogue: Catalogue) -> tu
     with Decoder(frozen.settings.media) as decoder:
 
         def work(i: int) -> tuple[pa.Table, np.ndarray]:
-            def within(stage: str, done: int, _: int, note: str = "") -> None:
-                context.progress("predict", starts[i] + done, total, note)
-
             crawl, part = parts[i]
-            extract_part(frozen.store, crawl, part, job, decoder, within)
+            of_part = within(context.progress, "predict", starts[i], total)
+            extract_part(frozen.store, crawl, part, job, decoder, of_part)
             result = _predict_part(frozen, crawl, part)
-            context.progress("predict", starts[i + 1], total)
+            of_part("predict", part.n_videos, total)
             return result
 
         results = context.each("predict", work, range(len(parts)))

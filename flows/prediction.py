@@ -28,7 +28,9 @@ def probabilities(trained: Trained, completed: Completed) -> np.ndarray:
     return probability
 
 
-def failures_of(store: Store, artifact: Artifact, catalogue: Catalogue, videos: Sequence[Video]) -> list[ClipError | None]:
+def failures_of(
+    store: Store, artifact: Artifact, catalogue: Catalogue, videos: Sequence[Video]
+) -> list[ClipError | None]:
     """Why each video failed, or None, in the order of the catalogue."""
     rows = iter(videos)
     found: list[ClipError | None] = []

@@ -85,12 +85,12 @@ def _epoch(epoch: Any) -> Epoch:
 
 def _gates(diagnostics: dict[str, Any]) -> list[Gate]:
     """Of each modality as host and of its guests, where the model has gates."""
-    gates = []
-    for modality, found in diagnostics.items():
-        for side in ("host", "guest"):
-            if shares := found.get(side):
-                gates.append(Gate(f"{modality}, {side}", shares["open"], shares["undecided"], shares["shut"]))
-    return gates
+    return [
+        Gate(f"{modality}, {side}", found[side]["open"], found[side]["undecided"], found[side]["shut"])
+        for modality, found in diagnostics.items()
+        for side in ("host", "guest")
+        if side in found
+    ]
 
 
 def _examples(evaluated: "Evaluated") -> list[Example]:

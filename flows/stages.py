@@ -25,7 +25,7 @@ from pipeline.extract import Feature, Job, Receipt, extract_part
 from pipeline.fit import fit_extractor
 from pipeline.ingest import ingest as ingest_crawl
 from pipeline.media import Decoder
-from pipeline.progress import Progress, silent
+from pipeline.progress import Progress, silent, within
 from pipeline.records import MODALITIES, State
 from pipeline.splits import require_trainable
 from pipeline.store import Store
@@ -65,7 +65,9 @@ class Context:
         """
         catalogue = load_catalogue(self.store, catalogue_name)
         if not catalogue.crawls:
-            raise StoreError(f"{self.store.root} holds no crawl yet. Start with `nmcl ingest CRAWL --out {self.store.root}`.")
+            raise StoreError(
+                f"{self.store.root} holds no crawl yet. Start with `nmcl ingest CRAWL --out {self.store.root}`."
+            )
         return Plan(self.store, catalogue, self.settings)
 
 
@@ -121,13 +123,9 @@ def extract(context: Context, plan: Plan) -> list[Receipt]:
     with timed(context.store, "extract", plan.completion.address), Decoder(context.settings.media) as decoder:
 
         def work(i: int) -> Receipt:
-            crawl, part = parts[i]
-
-            def within(stage: str, done: int, _: int, note: str = "") -> None:
-                context.progress(stage, starts[i] + done, total, note)
-
-            receipt = extract_part(context.store, crawl, part, job, decoder, within)
-            context.progress("extract", starts[i + 1], total)
+            of_part = within(context.progress, "extract", starts[i], total)
+            receipt = extract_part(context.store, *parts[i], job, decoder, of_part)
+            of_part("extract", receipt.n_videos, total)
             return receipt
 
         return context.each("extract", work, range(len(parts)))

@@ -21,7 +21,9 @@ def of_run(store: Store) -> None:
     console.out.print(", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in counts.items()))
     for notice in metrics["notices"]:
         console.out.print(f"Note: {notice}", markup=False)
-    console.out.print(f"Report: {Path(store.local_path('latest')).resolve() / 'report.html'}", soft_wrap=True, markup=False)
+    console.out.print(
+        f"Report: {Path(store.local_path('latest')).resolve() / 'report.html'}", soft_wrap=True, markup=False
+    )
 
 
 def of_catalogue(plan: Plan) -> None:
@@ -41,7 +43,9 @@ def of_catalogue(plan: Plan) -> None:
         console.table("Venues", ("venue", *SPLITS), rows)
     if splits.set_aside_venues:
         aside = ", ".join(f"{venue} ({n})" for venue, n in splits.set_aside_venues.items())
-        console.out.print(f"Set aside, with fewer than {splits.settings.min_venue_videos} videos: {aside}", markup=False)
+        console.out.print(
+            f"Set aside, with fewer than {splits.settings.min_venue_videos} videos: {aside}", markup=False
+        )
     for note in splits.notes:
         console.out.print(f"Note: {note}", markup=False)
 

@@ -36,7 +36,7 @@ class Completed:
     @property
     def usable(self) -> np.ndarray:
         """Videos with at least one observed modality: shape (N,), bool."""
-        return np.any(list(self.observed.values()), axis=0)
+        return np.asarray(np.stack(list(self.observed.values())).any(axis=0))
 
 
 def fit_completion(blocks: dict[str, np.ndarray], settings: CompletionSettings, progress: Progress = silent) -> State:
@@ -48,12 +48,16 @@ def fit_completion(blocks: dict[str, np.ndarray], settings: CompletionSettings, 
     present = np.any([~np.isnan(block).any(axis=1) for block in blocks.values()], axis=0)
     rows = {name: block[present] for name, block in blocks.items()}
     held_out = completion.compare(rows, settings, progress)
-    chosen = replace(settings, method=completion.best(held_out)) if settings.method == "auto" else settings
+    chosen = settings
+    if settings.method == "auto":
+        chosen = replace(settings, method=completion.best(held_out))  # type: ignore[arg-type]  # one of COMPLETERS
     state = completion.fit(rows, chosen, progress)
     return replace(state, info=state.info | {"held_out": held_out})
 
 
-def complete_part(store: Store, part: Part, features: Mapping[Modality, Artifact], state: State, into: Artifact) -> bool:
+def complete_part(
+    store: Store, part: Part, features: Mapping[Modality, Artifact], state: State, into: Artifact
+) -> bool:
     """Fill in one part, unless that was done. Returns whether there was anything to do."""
     name = into.part(part.key)
     if store.exists(name):

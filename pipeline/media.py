@@ -87,7 +87,8 @@ def decode(request: Request, settings: MediaSettings) -> Clip:
             its frames decodes), `too_large`. `Decoder` adds `timeout` and `crashed`.
     """
     has_picture, has_sound = _probe(request.path)
-    frames, times_s = None, ()
+    frames: np.ndarray | None = None
+    times_s: tuple[float, ...] = ()
     if request.frames is not None:
         if not has_picture:
             raise ClipError("no_picture", "the file has no video stream")
@@ -206,7 +207,7 @@ class Decoder:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._pool.stop()
+        self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join()
 
     def clips(self, requests: Iterable[Request]) -> Iterator[Clip | ClipError]:

@@ -104,14 +104,16 @@ class Store:
         try:
             return bytes(self.fs.cat_file(self._full(name)))
         except FileNotFoundError as error:
-            raise StoreError(f"{self._full(name)} is missing. Run the command again: it makes what is missing.") from error
+            full = self._full(name)
+            raise StoreError(f"{full} is missing. Run the command again: it makes what is missing.") from error
 
     def read_json(self, name: str) -> Any:
         """Parsed JSON of a file. Raises StoreError where it is missing or damaged."""
         try:
             return json.loads(self.read(name))
         except ValueError as error:
-            raise StoreError(f"{self._full(name)} is damaged ({error}). Delete it and run the command again.") from error
+            full = self._full(name)
+            raise StoreError(f"{full} is damaged ({error}). Delete it and run the command again.") from error
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file whole, or leave what was there. Raises StoreError when the disk is full or read-only."""
@@ -125,7 +127,8 @@ class Store:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write JSON with sorted keys, so that equal values are equal bytes."""
-        self.write(name, (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        self.write(name, f"{text}\n".encode())
 
     def point(self, name: str, target: str) -> None:
         """Make `name` lead to the folder `target`, at once: a symbolic link on disk, a copy on an object store."""
@@ -171,7 +174,8 @@ class Store:
         full = self._full(name)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return StoreError(
-                f"No space is left for {full}. What was finished is kept: free some space and run the same command again."
+                f"No space is left for {full}. What was finished is kept: "
+                "free some space and run the same command again."
             )
         return StoreError(f"{full} cannot be written: {error.strerror or error}. Check the folder and its permissions.")
 

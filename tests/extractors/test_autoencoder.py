@@ -133,12 +133,29 @@ def test_codes_do_not_depend_on_the_frames_beside_them(trained: Autoencoder, n_f
     assert trained.encode(frames[:n_frames]).tobytes() == trained.encode(frames)[:n_frames].tobytes()
 
 
+def test_codes_do_not_depend_on_the_number_of_threads() -> None:
+    """At full width, where matrix products are shared out."""
+    settings = AutoencoderSettings(epochs=0, fine_tune_epochs=0)
+    frames = np.random.default_rng(1).normal(-40, 20, (300, 513)).astype(np.float32)
+    autoencoder, _ = train_autoencoder(frames, settings)
+    n_threads, codes = torch.get_num_threads(), []
+    try:
+        for n in (1, 2, 4):
+            torch.set_num_threads(n)
+            codes.append(autoencoder.encode(frames).tobytes())
+    finally:
+        torch.set_num_threads(n_threads)
+    assert len(set(codes)) == 1
+
+
 def test_no_frames_no_codes(trained: Autoencoder) -> None:
     assert trained.encode(np.empty((0, N_BINS), np.float32)).shape == (0, 6)
 
 
 def test_state_round_trip(trained: Autoencoder) -> None:
-    frozen = {name: np.frombuffer(a.tobytes(), a.dtype).reshape(a.shape) for name, a in trained.to_state({}).arrays.items()}
+    frozen = {
+        name: np.frombuffer(a.tobytes(), a.dtype).reshape(a.shape) for name, a in trained.to_state({}).arrays.items()
+    }
     again = Autoencoder.from_state(State(arrays=frozen))  # read-only, as a file gives them
     frames = spectra(200, seed=7)
     assert again.encode(frames).tobytes() == trained.encode(frames).tobytes()

@@ -1,0 +1,141 @@
+"""What every extractor promises (extractors/base.py). A new one joins by one line in CASES."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from extractors.acoustic import AcousticExtractor, AcousticSettings
+from extractors.autoencoder import AutoencoderSettings
+from extractors.base import Extractor
+from extractors.textual import TextualExtractor, TextualSettings
+from pipeline.progress import silent
+from pipeline.records import MODALITIES, Clip, State
+
+
+@dataclass(frozen=True)
+class Case:
+    """An extractor, small enough to be quick, and clips that have its modality."""
+
+    extractor: Callable[[], Extractor]
+    clip: Callable[[int], Clip]
+    """Makes a clip from a seed, with the extractor's field and no other."""
+
+
+def _sound(seed: int) -> Clip:
+    n_samples = 3000 * (seed % 4 + 1)
+    return Clip(waveform=np.random.default_rng(seed).integers(-9000, 9000, n_samples).astype(np.int16))
+
+
+def _text(seed: int) -> Clip:
+    return Clip(description=" ".join(np.random.default_rng(seed).choice(list("abcdefgh"), 2 + seed % 5)))
+
+
+CASES = {
+    "acoustic": Case(
+        lambda: AcousticExtractor(AcousticSettings(autoencoder=AutoencoderSettings(layers=(20, 10), min_steps=10))),
+        _sound,
+    ),
+    "textual": Case(lambda: TextualExtractor(TextualSettings(dim=10, min_words=2000)), _text),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    return CASES[request.param]
+
+
+@pytest.fixture
+def clips(case: Case) -> Sequence[Clip]:
+    return [case.clip(seed) for seed in range(9)]
+
+
+def same(one: State, other: State) -> bool:
+    arrays = ({name: (a.dtype, a.shape, a.tobytes()) for name, a in state.arrays.items()} for state in (one, other))
+    return next(arrays) == next(arrays) and one.info == other.info
+
+
+def test_says_what_it_is(case: Case) -> None:
+    extractor = case.extractor()
+    assert extractor.modality in MODALITIES
+    assert extractor.dim > 0
+    assert extractor.fit_videos >= 0
+    assert getattr(case.clip(0), extractor.need) is not None
+
+
+def test_address_is_json_and_stable(case: Case) -> None:
+    address = case.extractor().address()
+    assert json.loads(json.dumps(address)) == address == case.extractor().address()
+    assert "code_version" in address
+
+
+def test_vectors_have_shape_and_type(case: Case, clips: Sequence[Clip]) -> None:
+    extractor = case.extractor()
+    vectors = extractor.extract(clips, extractor.fit(clips, silent))
+    assert vectors.shape == (len(clips), extractor.dim)
+    assert vectors.dtype == np.float32
+    assert np.isfinite(vectors).all()
+    assert len(np.unique(vectors, axis=0)) == len(clips)
+
+
+def test_state_is_arrays_and_json(case: Case, clips: Sequence[Clip]) -> None:
+    state = case.extractor().fit(clips, silent)
+    assert all(isinstance(array, np.ndarray) and array.dtype != object for array in state.arrays.values())
+    assert json.loads(json.dumps(state.info)) == state.info
+
+
+def test_fit_is_deterministic(case: Case, clips: Sequence[Clip]) -> None:
+    assert same(case.extractor().fit(clips, silent), case.extractor().fit(clips, silent))
+
+
+def test_fit_reads_its_clips_once(case: Case, clips: Sequence[Clip]) -> None:
+    assert same(case.extractor().fit(iter(clips), silent), case.extractor().fit(clips, silent))
+
+
+def test_fit_skips_absent_clips_and_tells_progress(case: Case, clips: Sequence[Clip]) -> None:
+    told: list[tuple[int, int]] = []
+    extractor = case.extractor()
+    mixed = [clip for pair in zip(clips, [Clip()] * len(clips), strict=True) for clip in pair]
+    state = extractor.fit(mixed, lambda stage, done, total, note="": told.append((done, total)))
+    assert same(state, extractor.fit(clips, silent))
+    assert all(0 <= done <= total for done, total in told)
+
+
+def test_extract_changes_neither_state_nor_clips(case: Case, clips: Sequence[Clip]) -> None:
+    extractor = case.extractor()
+    state = extractor.fit(clips, silent)
+    frozen = State({name: array.copy() for name, array in state.arrays.items()}, dict(state.info))
+    for array in state.arrays.values():
+        array.setflags(write=False)
+    first = extractor.extract(clips, state)
+    assert extractor.extract(clips, state).tobytes() == first.tobytes()
+    assert same(state, frozen)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 5])
+def test_a_vector_does_not_depend_on_its_batch(case: Case, clips: Sequence[Clip], cut: int) -> None:
+    extractor = case.extractor()
+    state = extractor.fit(clips, silent)
+    mixed = [*clips[:3], Clip(), *clips[3:]]
+    parts = [extractor.extract(mixed[i : i + cut], state) for i in range(0, len(mixed), cut)]
+    assert np.concatenate(parts).tobytes() == extractor.extract(mixed, state).tobytes()
+
+
+def test_absent_is_a_row_of_nan(case: Case, clips: Sequence[Clip]) -> None:
+    extractor = case.extractor()
+    vectors = extractor.extract([Clip(), clips[0]], extractor.fit(clips, silent))
+    assert np.isnan(vectors).all(axis=1).tolist() == [True, False]
+
+
+def test_no_clips_no_rows(case: Case, clips: Sequence[Clip]) -> None:
+    extractor = case.extractor()
+    assert extractor.extract([], extractor.fit(clips, silent)).shape == (0, extractor.dim)
+
+
+def test_nothing_to_learn_from_gives_an_empty_state(case: Case) -> None:
+    extractor = case.extractor()
+    for nothing in ([], [Clip()]):
+        assert extractor.fit(nothing, silent) == State()
+        assert np.isnan(extractor.extract([Clip()], State())).all()

@@ -1,0 +1,219 @@
+"""The commands, as a user types them, on the rendered sample crawl: real media, a real Prefect server, no doubles."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+NMCL = str(Path(sys.executable).parent / "nmcl")
+SETTINGS = [
+    *("--set", "visual.backbone=efficientnet_lite0"),
+    *("--set", "ingest.part_size=64"),
+    *("--set", "acoustic.max_frames=4000"),
+    *("--set", "model.train.max_epochs=30"),
+]
+
+
+def nmcl(*arguments: str | Path, home: Path) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"} | {"PREFECT_HOME": str(home)}
+    return subprocess.run([NMCL, *map(str, arguments)], capture_output=True, text=True, env=environment, check=False)
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def features(folder: Path) -> dict[str, bytes]:
+    wanted = ("features", "completed", "failures")
+    return {name: data for name, data in snapshot(folder).items() if name.startswith(wanted)}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("prefect")
+
+
+@pytest.fixture(scope="module")
+def out(sample_crawl: Path, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run."""
+    folder = tmp_path_factory.mktemp("run") / "out"
+    done = nmcl("run", sample_crawl, "--out", folder, *SETTINGS, home=home)
+    assert done.returncode == 0, done.stderr
+    assert "Venue classification" in done.stdout
+    assert str(folder / "latest" / "report.html") in done.stdout or "report.html" in done.stdout
+    return folder
+
+
+def test_metrics(out: Path) -> None:
+    metrics = json.loads((out / "latest" / "metrics.json").read_text())
+    for split in ("test", "validation"):
+        assert {"micro_f1", "macro_f1", "auc_micro", "auc_macro", "top5"} <= metrics[split].keys()
+    counts = metrics["counts"]
+    assert counts["videos"] == 194
+    assert counts["failed"] == 1
+    assert counts["duplicates"] == 1
+    assert counts["unlabelled"] == 12
+    assert counts["missing_acoustic"] > 0
+    assert counts["missing_textual"] > 0
+    assert counts["train"] + counts["validation"] + counts["test"] == 194 - 12 - 1
+    assert set(metrics["modality"]) == {"visual", "acoustic", "textual"}
+    assert metrics["test"]["micro_f1"] > 0.7
+    assert set(metrics["seconds"]) == {"ingest", "fit", "extract", "complete", "train", "evaluate"}
+    assert all(seconds > 0 for seconds in metrics["seconds"].values())
+    assert metrics["settings"]["visual"]["backbone"] == "efficientnet_lite0"
+    methods = metrics["completion"]["held_out"]["nrmse"]
+    assert set(methods) == {"als", "implicit", "mean", "ridge"}
+
+
+def test_store(out: Path, sample_crawl: Path) -> None:
+    for modality, dim in (("visual", 1280), ("acoustic", 200), ("textual", 100)):
+        (folder,) = (out / "features").glob(f"{modality}-*")
+        table = pq.read_table([*folder.glob("part-*.parquet")])
+        assert len(table) == 194
+        assert table.schema.field("vector").type.list_size == dim
+    (folder,) = (out / "failures").glob("media-*")
+    failures = pq.read_table([*folder.glob("part-*.parquet")]).to_pylist()
+    assert [(row["path"], row["kind"]) for row in failures] == [("videos/broken.mp4", "unreadable")]
+    (folder,) = (out / "completed").glob("all-*")
+    completed = pq.read_table([*folder.glob("part-*.parquet")])
+    assert completed.column("acoustic").null_count == 1  # only the broken file's
+    assert completed.column("acoustic_observed").to_pylist().count(False) > 1
+    page = (out / "latest" / "report.html").read_text()
+    assert "rendered" in page
+    predictions = pq.read_table(out / "latest" / "predictions.parquet")
+    with (sample_crawl / "manifest.csv").open() as file:
+        assert predictions.column("video_id").to_pylist() == [row["video_id"] for row in csv.DictReader(file)]
+
+
+def test_again_does_no_work_and_changes_no_byte(out: Path, sample_crawl: Path, home: Path) -> None:
+    before = snapshot(out)
+    done = nmcl("run", sample_crawl, "--out", out, *SETTINGS, home=home)
+    assert done.returncode == 0, done.stderr
+    assert "Venue classification" in done.stdout
+    assert snapshot(out) == before
+    stage = nmcl("evaluate", "--out", out, home=home)
+    assert stage.returncode == 0, stage.stderr
+    assert snapshot(out) == before
+
+
+def test_killed_in_the_middle_and_run_again(out: Path, sample_crawl: Path, home: Path, tmp_path: Path) -> None:
+    again = tmp_path / "out"
+    ingested = nmcl("ingest", sample_crawl, "--out", again, *SETTINGS, home=home)
+    assert ingested.returncode == 0, ingested.stderr
+    assert "Beach" in ingested.stdout
+    command = [NMCL, "extract", "--out", str(again)]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and not [*again.glob("features/visual-*/part-*.parquet")]:
+        assert running.poll() is None
+        time.sleep(0.05)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    n_done = len([*again.glob("features/visual-*/part-*.parquet")])
+    assert 0 < n_done < 4
+    done = nmcl("complete", "--out", again, home=home)
+    assert done.returncode == 0, done.stderr
+    assert features(again) == features(out)
+
+
+def test_predict(out: Path, sample_crawl: Path, home: Path, tmp_path: Path) -> None:
+    crawl, file = tmp_path / "new", tmp_path / "venues.parquet"
+    shutil.copytree(sample_crawl / "videos", crawl)
+    (crawl / "notes.txt").write_text("not a video")
+    predicted = nmcl("predict", crawl, "--model", out, "--out", file, home=home)
+    assert predicted.returncode == 0, predicted.stderr
+    table = pq.read_table(file)
+    expected = [f"{kind}_{rank}" for kind in ("venue", "probability") for rank in range(1, 6)]
+    assert table.column_names[:12] == ["video_id", "status", *expected]
+    rows = {row["video_id"]: row for row in table.to_pylist()}
+    assert rows.keys() == {path.stem for path in crawl.glob("*.mp4")}
+    assert rows["broken"]["status"] == "failed"
+    assert rows["broken"]["venue_1"] is None
+    good = [row for row in rows.values() if row["status"] == "ok"]
+    assert len(good) == len(rows) - 1
+    for row in good:
+        shares = [row[f"probability_{rank}"] for rank in (1, 2, 3)]
+        assert shares == sorted(shares, reverse=True)
+        assert np.isclose(sum(shares), 1, atol=1e-5)
+        assert row["venue_4"] is None
+    run = nmcl("predict", crawl, "--model", out / "latest", "--out", tmp_path / "again.csv", home=home)
+    assert run.returncode == 0, run.stderr
+    assert len((tmp_path / "again.csv").read_text().splitlines()) == len(rows) + 1
+
+
+def test_a_retrained_model_with_other_settings_keeps_the_old_run(out: Path, home: Path) -> None:
+    old = (out / "latest").resolve()
+    done = nmcl("evaluate", "--out", out, "--set", "model.name=logistic", home=home)
+    assert done.returncode == 0, done.stderr
+    assert (out / "latest").resolve() != old
+    assert (old / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        ("absent", "does not exist"),
+        ("empty", "No video"),
+        ("one_venue", "at least two venues"),
+        ("bad_row", "line 3"),
+        ("unknown_setting", "Did you mean visual.backbone"),
+        ("nested_out", "lies inside the crawl"),
+        ("foreign_out", "neither empty nor an nmcl store"),
+        ("no_store", "is not an nmcl store"),
+        ("no_weights", "three ways out"),
+    ],
+)
+def test_errors_have_no_trace_and_say_what_to_do(
+    prepare: str, message: str, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crawl, out = tmp_path / "crawl", tmp_path / "out"
+    arguments: list[str | Path] = ["ingest", crawl, "--out", out]
+    if prepare != "absent":
+        crawl.mkdir()
+    if prepare not in ("absent", "empty"):
+        (crawl / "a.mp4").write_bytes(b"a")
+        (crawl / "b.mp4").write_bytes(b"b")
+    match prepare:
+        case "one_venue":
+            (crawl / "manifest.csv").write_text("path,venue\na.mp4,Beach\nb.mp4,Beach\n")
+            arguments[0] = "run"
+        case "bad_row":
+            (crawl / "manifest.csv").write_text("path,venue\na.mp4,Beach\n../b.mp4,Beach\n")
+        case "unknown_setting":
+            arguments += ["--set", "visual.backbon=resnet50"]
+        case "nested_out":
+            arguments[-1] = crawl / "out"
+        case "foreign_out":
+            out.mkdir()
+            (out / "thesis.tex").write_text("years")
+        case "no_store":
+            arguments = ["extract", "--out", out]
+        case "no_weights":
+            monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+            monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+            assert nmcl(*arguments, home=home).returncode == 0
+            arguments = ["extract", "--out", out]
+    done = nmcl(*arguments, home=home)
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] != ""
+
+
+@pytest.mark.parametrize(
+    "command", ["run", "ingest", "fit", "extract", "complete", "train", "evaluate", "predict", "sample"]
+)
+def test_every_command_has_help_with_an_example(command: str, home: Path) -> None:
+    done = nmcl(command, "--help", home=home)
+    assert done.returncode == 0
+    assert f"nmcl {command}" in done.stdout
+    assert "Examples" in done.stdout

@@ -1,0 +1,61 @@
+"""Settings: every source, every refusal, and the way there and back."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.settings import Settings, from_tree, load_settings, to_tree
+from model.registry import MODELS
+from pipeline.errors import SettingsError
+
+
+def test_defaults_survive_the_way_through_json() -> None:
+    assert from_tree(to_tree(Settings())) == Settings()
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_model_has_its_own_settings(name: str) -> None:
+    settings = load_settings(assignments=[f"model.name={name}"])
+    assert settings.model.options == MODELS[name].settings
+    assert from_tree(to_tree(settings)) == settings
+
+
+def test_file_then_assignments(tmp_path: Path) -> None:
+    config = tmp_path / "nmcl.toml"
+    config.write_text('[visual]\nbackbone = "resnet101"\nkey_frames = 4\n[model.train]\nlearning_rate = 0.002\n')
+    settings = load_settings(config, ["visual.key_frames=5", "visual.weights=/data/w.pth", "model.dropout=0.4"])
+    assert settings.visual.backbone == "resnet101"
+    assert settings.visual.key_frames == 5
+    assert settings.visual.weights == "/data/w.pth"
+    assert settings.model.options.dropout == 0.4
+    assert settings.model.options.train.learning_rate == 0.002
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("visual.backbon=resnet50", "Did you mean visual.backbone"),
+        ("vsual.backbone=resnet50", "Did you mean visual"),
+        ("visual.backbone=vgg", "visual.backbone is 'vgg'"),
+        ("visual.key_frames=0", "visual.key_frames is 0"),
+        ("visual=1", "visual is a section"),
+        ("model.name=svm", "expected one of"),
+        ("model.dropuot=0.1", "Did you mean model.dropout"),
+        ("model.train.learning_rat=0.1", "Did you mean model.train.learning_rate"),
+        ("split.train=0.9", "sum to"),
+        ("nonsense", "expected SECTION.NAME=VALUE"),
+        ("completion.method=magic", "completion.method is 'magic'"),
+    ],
+)
+def test_refusals_say_what_to_do(assignment: str, message: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(assignments=[assignment])
+    assert message in str(caught.value)
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load_settings(tmp_path / "absent.toml")
+    (tmp_path / "bad.toml").write_text("[visual\n")
+    with pytest.raises(SettingsError, match="is not TOML"):
+        load_settings(tmp_path / "bad.toml")
