@@ -43,17 +43,17 @@ class TextualSettings:
     """Videos to learn from at most: some 200 MB of words."""
     extra_text: str = ""
     """A UTF-8 file of more texts to learn from, one a line; empty: none."""
-    max_words: Annotated[int, Ge(1)] = 100_000
-    """Of the most frequent words at most so many are known (80 MB). In place of a least frequency, which would leave
-    nothing of a small crawl."""
+    max_words: Annotated[int, Ge(1)] = 30_000
+    """The most frequent words, at most so many, are known. In place of a least frequency, which would leave nothing of
+    a small crawl; more cost time in every part, as the model is rebuilt there."""
     negative: Annotated[int, Interval(ge=1, le=50)] = 5
     """Random words told from each true one; gensim's default, and 10 were no better."""
     subsampling: Annotated[float, Interval(ge=0, le=1)] = 1e-3
     """Words more frequent than this share are skipped at random; gensim's default, the best of 3e-4 to 1e-2."""
     epochs: Annotated[int, Ge(1)] = 40
     """Passes over the texts."""
-    min_words: Annotated[int, Ge(1)] = 750_000
-    """A small corpus is repeated within each pass until so many words were read in all, about two seconds: of a few
+    min_words: Annotated[int, Ge(1)] = 500_000
+    """A small corpus is repeated within each pass until so many words were read in all, a second or two: of a few
     hundred texts, 20 plain passes taught nothing."""
     inference_epochs: Annotated[int, Ge(1)] = 50
     """Passes over a text to infer its vector; more, or averaging several inferences, did not help."""
@@ -72,6 +72,7 @@ class TextualExtractor:
         self.settings = settings
         self.dim = settings.dim
         self.fit_videos = settings.fit_videos
+        self._last: tuple[State, Doc2Vec] | None = None
 
     def address(self) -> dict[str, object]:
         """Of `extra_text` the content counts, not where it lies."""
@@ -103,14 +104,21 @@ class TextualExtractor:
         vectors = np.full((len(clips), self.dim), np.nan, dtype=np.float32)
         if not state.arrays:
             return vectors
-        counts = state.arrays["counts"].tolist()
-        model = self._untrained(n_words=sum(counts))
-        model.build_vocab_from_freq(dict(zip(state.info["words"], counts, strict=True)))
-        model.syn1neg = np.array(state.arrays["output_weights"])
+        model = self._rebuilt(state)
         for vector, clip in zip(vectors, clips, strict=True):
             if words := [word for word in tokens(clip.description or "") if word in model.wv.key_to_index]:
                 vector[:] = self._infer(model, words)
         return vectors
+
+    def _rebuilt(self, state: State) -> "Doc2Vec":
+        """The model of a state, kept for the next batch: of many words it takes seconds to make."""
+        if self._last is None or self._last[0] is not state:
+            counts = state.arrays["counts"].tolist()
+            model = self._untrained(n_words=sum(counts))
+            model.build_vocab_from_freq(dict(zip(state.info["words"], counts, strict=True)))
+            model.syn1neg = np.array(state.arrays["output_weights"])
+            self._last = (state, model)
+        return self._last[1]
 
     def _extra(self) -> str:
         path = self.settings.extra_text

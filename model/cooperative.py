@@ -76,8 +76,10 @@ class Relation(nn.Module):
         complement: ComplementKind,
         hidden: int | None = None,
         gain: float = 1.0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.kind: GateKind = kind
         self.complement: ComplementKind = complement
         self.inner = nn.Linear(n_all, hidden) if hidden else None
@@ -98,7 +100,7 @@ class Relation(nn.Module):
     def forward(self, everything: Tensor) -> Weights:
         """From [host, guest], shape (N, D); the order within does not matter to a free weight matrix."""
         if self.inner is not None:
-            everything = torch.relu(self.inner(everything))
+            everything = self.dropout(torch.relu(self.inner(everything)))
         return divide(scores(self.outer(everything), self.kind), self.threshold, self.kind, self.complement)
 
 
@@ -142,7 +144,7 @@ class CooperativeNet(nn.Module):
         relation: RelationSettings,
     ) -> None:
         super().__init__()
-        options = (relation.gate, relation.complement, relation.hidden, relation.gain)
+        options = (relation.gate, relation.complement, relation.hidden, relation.gain, dropout)
         self.host = Relation(n_host, n_host + n_guest, *options)
         self.guest = Relation(n_guest, n_host + n_guest, *options)
         self.enhance = nn.Linear(n_host + n_guest, hidden)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from threadpoolctl import threadpool_limits
+
 from pipeline import completion
 from pipeline.artifacts import Artifact
 from pipeline.catalogue import Catalogue, Part, load_part
@@ -15,6 +17,9 @@ from pipeline.progress import Progress, silent
 from pipeline.records import Modality, State
 from pipeline.store import Store
 from pipeline.tables import decode, encode, from_vectors, to_vectors
+
+ONE_THREAD_VALUES = 2**24
+"""Below so many values (7,000 videos) the matrix products are short, and threads lose more by waiting than they gain."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +52,13 @@ def fit_completion(blocks: dict[str, np.ndarray], settings: CompletionSettings, 
     """
     present = np.any([~np.isnan(block).any(axis=1) for block in blocks.values()], axis=0)
     rows = {name: block[present] for name, block in blocks.items()}
-    held_out = completion.compare(rows, settings, progress)
-    chosen = settings
-    if settings.method == "auto":
-        chosen = replace(settings, method=completion.best(held_out))  # type: ignore[arg-type]  # one of COMPLETERS
-    state = completion.fit(rows, chosen, progress)
+    n_values = sum(block.size for block in rows.values())
+    with threadpool_limits(1 if n_values < ONE_THREAD_VALUES else None):
+        held_out = completion.compare(rows, settings, progress)
+        chosen = settings
+        if settings.method == "auto":
+            chosen = replace(settings, method=completion.best(held_out))  # type: ignore[arg-type]  # one of COMPLETERS
+        state = completion.fit(rows, chosen, progress)
     return replace(state, info=state.info | {"held_out": held_out})
 
 

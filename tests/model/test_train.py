@@ -15,7 +15,7 @@ from pipeline.errors import ModelError
 from pipeline.progress import silent
 from tests.model.conftest import quick
 
-SETTINGS = TrainSettings(max_epochs=6, patience=2, device="cpu", average=0.0)
+SETTINGS = TrainSettings(max_epochs=6, patience=2, window=1, device="cpu")
 CPU = torch.device("cpu")
 
 
@@ -65,6 +65,14 @@ def test_a_tie_goes_to_the_lower_validation_loss() -> None:
     assert history[2].validation_loss == history[3].validation_loss
 
 
+def test_one_lucky_epoch_does_not_win_over_a_good_window() -> None:
+    lucky = replace(SETTINGS, window=3, patience=9)
+    for script in ([9, 2, 6, 7, 7, 8], [2, 9, 2, 7, 7, 8]):
+        network = Scripted(script)
+        train_network(network, lucky, ones(), ones(), silent)
+        assert float(network.epoch.detach()) == 6.0
+
+
 def test_small_data_are_cut_into_more_batches() -> None:
     network = Scripted([5] * 6)
     settings = replace(SETTINGS, max_epochs=1, min_steps=5, batch_size=256)
@@ -98,7 +106,7 @@ def test_a_loss_that_is_not_finite_stops_with_advice(train: Dataset, validation:
 
 @pytest.mark.parametrize("changes", [{"average": 0.9}, {"schedule": "constant"}, {"average": 0.0}])
 def test_options_train(changes: dict[str, object], train: Dataset, validation: Dataset) -> None:
-    base = TrainSettings(max_epochs=8, device="cpu", learning_rate=3e-3)
+    base = TrainSettings(max_epochs=20, device="cpu", learning_rate=1e-2, weight_decay=0.1)
     settings = replace(base, **changes)  # type: ignore[arg-type]
     torch.manual_seed(0)
     history = NMCL(Shape(train.dims, 4), quick(train=settings)).fit(train, validation, 0, silent)

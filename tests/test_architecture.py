@@ -1,0 +1,55 @@
+"""Imports point one way, and every library has one door."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DOORS = {
+    "torchvision": {"extractors/visual.py"},
+    "efficientnet_lite_pytorch": {"extractors/visual.py"},
+    "librosa": {"extractors/spectrogram.py"},
+    "gensim": {"extractors/textual.py"},
+    "implicit": {"pipeline/completion/implicit_als.py"},
+    "ffmpeg": {"pipeline/media.py"},
+    "pebble": {"pipeline/media.py"},
+    "av": {"pipeline/media.py", "pipeline/sample.py"},
+    "fsspec": {"pipeline/store.py"},
+    "prefect": {"flows/flows.py"},
+    "typer": {"flows/cli.py"},
+}
+
+
+def test_imports_point_one_way() -> None:
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("library", sorted(DOORS))
+def test_every_library_has_one_door(library: str) -> None:
+    found = {
+        str(path.relative_to(ROOT))
+        for package in ("pipeline", "extractors", "model", "flows")
+        for path in (ROOT / package).rglob("*.py")
+        if library in _imported(path)
+    }
+    assert found == DOORS[library]
+
+
+def _imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.split(".")[0])
+    return names

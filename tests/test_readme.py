@@ -1,0 +1,61 @@
+"""The README tells the truth: its commands, settings and files exist."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import typer.main
+
+from flows.cli import app
+from flows.settings import from_tree, load_tree
+from model.registry import MODELS
+from pipeline.completion import COMPLETERS
+from pipeline.records import Clip, State
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_settings_are_accepted() -> None:
+    (text,) = blocks("toml")
+    from_tree(tomllib.loads(text))
+    for assignment in re.findall(r"--set ([a-z_.]+=[a-z0-9_]+)", README):
+        from_tree(load_tree(None, [assignment]))
+
+
+def test_commands_exist() -> None:
+    known = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    assert set(re.findall(r"\bnmcl (run|ingest|fit|extract|complete|train|evaluate|predict|sample)\b", README)) <= known
+    for name in known:
+        assert re.search(rf"\b{name}\b", README), f"`nmcl {name}` is not in the README"
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"^make (\w+)", README, re.MULTILINE)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_files_exist() -> None:
+    for path in set(re.findall(r"`((?:pipeline|extractors|model|flows)/[\w/]+\.py)`", README)):
+        assert (ROOT / path).exists(), path
+    assert (ROOT / "pipeline.svg").exists()
+
+
+def test_registries_are_documented() -> None:
+    for name in [*MODELS, *COMPLETERS]:
+        assert re.search(rf"\b{name}\b", README), name
+
+
+def test_the_example_extractor_works() -> None:
+    code = next(block for block in blocks("python") if "class Brightness" in block)
+    space: dict[str, object] = {"np": np, "State": State}
+    exec(code, space)
+    extractor = space["Brightness"]()  # type: ignore[operator]
+    clips = [Clip(frames=np.full((2, 4, 4, 3), 9, np.uint8)), Clip()]
+    np.testing.assert_array_equal(extractor.extract(clips, State()), np.array([[9], [np.nan]], np.float32))
