@@ -67,8 +67,7 @@ class AcousticExtractor:
         training = _Reservoir(self.settings.max_frames, rng)
         held_out = _Reservoir(max(1, self.settings.max_frames // HELD_OUT_EVERY), rng)
         n_sounds = 0
-        for n_clips, clip in enumerate(islice(clips, self.fit_videos), start=1):
-            progress("listen", n_clips, self.fit_videos)
+        for clip in islice(clips, self.fit_videos):
             if clip.waveform is None:
                 continue
             is_held_out = n_sounds % HELD_OUT_EVERY == FIRST_HELD_OUT

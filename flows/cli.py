@@ -106,11 +106,12 @@ def ingest(
 
 def _stage(name: str, out: Path, config: Path | None, sets: list[str] | None) -> None:
     from flows import console, runs, summary
-    from flows.settings import from_tree, load_tree, merged
+    from flows.settings import changed, load_tree
     from pipeline.store import Store
 
-    remembered = Store.open(out).read_json("settings.json") if Store.open(out).exists("settings.json") else {}
-    context = _context(out, from_tree(merged(remembered, load_tree(config, sets or ()))))
+    store = Store.open(out)
+    remembered = store.read_json("settings.json") if store.exists("settings.json") else {}
+    context = _context(out, changed(remembered, load_tree(config, sets or ())))
     with context.store.locked(), console.showing_progress():
         _remember(context)
         plan = runs.up_to(context, name)

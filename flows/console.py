@@ -55,9 +55,14 @@ class _Lines:
 
     def __init__(self) -> None:
         self._last: dict[str, float] = {}
+        self._finished: dict[str, tuple[int, int]] = {}
 
     def __call__(self, stage: str, done: int, total: int, note: str) -> None:
         now = time.monotonic()
+        if self._finished.get(stage) == (done, total):
+            return
+        if done == total:
+            self._finished[stage] = (done, total)
         if done < total and now - self._last.get(stage, -_LINES_EVERY_S) < _LINES_EVERY_S:
             return
         self._last[stage] = now

@@ -23,8 +23,6 @@ from pipeline.records import MODALITIES, SPLITS, Modality, Split, State
 from pipeline.report import render
 from pipeline.tables import encode
 
-STAGES = ("ingest", "fit", "extract", "complete", "train", "evaluate")
-
 
 @dataclass(frozen=True)
 class Evaluated:
@@ -146,11 +144,18 @@ def metrics_of(evaluated: Evaluated, seconds: dict[str, float]) -> dict[str, Any
         "venues": list(evaluated.trained.venues),
         "set_aside_venues": plan.splits.set_aside_venues,
         "completion": {"method": evaluated.completion.info["method"], "held_out": held_out},
+        "autoencoder": {"held_out_relative_error": _reconstruction_error(plan)},
         "diagnostics": evaluated.trained.diagnostics,
         "notices": list(notices_of(evaluated)),
         "seconds": seconds,
         "settings": to_tree(plan.settings),
     }
+
+
+def _reconstruction_error(plan: Plan) -> float | None:
+    """Squared error of the autoencoder on sound it did not learn from, over that of the mean frame."""
+    error: float | None = load_state(plan.store, plan.states["acoustic"]).info.get("held_out_relative_error")
+    return error
 
 
 def _headline(scores: dict[str, Any]) -> dict[str, Any]:
@@ -187,13 +192,10 @@ def notices_of(evaluated: Evaluated) -> Iterable[str]:
 
 def seconds_of(plan: Plan) -> dict[str, float]:
     """Wall-clock seconds that each stage worked for this run, over all its interruptions."""
-    names = plan.store.list("timings")
-    found: dict[str, float] = {}
-    for stage in STAGES:
-        of_stage = [n for n in names if n.startswith(f"{stage}-") and (stage == "ingest" or _concerns(n, plan))]
-        found[stage] = sum(plan.store.read_json(f"timings/{name}")["seconds"] for name in of_stage)
-    return found
-
-
-def _concerns(name: str, plan: Plan) -> bool:
-    return any(address in name for address in (plan.completion.address, plan.run.address))
+    kept = {
+        "ingest": "ingest",
+        **{stage: f"{stage}-{plan.completion.address}" for stage in ("fit", "extract", "complete")},
+        "train": f"train-{plan.run.address}",
+    }
+    files = {stage: f"timings/{name}.json" for stage, name in kept.items()}
+    return {s: plan.store.read_json(f)["seconds"] if plan.store.exists(f) else 0.0 for s, f in files.items()}

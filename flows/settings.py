@@ -67,6 +67,15 @@ def load_tree(config: Path | None, assignments: Iterable[str]) -> Tree:
     return tree
 
 
+def changed(remembered: Tree, changes: Tree) -> Settings:
+    """Remembered settings with some changes. Another model starts from its own defaults."""
+    model = remembered.get("model", {})
+    name = changes.get("model", {}).get("name", model.get("name"))
+    if name != model.get("name"):
+        model = {key: model[key] for key in ("seed",) if key in model}
+    return from_tree(merged({**remembered, "model": model}, changes))
+
+
 def to_tree(settings: Settings) -> Tree:
     """All settings as nested JSON values; `from_tree` gives them back."""
     tree = asdict(settings)

@@ -89,9 +89,8 @@ def ingest(context: Context, crawl: Path, catalogue_name: str = TRAINING) -> Cat
     start = time.perf_counter()
     before = load_catalogue(context.store, catalogue_name)
     catalogue = ingest_crawl(context.store, crawl, settings.columns, settings.ingest, catalogue_name, context.progress)
-    if catalogue != before:
-        seconds = round(time.perf_counter() - start, 3)
-        context.store.write_json(f"timings/ingest-{catalogue_name}", {"seconds": seconds})
+    if catalogue != before and catalogue_name == TRAINING:
+        context.store.write_json("timings/ingest.json", {"seconds": round(time.perf_counter() - start, 3)})
     return catalogue
 
 

@@ -14,16 +14,14 @@ def of_run(store: Store) -> None:
     """The metrics of the latest run, and where its report is."""
     metrics = store.read_json("latest/metrics.json")
     names = ("micro_f1", "macro_f1", "auc_micro", "auc_macro", "top5")
-    rows = [("all together: test", metrics["test"]), ("all together: validation", metrics["validation"])]
+    rows = [("fused: test", metrics["test"]), ("fused: validation", metrics["validation"])]
     rows += [(f"{modality} alone: test", scores) for modality, scores in metrics["modality"].items()]
     console.table("Venue classification", ("", *names), [(name, *(s[n] for n in names)) for name, s in rows])
     counts = metrics["counts"]
     console.out.print(", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in counts.items()))
     for notice in metrics["notices"]:
         console.out.print(f"Note: {notice}", markup=False)
-    console.out.print(
-        f"Report: {Path(store.local_path('latest')).resolve() / 'report.html'}", soft_wrap=True, markup=False
-    )
+    console.out.print(f"Report: {store.local_path('latest').absolute() / 'report.html'}", soft_wrap=True, markup=False)
 
 
 def of_catalogue(plan: Plan) -> None:

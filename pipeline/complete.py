@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
-
 from threadpoolctl import threadpool_limits
 
 from pipeline import completion
@@ -19,7 +18,7 @@ from pipeline.store import Store
 from pipeline.tables import decode, encode, from_vectors, to_vectors
 
 ONE_THREAD_VALUES = 2**24
-"""Below so many values (7,000 videos) the matrix products are short, and threads lose more by waiting than they gain."""
+"""Below so many values (7,000 videos) the matrix products are short: threads lose more by waiting than they gain."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Fit: an extractor learns from the videos that are in neither validation nor test, and from no others."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +39,14 @@ def fit_extractor(
     Args:
         folders: where each crawl lies, by its name.
     """
-    return extractor.fit(_clips(extractor, videos, folders, frames, decoder), progress)
+    clips = _clips(extractor, videos, folders, frames, decoder)
+    return extractor.fit(_counted(clips, f"read for {extractor.modality}", len(videos), progress), progress)
+
+
+def _counted(clips: Iterable[Clip], stage: str, total: int, progress: Progress) -> Iterator[Clip]:
+    for done, clip in enumerate(clips, start=1):
+        progress(stage, done, total)
+        yield clip
 
 
 def _clips(

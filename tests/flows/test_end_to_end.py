@@ -70,6 +70,7 @@ def test_metrics(out: Path) -> None:
     assert set(metrics["seconds"]) == {"ingest", "fit", "extract", "complete", "train", "evaluate"}
     assert all(seconds > 0 for seconds in metrics["seconds"].values())
     assert metrics["settings"]["visual"]["backbone"] == "efficientnet_lite0"
+    assert 0 < metrics["autoencoder"]["held_out_relative_error"] < 0.7
     methods = metrics["completion"]["held_out"]["nrmse"]
     assert set(methods) == {"als", "implicit", "mean", "ridge"}
 
@@ -161,8 +162,8 @@ def test_a_retrained_model_with_other_settings_keeps_the_old_run(out: Path, home
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
-        ("absent", "does not exist"),
-        ("empty", "No video"),
+        ("absent", "There is no folder"),
+        ("empty", "is empty"),
         ("one_venue", "at least two venues"),
         ("bad_row", "line 3"),
         ("unknown_setting", "Did you mean visual.backbone"),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.settings import Settings, from_tree, load_settings, to_tree
+from flows.settings import Settings, changed, from_tree, load_settings, to_tree
 from model.registry import MODELS
 from pipeline.errors import SettingsError
 
@@ -51,6 +51,14 @@ def test_refusals_say_what_to_do(assignment: str, message: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings(assignments=[assignment])
     assert message in str(caught.value)
+
+
+def test_another_model_forgets_the_options_of_the_last() -> None:
+    remembered = to_tree(load_settings(assignments=["model.dropout=0.4", "model.seed=3", "visual.key_frames=5"]))
+    settings = changed(remembered, {"model": {"name": "logistic"}})
+    assert settings.model.options == MODELS["logistic"].settings
+    assert (settings.model.seed, settings.visual.key_frames) == (3, 5)
+    assert changed(remembered, {"model": {"seed": 4}}).model.options.dropout == 0.4
 
 
 def test_unreadable_files(tmp_path: Path) -> None:

@@ -1,0 +1,82 @@
+"""What may be learnt from, and which addresses a change of settings or data touches."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from flows.plan import Plan
+from flows.settings import Settings, load_settings
+from pipeline.catalogue import Catalogue, Crawl, make_part
+from pipeline.records import Video
+from pipeline.store import Store
+
+SETTINGS = load_settings(assignments=["visual.backbone=efficientnet_lite0", "split.min_venue_videos=5"])
+
+
+def video(i: int, venue: str | None, sha256: str = "") -> Video:
+    return Video(f"v{i}", "crawl", f"v{i}.mp4", sha256 or f"{i:064x}", 1, f"words of {i}", venue, None, None)
+
+
+def videos() -> list[Video]:
+    labelled = [video(i, "Beach" if i % 2 else "Street") for i in range(40)]
+    return [*labelled, *(video(i, None) for i in range(40, 50))]
+
+
+def plan_of(tmp_path: Path, rows: list[Video], settings: Settings = SETTINGS) -> Plan:
+    store = Store.create(tmp_path / "out")
+    return Plan(store, Catalogue((Crawl("crawl", "/nowhere", (make_part(store, rows),), ()),)), settings)
+
+
+def test_validation_and_test_are_never_learnt_from(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, videos())
+    held_out = {v.video_id for v, a in zip(plan.videos, plan.splits.assignments, strict=True) if a.split != "train"}
+    unlabelled = {f"v{i}" for i in range(40, 50)}
+    learnt_from = {v.video_id for v in plan.fit_videos}
+    assert not learnt_from & (held_out - unlabelled)
+    assert unlabelled <= learnt_from
+
+
+def test_neither_is_an_unlabelled_copy_of_a_test_video(tmp_path: Path) -> None:
+    first = plan_of(tmp_path, videos())
+    tested = next(v for v, a in zip(first.videos, first.splits.assignments, strict=True) if a.split == "test")
+    copy = video(99, None, tested.sha256)
+    plan = plan_of(tmp_path, [*videos(), copy])
+    assert "v99" not in {v.video_id for v in plan.fit_videos}
+
+
+def test_what_a_test_video_says_changes_no_state(tmp_path: Path) -> None:
+    first = plan_of(tmp_path, videos())
+    assignments = first.splits.assignments
+    changed = [
+        replace(v, description="planted words") if a.split in ("validation", "test") else v
+        for v, a in zip(videos(), assignments, strict=True)
+    ]
+    assert plan_of(tmp_path, changed).states == first.states
+
+
+@pytest.mark.parametrize(
+    ("assignment", "changed"),
+    [
+        ("media.timeout_s=5", set()),
+        ("media.workers=1", set()),
+        ("visual.device=cpu", set()),
+        ("visual.key_frames=4", {"visual", "completion", "run"}),
+        ("textual.epochs=3", {"textual", "completion", "run"}),
+        ("acoustic.max_frames=500", {"acoustic", "completion", "run"}),
+        ("media.max_seconds=3", {"visual", "acoustic", "failures", "completion", "run"}),
+        ("completion.method=als", {"completion", "run"}),
+        ("model.dropout=0.5", {"run"}),
+        ("model.name=logistic", {"run"}),
+    ],
+)
+def test_a_setting_touches_only_what_it_decides(tmp_path: Path, assignment: str, changed: set[str]) -> None:
+    settings = ["visual.backbone=efficientnet_lite0", "split.min_venue_videos=5", assignment]
+    before = addresses(plan_of(tmp_path, videos()))
+    after = addresses(plan_of(tmp_path, videos(), load_settings(assignments=settings)))
+    assert {name for name in before if before[name] != after[name]} == changed
+
+
+def addresses(plan: Plan) -> dict[str, str]:
+    others = {"completion": plan.completion, "failures": plan.failures, "run": plan.run}
+    return {name: artifact.folder for name, artifact in {**plan.features, **others}.items()}
