@@ -4,7 +4,8 @@ Each makes only what is missing, and everything before it must have been made; `
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,14 @@ import numpy as np
 
 from flows.evaluation import dataset, evaluate_run, labels_of, rows_of
 from flows.plan import Plan
+from flows.prediction import failures_of
 from flows.settings import Settings, to_tree
 from model.checkpoint import save as save_model
 from model.trained import fit as fit_model
 from pipeline.artifacts import has_state, load_state, save_state
 from pipeline.catalogue import TRAINING, Catalogue, load_catalogue
 from pipeline.complete import complete_part, fit_completion, load_completed, load_features
-from pipeline.errors import StoreError
+from pipeline.errors import CrawlError, StoreError
 from pipeline.extract import Feature, Job, Receipt, extract_part
 from pipeline.fit import fit_extractor
 from pipeline.ingest import ingest as ingest_crawl
@@ -150,6 +152,7 @@ def complete(context: Context, plan: Plan) -> None:
             blocks: dict[str, np.ndarray] = {
                 m: load_features(store, plan.catalogue, plan.features[m])[plan.fit_rows] for m in MODALITIES
             }
+            _refuse_unreadable(plan, blocks)
             save_state(store, plan.completion, fit_completion(blocks, context.settings.completion, context.progress))
         state = load_state(store, plan.completion)
 
@@ -159,6 +162,19 @@ def complete(context: Context, plan: Plan) -> None:
             return done
 
         context.each("complete", work, range(len(parts)))
+
+
+def _refuse_unreadable(plan: Plan, blocks: Mapping[str, np.ndarray]) -> None:
+    """Raises CrawlError where there is nothing to learn from, and says why."""
+    if any((~np.isnan(block)).any() for block in blocks.values()):
+        return
+    failures = [f for f in failures_of(plan.store, plan.failures, plan.catalogue, plan.videos) if f]
+    kinds = ", ".join(f"{kind} {n:,}" for kind, n in Counter(failure.kind for failure in failures).most_common())
+    first = f" The first: {failures[0].detail}." if failures else ""
+    raise CrawlError(
+        f"None of the {len(plan.videos):,} videos gave anything to learn from. "
+        f"Files that do not decode: {kinds or 'none'}.{first} See {plan.store.root}/{plan.failures.folder}."
+    )
 
 
 def train(context: Context, plan: Plan) -> None:

@@ -171,6 +171,7 @@ def test_a_retrained_model_with_other_settings_keeps_the_old_run(out: Path, home
         ("foreign_out", "neither empty nor an nmcl store"),
         ("no_store", "is not an nmcl store"),
         ("no_weights", "three ways out"),
+        ("nothing_decodes", "None of the 2 videos gave anything"),
     ],
 )
 def test_errors_have_no_trace_and_say_what_to_do(
@@ -198,6 +199,9 @@ def test_errors_have_no_trace_and_say_what_to_do(
             (out / "thesis.tex").write_text("years")
         case "no_store":
             arguments = ["extract", "--out", out]
+        case "nothing_decodes":
+            assert nmcl(*arguments, home=home).returncode == 0
+            arguments = ["complete", "--out", out, *SETTINGS[:2]]
         case "no_weights":
             monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
             monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")

@@ -131,9 +131,7 @@ class TestForms:
 
     def test_several_manifests(self, tmp_path: Path) -> None:
         crawl(tmp_path, "a.mp4", csv="path\na.mp4\n", jsonl="{}")
-        assert "2 files that could be its manifest: manifest.csv, manifest.jsonl. Keep one" in refusal(
-            tmp_path
-        )
+        assert "2 files that could be its manifest: manifest.csv, manifest.jsonl. Keep one" in refusal(tmp_path)
 
 
 class TestColumns:
@@ -148,10 +146,7 @@ class TestColumns:
 
     def test_an_id_of_several_files(self, tmp_path: Path) -> None:
         text = refusal(crawl(tmp_path, "1.mp4", "x/1.webm", csv="id\n1\n"))
-        assert (
-            "manifest.csv, line 2: '1' may be any of '1.mp4', 'x/1.webm'; name the file with its suffix"
-            in text
-        )
+        assert "manifest.csv, line 2: '1' may be any of '1.mp4', 'x/1.webm'; name the file with its suffix" in text
 
     def test_the_first_of_two_labels(self, tmp_path: Path) -> None:
         text = "path,category,Venue\na.mp4,1,park\n"
@@ -175,10 +170,7 @@ class TestColumns:
 
     def test_a_named_column_that_is_not_there(self, tmp_path: Path) -> None:
         text = refusal(crawl(tmp_path, "a.mp4", csv="path,venue\na.mp4,x\n"), ColumnSettings(text="lyrics"))
-        assert (
-            text
-            == "manifest.csv has no column 'lyrics', which columns.text names. Its columns: 'path', 'venue'."
-        )
+        assert text == "manifest.csv has no column 'lyrics', which columns.text names. Its columns: 'path', 'venue'."
 
     def test_no_column_of_files(self, tmp_path: Path) -> None:
         text = refusal(crawl(tmp_path, "a.mp4", csv="a.mp4,park\nb.mp4,sea\n"))
@@ -214,9 +206,7 @@ class TestText:
     def test_wrong_bytes_are_told_by_line(self, tmp_path: Path) -> None:
         crawl(tmp_path, "a.mp4")
         (tmp_path / "manifest.csv").write_bytes(b"path,text\na.mp4,ok\na.mp4,caf\xe9\n")
-        assert "manifest.csv, line 3: the text is not valid UTF-8; save the manifest as UTF-8" in refusal(
-            tmp_path
-        )
+        assert "manifest.csv, line 3: the text is not valid UTF-8; save the manifest as UTF-8" in refusal(tmp_path)
 
     def test_utf16_cut_short(self, tmp_path: Path) -> None:
         crawl(tmp_path, "a.mp4")
@@ -349,9 +339,7 @@ class TestBadRows:
     def test_no_named_file_exists(self, tmp_path: Path) -> None:
         text = "file,video_id\nx/1.mp4,1\nx/2.mp4,2\nx/3.mp4,3\n"
         found = refusal(crawl(tmp_path, "1.mp4", csv=text))
-        assert (
-            "none of the 3 files named in column 'file' is in the crawl folder: 'x/1.mp4', 'x/2.mp4'" in found
-        )
+        assert "none of the 3 files named in column 'file' is in the crawl folder: 'x/1.mp4', 'x/2.mp4'" in found
         assert "--set columns.path=NAME" in found
 
     @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl"])
@@ -413,9 +401,7 @@ class TestFolders:
         (folder / "again").symlink_to(".")
         listing = read_crawl(folder, AUTO)
         assert [e.path for e in listing.entries] == ["a.mp4"]
-        assert "links that lead out of the crawl folder (copy the files there to use them): 'b.mp4'" in notes(
-            listing
-        )
+        assert "links that lead out of the crawl folder (copy the files there to use them): 'b.mp4'" in notes(listing)
         assert "links that lead nowhere: 'gone.mp4'" in notes(listing)
         assert "links to folders, which are not followed: 'again'" in notes(listing)
 
@@ -507,9 +493,7 @@ class TestRealCrawls:
         entries = self.read("vines").entries
         assert len(entries) == 8
         assert sum(e.venue is None for e in entries) == 4
-        assert (
-            entries[1].description == 'This whole "modern art" is some bull shit #centrepompidou #idontgetit'
-        )
+        assert entries[1].description == 'This whole "modern art" is some bull shit #centrepompidou #idontgetit'
 
     def test_web_clips(self) -> None:
         entries = self.read("web-clips").entries

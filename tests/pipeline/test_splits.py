@@ -264,9 +264,7 @@ class TestRequireTrainable:
 
     def test_an_unlabelled_crawl(self) -> None:
         splits = assign([video("a", None)], SplitSettings())
-        with pytest.raises(
-            CrawlError, match=r"enough: none; with fewer: none\. Add labelled videos of other"
-        ):
+        with pytest.raises(CrawlError, match=r"enough: none; with fewer: none\. Add labelled videos of other"):
             require_trainable(splits)
 
     def test_a_split_without_videos(self) -> None:

@@ -41,9 +41,7 @@ def dense_sweep(z: np.ndarray, m: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 @pytest.mark.parametrize("balance", [False, True])
-def test_a_sweep_solves_the_normal_equations_of_every_row_and_column(
-    make_world: WorldMaker, balance: bool
-) -> None:
+def test_a_sweep_solves_the_normal_equations_of_every_row_and_column(make_world: WorldMaker, balance: bool) -> None:
     table = check(make_world(60)[1])
     scaling = fit_scaling(table, balance=balance)
     factors = start(table, CompletionSettings(rank=4))
@@ -112,9 +110,7 @@ def test_chunks_do_not_show(make_world: WorldMaker) -> None:
     table = check(make_world(n)[1])
     scaling = fit_scaling(table, balance=False)
     factors, objective = sweep(table, scaling, start(table, CompletionSettings(rank=4)), LAM)
-    expected, expected_objective = dense_sweep(
-        dense(table, scaling), joined(start(table, CompletionSettings(rank=4)))
-    )
+    expected, expected_objective = dense_sweep(dense(table, scaling), joined(start(table, CompletionSettings(rank=4))))
     np.testing.assert_allclose(joined(factors), expected, rtol=1e-3, atol=1e-4)
     assert objective == pytest.approx(expected_objective, rel=1e-5)
 

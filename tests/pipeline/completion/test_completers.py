@@ -57,9 +57,7 @@ def test_observed_entries_come_back_bit_for_bit(completer: Completer, make_world
         assert out[name][there].tobytes() == block[there].tobytes()
 
 
-def test_is_deterministic_and_ignores_the_order_of_names(
-    completer: Completer, make_world: WorldMaker
-) -> None:
+def test_is_deterministic_and_ignores_the_order_of_names(completer: Completer, make_world: WorldMaker) -> None:
     _, blocks = make_world()
     backwards = dict(reversed(list(blocks.items())))
     first, second = completer.fit(blocks), completer.fit(backwards)
@@ -285,9 +283,7 @@ def test_any_missingness_is_completed(data: st.DataObject, make_world: WorldMake
     for _ in ("training", "later"):
         has = data.draw(st.lists(st.tuples(*[st.booleans()] * 3), min_size=12, max_size=12))
         there = dict(zip("abc", np.array(has).T, strict=True))
-        blocks = {
-            name: np.where(there[name][:, None], block, np.float32(np.nan)) for name, block in truth.items()
-        }
+        blocks = {name: np.where(there[name][:, None], block, np.float32(np.nan)) for name, block in truth.items()}
         method = data.draw(st.sampled_from(["als", "mean", "ridge"]))
         state = state or fit(blocks, CompletionSettings(method=method, rank=2, sweeps=3, regularization=0.1))
         for name, block in complete(blocks, state).items():

@@ -16,9 +16,7 @@ WorldMaker = Callable[..., tuple[Blocks, Blocks]]
 
 
 @pytest.mark.parametrize("balance", [False, True])
-def test_each_pattern_and_target_is_a_ridge_on_the_rows_that_have_both(
-    make_world: WorldMaker, balance: bool
-) -> None:
+def test_each_pattern_and_target_is_a_ridge_on_the_rows_that_have_both(make_world: WorldMaker, balance: bool) -> None:
     truth, blocks = make_world()
     completer = RidgeCompleter(CompletionSettings(regularization=0.2, balance=balance))
     state = completer.fit(blocks)
@@ -32,9 +30,7 @@ def test_each_pattern_and_target_is_a_ridge_on_the_rows_that_have_both(
         given = {n: block if n in source else np.full_like(block, np.nan) for n, block in truth.items()}
         out = completer.complete(given, state)[target]
         predicted = expected.predict(np.concatenate([later[name] for name in source], axis=1))
-        np.testing.assert_allclose(
-            out, scaling.restore(target, predicted), rtol=1e-4, atol=1e-4 * np.abs(out).max()
-        )
+        np.testing.assert_allclose(out, scaling.restore(target, predicted), rtol=1e-4, atol=1e-4 * np.abs(out).max())
 
 
 def test_three_blocks_have_nine_lines(make_world: WorldMaker) -> None:

@@ -48,6 +48,4 @@ def test_restoring_undoes_standardising(block: np.ndarray) -> None:
     scaling = fit_scaling(check({"a": block, "b": block[:, :1]}), balance=True)
     z = scaling.standardise("a", block)
     assert np.isfinite(z).all()
-    np.testing.assert_allclose(
-        scaling.restore("a", z), block, rtol=1e-4, atol=1e-4 * np.abs(block).max() + 1e-30
-    )
+    np.testing.assert_allclose(scaling.restore("a", z), block, rtol=1e-4, atol=1e-4 * np.abs(block).max() + 1e-30)
