@@ -74,6 +74,8 @@ def _of_vectors(plan: Plan, completed: bool) -> None:
         n_present = int((vectors == vectors).all(axis=1).sum())
         rows.append((modality, vectors.shape[1], n_present, n_decoded - n_present))
     console.table("Vectors", ("modality", "length", "extracted", "completed" if completed else "missing"), rows)
+    if plan.settings.visual.weights == "random":
+        console.out.print("Note: the visual network has random weights; its vectors carry little meaning.")
     if failures:
         shown = [(video_id, str(failure)) for video_id, failure in list(failures.items())[:20]]
         console.table(f"{len(failures):,} videos failed", ("video", "reason"), shown)
