@@ -26,8 +26,8 @@ def brief(name: str) -> Any:
     """The model's own settings, made quick where it is trained by epochs."""
     settings = MODELS[name].settings
     if hasattr(settings, "train"):
-        train = replace(settings.train, max_epochs=12, device="cpu", learning_rate=3e-3)
-        settings = replace(settings, train=train, hidden=16)
+        train = replace(settings.train, max_epochs=20, device="cpu", learning_rate=3e-3)
+        settings = replace(settings, train=train, hidden=128)
     return settings
 
 
