@@ -64,11 +64,8 @@ class _LargestChanges:
 
     def add(self, index: int, distance: float, frame: TimedFrame) -> None:
         self._distances.append(distance)
-        item = (
-            distance,
-            -index,
-            frame,
-        )  # of equal distances the earlier frame; indices differ, so frames never compare
+        # Of equal distances the earlier frame; indices differ, so frames never compare.
+        item = (distance, -index, frame)
         if len(self._heap) < self._n:
             heapq.heappush(self._heap, item)
         elif self._heap and item[:2] > self._heap[0][:2]:

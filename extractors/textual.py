@@ -45,7 +45,7 @@ class TextualSettings:
     """A UTF-8 file of more texts to learn from, one a line; empty: none."""
     max_words: Annotated[int, Ge(1)] = 30_000
     """The most frequent words, at most so many, are known. In place of a least frequency, which would leave nothing of
-    a small crawl; more cost time in every part, as the model is rebuilt there."""
+    a small crawl; more cost time in every part, where the model is rebuilt."""
     negative: Annotated[int, Interval(ge=1, le=50)] = 5
     """Random words told from each true one; gensim's default, and 10 were no better."""
     subsampling: Annotated[float, Interval(ge=0, le=1)] = 1e-3
