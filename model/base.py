@@ -24,7 +24,13 @@ class Shape:
 
     dims: dict[str, int]
     """D_m by modality, in sorted order of names."""
-    n_venues: int
+    venues: tuple[str, ...]
+    """Name of each class, in the order of probability columns."""
+
+    @property
+    def n_venues(self) -> int:
+        """K."""
+        return len(self.venues)
 
 
 @dataclass(frozen=True)

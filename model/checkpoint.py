@@ -91,7 +91,7 @@ def load(folder: Path) -> Trained:
         raise ModelError(f"{folder / WEIGHTS} is no safetensors file: {error}; train again") from error
     settings = _settings(card)
     with torch.device("meta"):  # no memory is taken before the shapes are known to fit
-        network = method(card.name).build(Shape(card.dims, len(card.venues)), settings)
+        network = method(card.name).build(Shape(card.dims, card.venues), settings)
     _check_tensors(tensors, _expected(network, card.dims), folder / WEIGHTS)
     network.load_state_dict({name: tensors[f"network.{name}"] for name in network.state_dict()}, assign=True)
     network.eval()

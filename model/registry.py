@@ -1,11 +1,11 @@
 """Every model by its name. A new one is a file and a line here."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from model.base import Shape, VenueModel
-from model.logistic import Logistic, LogisticSettings
+from model.baselines.logistic import Logistic, LogisticSettings
 from model.nmcl import NMCL, PAPER, NMCLSettings
 from pipeline.errors import ModelError
 
@@ -18,12 +18,21 @@ class Method:
     """From the shape and settings of the type of `settings`."""
     settings: Any
     """The defaults, a frozen dataclass."""
+    grid: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """What a search tries: the dotted name of a setting -> its values."""
 
+
+NETWORK_GRID = {
+    "train.batch_size": (128, 256, 512),
+    "train.learning_rate": (0.001, 0.005, 0.01, 0.05, 0.1),
+    "dropout": (0.0, 0.1, 0.3, 0.5),
+}
+"""Batch sizes and learning rates are the paper's (section 5.1.3), which names dropout and no rate."""
 
 MODELS: dict[str, Method] = {
     "logistic": Method(Logistic, LogisticSettings()),
-    "nmcl": Method(NMCL, NMCLSettings()),
-    "nmcl_paper": Method(NMCL, PAPER),
+    "nmcl": Method(NMCL, NMCLSettings(), NETWORK_GRID),
+    "nmcl_paper": Method(NMCL, PAPER, NETWORK_GRID),
 }
 
 

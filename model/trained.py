@@ -105,7 +105,7 @@ def fit(
     standardizer = Standardizer.fit(train)
     seen, held_out = standardizer.standardized(train), standardizer.standardized(validation)
     with _seeded(seed):
-        network = entry.build(Shape(train.dims, len(venues)), chosen)
+        network = entry.build(Shape(train.dims, venues), chosen)
         history = network.fit(seen, held_out, seed, progress)
     network.cpu().eval()
     return Trained(name, chosen, venues, seed, standardizer, network, history, _diagnostics(network, held_out))

@@ -107,9 +107,7 @@ def _check(of: dict[Field, str], found: Sequence[str], manifest: str) -> None:
     columns = f"Its columns: {', '.join(map(repr, found))}."
     for name in of.values():
         if found.count(name) > 1:
-            raise CrawlError(
-                f"{manifest} has {found.count(name)} columns named {name!r}; rename one. {columns}"
-            )
+            raise CrawlError(f"{manifest} has {found.count(name)} columns named {name!r}; rename one. {columns}")
     if "path" not in of and "id" not in of:
         raise CrawlError(
             f"{manifest} has no column that names the videos. {columns} Its first line must be a header; "

@@ -117,9 +117,7 @@ def _checked_root(folder: Path) -> Path:
     if os.path.isfile(folder):  # unlike Path.is_file, it does not raise where a parent cannot be read
         raise CrawlError(f"{folder} is a file. Give the crawl folder, the one that holds the videos.")
     if not os.path.isdir(folder):
-        raise CrawlError(
-            f"There is no folder {folder}. Give the crawl folder, the one that holds the videos."
-        )
+        raise CrawlError(f"There is no folder {folder}. Give the crawl folder, the one that holds the videos.")
     root = folder.resolve()
     try:
         empty = next(root.iterdir(), None) is None

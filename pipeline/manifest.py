@@ -128,9 +128,7 @@ def _rows(manifest: ManifestFile, columns: Columns, files: CrawlFiles, name: str
             identity = row.entry.video_id if "id" in columns.of else row.entry.path
             if (first := first_with.setdefault(identity, number)) != number:
                 what = columns.of.get("id", "video")
-                raise BadRow(
-                    f"{what} {identity!r} is already on {manifest.unit} {first}; expected one row each"
-                )
+                raise BadRow(f"{what} {identity!r} is already on {manifest.unit} {first}; expected one row each")
         except BadRow as error:
             bad.add(number, str(error))
         else:

@@ -182,9 +182,7 @@ class _Delimited:
             if len(cells) == n_columns:
                 yield number, [cells[i] for i in wanted]
             else:
-                bad.add(
-                    number, f"{len(cells)} cells; the header has {n_columns}. Is a quote or separator amiss?"
-                )
+                bad.add(number, f"{len(cells)} cells; the header has {n_columns}. Is a quote or separator amiss?")
 
 
 class _JsonLines:
@@ -201,9 +199,7 @@ class _JsonLines:
             for _ in self._objects(bad):
                 pass
             bad.raise_if_any()
-            raise CrawlError(
-                f'{path.name} has no rows. Write one object a line, such as {{"video_path": "a.mp4"}}.'
-            )
+            raise CrawlError(f'{path.name} has no rows. Write one object a line, such as {{"video_path": "a.mp4"}}.')
 
     def _objects(self, bad: BadRows) -> Iterator[tuple[int, dict[str, object]]]:
         number = 0

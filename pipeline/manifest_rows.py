@@ -64,9 +64,7 @@ def _located(named: str, files: CrawlFiles) -> tuple[str, bool]:
     """The path of the file a row names, as spelt on the disk, and whether it is there."""
     path = posixpath.normpath(named.replace("\\", "/"))
     if re.match(r"\w+:/", path):
-        raise BadRow(
-            f"the path {named!r} is an address or names a drive; expected a path in the crawl folder"
-        )
+        raise BadRow(f"the path {named!r} is an address or names a drive; expected a path in the crawl folder")
     if path.startswith("/"):
         raise BadRow(f"the path {named!r} is absolute; expected a path relative to the crawl folder")
     if path == ".." or path.startswith("../"):

@@ -81,9 +81,7 @@ class _Content:
     """The first of those; else `train` where its crawl gives splits to others; else None."""
 
 
-def assign(
-    videos: Sequence[Video], settings: SplitSettings, earlier: Mapping[str, Split] | None = None
-) -> Splits:
+def assign(videos: Sequence[Video], settings: SplitSettings, earlier: Mapping[str, Split] | None = None) -> Splits:
     """Puts labelled videos into splits.
 
     A split given by a manifest holds, and what such a manifest leaves open trains. Videos of the other crawls
@@ -98,9 +96,7 @@ def assign(
     """
     groups = _by_content(videos)
     crawls_with_splits = {video.crawl for video in videos if video.split and video.venue}
-    contents = [
-        _content(copies, crawls_with_splits) for copies in groups.values() if any(v.venue for v in copies)
-    ]
+    contents = [_content(copies, crawls_with_splits) for copies in groups.values() if any(v.venue for v in copies)]
     n_videos = Counter(content.venue for content in contents)
     venues = tuple(sorted(venue for venue, n in n_videos.items() if n >= settings.min_venue_videos))
     kept = [content for content in contents if n_videos[content.venue] >= settings.min_venue_videos]
@@ -198,9 +194,7 @@ def _place(
         return placed, []
     placed |= _share_out(training, settings.shares(["train", *absent]), settings.seed)
     n_moved = sum(content.split == "train" and placed[content.sha256] != "train" for content in contents)
-    return placed, [
-        f"No manifest gives a {' or '.join(absent)} split: took {n_moved:,} training videos for it."
-    ]
+    return placed, [f"No manifest gives a {' or '.join(absent)} split: took {n_moved:,} training videos for it."]
 
 
 def _share_out(contents: Iterable[_Content], shares: Mapping[Split, float], seed: int) -> dict[str, Split]:
@@ -225,9 +219,7 @@ def allot(sizes: Mapping[str, int], shares: Mapping[Split, float]) -> dict[str, 
     that still lack most. That always comes out even (a bipartite graph with given degrees, built greedily
     after Havel and Hakimi).
     """
-    quotas = {
-        venue: {s: _floor(sizes[venue] * share) for s, share in shares.items()} for venue in sorted(sizes)
-    }
+    quotas = {venue: {s: _floor(sizes[venue] * share) for s, share in shares.items()} for venue in sorted(sizes)}
     totals = _largest_remainder(sum(sizes.values()), shares)
     lacking = {s: totals[s] - sum(quota[s] for quota in quotas.values()) for s in shares}
     for venue, quota in quotas.items():

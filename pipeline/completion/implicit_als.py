@@ -108,17 +108,13 @@ def _likings(z: np.ndarray, where: np.ndarray, n_columns: int) -> scipy.sparse.c
     return scipy.sparse.csr_matrix((confidence, index), shape=(len(z), 2 * n_columns))
 
 
-def _learn_items(
-    likings: scipy.sparse.csr_matrix, settings: CompletionSettings, progress: Progress
-) -> np.ndarray:
+def _learn_items(likings: scipy.sparse.csr_matrix, settings: CompletionSettings, progress: Progress) -> np.ndarray:
     """Item factors (2 D, k), float32, by the library."""
     rank = min(settings.rank, likings.shape[0], likings.shape[1] // 2)
     sweeps = min(settings.sweeps, MOST_SWEEPS)
 
     def model() -> AlternatingLeastSquares:
-        return AlternatingLeastSquares(
-            rank, LIBRARY_REGULARIZATION, iterations=sweeps, random_state=settings.seed
-        )
+        return AlternatingLeastSquares(rank, LIBRARY_REGULARIZATION, iterations=sweeps, random_state=settings.seed)
 
     def fit(als: AlternatingLeastSquares) -> np.ndarray:
         def report(sweep: int, seconds: float, loss: float | None) -> None:

@@ -10,7 +10,7 @@ from model.base import Features, Mask, Shape
 from model.nmcl import NMCL, PAPER, NMCLSettings
 from tests.model import reference
 
-SHAPE = Shape({"a": 3, "b": 2, "c": 4}, n_venues=5)
+SHAPE = Shape({"a": 3, "b": 2, "c": 4}, tuple("abcde"))
 SMALL = replace(NMCLSettings(), hidden=6, relation_hidden=None, modality_dropout=0.0)
 
 
@@ -90,14 +90,14 @@ def test_every_parameter_learns(gate: str, rank: int | None) -> None:
 
 def test_any_number_of_modalities() -> None:
     for names in ("a", "ab", "abcd"):
-        shape = Shape({name: 2 + i for i, name in enumerate(names)}, n_venues=3)
+        shape = Shape({name: 2 + i for i, name in enumerate(names)}, tuple("abc"))
         output = network(SMALL, shape).eval()(*rows(5, shape))
         torch.testing.assert_close(output.log_probability.exp().sum(dim=1), torch.ones(5))
         assert list(output.per_modality) == list(names)
 
 
 def test_a_modality_may_be_called_anything() -> None:
-    shape = Shape({"": 2, "a.b": 1, "forward": 3}, n_venues=2)
+    shape = Shape({"": 2, "a.b": 1, "forward": 3}, tuple("ab"))
     assert list(network(SMALL, shape)(*rows(2, shape)).per_modality) == ["", "a.b", "forward"]
 
 
