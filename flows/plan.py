@@ -11,6 +11,7 @@ from extractors.base import Extractor
 from extractors.textual import TextualExtractor
 from extractors.visual import VisualExtractor
 from flows.settings import Settings, to_tree
+from model.base import CODE_VERSION as MODEL_CODE_VERSION
 from pipeline import completion, media
 from pipeline.artifacts import Artifact, digest
 from pipeline.catalogue import Catalogue
@@ -154,6 +155,7 @@ class Plan:
         labels = [[v.video_id, v.sha256, v.venue, a.split] for v, a in assigned if a.split]
         recipe = {
             "model": to_tree(self.settings)["model"],
+            "code": MODEL_CODE_VERSION,
             "completed": self.completed.address,
             "labels": digest(labels),
         }

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from model.data import Dataset
 from pipeline.progress import Progress
 
+CODE_VERSION = 1
+"""Raised whenever a change of code changes what a model learns or decides, or the file it is kept in."""
+
 Features = dict[str, Tensor]
 """Standardised features by modality, shape (N, D_m), float32, in sorted order of names."""
 Mask = dict[str, Tensor]
@@ -49,6 +52,8 @@ class Scores:
 
     micro_f1: float
     macro_f1: float
+    largest_share: float
+    """Share of the rows that the most frequent decision takes: near 1 where a branch has collapsed."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ class Epoch:
     """Mean negative log-likelihood of the validation rows, nats."""
     validation: Scores
     per_modality: dict[str, Scores]
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+    """`VenueModel.diagnose` on validation rows."""
 
 
 class VenueModel(nn.Module, ABC):

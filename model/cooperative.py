@@ -118,10 +118,8 @@ class RelationSettings:
 
 @dataclass(frozen=True)
 class Components:
-    """A row's host and guest, taken apart and put together again."""
+    """A row's host and guest, taken apart."""
 
-    augmented: Tensor
-    """[alpha_h, enhanced, alpha_g] of eq. 11, shape (N, D + H)."""
     consistent: tuple[Tensor, Tensor]
     """beta_h (N, D_h) and beta_g (N, D_g) of eq. 9."""
     complementary: tuple[Tensor, Tensor]
@@ -132,26 +130,16 @@ class Components:
 
 
 class CooperativeNet(nn.Module):
-    """Equations 2 to 12 for one host modality."""
+    """Equations 2 to 9 and 12 for one host modality; `model.composition` has eq. 10 and 11."""
 
-    def __init__(
-        self,
-        n_host: int,
-        n_guest: int,
-        n_venues: int,
-        hidden: int,
-        dropout: float,
-        relation: RelationSettings,
-    ) -> None:
+    def __init__(self, n_host: int, n_guest: int, n_venues: int, dropout: float, relation: RelationSettings) -> None:
         super().__init__()
         options = (relation.gate, relation.complement, relation.hidden, relation.gain, dropout)
         self.host = Relation(n_host, n_host + n_guest, *options)
         self.guest = Relation(n_guest, n_host + n_guest, *options)
-        self.enhance = nn.Linear(n_host + n_guest, hidden)
         self.host_opinion = nn.Linear(n_host, n_venues)
         self.guest_opinion = nn.Linear(n_guest, n_venues)
-        self.dropout = nn.Dropout(dropout)
-        for layer in (self.enhance, self.host_opinion, self.guest_opinion):
+        for layer in (self.host_opinion, self.guest_opinion):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
@@ -160,12 +148,9 @@ class CooperativeNet(nn.Module):
         everything = torch.cat([host, guest], dim=1)
         on_host, on_guest = self.host(everything), self.guest(everything)
         beta_h, beta_g = host * on_host.consistent, guest * on_guest.consistent
-        alpha_h, alpha_g = host * on_host.complementary, guest * on_guest.complementary
-        enhanced = self.dropout(torch.relu(self.enhance(torch.cat([beta_h, beta_g], dim=1))))  # eq. 10
         return Components(
-            augmented=torch.cat([alpha_h, enhanced, alpha_g], dim=1),
             consistent=(beta_h, beta_g),
-            complementary=(alpha_h, alpha_g),
+            complementary=(host * on_host.complementary, guest * on_guest.complementary),
             weights=(on_host, on_guest),
             opinions=(
                 torch.log_softmax(self.host_opinion(beta_h), dim=1),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from model.attention import AttentionHead
 from model.base import Features, Mask, Output, Shape
+from model.composition import COMPOSITIONS, CompositionKind
 from model.cooperative import ComplementKind, Components, CooperativeNet, GateKind, RelationSettings, Weights
 from model.losses import ConsistencyKind, cross_entropy, divergence, late_fusion
 from model.train import Network, TrainSettings
@@ -29,6 +30,8 @@ class NMCLSettings:
     decides: a narrow scoring net and nearly even first scores mattered most.
     """
 
+    composition: CompositionKind = "cooperative"
+    """How the parts are put together again: as NMCL does, or as one of its variants."""
     gate: GateKind = "sigmoid"
     complement: ComplementKind = "exclusive"
     relation_hidden: Annotated[int, Ge(1)] | None = 16
@@ -82,16 +85,6 @@ PAPER = NMCLSettings(
 """Equations 4 to 20 as printed, with our optimiser settings where the paper gives none."""
 
 
-@dataclass(frozen=True)
-class Branch:
-    """What one modality as host makes of N rows."""
-
-    log_probability: Tensor
-    """Shape (N, K)."""
-    components: Components | None
-    """None with a single modality."""
-
-
 class NMCL(Network):
     """Equations 2 to 20."""
 
@@ -107,77 +100,86 @@ class NMCL(Network):
         alone = len(self.names) == 1
         # Lists, not dicts by name: a modality may be called anything, a torch submodule may not.
         self.nets = nn.ModuleList(
-            CooperativeNet(n, n_all - n, shape.n_venues, settings.hidden, settings.dropout, relation)
+            CooperativeNet(n, n_all - n, shape.n_venues, settings.dropout, relation)
             for n in ([] if alone else shape.dims.values())
         )
-        n_vectors = 1 if settings.shared_class_vectors else len(self.names)
+        self.composition = (
+            None if alone else COMPOSITIONS[settings.composition](shape.dims, settings.hidden, settings.dropout)
+        )
+        self.hosts = self.composition.hosts if self.composition else [*self.names]
+        widths = self.composition.widths if self.composition else [n_all]
+        n_vectors = 1 if settings.shared_class_vectors else len(widths)
         self.class_vectors = nn.ModuleList(_class_vectors(settings.hidden, shape.n_venues) for _ in range(n_vectors))
         self.heads = nn.ModuleList(
             AttentionHead(
-                n_all if alone else n_all + settings.hidden,
+                width,
                 settings.hidden,
                 shape.n_venues,
                 settings.input_dropout,
                 settings.dropout,
                 settings.attention_rank,
             )
-            for _ in self.names
+            for width in widths
         )
 
-    def branches(self, features: Features, observed: Mask) -> list[Branch]:
-        """One per modality, in sorted order of names."""
-        vectors = [self._visible(features[name], observed[name]) for name in self.names]
-        if not self.nets:
-            return [Branch(self._decide(0, vectors[0]), None)]
+    def parts(self, features: Features, observed: Mask) -> list[Components]:
+        """Consistent and complementary parts with each modality as host, in sorted order; none of a single one."""
+        vectors = self._vectors(features, observed)
         found = []
-        for i, host in enumerate(vectors):
+        for i, net in enumerate(self.nets):
             guest = torch.cat(vectors[:i] + vectors[i + 1 :], dim=1)  # eq. 2
-            components: Components = self.nets[i](host, guest)
-            found.append(Branch(self._decide(i, components.augmented), components))
+            found.append(net(vectors[i], guest))
         return found
 
-    def _decide(self, i: int, augmented: Tensor) -> Tensor:
-        log_probability: Tensor = self.heads[i](augmented, self.class_vectors[i % len(self.class_vectors)])
-        return log_probability
+    def decide(self, features: Features, observed: Mask, parts: list[Components]) -> list[Tensor]:
+        """Log-probabilities of each head, shape (N, K)."""
+        composed = self.composition(parts) if self.composition else self._vectors(features, observed)
+        return [
+            head(vector, self.class_vectors[i % len(self.class_vectors)])
+            for i, (head, vector) in enumerate(zip(self.heads, composed, strict=True))
+        ]
 
     def forward(self, features: Features, observed: Mask) -> Output:
-        branches = self.branches(features, observed)
-        fused = late_fusion([branch.log_probability for branch in branches], self._shares(observed))
-        return Output(fused, {name: b.log_probability for name, b in zip(self.names, branches, strict=True)})
+        decisions = self.decide(features, observed, self.parts(features, observed))
+        per_modality = {host: d for host, d in zip(self.hosts, decisions, strict=True) if host is not None}
+        return Output(late_fusion(decisions, self._shares(observed)), per_modality)
 
     def loss(self, features: Features, observed: Mask, label: Tensor) -> Tensor:
         """Equation 20 per row instead of in sum, with the weights of the settings."""
         settings = self.settings
         features, observed = self._drop_modalities(features, observed)
-        branches = self.branches(features, observed)
+        parts = self.parts(features, observed)
+        decisions = self.decide(features, observed, parts)
         shares = self._shares(observed)
-        fused = late_fusion([branch.log_probability for branch in branches], shares)
-        total = cross_entropy(fused, label, settings.label_smoothing)
-        for i, branch in enumerate(branches):
-            present = (shares[:, i] > 0).to(total.dtype)
-            total = total + present * self._branch_loss(branch, label)
+        total = cross_entropy(late_fusion(decisions, shares), label, settings.label_smoothing)
+        if settings.branch_weight:
+            for i, decision in enumerate(decisions):
+                own = cross_entropy(decision, label, settings.label_smoothing)
+                total = total + settings.branch_weight * (shares[:, i] > 0) * own
+        for name, part in zip(self.names, parts, strict=False):
+            total = total + self._trusted(observed[name]) * self._opinion_loss(part, label)
         return total.mean()
 
-    def _branch_loss(self, branch: Branch, label: Tensor) -> Tensor:
-        """The terms of one modality as host, shape (N,)."""
+    def _opinion_loss(self, part: Components, label: Tensor) -> Tensor:
+        """The terms of one modality as host, shape (N,): eq. 13, and supervision of the opinions."""
         settings = self.settings
-        loss = settings.branch_weight * cross_entropy(branch.log_probability, label, settings.label_smoothing)
-        if branch.components is None:
-            return loss
-        host, guest = branch.components.opinions
+        host, guest = part.opinions
         supervision = cross_entropy(host, label) + cross_entropy(guest, label)
-        agreement = divergence(host, guest, settings.consistency)  # eq. 13
-        return loss + settings.opinion_weight * supervision + settings.consistency_weight * agreement
+        agreement = divergence(host, guest, settings.consistency)
+        return settings.opinion_weight * supervision + settings.consistency_weight * agreement
 
-    def _visible(self, vector: Tensor, observed: Tensor) -> Tensor:
-        """Zero, the training mean, where a missing modality is not to be trusted."""
-        return vector * observed[:, None] if self.settings.missing == "masked" else vector
+    def _vectors(self, features: Features, observed: Mask) -> list[Tensor]:
+        """The modalities in order; zero, the training mean, where a missing one is not to be trusted."""
+        return [features[name] * self._trusted(observed[name])[:, None] for name in self.names]
+
+    def _trusted(self, observed: Tensor) -> Tensor:
+        """Which rows of a modality count, shape (N,), bool."""
+        return torch.ones_like(observed) if self.settings.missing == "completed" else observed
 
     def _shares(self, observed: Mask) -> Tensor:
-        """Weights of the late fusion, shape (N, M); all equal where nothing is observed."""
-        mask = torch.stack([observed[name] for name in self.names], dim=1)
-        if self.settings.missing == "completed":
-            mask = torch.ones_like(mask)
+        """Weights of the late fusion, shape (N, number of heads); all equal where nothing is observed."""
+        everywhere = torch.ones_like(observed[self.names[0]])
+        mask = torch.stack([everywhere if h is None else self._trusted(observed[h]) for h in self.hosts], dim=1)
         mask = mask | ~mask.any(dim=1, keepdim=True)
         return mask / mask.sum(dim=1, keepdim=True)
 
@@ -195,9 +197,8 @@ class NMCL(Network):
         """How the gates divide each host: shares, norms and the half Jeffreys divergence, means over the
         rows."""
         found: dict[str, Any] = {}
-        for name, branch in zip(self.names, self.branches(features, observed), strict=True):
-            if branch.components is not None:
-                found[name] = _division(branch.components)
+        for name, part in zip(self.names, self.parts(features, observed), strict=False):
+            found[name] = _division(part)
         return found
 
 

@@ -33,6 +33,10 @@ MODELS: dict[str, Method] = {
     "logistic": Method(Logistic, LogisticSettings()),
     "nmcl": Method(NMCL, NMCLSettings(), NETWORK_GRID),
     "nmcl_paper": Method(NMCL, PAPER, NETWORK_GRID),
+    "variant_1": Method(NMCL, NMCLSettings(composition="variant_1"), NETWORK_GRID),
+    "variant_2": Method(NMCL, NMCLSettings(composition="variant_2"), NETWORK_GRID),
+    "variant_3": Method(NMCL, NMCLSettings(composition="variant_3"), NETWORK_GRID),
+    "variant_4": Method(NMCL, NMCLSettings(composition="variant_4"), NETWORK_GRID),
 }
 
 

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from pipeline.progress import Progress
 
 DECIDE_ROWS = 1024
 """Rows per batch where no gradient is needed."""
+DIAGNOSED_ROWS = 4096
+"""Validation rows that a model's diagnostics look at, the first ones."""
 
 
 @dataclass(frozen=True)
@@ -205,9 +207,18 @@ def _validate(network: VenueModel, validation: Dataset, number: int, loss: float
         name: _scores(validation.label, torch.cat([output.per_modality[name] for output in outputs]))
         for name in outputs[0].per_modality
     }
-    return Epoch(number, loss, float(nats), _scores(validation.label, log_probability), per_modality)
+    scores = _scores(validation.label, log_probability)
+    return Epoch(number, loss, float(nats), scores, per_modality, diagnosed(network, validation, device))
+
+
+def diagnosed(network: VenueModel, rows: Dataset, device: torch.device) -> dict[str, Any]:
+    """What the network tells about itself on the first of some standardised rows."""
+    network.eval()
+    with torch.inference_mode():
+        return network.diagnose(*tensors(rows, slice(DIAGNOSED_ROWS), device))
 
 
 def _scores(label: np.ndarray, log_probability: Tensor) -> Scores:
-    micro, macro = f1(label, log_probability.argmax(dim=1).cpu().numpy())
-    return Scores(micro, macro)
+    predicted = log_probability.argmax(dim=1).cpu().numpy()
+    micro, macro = f1(label, predicted)
+    return Scores(micro, macro, float(np.bincount(predicted).max() / len(predicted)))

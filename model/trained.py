@@ -12,12 +12,10 @@ import torch
 from model.base import Epoch, Shape, VenueModel
 from model.data import Dataset, Standardizer, checked, n_rows
 from model.registry import method
-from model.train import decide, pick_device
+from model.train import decide, diagnosed, pick_device
 from pipeline.errors import ModelError
 from pipeline.progress import Progress, silent
 
-DIAGNOSED_ROWS = 4096
-"""Validation rows that a model's diagnostics look at, the first ones."""
 _torch_generator_turn = threading.Lock()
 
 
@@ -108,7 +106,8 @@ def fit(
         network = entry.build(Shape(train.dims, venues), chosen)
         history = network.fit(seen, held_out, seed, progress)
     network.cpu().eval()
-    return Trained(name, chosen, venues, seed, standardizer, network, history, _diagnostics(network, held_out))
+    told = diagnosed(network, held_out, torch.device("cpu"))
+    return Trained(name, chosen, venues, seed, standardizer, network, history, told)
 
 
 def fit_alone(
@@ -147,18 +146,6 @@ def _seeded(seed: int) -> Iterator[None]:
     with _torch_generator_turn, torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
-
-
-def _diagnostics(network: VenueModel, rows: Dataset) -> dict[str, Any]:
-    part = Dataset(
-        {name: array[:DIAGNOSED_ROWS] for name, array in rows.modalities.items()},
-        {name: mask[:DIAGNOSED_ROWS] for name, mask in rows.observed.items()},
-        rows.label[:DIAGNOSED_ROWS],
-    )
-    features = {name: torch.from_numpy(array) for name, array in part.modalities.items()}
-    observed = {name: torch.from_numpy(mask) for name, mask in part.observed.items()}
-    with torch.inference_mode():
-        return network.diagnose(features, observed)
 
 
 def _probability(parts: list[torch.Tensor], n_venues: int) -> np.ndarray:

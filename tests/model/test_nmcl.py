@@ -40,7 +40,8 @@ def transcription(value: dict[str, np.ndarray], x: list[np.ndarray]) -> tuple[li
             beta.append(vector * gamma)
             matrix = value[f"{net}{side}_opinion.weight"], value[f"{net}{side}_opinion.bias"]
             opinion.append(reference.softmax(matrix[0] @ beta[-1] + matrix[1]))
-        enhanced = value[f"{net}enhance.weight"] @ np.concatenate(beta) + value[f"{net}enhance.bias"]
+        layer = f"composition.layers.{m}."
+        enhanced = value[f"{layer}weight"] @ np.concatenate(beta) + value[f"{layer}bias"]
         augmented = np.concatenate([alpha[0], np.maximum(enhanced, 0), alpha[1]])
         logits = reference.head_logits(
             augmented[None],
