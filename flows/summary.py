@@ -8,6 +8,7 @@ from flows.plan import Plan
 from pipeline.extract import load_failures
 from pipeline.records import MODALITIES, SPLITS
 from pipeline.store import Store
+from pipeline.study_report.data import StudyData
 
 
 def of_run(store: Store) -> None:
@@ -92,3 +93,16 @@ def of_prediction(result: dict[str, Any], out: Path) -> None:
             f"micro-F1 {scores['micro_f1']:.3f}, macro-F1 {scores['macro_f1']:.3f}"
         )
     console.out.print(f"Predictions: {out}", soft_wrap=True, markup=False)
+
+
+def of_study(data: StudyData, out: Path) -> None:
+    """The methods by their macro-F1, and where the page is."""
+    header = ("method", "micro_f1", "macro_f1", "std", "p (macro)", "seconds")
+    rows = [
+        (row.name, row.micro_f1.mean, row.macro_f1.mean, row.macro_f1.std, row.macro_p_value, row.train_seconds)
+        for row in sorted(data.methods, key=lambda row: -(row.macro_f1.mean or 0.0))
+    ]
+    console.table(f"Test rows, mean of {len(data.seeds)} seeds", header, rows)
+    for notice in data.notices:
+        console.out.print(f"Note: {notice}", markup=False)
+    console.out.print(f"Report: {(out / 'report.html').absolute()}", soft_wrap=True, markup=False)

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model.perceptron import xavier_linear
+
 CHUNK_ELEMENTS = 1 << 22
 """Floats (16 MiB) that the scored features of one chunk of categories may take, if that is at least one
 category."""
@@ -82,6 +84,36 @@ def low_rank_logits(
     return torch.einsum("njh,nh,jh->nj", hidden, keep, vectors)
 
 
+class FoldedNorm(nn.Module):
+    """Batch normalisation of a linear layer, folded into its weights: what comes after may scale the input anew.
+
+    Ioffe and Szegedy, ICML 2015. A single row is normalised by the running moments.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    MOMENTUM, EPSILON = 0.1, 1e-5
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(width))
+        self.offset = nn.Parameter(torch.zeros(width))
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("variance", torch.ones(width))
+
+    def forward(self, x: Tensor, layer: nn.Linear) -> tuple[Tensor, Tensor]:
+        """Weight and bias that give the normalised layer of x, shape (N, D)."""
+        mean, variance = self.mean, self.variance
+        if self.training and len(x) > 1:
+            plain = layer(x)
+            variance, mean = torch.var_mean(plain, dim=0, correction=0)
+            with torch.no_grad():
+                self.mean.lerp_(mean, self.MOMENTUM)
+                self.variance.lerp_(variance, self.MOMENTUM)
+        scale = self.gain * (variance + self.EPSILON).rsqrt()
+        return layer.weight * scale[:, None], (layer.bias - mean) * scale + self.offset
+
+
 class AttentionHead(nn.Module):
     """Equations 15 to 17 for one modality: from an augmented vector to K log-probabilities.
 
@@ -101,14 +133,25 @@ class AttentionHead(nn.Module):
         input_dropout: float = 0.0,
         dropout: float = 0.0,
         rank: int | None = None,
+        linear: bool = False,
+        norm: str = "none",
     ) -> None:
-        """Args: rank: None for a free memory of K D numbers, or r for one of r (K + D)."""
+        """
+        Args:
+            rank: None for a free memory of K D numbers, or r for one of r (K + D).
+            linear: whether V x^ is added to the logits, which the paper does not have. V starts at zero.
+        """
         super().__init__()
-        self.hidden = nn.Linear(n_features, n_hidden)
-        nn.init.xavier_uniform_(self.hidden.weight)
-        nn.init.zeros_(self.hidden.bias)
+        self.hidden = xavier_linear(n_features, n_hidden)
         self.input_dropout = nn.Dropout(input_dropout)
         self.dropout = nn.Dropout(dropout)
+        from model.perceptron import BatchNorm
+
+        self.input_norm = BatchNorm(n_features) if norm in ("input", "both") else None
+        self.hidden_norm = FoldedNorm(n_hidden) if norm in ("hidden", "both") else None
+        self.linear = nn.Linear(n_features, n_venues, bias=False) if linear else None
+        if self.linear is not None:
+            nn.init.zeros_(self.linear.weight)
         self.rank = rank
         if rank is None:
             self.memory_offset = nn.Parameter(torch.zeros(n_venues, n_features))
@@ -125,13 +168,17 @@ class AttentionHead(nn.Module):
 
     def logits(self, augmented: Tensor, class_vectors: nn.Linear) -> Tensor:
         """Before the softmax of eq. 17, shape (N, K); `class_vectors` is z (K, H) and c (K,)."""
-        x = self.input_dropout(augmented)
+        x = self.input_dropout(self.input_norm(augmented) if self.input_norm else augmented)
         weight, bias, vectors = self.hidden.weight, self.hidden.bias, class_vectors.weight
+        if self.hidden_norm is not None:
+            weight, bias = self.hidden_norm(x, self.hidden)
         keep = self.dropout(x.new_ones(len(x), len(weight)))
         if self.rank is None:
             logits: Tensor = CategoryAttention.apply(x, self.memory(), weight, bias, vectors, keep)
         else:
             logits = low_rank_logits(x, self.memory_left, self.memory_right, weight, bias, vectors, keep)
+        if self.linear is not None:
+            logits = logits + self.linear(x)
         return logits + class_vectors.bias
 
     def forward(self, augmented: Tensor, class_vectors: nn.Linear) -> Tensor:

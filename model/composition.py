@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from model.cooperative import Components
+from model.perceptron import xavier_linear
 
 CompositionKind = Literal["cooperative", "variant_1", "variant_2", "variant_3", "variant_4"]
 
@@ -48,7 +49,7 @@ class Cooperative(Composition):
         n_all = sum(dims.values())
         self.hosts = list(dims)
         self.widths = [n_all + hidden for _ in dims]
-        self.layers = nn.ModuleList(_xavier(n_all, hidden) for _ in dims)
+        self.layers = nn.ModuleList(xavier_linear(n_all, hidden) for _ in dims)
 
     def forward(self, parts: Sequence[Components]) -> list[Tensor]:
         vectors = []
@@ -80,7 +81,7 @@ class ConsistentOnly(Composition):
         super().__init__(dims, hidden, dropout)
         self.hosts = list(dims)
         self.widths = [hidden for _ in dims]
-        self.layers = nn.ModuleList(_xavier(sum(dims.values()), hidden) for _ in dims)
+        self.layers = nn.ModuleList(xavier_linear(sum(dims.values()), hidden) for _ in dims)
 
     def forward(self, parts: Sequence[Components]) -> list[Tensor]:
         return [self._enhance(layer, p.consistent) for layer, p in zip(self.layers, parts, strict=True)]  # type: ignore[arg-type]
@@ -96,7 +97,7 @@ class SharedConsistent(Composition):
         super().__init__(dims, hidden, dropout)
         self.hosts = [None, *dims]
         self.widths = [hidden, *dims.values()]
-        self.layer = _xavier(sum(dims.values()), hidden)
+        self.layer = xavier_linear(sum(dims.values()), hidden)
 
     def forward(self, parts: Sequence[Components]) -> list[Tensor]:
         enhanced = self._enhance(self.layer, [part.consistent[0] for part in parts])
@@ -126,10 +127,3 @@ COMPOSITIONS: dict[CompositionKind, type[Composition]] = {
     "variant_3": SharedConsistent,
     "variant_4": TwoParts,
 }
-
-
-def _xavier(n_in: int, n_out: int) -> nn.Linear:
-    layer = nn.Linear(n_in, n_out)
-    nn.init.xavier_uniform_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer

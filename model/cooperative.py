@@ -11,6 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from model.perceptron import xavier_linear
+
 GateKind = Literal["sigmoid", "softmax_scaled", "paper"]
 """How a relation score is made and cut.
 
@@ -82,12 +84,8 @@ class Relation(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.kind: GateKind = kind
         self.complement: ComplementKind = complement
-        self.inner = nn.Linear(n_all, hidden) if hidden else None
-        self.outer = nn.Linear(hidden or n_all, n_side)
-        for layer, scale in ((self.inner, 1.0), (self.outer, gain)):
-            if layer is not None:
-                nn.init.xavier_uniform_(layer.weight, gain=scale)
-                nn.init.zeros_(layer.bias)
+        self.inner = xavier_linear(n_all, hidden) if hidden else None
+        self.outer = xavier_linear(hidden or n_all, n_side, gain)
         # A sigmoid keeps the threshold of eq. 6 within 0..1. The other kinds start it at their mean score.
         start = {"sigmoid": 0.0, "softmax_scaled": 1.0, "paper": 1.0 / n_side}[kind]
         self.raw_threshold = nn.Parameter(torch.tensor(start))
@@ -137,11 +135,8 @@ class CooperativeNet(nn.Module):
         options = (relation.gate, relation.complement, relation.hidden, relation.gain, dropout)
         self.host = Relation(n_host, n_host + n_guest, *options)
         self.guest = Relation(n_guest, n_host + n_guest, *options)
-        self.host_opinion = nn.Linear(n_host, n_venues)
-        self.guest_opinion = nn.Linear(n_guest, n_venues)
-        for layer in (self.host_opinion, self.guest_opinion):
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self.host_opinion = xavier_linear(n_host, n_venues)
+        self.guest_opinion = xavier_linear(n_guest, n_venues)
 
     def forward(self, host: Tensor, guest: Tensor) -> Components:
         """From shapes (N, D_h) and (N, D_g)."""

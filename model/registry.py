@@ -5,7 +5,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model.base import Shape, VenueModel
+from model.baselines.dare import Dare, DareLite, DareLiteSettings, DareSettings
+from model.baselines.early_attention import EarlyAttention, EarlyAttentionSettings
+from model.baselines.early_fusion import EarlyFusion, EarlyFusionSettings
+from model.baselines.late_attention import LateAttention, LateAttentionSettings
+from model.baselines.late_fusion import LateFusion, LateFusionSettings
 from model.baselines.logistic import Logistic, LogisticSettings
+from model.baselines.logistic_late import LogisticLate
+from model.baselines.majority import Majority, MajoritySettings
+from model.baselines.mlp import MLP, MLPSettings
+from model.baselines.tokens import Tokens, TokensSettings
+from model.baselines.trumann import Trumann, TrumannSettings
 from model.nmcl import NMCL, PAPER, NMCLSettings
 from pipeline.errors import ModelError
 
@@ -28,15 +38,37 @@ NETWORK_GRID = {
     "dropout": (0.0, 0.1, 0.3, 0.5),
 }
 """Batch sizes and learning rates are the paper's (section 5.1.3), which names dropout and no rate."""
+DARE_GRID = {
+    "train.batch_size": (128, 256, 512),
+    "train.learning_rate": (0.001, 0.005, 0.01, 0.05, 0.1),
+    "dropout": (0.0, 0.1, 0.3, 0.5),
+    "similarity_weight": (0.0, 0.1, 1.0),
+}
+TRUMANN_GRID = {
+    "space_penalties": ((0.1,), (1.0,), (10.0,), (100.0,)),
+    "width": (50, 100, 250),
+    "max_sweeps": (10, 30),
+}
 
 MODELS: dict[str, Method] = {
-    "logistic": Method(Logistic, LogisticSettings()),
     "nmcl": Method(NMCL, NMCLSettings(), NETWORK_GRID),
     "nmcl_paper": Method(NMCL, PAPER, NETWORK_GRID),
     "variant_1": Method(NMCL, NMCLSettings(composition="variant_1"), NETWORK_GRID),
     "variant_2": Method(NMCL, NMCLSettings(composition="variant_2"), NETWORK_GRID),
     "variant_3": Method(NMCL, NMCLSettings(composition="variant_3"), NETWORK_GRID),
     "variant_4": Method(NMCL, NMCLSettings(composition="variant_4"), NETWORK_GRID),
+    "early_fusion": Method(EarlyFusion, EarlyFusionSettings(), NETWORK_GRID),
+    "late_fusion": Method(LateFusion, LateFusionSettings(), NETWORK_GRID),
+    "early_attention": Method(EarlyAttention, EarlyAttentionSettings(), NETWORK_GRID),
+    "late_attention": Method(LateAttention, LateAttentionSettings(), NETWORK_GRID),
+    "trumann": Method(Trumann, TrumannSettings(), TRUMANN_GRID),
+    "dare": Method(Dare, DareSettings(), DARE_GRID),
+    "dare_lite": Method(DareLite, DareLiteSettings(), DARE_GRID),
+    "logistic": Method(Logistic, LogisticSettings()),
+    "logistic_late": Method(LogisticLate, LogisticSettings()),
+    "mlp": Method(MLP, MLPSettings(), NETWORK_GRID),
+    "tokens": Method(Tokens, TokensSettings(), NETWORK_GRID),
+    "majority": Method(Majority, MajoritySettings()),
 }
 
 

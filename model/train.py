@@ -179,6 +179,8 @@ def _train_epoch(
 def _average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
     for mean, value in zip(averaged.parameters(), network.parameters(), strict=True):
         mean.lerp_(value, 1 - decay)
+    for kept, latest in zip(averaged.buffers(), network.buffers(), strict=True):
+        kept.copy_(latest)
 
 
 def tensors(rows: Dataset, index: np.ndarray | slice, device: torch.device) -> tuple[Features, Mask]:

@@ -222,3 +222,16 @@ def test_every_command_has_help_with_an_example(command: str, home: Path) -> Non
     assert done.returncode == 0
     assert f"nmcl {command}" in done.stdout
     assert "Examples" in done.stdout
+
+
+def test_a_study_of_the_stores_features(out: Path, home: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    few = ("--methods", "logistic,majority", "--seeds", "2", "--skip", "completion")
+    done = nmcl("reproduce", "--store", out, "--out", study, *few, home=home)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((study / "results.json").read_text())
+    counts = json.loads((out / "latest" / "metrics.json").read_text())["counts"]
+    assert results["rows"] == {split: counts[split] for split in ("train", "validation", "test")}
+    assert results["dims"] == {"acoustic": 200, "textual": 100, "visual": 1280}
+    assert results["methods"]["logistic"]["micro_f1"]["mean"] > 0.7
+    assert results["methods"]["logistic"]["micro_f1"]["std"] == 0.0  # the store's split, whatever the seed

@@ -21,6 +21,9 @@ from model.trained import Trained, fit, fit_alone
 from pipeline.errors import ModelError
 from tests.model.conftest import VENUES, quick, world
 
+CONTRACT = sorted(MODELS.keys() - {"dare"})
+"""DARE cannot be trained without outside sounds; its own tests give it some."""
+
 
 def brief(name: str) -> Any:
     """The model's own settings, made quick where it is trained by epochs."""
@@ -31,7 +34,7 @@ def brief(name: str) -> Any:
     return settings
 
 
-@pytest.fixture(scope="module", params=sorted(MODELS))
+@pytest.fixture(scope="module", params=CONTRACT)
 def trained(request: pytest.FixtureRequest, train: Dataset, validation: Dataset) -> Trained:
     return fit(request.param, train, validation, VENUES, brief(request.param), seed=3)
 
@@ -42,7 +45,8 @@ def test_it_learns_and_its_probabilities_sum_to_1(trained: Trained, test: Datase
         assert probability.shape == (len(test), 4)
         assert probability.dtype == np.float32
         np.testing.assert_allclose(probability.sum(axis=1), 1, atol=1e-6)
-    assert evaluate(found.probability, test.label, VENUES)["macro_f1"] > 0.4  # chance is 0.25
+    if trained.name != "majority":
+        assert evaluate(found.probability, test.label, VENUES)["macro_f1"] > 0.4  # chance is 0.25
 
 
 def test_the_same_seed_gives_the_same_bytes(
@@ -135,7 +139,7 @@ def test_branches_and_diagnostics_are_reported(train: Dataset, validation: Datas
     json.dumps([dataclasses.asdict(epoch) for epoch in found.history], allow_nan=False)
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", CONTRACT)
 def test_a_venue_without_training_rows_is_no_problem(name: str, validation: Dataset) -> None:
     rows = world(60, seed=4)
     label = np.where(rows.label == 2, 3, rows.label)

@@ -1,0 +1,166 @@
+"""A comparative study of the model family, on a file of features or on what a store holds."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from flows.evaluation import labels_of
+from flows.plan import Plan
+from flows.settings import from_tree
+from model.baselines.tagged_sounds import count_concepts
+from model.registry import MODELS, Method
+from model.study.study import Section, StudySettings, study
+from pipeline.catalogue import TRAINING, load_catalogue
+from pipeline.complete import load_features
+from pipeline.errors import SettingsError, StoreError
+from pipeline.feature_table import TEST, TRAIN, VALIDATION, FeatureTable, labelled, read_feature_file
+from pipeline.progress import Progress
+from pipeline.records import MODALITIES
+from pipeline.store import Store
+from pipeline.study_report import write_study
+from pipeline.study_report.data import StudyData
+from pipeline.study_report.results import results
+from pipeline.taxonomy import read_taxonomy
+
+TUNED_TRIES = 8
+"""Settings that `--tune` tries per method."""
+SPLIT_NUMBERS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to study; either `features` or `store`."""
+
+    features: Path | None
+    store: Path | None
+    out: Path
+    methods: tuple[str, ...] = ()
+    """Empty: all."""
+    modalities: tuple[str, ...] = ()
+    """Empty: all."""
+    seeds: int = 5
+    taxonomy: Path | None = None
+    sounds: Path | None = None
+    """An external labelled sound set, for DARE."""
+    tune: bool = False
+    resplit: bool = False
+    """Whether to leave aside the split of the file or store and split anew for every seed."""
+    jobs: int | None = None
+    skip: tuple[str, ...] = ()
+    """Sections to leave out."""
+
+
+def reproduce(request: Request, progress: Progress, command: str) -> StudyData:
+    """Run the study and write `results.json`, tables, figures and a page into the folder.
+
+    Raises:
+        UserError: of whatever the user can put right.
+    """
+    with _writing(request.out):
+        request.out.mkdir(parents=True, exist_ok=True)
+    table = _table(request)
+    models, notices = _models(request, table)
+    settings = StudySettings(
+        tuple(models), request.seeds, TUNED_TRIES if request.tune else 0, request.jobs, _sections(request.skip)
+    )
+    data, predictions = study(table, settings, models, progress)
+    data = replace(
+        data,
+        title=f"NMCL and its rivals on {(request.features or request.store or Path()).name}",
+        created=date.today().isoformat(),
+        settings={"study": asdict(settings), "methods": {name: asdict(m.settings) for name, m in models.items()}},
+        notices=[*notices, *data.notices],
+        command=command,
+    )
+    with _writing(request.out):
+        write_study(data, request.out)
+        np.savez(request.out / "predictions.npz", **predictions)  # type: ignore[arg-type]
+        content = json.dumps(results(data), indent=1, allow_nan=False)
+        (request.out / "results.json").write_text(content, encoding="utf-8")
+    return data
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot be written to: {error.strerror}. Make room or choose another --out."
+        ) from error
+
+
+def _sections(names: tuple[str, ...]) -> tuple[Section, ...]:
+    known = get_args(Section)
+    for name in names:
+        if name not in known:
+            raise SettingsError(f"No section is called {name!r}; there are {', '.join(known)}.")
+    return tuple(section for section in known if section in names)
+
+
+def _table(request: Request) -> FeatureTable:
+    if (request.features is None) == (request.store is None):
+        raise SettingsError("Give either --features FILE.npz or --store DIR: what the methods are to be compared on.")
+    table = read_feature_file(request.features) if request.features else stored_features(request.store or Path())
+    if request.modalities:
+        table = table.only(request.modalities)
+    return replace(table, split=None) if request.resplit else table
+
+
+def stored_features(folder: Path) -> FeatureTable:
+    """The labelled videos of a store as they were extracted, not completed, with the store's own split.
+
+    Raises:
+        StoreError: nothing is extracted there.
+    """
+    store = Store.open(folder)
+    plan = Plan(store, load_catalogue(store, TRAINING), from_tree(store.read_json("settings.json")))
+    parts = [part for _, part in plan.catalogue.parts()]
+    if not parts or not all(store.exists(plan.features[m].part(part.key)) for m in MODALITIES for part in parts):
+        raise StoreError(f"{folder} has no extracted features. Run `nmcl extract --out {folder}` first.")
+    features = {m: load_features(store, plan.catalogue, plan.features[m]) for m in MODALITIES}
+    present = np.any([~np.isnan(block[:, 0]) for block in features.values()], axis=0)
+    split = np.array([SPLIT_NUMBERS.get(a.split or "", -1) for a in plan.splits.assignments])
+    kept = present & (split >= 0)
+    if not kept.any():
+        raise StoreError(f"{folder} has no labelled videos in a split; label more, or lower split.min_venue_videos.")
+    names = np.array(plan.splits.venues)[labels_of(plan)[kept]]
+    return labelled({m: block[kept] for m, block in features.items()}, names, split[kept])
+
+
+def _models(request: Request, table: FeatureTable) -> tuple[dict[str, Method], list[str]]:
+    """The methods to compare with what they need from outside, and what to say about it."""
+    models, notices = {}, []
+    for name in request.methods or MODELS:
+        if name not in MODELS:
+            raise SettingsError(f"No method is called {name!r}; there are {', '.join(MODELS)}.")
+        if name == "dare" and request.sounds is None:
+            if "dare" in request.methods:
+                notices.append("DARE needs an external labelled sound set (--sounds): dare_lite stands in for it.")
+            name = "dare_lite"
+        models[name] = MODELS[name]
+    if "dare" in models and request.sounds:
+        models["dare"] = _with_sounds(models["dare"], request.sounds)
+    if "trumann" in models:
+        models["trumann"], note = _with_tree(models["trumann"], request, table)
+        notices += note
+    return models, notices
+
+
+def _with_sounds(dare: Method, sounds: Path) -> Method:
+    return replace(dare, settings=replace(dare.settings, sounds=str(sounds), n_concepts=count_concepts(sounds)))
+
+
+def _with_tree(trumann: Method, request: Request, table: FeatureTable) -> tuple[Method, list[str]]:
+    if request.taxonomy is None:
+        return trumann, ["TRUMANN has no taxonomy (--taxonomy): its tree is flat, every venue alone under the root."]
+    taxonomy = read_taxonomy(request.taxonomy)
+    note = taxonomy.note(table.venues)
+    settings = replace(trumann.settings, groups=taxonomy.groups_for(table.venues))
+    return replace(trumann, settings=settings), [note] if note else []

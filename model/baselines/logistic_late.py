@@ -1,0 +1,38 @@
+"""LogisticLate: one multinomial logistic regression per modality, probabilities averaged."""
+
+from torch import nn
+
+from model.base import Epoch, Features, Mask, Output, Shape, VenueModel
+from model.baselines.fusion import late_output
+from model.baselines.logistic import Logistic, LogisticSettings
+from model.data import Dataset
+from pipeline.progress import Progress, within
+
+
+class LogisticLate(VenueModel):
+    """The linear kind of late fusion. Each modality's penalty is chosen for itself; completed vectors are trusted.
+
+    No single source: the usual first rival of any learnt fusion.
+    """
+
+    def __init__(self, shape: Shape, settings: LogisticSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.names = list(shape.dims)
+        self.logistics = [Logistic(Shape({name: dim}, shape.venues), settings) for name, dim in shape.dims.items()]
+        self.branches = nn.ModuleList(self.logistics)  # what the state dict sees of them
+
+    def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
+        n_tries = len(self.settings.inverse_penalties)
+        for i, (name, branch) in enumerate(zip(self.names, self.logistics, strict=True)):
+            piece = within(progress, "train", i * n_tries, len(self.names) * n_tries)
+            branch.fit(train.only([name]), validation.only([name]), seed, piece)
+        return ()
+
+    def forward(self, features: Features, observed: Mask) -> Output:
+        return late_output(
+            {
+                name: branch({name: features[name]}, observed).log_probability
+                for name, branch in zip(self.names, self.logistics, strict=True)
+            }
+        )

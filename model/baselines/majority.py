@@ -1,0 +1,41 @@
+"""Majority: how often each venue occurs, whatever the video shows."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model.base import Epoch, Features, Mask, Output, Shape, VenueModel
+from model.data import Dataset
+from pipeline.progress import Progress
+
+UNSEEN = -30.0
+"""Log-probability of a venue without a training row: finite, and practically zero."""
+
+
+@dataclass(frozen=True)
+class MajoritySettings:
+    """There is nothing to set."""
+
+
+class Majority(VenueModel):
+    """The share of each venue among the training rows, for every row: what any method must beat.
+
+    Every row is decided as the most frequent venue. No source; the paper's Early Fusion scores like it.
+    """
+
+    log_share: Tensor
+
+    def __init__(self, shape: Shape, settings: MajoritySettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.register_buffer("log_share", torch.zeros(shape.n_venues))
+
+    def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
+        count = torch.bincount(torch.from_numpy(train.label), minlength=len(self.log_share))
+        self.log_share.copy_((count / len(train)).log().clamp_min(UNSEEN).log_softmax(dim=0))
+        return ()
+
+    def forward(self, features: Features, observed: Mask) -> Output:
+        n_rows = len(next(iter(features.values())))
+        return Output(self.log_share.expand(n_rows, -1))

@@ -1,0 +1,70 @@
+"""Attention of each category to each feature that depends on the row, without the tensor of all attended features.
+
+Category k sees a row x through weights that a scoring function of both gives:
+
+    a_k = sigmoid(W_x x + W_c c_k),  psi_k = a_k * x,  theta_k = ReLU(W psi_k + b)...,  logit_k = z_k . theta_k + o_k
+
+The first equation is what sets it apart from the memory of eq. 15, which does not look at the row. All psi together
+have the shape (N, K, D), 450 MB for 256 rows at the paper's size, and automatic differentiation would keep several such
+tensors. Here a few categories are done at a time, and the backward pass computes them again.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from model.attention import categories_per_chunk
+from model.perceptron import xavier_linear
+
+
+class ScoredAttention(nn.Module):
+    """From (N, D) to logits (N, K).
+
+    Readings, as the paper has a sentence and no formula: c_k is one-hot, so W_c c_k is a free vector of each category,
+    zero at the start, when all categories attend alike; the layers after psi and their dropout are shared by the
+    categories.
+    """
+
+    def __init__(self, n_features: int, widths: Sequence[int], n_venues: int, dropout: float) -> None:
+        """Args: widths: of each hidden layer after the attention, at least one."""
+        super().__init__()
+        self.widths = list(widths)
+        self.row_score = xavier_linear(n_features, n_features)
+        self.category_score = nn.Parameter(torch.zeros(n_venues, n_features))
+        self.hidden = nn.ModuleList(
+            xavier_linear(n_in, n_out) for n_in, n_out in zip([n_features, *widths], widths, strict=False)
+        )
+        self.class_vectors = xavier_linear(widths[-1], n_venues)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        row_score = self.row_score(x)
+        keep = [self.dropout(x.new_ones(len(x), width)) for width in self.widths]
+        n_venues = len(self.category_score)
+        step = categories_per_chunk(len(x), x.shape[1], n_venues)
+        parts = [
+            # Nothing random happens inside, so no state of a generator needs to be kept.
+            checkpoint(
+                self._logits,
+                x,
+                row_score,
+                self.category_score[start : start + step],
+                self.class_vectors.weight[start : start + step],
+                keep,
+                use_reentrant=False,
+                preserve_rng_state=False,
+            )
+            for start in range(0, n_venues, step)
+        ]
+        return torch.cat(parts, dim=1) + self.class_vectors.bias
+
+    def _logits(
+        self, x: Tensor, row_score: Tensor, category_score: Tensor, vectors: Tensor, keep: Sequence[Tensor]
+    ) -> Tensor:
+        """Of some categories, before the offset; `category_score` is (k, D), `vectors` (k, H), each `keep` (N, H)."""
+        theta = torch.sigmoid(row_score[:, None, :] + category_score) * x[:, None, :]
+        for layer, kept in zip(self.hidden, keep, strict=True):
+            theta = torch.relu(layer(theta)) * kept[:, None, :]
+        return torch.einsum("nkh,kh->nk", theta, vectors)

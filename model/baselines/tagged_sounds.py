@@ -1,0 +1,101 @@
+"""Clips from elsewhere with tags of what is heard: the outside knowledge of DARE, read from an `.npz` file."""
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from model.data import Dataset, Standardizer
+from pipeline.errors import ModelError
+
+TAGS, LABEL = "tags", "label"
+
+
+@dataclass(frozen=True)
+class TaggedSounds:
+    """N' outside rows of one modality."""
+
+    modality: str
+    features: np.ndarray
+    """Shape (N', D_m), float32, standardised by their own mean and deviation: they come from other clips, often at
+    another level, and only what varies among them tells their tags apart."""
+    tags: np.ndarray
+    """Shape (N', K'), float32, 0..1: which concepts are in the clip."""
+
+
+def read_tagged_sounds(path: Path, dims: dict[str, int], n_concepts: int) -> TaggedSounds:
+    """Two arrays, nothing pickled: one of shape (N', D_m) under the name of a modality, and either `tags`, shape
+    (N', K'), 0..1, or `label`, shape (N',), integers 0..K'-1.
+
+    Args:
+        dims: D_m of the model's modalities.
+        n_concepts: K'.
+
+    Raises:
+        ModelError: the file is missing or damaged, or its arrays are others than these.
+    """
+    arrays = _arrays(path)
+    given = sorted(arrays.keys() & {TAGS, LABEL})
+    names = sorted(arrays.keys() - {TAGS, LABEL})
+    if len(given) != 1 or len(names) != 1 or names[0] not in dims:
+        raise ModelError(
+            f"{path} holds {sorted(arrays)}, expected two arrays: features under the name of one of the modalities "
+            f"{list(dims)}, and either {TAGS!r} or {LABEL!r}"
+        )
+    name, features = names[0], arrays[names[0]]
+    if features.ndim != 2 or features.shape[1] != dims[name] or len(features) == 0 or features.dtype.kind not in "fiu":
+        raise ModelError(
+            f"{path}: {name!r} is {features.dtype} {features.shape}, expected numbers of shape (N', {dims[name]}) with "
+            "N' >= 1; extract the sounds with the model's own settings"
+        )
+    tags = _tags(path, given[0], arrays[given[0]], len(features), n_concepts)
+    rows = Dataset({name: features}, {}, np.zeros(len(features), np.int64))
+    return TaggedSounds(name, Standardizer.fit(rows).apply(rows.modalities)[name], tags)
+
+
+def count_concepts(path: Path) -> int:
+    """K' of a file: the columns of its tags, or its largest label and one.
+
+    Raises:
+        ModelError: the file is missing or damaged, or has neither.
+    """
+    arrays = _arrays(path)
+    tags, label = arrays.get(TAGS), arrays.get(LABEL)
+    if tags is not None and tags.ndim == 2 and tags.shape[1]:
+        return int(tags.shape[1])
+    if label is not None and label.size and label.dtype.kind in "iu":
+        return int(label.max()) + 1
+    raise ModelError(f"{path} holds {sorted(arrays)}, expected {TAGS!r} of shape (N', K') or integers as {LABEL!r}")
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if not isinstance(loaded, np.lib.npyio.NpzFile):
+                raise ModelError(f"{path} holds one unnamed array, expected an .npz file; write it by numpy.savez")
+            return {name: loaded[name] for name in loaded.files}
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        raise ModelError(f"{path} cannot be read: {error}; expected an .npz file as numpy.savez writes it") from error
+
+
+def _tags(path: Path, kind: str, found: np.ndarray, n_rows: int, n_concepts: int) -> np.ndarray:
+    """Shape (N', K'), float32."""
+    if kind == TAGS:
+        fits = found.shape == (n_rows, n_concepts) and found.dtype.kind in "fiub"
+        if fits and bool(((found >= 0) & (found <= 1)).all()):
+            return found.astype(np.float32)
+        expected = f"values of 0 to 1 of shape {(n_rows, n_concepts)}"
+    else:
+        fits = found.shape == (n_rows,) and found.dtype.kind in "iu"
+        if fits and found.min() >= 0 and found.max() < n_concepts:
+            one_hot = np.zeros((n_rows, n_concepts), np.float32)
+            one_hot[np.arange(n_rows), found] = 1.0
+            return one_hot
+        expected = f"{n_rows} integers of 0 to {n_concepts - 1}"
+    raise ModelError(
+        f"{path}: {kind!r} is {found.dtype} {found.shape}, expected {expected}; "
+        f"set n_concepts, now {n_concepts}, to the number of concepts in the file"
+    )

@@ -1,0 +1,84 @@
+"""Tokens: each modality is one token of a small Transformer, and a missing one is left out."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge, Le, Lt, MultipleOf
+from torch import Tensor, nn
+
+from model.base import Features, Mask, Output, Shape
+from model.losses import cross_entropy
+from model.perceptron import xavier_linear
+from model.train import Network, TrainSettings
+
+N_HEADS = 4
+
+
+@dataclass(frozen=True)
+class TokensSettings:
+    """The source names no sizes; these are the usual small ones."""
+
+    hidden: Annotated[int, Ge(N_HEADS), Le(65536), MultipleOf(N_HEADS)] = 128
+    """d, width of a token; the layers' feed-forward nets have twice that."""
+    n_layers: Annotated[int, Ge(1), Le(64)] = 2
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
+    """On the tokens and inside the layers."""
+    missing: Literal["completed", "masked"] = "completed"
+    """`completed`: trust the completed vector. `masked`: leave its token out."""
+    modality_dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
+    """Chance, in training, that a row's token is left out (never all of them)."""
+    train: TrainSettings = field(default_factory=lambda: TrainSettings(weight_decay=1.0))
+    """By validation on 980 rows of three views: macro-F1 0.887, with dropout 0.3 and five times the decay 0.883."""
+
+
+class Tokens(Network):
+    """Linear maps to one token per modality, a class token, pre-norm Transformer layers, a linear head.
+
+    After the baseline SimBaMM of "Fusion or Confusion?" (arXiv 2512.22991). Readings: a learnt vector tells the
+    modalities apart, as there is no order; the decision is read from the class token. A row without any modality keeps
+    the class token alone.
+    """
+
+    def __init__(self, shape: Shape, settings: TokensSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.training_settings = settings.train
+        self.names = list(shape.dims)
+        width = settings.hidden
+        self.maps = nn.ModuleList(xavier_linear(n_features, width) for n_features in shape.dims.values())
+        self.kinds = nn.Parameter(0.02 * torch.randn(1 + len(self.names), width))  # the class token's comes first
+        self.dropout = nn.Dropout(settings.dropout)
+        layer = nn.TransformerEncoderLayer(
+            width, N_HEADS, 2 * width, settings.dropout, "gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(
+            layer, settings.n_layers, norm=nn.LayerNorm(width), enable_nested_tensor=False
+        )
+        for weight in self.encoder.parameters():  # the layers are copies of one
+            if weight.ndim > 1:
+                nn.init.xavier_uniform_(weight)
+        self.head = xavier_linear(width, shape.n_venues)
+
+    def forward(self, features: Features, observed: Mask) -> Output:
+        return Output(self._decide(features, self._present(observed)))
+
+    def loss(self, features: Features, observed: Mask, label: Tensor) -> Tensor:
+        """Cross-entropy with some tokens left out, nats."""
+        present = self._present(observed)
+        kept = torch.rand(present.shape, device=present.device) >= self.settings.modality_dropout
+        kept = kept | ~(kept & present).any(dim=1, keepdim=True)
+        return cross_entropy(self._decide(features, present & kept), label).mean()
+
+    def _present(self, observed: Mask) -> Tensor:
+        """Which tokens a row has besides the class token's, shape (N, M), bool."""
+        present = torch.stack([observed[name] for name in self.names], dim=1)
+        return present if self.settings.missing == "masked" else torch.ones_like(present)
+
+    def _decide(self, features: Features, present: Tensor) -> Tensor:
+        """Log-probabilities, shape (N, K)."""
+        vectors = [to_token(features[name]) for to_token, name in zip(self.maps, self.names, strict=True)]
+        tokens = torch.stack([torch.zeros_like(vectors[0]), *vectors], dim=1) + self.kinds
+        absent = torch.cat([torch.zeros_like(present[:, :1]), ~present], dim=1)
+        encoded = self.encoder(self.dropout(tokens), src_key_padding_mask=absent)
+        return torch.log_softmax(self.head(encoded[:, 0]), dim=1)

@@ -1,0 +1,93 @@
+"""What a trained NMCL has learnt, in pictures' terms: relation scores of single rows, and the attention memory."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from model.attention import AttentionHead
+from model.cooperative import CooperativeNet
+from model.nmcl import NMCL
+from model.trained import Trained
+from pipeline.errors import ModelError
+from pipeline.study_report.data import AttentionMemory, RelationExample
+
+MOST_FEATURES = 40
+"""Features that a picture shows, those that vary most."""
+
+
+def relation(
+    trained: Trained, modalities: Mapping[str, np.ndarray], row: int, host: str, title: str, venue: str
+) -> RelationExample:
+    """Relation scores of one row's host features (Fig. 6): against each guest alone, then against all.
+
+    The paper's score of a host feature (eq. 4) is against all guests at once. Against one guest it is the score with
+    the others at their training mean.
+
+    Args:
+        modalities: by name, shape (N, D_m), as extracted and completed.
+        row: which of the N rows.
+        host: name of a modality.
+
+    Raises:
+        ModelError: not an NMCL of two or more modalities.
+    """
+    network = _cooperative(trained)
+    at = network.names.index(host)
+    guests = [name for name in network.names if name != host]
+    standard = trained.standardizer.apply(modalities)
+    vectors = {name: torch.from_numpy(array[row : row + 1]) for name, array in standard.items()}
+    net = network.nets[at]
+    assert isinstance(net, CooperativeNet)
+    shown = [[guest] for guest in guests] + ([guests] if len(guests) > 1 else [])
+    with torch.inference_mode():
+        everything = torch.cat(
+            [
+                torch.cat(
+                    [vectors[host], *(vectors[g] if g in kept else torch.zeros_like(vectors[g]) for g in guests)], 1
+                )
+                for kept in shown
+            ]
+        )
+        weights = net.host(everything)
+        spread = net.host(_side_by_side(standard, host, guests)).score.std(dim=0, correction=0).numpy()
+    features = np.sort(np.argsort(-spread, kind="stable")[:MOST_FEATURES])
+    predicted = trained.predict({name: array[row : row + 1] for name, array in modalities.items()})
+    return RelationExample(
+        title=title,
+        venue=venue,
+        predicted=trained.venues[int(predicted.probability[0].argmax())],
+        host=host,
+        guests=[" + ".join(kept) for kept in shown],
+        features=features.tolist(),
+        scores=weights.score.clamp(0, 1).numpy()[:, features],
+        consistent=weights.consistent[-1].numpy()[features],
+        complementary=weights.complementary[-1].numpy()[features],
+    )
+
+
+def attention_memory(trained: Trained, host: str) -> AttentionMemory:
+    """The memory of one host's head over the host's own features (Fig. 7), those that differ most between venues.
+
+    Raises:
+        ModelError: not an NMCL of two or more modalities.
+    """
+    network = _cooperative(trained)
+    at = network.names.index(host)
+    head = network.heads[at]
+    assert isinstance(head, AttentionHead)
+    with torch.inference_mode():
+        memory = head.memory()[:, : trained.dims[host]].numpy()  # the complementary part of the host comes first
+    features = np.sort(np.argsort(-memory.std(axis=0), kind="stable")[:MOST_FEATURES])
+    return AttentionMemory(host, trained.venues, [str(i) for i in features], memory[:, features])
+
+
+def _cooperative(trained: Trained) -> NMCL:
+    network = trained.network
+    if not isinstance(network, NMCL) or not network.nets or network.settings.composition != "cooperative":
+        raise ModelError(f"{trained.name} on {len(trained.dims)} modalities has no relation scores; train nmcl on two")
+    return network
+
+
+def _side_by_side(standard: Mapping[str, np.ndarray], host: str, guests: list[str]) -> torch.Tensor:
+    return torch.cat([torch.from_numpy(standard[name]) for name in (host, *guests)], dim=1)

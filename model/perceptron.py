@@ -1,0 +1,56 @@
+"""Fully connected layers that start as the paper's do: Xavier weights (section 5.1.3), zero offsets."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def xavier_linear(n_in: int, n_out: int, gain: float = 1.0) -> nn.Linear:
+    """One layer, (N, n_in) -> (N, n_out)."""
+    layer = nn.Linear(n_in, n_out)
+    nn.init.xavier_uniform_(layer.weight, gain=gain)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def perceptron(
+    n_features: int, widths: Sequence[int], n_venues: int, dropout: float, batch_norm: bool = False
+) -> nn.Sequential:
+    """From (N, n_features) to logits (N, n_venues).
+
+    Args:
+        widths: of each hidden layer, which is linear, normalised if asked for, ReLU and dropout.
+        dropout: share of hidden units, 0..1.
+    """
+    layers: list[nn.Module] = []
+    for n_in, n_out in zip([n_features, *widths], widths, strict=False):
+        layers.append(xavier_linear(n_in, n_out))
+        if batch_norm:
+            layers.append(BatchNorm(n_out))
+        layers += [nn.ReLU(), nn.Dropout(dropout)]
+    return nn.Sequential(*layers, xavier_linear(widths[-1] if widths else n_features, n_venues))
+
+
+class BatchNorm(nn.Module):
+    """`nn.BatchNorm1d`, except that a batch of a single row, which has no variance, is brought to the running mean and
+    variance also in training, and does not change them.
+
+    It counts no batches: all state of a model is float32.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("variance", torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From (N, width) to the same shape."""
+        from_batch = self.training and len(x) > 1
+        return functional.batch_norm(x, self.mean, self.variance, self.weight, self.bias, training=from_batch)

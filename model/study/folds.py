@@ -1,0 +1,98 @@
+"""One division of a feature table into training, validation and test rows, missing modalities filled in."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from model.data import Dataset
+from pipeline import completion
+from pipeline.completion import CompletionSettings
+from pipeline.errors import ModelError
+from pipeline.feature_table import TEST, TRAIN, VALIDATION, FeatureTable
+from pipeline.records import State
+
+SHARES = (0.49, 0.21, 0.30)
+"""Of training, validation and test rows; the paper's."""
+LEAST_ROWS = 3
+"""A venue with fewer rows cannot be in every split."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The rows of one division."""
+
+    seed: int
+    table: FeatureTable
+    """All rows, as given."""
+    split: np.ndarray
+    """Shape (N,), int64: 0 training, 1 validation, 2 test."""
+    completer: State
+    """Learnt from the training rows."""
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+
+    @property
+    def venues(self) -> tuple[str, ...]:
+        """K names."""
+        return self.table.venues
+
+
+def fold(table: FeatureTable, seed: int, settings: CompletionSettings) -> Fold:
+    """Divide a table, and complete it by what its training rows tell.
+
+    The table's own split wins; without one it is stratified by venue and seed. A single modality is completed by
+    its training mean: nothing else is known.
+
+    Args:
+        settings: `method` must not be `auto`.
+
+    Raises:
+        ModelError: a venue has too few rows to be split.
+    """
+    split = table.split if table.split is not None else stratified(table, seed)
+    state = fit_completer(table, split == TRAIN, settings)
+    train, validation, test = (rows(table, split == part, state) for part in (TRAIN, VALIDATION, TEST))
+    return Fold(seed, table, split, state, train, validation, test)
+
+
+def fit_completer(table: FeatureTable, train: np.ndarray, settings: CompletionSettings) -> State:
+    """Learn how to fill in from some rows. Args: train: shape (N,), bool."""
+    if len(table.modalities) == 1:
+        settings = replace(settings, method="mean")
+    blocks = {name: block[train] for name, block in table.modalities.items()}
+    with threadpool_limits(1):
+        return completion.fit(blocks, settings)
+
+
+def rows(table: FeatureTable, chosen: np.ndarray, completer: State) -> Dataset:
+    """Some rows, completed. Args: chosen: shape (N,), bool."""
+    blocks = {name: block[chosen] for name, block in table.modalities.items()}
+    observed = {name: ~np.isnan(block[:, 0]) for name, block in blocks.items()}
+    with threadpool_limits(1):
+        return Dataset(completion.complete(blocks, completer), observed, table.label[chosen])
+
+
+def stratified(table: FeatureTable, seed: int) -> np.ndarray:
+    """A split of each venue's rows by SHARES, at least one row in each part: shape (N,), int64.
+
+    Raises:
+        ModelError: a venue has too few rows.
+    """
+    counts = np.bincount(table.label, minlength=len(table.venues))
+    if (counts < LEAST_ROWS).any():
+        venue = table.venues[int(counts.argmin())]
+        raise ModelError(
+            f"{venue!r} has {counts.min()} rows, expected at least {LEAST_ROWS} for a split into training, validation "
+            "and test rows; leave the label out or give a split of your own"
+        )
+    random = np.random.default_rng(seed)
+    split = np.full(len(table), TRAIN, dtype=np.int64)
+    for label, n_rows in enumerate(counts):
+        order = random.permutation(np.flatnonzero(table.label == label))
+        n_test = max(1, round(SHARES[2] * n_rows))
+        n_validation = min(max(1, round(SHARES[1] * n_rows)), n_rows - n_test - 1)
+        split[order[:n_test]] = TEST
+        split[order[n_test : n_test + n_validation]] = VALIDATION
+    return split

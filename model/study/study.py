@@ -1,0 +1,347 @@
+"""The whole comparison: every method on the same folds, Tables 2 to 5, and the numbers behind the figures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from model.evaluate import evaluate, f1
+from model.explain import attention_memory, relation
+from model.nmcl import NMCL, NMCLSettings
+from model.registry import MODELS, Method
+from model.study.folds import Fold, fold
+from model.study.sections import Handling, study_absence, study_completion, study_subsets
+from model.study.statistics import bootstrap, macro_f1, mcnemar_test, paired_t_test, spread
+from model.study.trials import Outcome, Trial, default_jobs, run, side_by_side
+from model.study.tuning import tune
+from pipeline import completion
+from pipeline.completion import CompletionSettings
+from pipeline.feature_table import TEST, TRAIN, VALIDATION, FeatureTable
+from pipeline.progress import Progress, silent
+from pipeline.report.data import Curve
+from pipeline.study_report.data import (
+    FUSED,
+    AbsenceScores,
+    AttentionMemory,
+    EpochScores,
+    GatePoint,
+    MethodRow,
+    RelationExample,
+    Rows,
+    ScoreRow,
+    Spread,
+    StudyData,
+)
+from pipeline.study_report.data import Trial as Tried
+
+REFERENCE = "nmcl"
+VARIANTS = ("variant_1", "variant_2", "variant_3", "variant_4")
+Section = Literal["modalities", "completion", "absence"]
+EXAMPLES = 2
+"""Test rows whose relation scores are drawn, with each of the first PICTURED modalities as host."""
+PICTURED = 3
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """What is compared, and how thoroughly."""
+
+    methods: tuple[str, ...] = tuple(MODELS)
+    seeds: int = 5
+    budget: int = 0
+    """Tries per method of the search on validation rows; 0: defaults are used as they are."""
+    jobs: int | None = None
+    """Trials at a time; None: one per core."""
+    skip: tuple[Section, ...] = ()
+    """Sections that are left out."""
+
+
+def study(
+    table: FeatureTable,
+    settings: StudySettings,
+    models: Mapping[str, Method] = MODELS,
+    progress: Progress = silent,
+) -> tuple[StudyData, dict[str, np.ndarray]]:
+    """Compare methods on a table.
+
+    Without a split of its own the table is split anew for every seed; with one, seeds only change what methods draw.
+    Everything is fitted on training rows, and chosen on validation rows.
+
+    Returns:
+        What the study tells, without title, date and command; and the test predictions of every method and seed by
+        name, with their labels.
+    """
+    jobs = settings.jobs or default_jobs(sum(block.nbytes for block in table.modalities.values()))
+    completer = _completer(table, progress)
+    folds = _folds(table, settings.seeds, completer)
+    methods = {name: models[name] for name in settings.methods}
+    chosen = {name: method.settings for name, method in methods.items()}
+    tried: dict[str, list[Tried]] = {}
+    if settings.budget:
+        chosen, tried = tune(methods, folds[0], settings.budget, jobs, progress)
+    outcomes = _compare(folds, chosen, jobs, progress)
+    data = StudyData(
+        title="",
+        created="",
+        rows=Rows(*(int((folds[0].split == part).sum()) for part in (TRAIN, VALIDATION, TEST))),
+        dims={name: block.shape[1] for name, block in table.modalities.items()},
+        n_venues=len(table.venues),
+        seeds=range(settings.seeds),
+        methods=method_rows(outcomes, folds),
+        variants=_variant_rows(outcomes),
+        roc=_curves(outcomes, table.venues),
+        notices=table.notes,
+        tuning=tried,
+    )
+    if len(table.modalities) > 1 and "completion" not in settings.skip:
+        data = replace(data, completion=study_completion(folds[0], completer, jobs, progress))
+    if REFERENCE in outcomes:
+        data = _of_reference(data, folds[0], outcomes[REFERENCE])
+        subject = _Subject(folds, outcomes[REFERENCE], chosen[REFERENCE], jobs, progress)
+        if "modalities" not in settings.skip:
+            data = _of_subsets(data, subject, completer)
+        if len(table.modalities) > 1 and "absence" not in settings.skip:
+            data = replace(data, absence=_of_absence(subject))
+    return data, predictions(outcomes)
+
+
+def _completer(table: FeatureTable, progress: Progress) -> CompletionSettings:
+    """The completer of the smallest error on hidden blocks of the training rows of the first fold."""
+    settings = CompletionSettings()
+    progress("completer", 0, 1, "")
+    first = fold(table, 0, replace(settings, method="mean"))
+    blocks = {name: block[first.split == TRAIN] for name, block in table.modalities.items()}
+    method = completion.best(completion.compare(blocks, settings))
+    progress("completer", 1, 1, method)
+    return replace(settings, method=method)  # type: ignore[arg-type]  # one of COMPLETERS
+
+
+def _folds(table: FeatureTable, seeds: int, completer: CompletionSettings) -> list[Fold]:
+    first = fold(table, 0, completer)
+    if table.split is not None:
+        return [replace(first, seed=seed) for seed in range(seeds)]
+    return [first, *(fold(table, seed, completer) for seed in range(1, seeds))]
+
+
+def _compare(
+    folds: Sequence[Fold], chosen: Mapping[str, Any], jobs: int, progress: Progress
+) -> dict[str, list[Outcome]]:
+    trials = [
+        Trial(name, settings, rows, rows.seed, keep=name == REFERENCE)
+        for name, settings in chosen.items()
+        for rows in folds
+    ]
+    found = iter(side_by_side("methods", run, trials, jobs, progress, lambda trial: f"{trial.method} {trial.seed}"))
+    return {name: [next(found) for _ in folds] for name in chosen}
+
+
+def predictions(outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, np.ndarray]:
+    """Arrays by name: `label/SEED` (N,), and `METHOD/SEED` (N, K)."""
+    arrays = {f"label/{outcome.seed}": outcome.label for outcome in next(iter(outcomes.values()))}
+    return arrays | {f"{name}/{o.seed}": o.probability for name, of_seeds in outcomes.items() for o in of_seeds}
+
+
+def method_rows(outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold]) -> list[MethodRow]:
+    """Table 2."""
+    return [_method_row(name, outcomes, folds) for name in outcomes]
+
+
+def _method_row(name: str, outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold]) -> MethodRow:
+    of_seeds = outcomes[name]
+    scores = [evaluate(o.probability, o.label, folds[0].venues) for o in of_seeds]
+    row = MethodRow(
+        name=name,
+        micro_f1=spread([s["micro_f1"] for s in scores]),
+        macro_f1=spread([s["macro_f1"] for s in scores]),
+        auc_micro=_spread_of_known([s["auc_micro"] for s in scores]),
+        auc_macro=_spread_of_known([s["auc_macro"] for s in scores]),
+        top5=spread([s["top5_accuracy"] for s in scores]),
+        train_seconds=float(np.mean([o.seconds for o in of_seeds])),
+        parameters=of_seeds[0].n_parameters,
+    )
+    if name == REFERENCE or REFERENCE not in outcomes:
+        return row
+    reference = outcomes[REFERENCE]
+    micro, macro = (_values(reference, which) for which in (0, 1))
+    resplit = folds[0].table.split is None
+    overlap = float((folds[0].split == TEST).sum() / (folds[0].split == TRAIN).sum()) if resplit else 0.0
+    label, own, other = (np.concatenate(parts) for parts in zip(*map(_decided, of_seeds, reference), strict=True))
+    return replace(
+        row,
+        p_value=paired_t_test(_values(of_seeds, 0), micro),
+        macro_p_value=paired_t_test(_values(of_seeds, 1), macro),
+        corrected_p_value=paired_t_test(_values(of_seeds, 1), macro, overlap),
+        mcnemar_p_value=mcnemar_test(own == label, other == label),
+        macro_interval=bootstrap(macro_f1, label, own, other),
+    )
+
+
+def _decided(own: Outcome, other: Outcome) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return own.label, own.probability.argmax(axis=1), other.probability.argmax(axis=1)
+
+
+def _values(of_seeds: Sequence[Outcome], which: int) -> np.ndarray:
+    """Micro (0) or macro-F1 (1) of each seed."""
+    return np.array([f1(o.label, o.probability.argmax(axis=1))[which] for o in of_seeds])
+
+
+def _spread_of_known(values: Sequence[float | None]) -> Spread:
+    known = [value for value in values if value is not None]
+    return spread(known) if known else Spread()
+
+
+def _variant_rows(outcomes: Mapping[str, Sequence[Outcome]]) -> list[ScoreRow]:
+    """Table 5; empty without a variant."""
+    names = [name for name in (*VARIANTS, REFERENCE) if name in outcomes]
+    return [_score_row(name, outcomes) for name in names] if set(names) & set(VARIANTS) else []
+
+
+def _score_row(name: str, outcomes: Mapping[str, Sequence[Outcome]]) -> ScoreRow:
+    """A row of Table 5."""
+    micro, macro = _values(outcomes[name], 0), _values(outcomes[name], 1)
+    against = outcomes.get(REFERENCE) if name != REFERENCE else None
+    return ScoreRow(
+        name,
+        spread(list(micro)),
+        spread(list(macro)),
+        paired_t_test(micro, _values(against, 0)) if against else None,
+        paired_t_test(macro, _values(against, 1)) if against else None,
+    )
+
+
+def _curves(outcomes: Mapping[str, Sequence[Outcome]], venues: tuple[str, ...]) -> dict[Any, dict[str, Curve]]:
+    """Fig. 4: ROC curves over the test rows of all seeds together."""
+    found: dict[Any, dict[str, Curve]] = {"micro": {}, "macro": {}}
+    for name, of_seeds in outcomes.items():
+        pooled = np.concatenate([o.probability for o in of_seeds]), np.concatenate([o.label for o in of_seeds])
+        scores = evaluate(*pooled, venues)
+        for kind, curves in found.items():
+            if curve := scores["roc"][kind]:
+                curves[name] = Curve(curve["fpr"], curve["tpr"], scores[f"auc_{kind}"])
+    return found
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """NMCL, of which a study tells more than of the others."""
+
+    folds: Sequence[Fold]
+    outcomes: Sequence[Outcome]
+    settings: NMCLSettings
+    jobs: int
+    progress: Progress
+
+
+def _of_reference(data: StudyData, first: Fold, outcomes: Sequence[Outcome]) -> StudyData:
+    """Figures 5 to 7, and what the gates and branches do."""
+    network = outcomes[0].trained.network if outcomes[0].trained else None
+    pictured = isinstance(network, NMCL) and bool(network.nets)
+    return replace(
+        data,
+        epochs=_epochs(outcomes),
+        gates=_gates(outcomes),
+        collapse=_collapse(outcomes),
+        relations=_relations(first, outcomes[0]) if pictured else (),
+        attention=_memories(outcomes[0]) if pictured else (),
+    )
+
+
+def _of_subsets(data: StudyData, subject: _Subject, completer: CompletionSettings) -> StudyData:
+    """Tables 3 and 4."""
+    of_subsets = study_subsets(subject.folds, REFERENCE, subject.settings, completer, subject.jobs, subject.progress)
+    by_name: dict[str, Sequence[Outcome]] = {"+".join(subset): of_seeds for subset, of_seeds in of_subsets.items()}
+    by_name["+".join(data.dims)] = subject.outcomes
+    return replace(
+        data,
+        modalities=[_subset_row(name, of_seeds, subject.outcomes) for name, of_seeds in by_name.items()],
+        enhanced={
+            name: {m: spread(list(_branch(of_seeds, m))) for m in of_seeds[0].per_modality}
+            for name, of_seeds in by_name.items()
+            if len(of_seeds[0].per_modality) > 1
+        },
+    )
+
+
+def _of_absence(subject: _Subject) -> dict[str, dict[Handling, AbsenceScores]]:
+    """Loss of F1 without each modality, with settings that complete it and with settings that mask it."""
+    settings = replace(subject.settings, missing="masked")
+    masked = [Trial(REFERENCE, settings, rows, rows.seed, keep=True) for rows in subject.folds]
+    return study_absence(
+        subject.folds,
+        {
+            "completed": subject.outcomes,
+            "masked": side_by_side("absence", run, masked, subject.jobs, subject.progress, lambda t: f"{t.seed}"),
+        },
+    )
+
+
+def _subset_row(name: str, of_seeds: Sequence[Outcome], whole: Sequence[Outcome]) -> ScoreRow:
+    """A row of Table 3, tested against all modalities."""
+    return _score_row(name, {name: of_seeds} if of_seeds is whole else {name: of_seeds, REFERENCE: whole})
+
+
+def _branch(of_seeds: Sequence[Outcome], modality: str) -> np.ndarray:
+    """Micro-F1 of one modality's branch by seed."""
+    return np.array([f1(o.label, o.per_modality[modality].argmax(axis=1))[0] for o in of_seeds])
+
+
+def _epochs(of_seeds: Sequence[Outcome]) -> dict[str, list[EpochScores]]:
+    """Fig. 5: means over the seeds that were still training."""
+    names = [FUSED, *(of_seeds[0].history[0].per_modality if of_seeds[0].history else ())]
+    found: dict[str, list[EpochScores]] = {name: [] for name in names}
+    for number in range(1, max(len(o.history) for o in of_seeds) + 1):
+        epochs = [o.history[number - 1] for o in of_seeds if len(o.history) >= number]
+        for name in names:
+            scores = [epoch.validation if name == FUSED else epoch.per_modality[name] for epoch in epochs]
+            micro, macro = (float(np.mean([getattr(s, m) for s in scores])) for m in ("micro_f1", "macro_f1"))
+            found[name].append(EpochScores(number, micro, macro))
+    return found
+
+
+def _gates(of_seeds: Sequence[Outcome]) -> list[GatePoint]:
+    """Where the gates stand after each epoch, means over the seeds that were still training."""
+    points = []
+    for number in range(1, max(len(o.history) for o in of_seeds) + 1):
+        told = [o.history[number - 1].diagnostics for o in of_seeds if len(o.history) >= number]
+        for modality in told[0]:
+            for side in ("host", "guest"):
+                mean = {
+                    field: float(np.mean([t[modality][side][field] for t in told]))
+                    for field in ("open", "undecided", "shut", "consistent_norm", "complementary_norm")
+                }
+                divergence = float(np.mean([t[modality]["divergence"] for t in told]))
+                points.append(GatePoint(number, modality, side, divergence=divergence, **mean))
+    return points
+
+
+def _collapse(of_seeds: Sequence[Outcome]) -> dict[str, dict[int, float]]:
+    """Share of the most frequent decision of each branch after each epoch, the largest of the seeds."""
+    found: dict[str, dict[int, float]] = {}
+    for outcome in of_seeds:
+        for epoch in outcome.history:
+            for name, scores in epoch.per_modality.items():
+                of_branch = found.setdefault(name, {})
+                of_branch[epoch.number] = max(of_branch.get(epoch.number, 0.0), scores.largest_share)
+    return found
+
+
+def _relations(rows: Fold, outcome: Outcome) -> list[RelationExample]:
+    """Fig. 6: the most certain right decisions of different venues."""
+    assert outcome.trained is not None
+    predicted, certainty = outcome.probability.argmax(axis=1), outcome.probability.max(axis=1)
+    right = [int(row) for row in np.argsort(-certainty, kind="stable") if predicted[row] == outcome.label[row]]
+    examples: dict[int, int] = {}
+    for row in right:
+        examples.setdefault(int(outcome.label[row]), row)
+    return [
+        relation(outcome.trained, rows.test.modalities, row, host, f"Test row {row}", rows.venues[label])
+        for label, row in list(examples.items())[:EXAMPLES]
+        for host in list(rows.test.modalities)[:PICTURED]
+    ]
+
+
+def _memories(outcome: Outcome) -> list[AttentionMemory]:
+    """Fig. 7, of every host."""
+    assert outcome.trained is not None
+    return [attention_memory(outcome.trained, host) for host in outcome.trained.dims]

@@ -1,0 +1,78 @@
+"""The search that every method gets alike: the same number of tries on the same validation rows."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from model.registry import Method
+from model.study.folds import Fold
+from model.study.trials import Trial, score, side_by_side
+from pipeline.progress import Progress
+from pipeline.study_report.data import Trial as Tried
+
+
+def tune(
+    methods: Mapping[str, Method], rows: Fold, budget: int, jobs: int, progress: Progress
+) -> tuple[dict[str, Any], dict[str, list[Tried]]]:
+    """The best settings of each method by validation macro-F1, and all that was tried.
+
+    Each method's defaults are its first try; the others are drawn from its grid without repetition. A method without
+    a grid chooses on validation rows by itself, or has nothing to choose.
+
+    Args:
+        budget: tries per method, at least 1.
+    """
+    plans = {name: candidates(method, budget, rows.seed) for name, method in methods.items()}
+    trials = [
+        Trial(name, changed(methods[name].settings, change), rows, rows.seed)
+        for name, changes in plans.items()
+        for change in changes
+    ]
+    found = iter(side_by_side("tune", score, trials, jobs, progress, lambda trial: trial.method))
+    chosen: dict[str, Any] = {}
+    tried: dict[str, list[Tried]] = {}
+    for name, changes in plans.items():
+        scores = [next(found) for _ in changes]
+        best = max(range(len(changes)), key=lambda i: -1.0 if scores[i] is None else float(scores[i]))  # type: ignore[arg-type]
+        chosen[name] = changed(methods[name].settings, changes[best])
+        tried[name] = [
+            Tried(_named(methods[name], change), value, i == best)
+            for i, (change, value) in enumerate(zip(changes, scores, strict=True))
+        ]
+    return chosen, tried
+
+
+def candidates(method: Method, budget: int, seed: int) -> list[dict[str, Any]]:
+    """What to try: no change, then up to `budget - 1` points of the grid in random order."""
+    points = [dict(zip(method.grid, values, strict=True)) for values in itertools.product(*method.grid.values())]
+    order = np.random.default_rng(seed).permutation(len(points))
+    defaults = _named(method, {})
+    others = [points[i] for i in order if points[i] != defaults]
+    return [{}, *others[: budget - 1]]
+
+
+def changed(settings: Any, changes: Mapping[str, Any]) -> Any:
+    """Settings with other values under dotted names."""
+    for name, value in changes.items():
+        settings = _replaced(settings, name.split("."), value)
+    return settings
+
+
+def _replaced(settings: Any, path: Sequence[str], value: Any) -> Any:
+    if len(path) > 1:
+        value = _replaced(getattr(settings, path[0]), path[1:], value)
+    return dataclasses.replace(settings, **{path[0]: value})
+
+
+def _named(method: Method, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The value of every setting in the grid, under some changes."""
+    return {name: changes.get(name, _value(method.settings, name)) for name in method.grid}
+
+
+def _value(settings: Any, name: str) -> Any:
+    for field in name.split("."):
+        settings = getattr(settings, field)
+    return settings

@@ -1,0 +1,156 @@
+"""A whole study of a small world: every section is there, numbers agree with each other, and nothing leaks."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from model.evaluate import f1
+from model.registry import MODELS, Method
+from model.study.folds import fold, stratified
+from model.study.sections import hide, study_completion, subsets
+from model.study.study import StudySettings, study
+from model.study.tuning import candidates, changed, tune
+from pipeline.completion import CompletionSettings
+from pipeline.feature_table import TEST, TRAIN, FeatureTable
+from pipeline.progress import silent
+from pipeline.study_report.data import StudyData
+from pipeline.study_report.results import results
+from tests.model.conftest import VENUES, quick, world
+
+QUICK: dict[str, Method] = {
+    **MODELS,
+    "nmcl": replace(MODELS["nmcl"], settings=quick()),
+    "variant_1": replace(MODELS["variant_1"], settings=quick(composition="variant_1")),
+}
+SKIP = ("modalities", "completion", "absence")
+METHODS = ("nmcl", "variant_1", "logistic", "trumann", "majority")
+
+
+def table(n: int = 240, seed: int = 0) -> FeatureTable:
+    """The small world with every eighth `words` and `sound` absent."""
+    rows = world(n, seed)
+    modalities = {name: block.copy() for name, block in rows.modalities.items()}
+    modalities["words"][::8] = np.nan
+    modalities["sound"][4::8] = np.nan
+    return FeatureTable(modalities, rows.label, VENUES)
+
+
+@pytest.fixture(scope="module")
+def told() -> tuple[StudyData, dict[str, np.ndarray]]:
+    return study(table(), StudySettings(METHODS, seeds=2, jobs=1), QUICK)
+
+
+def test_every_section_is_there(told: tuple[StudyData, dict[str, np.ndarray]]) -> None:
+    content = results(told[0])
+    json.dumps(content, allow_nan=False)
+    assert list(content["methods"]) == list(METHODS)
+    for name, row in content["methods"].items():
+        assert len(row["micro_f1"]["values"]) == len(row["macro_f1"]["values"]) == 2
+        assert row["micro_f1"]["mean"] == pytest.approx(np.mean(row["micro_f1"]["values"]))
+        assert (row["p_value"] is None) == (name == "nmcl")
+        assert row["parameters"] > 0
+        assert row["train_seconds"] > 0
+    singles, pairs = ["sight", "sound", "words"], ["sight+sound", "sight+words", "sound+words"]
+    assert list(content["modalities"]) == [*singles, *pairs, "sight+sound+words"]
+    assert list(content["enhanced"]) == [*pairs, "sight+sound+words"]
+    assert list(content["enhanced"]["sight+sound"]) == ["sight", "sound"]
+    assert list(content["variants"]) == ["variant_1", "nmcl"]
+    assert list(content["completion"]) == [f"0.{n}" for n in range(1, 10)]
+    assert set(content["completion"]["0.5"]) == {"als", "implicit", "mean", "ridge"}
+    assert set(content["absence"]) == set(singles)
+    assert set(content["absence"]["sight"]) == {"completed", "masked"}
+    assert content["modalities"]["sight+sound+words"]["macro_f1"] == content["methods"]["nmcl"]["macro_f1"]
+    assert len(told[0].relations) == 6
+    assert [memory.host for memory in told[0].attention] == singles
+
+
+def test_scores_are_those_of_the_predictions(told: tuple[StudyData, dict[str, np.ndarray]]) -> None:
+    data, predictions = told
+    for row in data.methods:
+        for seed in data.seeds:
+            label, probability = predictions[f"label/{seed}"], predictions[f"{row.name}/{seed}"]
+            assert row.micro_f1.values[seed] == pytest.approx(f1(label, probability.argmax(axis=1))[0])
+    by_name = {row.name: row for row in data.methods}
+    assert (by_name["logistic"].macro_f1.mean or 0) > (by_name["majority"].macro_f1.mean or 0) + 0.2
+
+
+def test_gates_and_branches_are_told_of_every_epoch(told: tuple[StudyData, dict[str, np.ndarray]]) -> None:
+    data = told[0]
+    n_epochs = len(data.epochs["fused"])
+    assert n_epochs == 8
+    assert len(data.gates) == n_epochs * 3 * 2
+    for point in data.gates:
+        assert point.open + point.shut + point.undecided == pytest.approx(1.0)
+    assert all(0.2 < share <= 1 for of_branch in data.collapse.values() for share in of_branch.values())
+
+
+def test_two_processes_give_the_same_numbers(told: tuple[StudyData, dict[str, np.ndarray]]) -> None:
+    settings = StudySettings(("logistic", "majority"), seeds=2, jobs=2, skip=SKIP)
+    _, predictions = study(table(), settings, QUICK)
+    for name in ("logistic/0", "logistic/1", "majority/0"):
+        np.testing.assert_allclose(predictions[name], told[1][name], atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["nmcl", "logistic", "trumann"])
+def test_a_signal_planted_in_held_out_rows_is_no_gain(method: str) -> None:
+    """In test rows alone a feature gives the venue away. A method that learnt from them would be right everywhere."""
+    rows = table(400)
+    split = stratified(rows, 0)
+    random = np.random.default_rng(0)
+    noise = {name: random.normal(size=block.shape).astype(np.float32) for name, block in rows.modalities.items()}
+    signal = 5 * np.eye(4, 3, dtype=np.float32)[rows.label]
+    planted = {**noise, "sight": np.where((split == TEST)[:, None], signal, noise["sight"])}
+    settings = StudySettings((method,), seeds=1, jobs=1, skip=SKIP)
+    scores = []
+    for modalities in (noise, planted):
+        given = replace(rows, modalities=modalities, split=split)
+        data = study(given, settings, QUICK)[0]
+        scores.append(data.methods[0].micro_f1.mean or 0.0)
+    assert max(scores) < 0.45  # chance is 0.25
+
+
+def test_hiding_never_takes_a_rows_last_modality() -> None:
+    rows = table()
+    for share in (0.1, 0.5, 0.9):
+        hidden = hide(rows, share, seed=3)
+        left = np.stack([~np.isnan(block[:, 0]) & ~hidden[name] for name, block in rows.modalities.items()])
+        assert left.any(axis=0).all()
+        assert not any((hidden[name] & np.isnan(block[:, 0])).any() for name, block in rows.modalities.items())
+    few, many = (np.mean(list(hide(rows, share, 3).values())) for share in (0.1, 0.5))
+    assert 0.05 < few < 0.15 < 0.3 < many < 0.55
+
+
+def test_filling_in_the_mean_is_off_by_one_deviation() -> None:
+    whole = fold(table(600), 0, CompletionSettings(method="mean"))
+    levels = study_completion(whole, CompletionSettings(rank=3, regularization=0.1), 1, silent)
+    for level in levels:
+        assert level.completers["mean"].nrmse == pytest.approx(1.0, abs=0.1)
+
+
+def test_subsets() -> None:
+    assert subsets(["b", "a"]) == [("a",), ("b",)]
+    assert len(subsets(list("abcd"))) == 2**4 - 2
+    assert len(subsets(list("abcdef"))) == 6 + 15 + 6
+
+
+def test_every_method_is_given_the_same_number_of_tries() -> None:
+    for method in (MODELS["nmcl"], MODELS["trumann"], MODELS["dare_lite"]):
+        tries = candidates(method, 6, seed=0)
+        assert len(tries) == 6
+        assert tries[0] == {}
+        assert len({json.dumps(t) for t in tries}) == 6
+    assert candidates(MODELS["logistic"], 6, seed=0) == [{}]
+
+
+def test_the_search_chooses_by_validation_rows() -> None:
+    method = replace(QUICK["nmcl"], grid={"train.learning_rate": (1e-6, 1e-5), "dropout": (0.0, 0.1)})
+    rows = fold(table(), 0, CompletionSettings(method="mean"))
+    chosen, tried = tune({"nmcl": method, "majority": MODELS["majority"]}, rows, 3, 1, silent)
+    assert chosen["nmcl"] == method.settings  # the others hardly learn
+    assert [trial.chosen for trial in tried["nmcl"]] == [True, False, False]
+    assert tried["nmcl"][0].settings == {"train.learning_rate": method.settings.train.learning_rate, "dropout": 0.3}
+    assert len(tried["majority"]) == 1
+    assert changed(method.settings, {"train.batch_size": 64}).train.batch_size == 64
+    assert TRAIN not in rows.split[rows.split == TEST]
