@@ -87,7 +87,7 @@ def _gates(diagnostics: dict[str, Any]) -> list[Gate]:
     """Of each modality as host and of its guests, where the model has gates."""
     return [
         Gate(f"{modality}, {side}", found[side]["open"], found[side]["undecided"], found[side]["shut"])
-        for modality, found in diagnostics.items()
+        for modality, found in diagnostics.get("gates", {}).items()
         for side in ("host", "guest")
         if side in found
     ]

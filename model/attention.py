@@ -78,10 +78,10 @@ def low_rank_logits(
 
     W psi_j = W x + sum_r left_jr W (right_r * x), and these r + 1 products are the same for all categories.
     """
-    plain = x @ weight.T + bias
-    shared = (x[:, None, :] * right) @ weight.T
-    hidden = torch.relu(plain[:, None, :] + torch.einsum("jr,nrh->njh", left, shared))
-    return torch.einsum("njh,nh,jh->nj", hidden, keep, vectors)
+    plain = torch.addmm(bias, x, weight.T) * keep  # keep >= 0, so it may go before the ReLU, where there is less of it
+    shared = ((x[:, None, :] * right) @ weight.T) * keep[:, None, :]
+    hidden = torch.relu(torch.baddbmm(plain[:, None, :], left.expand(len(x), -1, -1), shared))
+    return torch.einsum("njh,jh->nj", hidden, vectors)
 
 
 class FoldedNorm(nn.Module):
@@ -133,25 +133,18 @@ class AttentionHead(nn.Module):
         input_dropout: float = 0.0,
         dropout: float = 0.0,
         rank: int | None = None,
-        linear: bool = False,
-        norm: str = "none",
+        normalise: bool = False,
     ) -> None:
         """
         Args:
             rank: None for a free memory of K D numbers, or r for one of r (K + D).
-            linear: whether V x^ is added to the logits, which the paper does not have. V starts at zero.
+            normalise: whether the hidden layer is batch-normalised, as it is for a category that attends to all.
         """
         super().__init__()
         self.hidden = xavier_linear(n_features, n_hidden)
         self.input_dropout = nn.Dropout(input_dropout)
         self.dropout = nn.Dropout(dropout)
-        from model.perceptron import BatchNorm
-
-        self.input_norm = BatchNorm(n_features) if norm in ("input", "both") else None
-        self.hidden_norm = FoldedNorm(n_hidden) if norm in ("hidden", "both") else None
-        self.linear = nn.Linear(n_features, n_venues, bias=False) if linear else None
-        if self.linear is not None:
-            nn.init.zeros_(self.linear.weight)
+        self.norm = FoldedNorm(n_hidden) if normalise else None
         self.rank = rank
         if rank is None:
             self.memory_offset = nn.Parameter(torch.zeros(n_venues, n_features))
@@ -168,17 +161,13 @@ class AttentionHead(nn.Module):
 
     def logits(self, augmented: Tensor, class_vectors: nn.Linear) -> Tensor:
         """Before the softmax of eq. 17, shape (N, K); `class_vectors` is z (K, H) and c (K,)."""
-        x = self.input_dropout(self.input_norm(augmented) if self.input_norm else augmented)
-        weight, bias, vectors = self.hidden.weight, self.hidden.bias, class_vectors.weight
-        if self.hidden_norm is not None:
-            weight, bias = self.hidden_norm(x, self.hidden)
+        x, vectors = self.input_dropout(augmented), class_vectors.weight
+        weight, bias = self.norm(x, self.hidden) if self.norm else (self.hidden.weight, self.hidden.bias)
         keep = self.dropout(x.new_ones(len(x), len(weight)))
         if self.rank is None:
             logits: Tensor = CategoryAttention.apply(x, self.memory(), weight, bias, vectors, keep)
         else:
             logits = low_rank_logits(x, self.memory_left, self.memory_right, weight, bias, vectors, keep)
-        if self.linear is not None:
-            logits = logits + self.linear(x)
         return logits + class_vectors.bias
 
     def forward(self, augmented: Tensor, class_vectors: nn.Linear) -> Tensor:

@@ -303,7 +303,7 @@ def _gates(of_seeds: Sequence[Outcome]) -> list[GatePoint]:
     """Where the gates stand after each epoch, means over the seeds that were still training."""
     points = []
     for number in range(1, max(len(o.history) for o in of_seeds) + 1):
-        told = [o.history[number - 1].diagnostics for o in of_seeds if len(o.history) >= number]
+        told = [o.history[number - 1].diagnostics["gates"] for o in of_seeds if len(o.history) >= number]
         for modality in told[0]:
             for side in ("host", "guest"):
                 mean = {

@@ -93,7 +93,7 @@ def test_progress_is_told_each_epoch(train: Dataset, validation: Dataset) -> Non
     history = network.fit(
         train, validation, 0, lambda stage, done, total, note="": told.append(Told(stage, done, total))
     )
-    assert told == [Told("train", epoch.number, 8) for epoch in history]
+    assert [t for t in told if t.stage == "train"] == [Told("train", epoch.number, 8) for epoch in history]
 
 
 def test_a_loss_that_is_not_finite_stops_with_advice(train: Dataset, validation: Dataset) -> None:

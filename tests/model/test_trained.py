@@ -108,8 +108,8 @@ def test_fit_leaves_the_global_generator_alone(train: Dataset, validation: Datas
 
 
 def test_nothing_is_fitted_on_validation_rows(train: Dataset, validation: Dataset) -> None:
-    """With one epoch there is nothing to choose, so validation rows must not change a single bit."""
-    once = quick(train=replace(quick().train, max_epochs=1))
+    """With one epoch and no peer there is nothing to choose, so validation rows must not change a single bit."""
+    once = quick(linear_peer=False, train=replace(quick().train, max_epochs=1))
     moved = Dataset({n: 9 * x - 4 for n, x in validation.modalities.items()}, {}, (validation.label + 1) % 4)
     first, second = (fit("nmcl", train, rows, VENUES, once, 0) for rows in (validation, moved))
     for name, value in first.network.state_dict().items():
@@ -134,7 +134,7 @@ def test_together_is_better_than_each_alone(train: Dataset, validation: Dataset,
 
 def test_branches_and_diagnostics_are_reported(train: Dataset, validation: Dataset) -> None:
     found = fit("nmcl", train, validation, VENUES, quick())
-    assert list(found.diagnostics) == ["sight", "sound", "words"]
+    assert list(found.diagnostics["gates"]) == ["sight", "sound", "words"]
     assert list(found.history[0].per_modality) == ["sight", "sound", "words"]
     json.dumps([dataclasses.asdict(epoch) for epoch in found.history], allow_nan=False)
 
