@@ -12,6 +12,9 @@ from pipeline.report.text import DASH
 from pipeline.study_report.data import GatePoint, MethodRow, Spread, StudyData, finite
 from pipeline.study_report.style import HATCH, Palette, bare, canvas, label
 
+NEAR = 0.6
+"""Methods below this share of the best mean are only marked at the left edge."""
+
 
 def methods(data: StudyData, palette: Palette) -> Figure:
     """Micro- and macro-F1 of each method, best macro-F1 on top: mean, standard deviation and single seeds."""
@@ -31,7 +34,7 @@ def methods(data: StudyData, palette: Palette) -> Figure:
 def _dots(
     axes: Axes, title: str, spreads: Sequence[Spread], rows: Sequence[MethodRow], reference: str, palette: Palette
 ) -> None:
-    highest = max((max(_mean(spread) + (finite(spread.std) or 0), *spread.values, 0) for spread in spreads), default=0)
+    low, high = _range(spreads)
     for y, (spread, row) in enumerate(zip(spreads, rows, strict=True)):
         colour = palette.series[0] if row.name == reference else palette.muted
         axes.annotate(
@@ -44,6 +47,9 @@ def _dots(
         )
         mean = finite(spread.mean)
         if mean is None:
+            continue
+        if mean < low:
+            axes.annotate("◂", (0.01, y), xycoords=axes.get_yaxis_transform(), va="center", color=colour)
             continue
         if row.name == reference:
             axes.axvline(mean, color=colour, linestyle=(0, (1, 3)), linewidth=0.8, zorder=1)
@@ -60,11 +66,22 @@ def _dots(
             elinewidth=1.0,
         )
     axes.set_title(title)
-    axes.set_xlim(0, 1.06 * highest if highest > 0 else 1)
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_xlim(low, high)
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
+
+
+def _range(spreads: Sequence[Spread]) -> tuple[float, float]:
+    """From the worst to the best of the methods near the best one: a single hopeless one would hide all differences."""
+    best = max((_mean(spread) for spread in spreads), default=1.0)
+    near = [spread for spread in spreads if _mean(spread) >= max(NEAR * best, 0.0)]
+    ends = [_mean(s) + sign * (finite(s.std) or 0.0) for s in near for sign in (-1, 1)]
+    ends += [value for spread in near for value in spread.values]
+    low, high = min(ends, default=0.0), max(ends, default=1.0)
+    margin = max(0.06 * (high - low), 0.005)
+    return max(0.0, low - margin), high + margin
 
 
 def _mean(spread: Spread) -> float:
