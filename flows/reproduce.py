@@ -65,7 +65,7 @@ def reproduce(request: Request, progress: Progress, command: str) -> StudyData:
     with _writing(request.out):
         request.out.mkdir(parents=True, exist_ok=True)
     table = _table(request)
-    models, notices = _models(request, table)
+    models, notices = chosen_models(request, table)
     settings = StudySettings(
         tuple(models), request.seeds, TUNED_TRIES if request.tune else 0, request.jobs, _sections(request.skip)
     )
@@ -134,7 +134,7 @@ def stored_features(folder: Path) -> FeatureTable:
     return labelled({m: block[kept] for m, block in features.items()}, names, split[kept])
 
 
-def _models(request: Request, table: FeatureTable) -> tuple[dict[str, Method], list[str]]:
+def chosen_models(request: Request, table: FeatureTable) -> tuple[dict[str, Method], list[str]]:
     """The methods to compare with what they need from outside, and what to say about it."""
     models, notices = {}, []
     for name in request.methods or MODELS:

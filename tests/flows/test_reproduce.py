@@ -4,18 +4,26 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from flows.reproduce import Request, chosen_models, reproduce
 from model.registry import MODELS
+from pipeline.errors import UserError
+from pipeline.feature_table import read_feature_file
+from pipeline.progress import silent
 from tests.model.conftest import world
 
 NMCL = str(Path(sys.executable).parent / "nmcl")
 MEASURES = {"micro_f1", "macro_f1", "auc_micro", "auc_macro", "top5", "train_seconds", "parameters", "p_value"}
 
 
-def reproduce(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+METHODS = "nmcl,variant_2,early_fusion,trumann,logistic,majority"
+
+
+def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([NMCL, "reproduce", *map(str, arguments)], capture_output=True, text=True, check=False)
 
 
@@ -32,24 +40,26 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def out(features: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study of every method."""
+    """A study of some methods of each kind; `tests/model/test_trained.py` trains all of them."""
     folder = tmp_path_factory.mktemp("study") / "deep" / "out"
     taxonomy = features.with_name("venues.csv")
     taxonomy.write_text("venue,parent\nBakery,Food\nCafé,Food\nPark,Outdoors\n", encoding="utf-8")
-    done = reproduce("--features", features, "--out", folder, "--seeds", "2", "--taxonomy", taxonomy)
+    done = command(
+        "--features", features, "--out", folder, "--seeds", "2", "--taxonomy", taxonomy, "--methods", METHODS
+    )
     assert done.returncode == 0, done.stderr
     assert str(folder / "report.html") in done.stdout.replace("\n", "")
     assert "'Plaza'" in done.stdout  # is not in the taxonomy, which is said
     return folder
 
 
-def test_every_method_is_compared(out: Path) -> None:
+def test_methods_are_compared(out: Path) -> None:
     results = json.loads((out / "results.json").read_text())
-    assert list(results["methods"]) == [name for name in MODELS if name != "dare"]
+    assert list(results["methods"]) == METHODS.split(",")
     for row in results["methods"].values():
         assert row.keys() >= MEASURES
         assert len(row["micro_f1"]["values"]) == 2
-    assert set(results["variants"]) == {"variant_1", "variant_2", "variant_3", "variant_4", "nmcl"}
+    assert set(results["variants"]) == {"variant_2", "nmcl"}
     assert set(results["modalities"]) == {"sight", "sound", "sight+sound"}
     assert set(results["enhanced"]) == {"sight+sound"}
     assert set(results["completion"]) == {f"0.{n}" for n in range(1, 10)}
@@ -69,8 +79,8 @@ def test_tables_and_figures_are_there(out: Path) -> None:
 
 
 def test_the_search_is_recorded(features: Path, tmp_path: Path) -> None:
-    chosen = ("--methods", "mlp,majority", "--seeds", "1", "--tune", "--skip", "completion")
-    done = reproduce("--features", features, "--out", tmp_path, *chosen)
+    chosen = ("--methods", "mlp,majority", "--seeds", "1", "--tune", "--skip", "completion", "--jobs", "1")
+    done = command("--features", features, "--out", tmp_path, *chosen)
     assert done.returncode == 0, done.stderr
     tuning = json.loads((tmp_path / "results.json").read_text())["tuning"]
     assert len(tuning["mlp"]) == 8
@@ -80,14 +90,14 @@ def test_the_search_is_recorded(features: Path, tmp_path: Path) -> None:
 
 
 def test_dare_without_sounds_is_dare_lite_and_with_them_dare(features: Path, tmp_path: Path) -> None:
-    few = ("--methods", "dare", "--seeds", "1", "--skip", "completion")
-    done = reproduce("--features", features, "--out", tmp_path / "lite", *few)
+    few = ("--methods", "dare", "--seeds", "1", "--skip", "completion", "--jobs", "1")
+    done = command("--features", features, "--out", tmp_path / "lite", *few)
     assert done.returncode == 0, done.stderr
     assert list(json.loads((tmp_path / "lite" / "results.json").read_text())["methods"]) == ["dare_lite"]
     assert "dare_lite stands in" in done.stdout.replace("\n", " ")
     random = np.random.default_rng(0)
     np.savez(tmp_path / "sounds.npz", sound=random.normal(size=(50, 2)), tags=random.integers(0, 2, (50, 7)))
-    done = reproduce("--features", features, "--out", tmp_path / "whole", *few, "--sounds", tmp_path / "sounds.npz")
+    done = command("--features", features, "--out", tmp_path / "whole", *few, "--sounds", tmp_path / "sounds.npz")
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "whole" / "results.json").read_text())
     assert list(results["methods"]) == ["dare"]
@@ -95,29 +105,32 @@ def test_dare_without_sounds_is_dare_lite_and_with_them_dare(features: Path, tmp
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("changes", "message"),
     [
-        ((), "either --features"),
-        (("--features", "FILE", "--methods", "nmcl,oracle"), "'oracle'; there are nmcl"),
-        (("--features", "absent.npz"), "no file absent.npz"),
-        (("--features", "FILE", "--modalities", "smell"), "no modality smell"),
-        (("--features", "FILE", "--skip", "figures"), "there are modalities"),
-        (("--features", "FILE", "--taxonomy", "absent.csv"), "absent.csv"),
-        (("--store", "nowhere"), "nowhere"),
+        ({"features": None}, "either --features"),
+        ({"methods": ("nmcl", "oracle")}, "'oracle'; there are nmcl"),
+        ({"features": Path("absent.npz")}, "no file absent.npz"),
+        ({"modalities": ("smell",)}, "no modality smell"),
+        ({"skip": ("figures",)}, "there are modalities"),
+        ({"taxonomy": Path("absent.csv")}, "absent.csv"),
+        ({"features": None, "store": Path("nowhere")}, "nowhere"),
     ],
 )
-def test_mistakes_are_said_without_a_trace(
-    features: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
-) -> None:
-    given = [str(features) if argument == "FILE" else argument for argument in arguments]
-    done = reproduce(*given, "--out", tmp_path / "out")
+def test_mistakes_are_said(features: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    request = Request(**{"features": features, "store": None, "out": tmp_path / "out", "seeds": 1, **changes})
+    with pytest.raises(UserError, match=message):
+        reproduce(request, silent, "nmcl reproduce")
+
+
+def test_all_methods_are_asked_for_by_default(features: Path, tmp_path: Path) -> None:
+    """DARE's place is taken by dare_lite, and the order is that of the registry."""
+    models, _ = chosen_models(Request(features, None, tmp_path), read_feature_file(features))
+    assert list(models) == [name for name in MODELS if name != "dare"]
+
+
+def test_an_out_that_cannot_be_written_is_said_without_a_trace_before_the_work(features: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = command("--features", features, "--out", tmp_path / "file" / "out")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert message in done.stderr
-
-
-def test_an_out_that_cannot_be_written_is_said_before_the_work(features: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    done = reproduce("--features", features, "--out", tmp_path / "file" / "out")
-    assert done.returncode == 2
     assert "cannot be written" in done.stderr
