@@ -1,6 +1,7 @@
 """Labelled features without their videos: what a comparative study works on, and its `.npz` file."""
 
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from pipeline.errors import StoreError
 
 MAX_BYTES = 64 << 30
 """A feature file may unpack to this much: 25 times the paper's crawl."""
+UNREADABLE = (OSError, ValueError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What numpy and zipfile raise on damaged, encrypted and foreign files; a RuntimeError also stands for a kind of
+compression that zipfile does not know."""
 LABEL, SPLIT = "label", "split"
 TRAIN, VALIDATION, TEST = 0, 1, 2
 
@@ -115,7 +119,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
             return {name: np.asarray(file[name]) for name in file.files}
     except FileNotFoundError as error:
         raise StoreError(f"There is no file {path}. Give an .npz file of features.") from error
-    except (OSError, zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
+    except UNREADABLE as error:
         raise StoreError(
             f"{path} cannot be read as .npz: {error}. Write it with numpy.savez(path, label=..., NAME=array, ...); "
             "labels must be integers or strings, not objects."

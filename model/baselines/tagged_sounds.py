@@ -1,7 +1,5 @@
 """Clips from elsewhere with tags of what is heard: the outside knowledge of DARE, read from an `.npz` file."""
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +7,7 @@ import numpy as np
 
 from model.data import Dataset, Standardizer
 from pipeline.errors import ModelError
+from pipeline.feature_table import UNREADABLE
 
 TAGS, LABEL = "tags", "label"
 
@@ -77,7 +76,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
             if not isinstance(loaded, np.lib.npyio.NpzFile):
                 raise ModelError(f"{path} holds one unnamed array, expected an .npz file; write it by numpy.savez")
             return {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         raise ModelError(f"{path} cannot be read: {error}; expected an .npz file as numpy.savez writes it") from error
 
 
