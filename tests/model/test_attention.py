@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from model import attention
-from model.attention import AttentionHead, CategoryAttention, categories_per_chunk, low_rank_logits
+from model.attention import AttentionHead, CategoryAttention, FoldedNorm, categories_per_chunk, low_rank_logits
 from tests.model import reference
 
 
@@ -126,3 +126,21 @@ def test_chunks_respect_the_budget() -> None:
     assert categories_per_chunk(n, d, k) * n * d <= attention.CHUNK_ELEMENTS
     assert categories_per_chunk(10**9, d, k) == 1
     assert categories_per_chunk(1, 1, 1) == 1
+
+
+def test_the_folded_norm_is_torchs_batch_norm() -> None:
+    torch.manual_seed(0)
+    layer, folded, own = torch.nn.Linear(5, 3), FoldedNorm(3), torch.nn.BatchNorm1d(3)
+    x = 2 + 3 * torch.randn(40, 5)
+    weight, bias = folded(x, layer)
+    torch.testing.assert_close(x @ weight.T + bias, own(layer(x)), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(folded.mean, own.running_mean)
+    folded.eval()
+    weight, bias = folded(x, layer)
+    expected = (layer(x) - folded.mean) / (folded.variance + 1e-5).sqrt()
+    torch.testing.assert_close(x @ weight.T + bias, expected, atol=1e-5, rtol=1e-4)
+    folded.train()
+    before = folded.mean.clone()
+    weight, bias = folded(x[:1], layer)  # a single row has no variance
+    assert bool(torch.isfinite(x[:1] @ weight.T + bias).all())
+    torch.testing.assert_close(folded.mean, before)
