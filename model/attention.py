@@ -71,21 +71,23 @@ def _chunks(x: Tensor, memory: Tensor) -> list[slice]:
 
 
 def low_rank_logits(
-    x: Tensor, left: Tensor, right: Tensor, weight: Tensor, bias: Tensor, vectors: Tensor, keep: Tensor
+    x: Tensor, plain: Tensor, left: Tensor, right: Tensor, weight: Tensor, vectors: Tensor, keep: Tensor
 ) -> Tensor:
     """The same for a memory 1 + left @ right of rank r, left (K, r), right (r, D): N H r (D + K) instead of N
     H K D.
 
-    W psi_j = W x + sum_r left_jr W (right_r * x), and these r + 1 products are the same for all categories.
+    W psi_j = W x + sum_r left_jr W (right_r * x), and these r + 1 products are the same for all categories. `plain`
+    is the first with the bias, W x + b, shape (N, H).
     """
-    plain = torch.addmm(bias, x, weight.T) * keep  # keep >= 0, so it may go before the ReLU, where there is less of it
+    plain = plain * keep  # keep >= 0, so it may go before the ReLU, where there is less of it
     shared = ((x[:, None, :] * right) @ weight.T) * keep[:, None, :]
     hidden = torch.relu(torch.baddbmm(plain[:, None, :], left.expand(len(x), -1, -1), shared))
     return torch.einsum("njh,jh->nj", hidden, vectors)
 
 
 class FoldedNorm(nn.Module):
-    """Batch normalisation of a linear layer, folded into its weights: what comes after may scale the input anew.
+    """Batch normalisation of a linear layer as a scale and a shift of its units, to be folded into its weights: each
+    category scales the layer's input anew, and all are normalised as one that attends to all.
 
     Ioffe and Szegedy, ICML 2015. A single row is normalised by the running moments.
     """
@@ -101,17 +103,16 @@ class FoldedNorm(nn.Module):
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("variance", torch.ones(width))
 
-    def forward(self, x: Tensor, layer: nn.Linear) -> tuple[Tensor, Tensor]:
-        """Weight and bias that give the normalised layer of x, shape (N, D)."""
+    def forward(self, plain: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and shift, shape (H,) each, that normalise what the layer gives, shape (N, H)."""
         mean, variance = self.mean, self.variance
-        if self.training and len(x) > 1:
-            plain = layer(x)
+        if self.training and len(plain) > 1:
             variance, mean = torch.var_mean(plain, dim=0, correction=0)
             with torch.no_grad():
                 self.mean.lerp_(mean, self.MOMENTUM)
                 self.variance.lerp_(variance, self.MOMENTUM)
         scale = self.gain * (variance + self.EPSILON).rsqrt()
-        return layer.weight * scale[:, None], (layer.bias - mean) * scale + self.offset
+        return scale, self.offset - mean * scale
 
 
 class AttentionHead(nn.Module):
@@ -162,12 +163,15 @@ class AttentionHead(nn.Module):
     def logits(self, augmented: Tensor, class_vectors: nn.Linear) -> Tensor:
         """Before the softmax of eq. 17, shape (N, K); `class_vectors` is z (K, H) and c (K,)."""
         x, vectors = self.input_dropout(augmented), class_vectors.weight
-        weight, bias = self.norm(x, self.hidden) if self.norm else (self.hidden.weight, self.hidden.bias)
+        weight, bias, plain = self.hidden.weight, self.hidden.bias, self.hidden(x)
+        if self.norm is not None:
+            scale, shift = self.norm(plain)
+            weight, bias, plain = weight * scale[:, None], bias * scale + shift, plain * scale + shift
         keep = self.dropout(x.new_ones(len(x), len(weight)))
         if self.rank is None:
             logits: Tensor = CategoryAttention.apply(x, self.memory(), weight, bias, vectors, keep)
         else:
-            logits = low_rank_logits(x, self.memory_left, self.memory_right, weight, bias, vectors, keep)
+            logits = low_rank_logits(x, plain, self.memory_left, self.memory_right, weight, vectors, keep)
         return logits + class_vectors.bias
 
     def forward(self, augmented: Tensor, class_vectors: nn.Linear) -> Tensor:

@@ -71,7 +71,7 @@ def test_low_rank_is_exact_for_its_memory() -> None:
     left, right = torch.randn(5, 2, dtype=torch.float64), torch.randn(2, 4, dtype=torch.float64)
     keep = torch.rand(6, 7, dtype=torch.float64)
     full = CategoryAttention.apply(x, 1 + left @ right, weight, bias, vectors, keep)
-    torch.testing.assert_close(low_rank_logits(x, left, right, weight, bias, vectors, keep), full)
+    torch.testing.assert_close(low_rank_logits(x, x @ weight.T + bias, left, right, weight, vectors, keep), full)
 
 
 def test_memory_starts_at_ones_whatever_its_rank() -> None:
@@ -130,17 +130,29 @@ def test_chunks_respect_the_budget() -> None:
 
 def test_the_folded_norm_is_torchs_batch_norm() -> None:
     torch.manual_seed(0)
-    layer, folded, own = torch.nn.Linear(5, 3), FoldedNorm(3), torch.nn.BatchNorm1d(3)
-    x = 2 + 3 * torch.randn(40, 5)
-    weight, bias = folded(x, layer)
-    torch.testing.assert_close(x @ weight.T + bias, own(layer(x)), atol=1e-5, rtol=1e-4)
+    folded, own = FoldedNorm(3), torch.nn.BatchNorm1d(3)
+    plain = 2 + 3 * torch.randn(40, 3)
+    scale, shift = folded(plain)
+    torch.testing.assert_close(plain * scale + shift, own(plain), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(folded.mean, own.running_mean)
     folded.eval()
-    weight, bias = folded(x, layer)
-    expected = (layer(x) - folded.mean) / (folded.variance + 1e-5).sqrt()
-    torch.testing.assert_close(x @ weight.T + bias, expected, atol=1e-5, rtol=1e-4)
+    scale, shift = folded(plain)
+    expected = (plain - folded.mean) / (folded.variance + 1e-5).sqrt()
+    torch.testing.assert_close(plain * scale + shift, expected, atol=1e-5, rtol=1e-4)
     folded.train()
     before = folded.mean.clone()
-    weight, bias = folded(x[:1], layer)  # a single row has no variance
-    assert bool(torch.isfinite(x[:1] @ weight.T + bias).all())
+    scale, shift = folded(plain[:1])  # a single row has no variance
+    assert bool(torch.isfinite(plain[:1] * scale + shift).all())
     torch.testing.assert_close(folded.mean, before)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_normalised_head_is_the_same_with_its_memory_whole_or_in_two(training: bool) -> None:
+    torch.manual_seed(0)
+    whole, low = (AttentionHead(5, 4, 6, rank=rank, normalise=True).train(training) for rank in (None, 2))
+    vectors, x = torch.nn.Linear(4, 6), torch.randn(9, 5)
+    with torch.no_grad():
+        low.memory_left.normal_()
+        whole.memory_offset.copy_(low.memory() - 1)
+        whole.hidden.load_state_dict(low.hidden.state_dict())
+        torch.testing.assert_close(whole.logits(x, vectors), low.logits(x, vectors))
