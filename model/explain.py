@@ -1,13 +1,17 @@
-"""What a trained NMCL has learnt, in pictures' terms: relation scores of single rows, and the attention memory."""
+"""What a trained NMCL has learnt, in pictures' terms: relation scores of single rows, and the attention memory.
+
+Of several networks in one model the means are shown.
+"""
 
 from collections.abc import Mapping
+from dataclasses import fields
 
 import numpy as np
 import torch
 
 from model.attention import AttentionHead
-from model.cooperative import CooperativeNet
-from model.nmcl import NMCL
+from model.committee import Committee
+from model.cooperative import CooperativeNet, Weights
 from model.trained import Trained
 from pipeline.errors import ModelError
 from pipeline.study_report.data import AttentionMemory, RelationExample
@@ -33,12 +37,10 @@ def relation(
         ModelError: not an NMCL of two or more modalities.
     """
     network = _cooperative(trained)
-    at = network.names.index(host)
-    guests = [name for name in network.names if name != host]
+    at = network.networks[0].names.index(host)
+    guests = [name for name in network.networks[0].names if name != host]
     standard = trained.standardizer.apply(modalities)
     vectors = {name: torch.from_numpy(array[row : row + 1]) for name, array in standard.items()}
-    net = network.nets[at]
-    assert isinstance(net, CooperativeNet)
     shown = [[guest] for guest in guests] + ([guests] if len(guests) > 1 else [])
     with torch.inference_mode():
         everything = torch.cat(
@@ -49,8 +51,8 @@ def relation(
                 for kept in shown
             ]
         )
-        weights = net.host(everything)
-        spread = net.host(_side_by_side(standard, host, guests)).score.std(dim=0, correction=0).numpy()
+        weights = _weights(network, at, everything)
+        spread = _weights(network, at, _side_by_side(standard, host, guests)).score.std(dim=0, correction=0).numpy()
     features = np.sort(np.argsort(-spread, kind="stable")[:MOST_FEATURES])
     predicted = trained.predict({name: array[row : row + 1] for name, array in modalities.items()})
     return RelationExample(
@@ -73,20 +75,31 @@ def attention_memory(trained: Trained, host: str) -> AttentionMemory:
         ModelError: not an NMCL of two or more modalities.
     """
     network = _cooperative(trained)
-    at = network.names.index(host)
-    head = network.heads[at]
-    assert isinstance(head, AttentionHead)
+    at = network.networks[0].names.index(host)
+    heads: list[AttentionHead] = [member.heads[at] for member in network.networks]  # type: ignore[misc]
     with torch.inference_mode():
-        memory = head.memory()[:, : trained.dims[host]].numpy()  # the complementary part of the host comes first
+        whole = torch.stack([head.memory() for head in heads]).mean(dim=0)
+    memory = whole[:, : trained.dims[host]].numpy()  # the complementary part of the host comes first
     features = np.sort(np.argsort(-memory.std(axis=0), kind="stable")[:MOST_FEATURES])
     return AttentionMemory(host, trained.venues, [str(i) for i in features], memory[:, features])
 
 
-def _cooperative(trained: Trained) -> NMCL:
+def _cooperative(trained: Trained) -> Committee:
     network = trained.network
-    if not isinstance(network, NMCL) or not network.nets or network.settings.composition != "cooperative":
+    if (
+        not isinstance(network, Committee)
+        or not network.networks[0].nets
+        or network.settings.composition != "cooperative"
+    ):
         raise ModelError(f"{trained.name} on {len(trained.dims)} modalities has no relation scores; train nmcl on two")
     return network
+
+
+def _weights(network: Committee, at: int, everything: torch.Tensor) -> Weights:
+    """How a host is divided, means over the members. Args: everything: [host, guests], shape (N, D)."""
+    nets: list[CooperativeNet] = [member.nets[at] for member in network.networks]  # type: ignore[misc]
+    of_members = [net.host(everything) for net in nets]
+    return Weights(*(torch.stack([getattr(w, f.name) for w in of_members]).mean(dim=0) for f in fields(Weights)))
 
 
 def _side_by_side(standard: Mapping[str, np.ndarray], host: str, guests: list[str]) -> torch.Tensor:

@@ -12,15 +12,12 @@ from annotated_types import Ge, Le, Lt
 from torch import Tensor, nn
 
 from model.attention import AttentionHead
-from model.base import Epoch, Features, Mask, Output, Shape
+from model.base import Features, Mask, Output, Shape
 from model.composition import COMPOSITIONS, CompositionKind
 from model.cooperative import ComplementKind, Components, CooperativeNet, GateKind, RelationSettings, Weights
-from model.data import Dataset
 from model.losses import ConsistencyKind, cross_entropy, divergence, late_fusion
-from model.peer import LinearPeer
 from model.perceptron import xavier_linear
-from model.train import Network, TrainSettings, decide
-from pipeline.progress import Progress
+from model.train import Network, TrainSettings
 
 OPEN, SHUT = 0.9, 0.1
 """A gate above the one has decided for consistent, below the other for complementary."""
@@ -57,11 +54,13 @@ class NMCLSettings:
     """Of the mean of the heads' own cross-entropies; the rest is that of their mixture, eq. 19. In the mixture one
     confident head silences the others; with 1 each learns by itself and only their decisions are fused."""
     hidden: Annotated[int, Ge(1), Le(65536)] = 256
-    attention_rank: Annotated[int, Ge(1), Le(65536)] | None = 4
+    attention_rank: Annotated[int, Ge(1), Le(65536)] | None = 1
     """None: the full memory of eq. 15; r: one of rank r about ones, an order of magnitude cheaper at 188 venues and as
     good on the data tried."""
     normalise: bool = True
     """Batch normalisation of the heads' hidden layer (eq. 16)."""
+    members: Annotated[int, Ge(1), Le(64)] = 3
+    """Networks whose decisions are averaged; the paper has one."""
     linear_peer: bool = True
     """Whether a multinomial logistic regression joins the fusion, with the share that validation rows give it."""
     shared_class_vectors: bool = False
@@ -91,6 +90,7 @@ PAPER = NMCLSettings(
     branch_weight=0.0,
     attention_rank=None,
     normalise=False,
+    members=1,
     linear_peer=False,
     shared_class_vectors=True,
     input_dropout=0.0,
@@ -137,11 +137,10 @@ class NMCL(Network):
             )
             for width in widths
         )
-        self.peer = LinearPeer(shape) if settings.linear_peer else None
 
     def parts(self, features: Features, observed: Mask) -> list[Components]:
         """Consistent and complementary parts with each modality as host, in sorted order; none of a single one."""
-        vectors = self._vectors(features, observed)
+        vectors = list(self.trusted(features, observed).values())
         found = []
         for i, net in enumerate(self.nets):
             guest = torch.cat(vectors[:i] + vectors[i + 1 :], dim=1)  # eq. 2
@@ -150,7 +149,7 @@ class NMCL(Network):
 
     def decide(self, features: Features, observed: Mask, parts: list[Components]) -> list[Tensor]:
         """Log-probabilities of each head, shape (N, K)."""
-        composed = self.composition(parts) if self.composition else self._vectors(features, observed)
+        composed = self.composition(parts) if self.composition else list(self.trusted(features, observed).values())
         return [
             head(vector, self.class_vectors[i % len(self.class_vectors)])
             for i, (head, vector) in enumerate(zip(self.heads, composed, strict=True))
@@ -159,24 +158,7 @@ class NMCL(Network):
     def forward(self, features: Features, observed: Mask) -> Output:
         decisions = self.decide(features, observed, self.parts(features, observed))
         per_modality = {host: d for host, d in zip(self.hosts, decisions, strict=True) if host is not None}
-        fused = late_fusion(decisions, self._shares(observed))
-        if self.peer is not None:
-            fused = self.peer(fused, dict(zip(self.names, self._vectors(features, observed), strict=True)))
-        return Output(fused, per_modality)
-
-    def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
-        history = super().fit(train, validation, seed, progress)
-        if self.peer is not None:
-            fused = torch.cat([o.log_probability for o in decide(self, validation, torch.device("cpu"))]).numpy()
-            self.peer.fit(self._seen(train), self._seen(validation), fused, seed, progress)
-        return history
-
-    def _seen(self, rows: Dataset) -> Dataset:
-        """The rows with zeros, the training mean, where a missing modality is not to be trusted."""
-        if self.settings.missing == "completed":
-            return rows
-        masked = {name: array * rows.observed[name][:, None] for name, array in rows.modalities.items()}
-        return Dataset(masked, rows.observed, rows.label)
+        return Output(late_fusion(decisions, self._shares(observed)), per_modality)
 
     def loss(self, features: Features, observed: Mask, label: Tensor) -> Tensor:
         """Equation 20 per row instead of in sum, with the weights of the settings."""
@@ -200,9 +182,9 @@ class NMCL(Network):
         agreement = divergence(host, guest, settings.consistency)
         return settings.opinion_weight * supervision + settings.consistency_weight * agreement
 
-    def _vectors(self, features: Features, observed: Mask) -> list[Tensor]:
+    def trusted(self, features: Features, observed: Mask) -> Features:
         """The modalities in order; zero, the training mean, where a missing one is not to be trusted."""
-        return [features[name] * self._trusted(observed[name])[:, None] for name in self.names]
+        return {name: features[name] * self._trusted(observed[name])[:, None] for name in self.names}
 
     def _trusted(self, observed: Tensor) -> Tensor:
         """Which rows of a modality count, shape (N,), bool."""
@@ -226,13 +208,9 @@ class NMCL(Network):
 
     @torch.no_grad()
     def diagnose(self, features: Features, observed: Mask) -> dict[str, Any]:
-        """`gates`: how they divide each host (shares, norms, half Jeffreys divergence; means over the rows).
-        `linear_peer`: its share in the fusion, None without one."""
+        """How the gates divide each host: shares, norms, half Jeffreys divergence; means over the rows."""
         parts = zip(self.names, self.parts(features, observed), strict=False)
-        return {
-            "gates": {name: _division(part) for name, part in parts},
-            "linear_peer": float(self.peer.share) if self.peer else None,
-        }
+        return {name: _division(part) for name, part in parts}
 
 
 def _division(components: Components) -> dict[str, Any]:

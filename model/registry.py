@@ -16,7 +16,8 @@ from model.baselines.majority import Majority, MajoritySettings
 from model.baselines.mlp import MLP, MLPSettings
 from model.baselines.tokens import Tokens, TokensSettings
 from model.baselines.trumann import Trumann, TrumannSettings
-from model.nmcl import NMCL, PAPER, NMCLSettings
+from model.committee import Committee
+from model.nmcl import PAPER, NMCLSettings
 from pipeline.errors import ModelError
 
 
@@ -51,12 +52,12 @@ TRUMANN_GRID = {
 }
 
 MODELS: dict[str, Method] = {
-    "nmcl": Method(NMCL, NMCLSettings(), NETWORK_GRID),
-    "nmcl_paper": Method(NMCL, PAPER, NETWORK_GRID),
-    "variant_1": Method(NMCL, NMCLSettings(composition="variant_1"), NETWORK_GRID),
-    "variant_2": Method(NMCL, NMCLSettings(composition="variant_2"), NETWORK_GRID),
-    "variant_3": Method(NMCL, NMCLSettings(composition="variant_3"), NETWORK_GRID),
-    "variant_4": Method(NMCL, NMCLSettings(composition="variant_4"), NETWORK_GRID),
+    "nmcl": Method(Committee, NMCLSettings(), NETWORK_GRID),
+    "nmcl_paper": Method(Committee, PAPER, NETWORK_GRID),
+    "variant_1": Method(Committee, NMCLSettings(composition="variant_1"), NETWORK_GRID),
+    "variant_2": Method(Committee, NMCLSettings(composition="variant_2"), NETWORK_GRID),
+    "variant_3": Method(Committee, NMCLSettings(composition="variant_3"), NETWORK_GRID),
+    "variant_4": Method(Committee, NMCLSettings(composition="variant_4"), NETWORK_GRID),
     "early_fusion": Method(EarlyFusion, EarlyFusionSettings(), NETWORK_GRID),
     "late_fusion": Method(LateFusion, LateFusionSettings(), NETWORK_GRID),
     "early_attention": Method(EarlyAttention, EarlyAttentionSettings(), NETWORK_GRID),

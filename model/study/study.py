@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from model.committee import Committee
 from model.evaluate import evaluate, f1
 from model.explain import attention_memory, relation
-from model.nmcl import NMCL, NMCLSettings
+from model.nmcl import NMCLSettings
 from model.registry import MODELS, Method
 from model.study.folds import Fold, fold
 from model.study.sections import Handling, study_absence, study_completion, study_subsets
@@ -236,7 +237,7 @@ class _Subject:
 def _of_reference(data: StudyData, first: Fold, outcomes: Sequence[Outcome]) -> StudyData:
     """Figures 5 to 7, and what the gates and branches do."""
     network = outcomes[0].trained.network if outcomes[0].trained else None
-    pictured = isinstance(network, NMCL) and bool(network.nets)
+    pictured = isinstance(network, Committee) and bool(network.networks[0].nets)
     return replace(
         data,
         epochs=_epochs(outcomes),

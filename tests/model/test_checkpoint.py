@@ -109,7 +109,7 @@ def test_json_that_is_not_plain(folder: Path) -> None:
         lambda tensors: tensors.update({"mean.0": tensors["mean.0"].double()}),
         lambda tensors: tensors["mean.0"].fill_(torch.nan),
         lambda tensors: tensors["scale.1"].zero_(),
-        lambda tensors: tensors["network.heads.0.hidden.weight"].fill_(torch.inf),
+        lambda tensors: tensors["network.members.0.heads.0.hidden.weight"].fill_(torch.inf),
     ],
 )
 def test_arrays_that_do_not_fit(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from model.committee import Committee
 from model.data import Dataset
 from model.explain import attention_memory, relation
-from model.nmcl import NMCL
 from model.trained import Trained, fit
 from pipeline.errors import ModelError
 from tests.model.conftest import VENUES, quick
@@ -17,29 +17,35 @@ def trained(train: Dataset, validation: Dataset) -> Trained:
     return fit("nmcl", train, validation, VENUES, quick())
 
 
+def mean(of_members: list[torch.Tensor]) -> np.ndarray:
+    """Of the first row."""
+    return np.mean([tensor[0].numpy() for tensor in of_members], axis=0)
+
+
 def test_scores_are_the_networks(trained: Trained, test: Dataset) -> None:
     found = relation(trained, test.modalities, 7, "sound", "row 7", "park")
     assert found.guests == ["sight", "words", "sight + words"]
     assert found.features == [0, 1]
     standard = trained.standardizer.apply(test.modalities)
     x = {name: torch.from_numpy(array[7:8]) for name, array in standard.items()}
-    assert isinstance(trained.network, NMCL)
-    host = trained.network.nets[1].host  # sound is the second of the sorted names
+    assert isinstance(trained.network, Committee)
+    hosts = [member.nets[1].host for member in trained.network.networks]  # sound is the second of the sorted names
     nothing = {name: torch.zeros_like(vector) for name, vector in x.items()}
     with torch.inference_mode():
         for row, (sight, words) in enumerate(((x, nothing), (nothing, x), (x, x))):
-            expected = host(torch.cat([x["sound"], sight["sight"], words["words"]], dim=1))
-            np.testing.assert_allclose(found.scores[row], expected.score[0].numpy(), atol=1e-6)
-        np.testing.assert_allclose(found.consistent, expected.consistent[0].numpy(), atol=1e-6)
-        np.testing.assert_allclose(found.complementary, expected.complementary[0].numpy(), atol=1e-6)
+            weights = [host(torch.cat([x["sound"], sight["sight"], words["words"]], dim=1)) for host in hosts]
+            np.testing.assert_allclose(found.scores[row], mean([w.score for w in weights]), atol=1e-6)
+        np.testing.assert_allclose(found.consistent, mean([w.consistent for w in weights]), atol=1e-6)
+        np.testing.assert_allclose(found.complementary, mean([w.complementary for w in weights]), atol=1e-6)
     assert found.predicted == VENUES[trained.predict(test.modalities).probability[7].argmax()]
 
 
 def test_the_memory_is_the_heads(trained: Trained) -> None:
     found = attention_memory(trained, "words")
-    assert isinstance(trained.network, NMCL)
-    memory = trained.network.heads[2].memory().detach().numpy()
-    np.testing.assert_array_equal(found.weights, memory[:, :4])
+    assert isinstance(trained.network, Committee)
+    memories = [member.heads[2].memory().detach().numpy() for member in trained.network.networks]
+    assert len(memories) > 1
+    np.testing.assert_allclose(found.weights, np.mean(memories, axis=0)[:, :4], atol=1e-6)
     assert found.venues == VENUES
     assert found.features == ["0", "1", "2", "3"]
 

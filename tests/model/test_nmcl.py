@@ -144,7 +144,7 @@ def test_modality_dropout_never_drops_all_and_only_in_training() -> None:
 
 
 def test_diagnostics_are_shares_and_norms() -> None:
-    found = network(SMALL).eval().diagnose(*rows(64))["gates"]
+    found = network(SMALL).eval().diagnose(*rows(64))
     assert list(found) == ["a", "b", "c"]
     for host in found.values():
         assert host["divergence"] >= 0
