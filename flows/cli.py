@@ -184,6 +184,7 @@ def predict(
         "nmcl reproduce --features features.npz --out study",
         "nmcl reproduce --store out --out study --methods nmcl,logistic,mlp --seeds 3",
         "nmcl reproduce --features features.npz --out study --taxonomy foursquare.csv --tune",
+        "nmcl reproduce --features features.npz --out ablation --methods nmcl,nmcl_paper --deviations",
     )
 )
 def reproduce(
@@ -200,6 +201,10 @@ def reproduce(
     sounds: Annotated[
         Path | None, typer.Option("--sounds", help=".npz of external labelled sounds for DARE, else dare_lite.")
     ] = None,
+    deviations: Annotated[
+        bool,
+        typer.Option("--deviations", help="Also nmcl with each departure from the paper undone: printed_gate, ..."),
+    ] = False,
     tune: Annotated[
         bool, typer.Option("--tune", help="Search batch size, learning rate and dropout on validation rows first.")
     ] = False,
@@ -228,6 +233,7 @@ def reproduce(
         seeds=seeds,
         taxonomy=taxonomy,
         sounds=sounds,
+        deviations=deviations,
         tune=tune,
         resplit=resplit,
         jobs=jobs,

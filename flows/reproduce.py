@@ -14,7 +14,7 @@ from flows.evaluation import labels_of
 from flows.plan import Plan
 from flows.settings import from_tree
 from model.baselines.tagged_sounds import count_concepts
-from model.registry import MODELS, Method
+from model.registry import ABLATIONS, MODELS, Method, method
 from model.study.study import Section, StudySettings, study
 from pipeline.catalogue import TRAINING, load_catalogue
 from pipeline.complete import load_features
@@ -48,6 +48,8 @@ class Request:
     taxonomy: Path | None = None
     sounds: Path | None = None
     """An external labelled sound set, for DARE."""
+    deviations: bool = False
+    """Whether to train `nmcl` also with each departure from the paper undone."""
     tune: bool = False
     resplit: bool = False
     """Whether to leave aside the split of the file or store and split anew for every seed."""
@@ -138,13 +140,15 @@ def chosen_models(request: Request, table: FeatureTable) -> tuple[dict[str, Meth
     """The methods to compare with what they need from outside, and what to say about it."""
     models, notices = {}, []
     for name in request.methods or MODELS:
-        if name not in MODELS:
-            raise SettingsError(f"No method is called {name!r}; there are {', '.join(MODELS)}.")
+        if name not in MODELS | ABLATIONS:
+            raise SettingsError(f"No method is called {name!r}; there are {', '.join(MODELS | ABLATIONS)}.")
         if name == "dare" and request.sounds is None:
             if "dare" in request.methods:
                 notices.append("DARE needs an external labelled sound set (--sounds): dare_lite stands in for it.")
             name = "dare_lite"
-        models[name] = MODELS[name]
+        models[name] = method(name)
+    if request.deviations:
+        models |= ABLATIONS
     if "dare" in models and request.sounds:
         models["dare"] = _with_sounds(models["dare"], request.sounds)
     if "trumann" in models:

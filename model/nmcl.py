@@ -4,7 +4,7 @@ late.
 For any number of modalities. With one there is no guest: the head works on x^m itself (the paper's Table 3).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -59,7 +59,7 @@ class NMCLSettings:
     good on the data tried."""
     normalise: bool = True
     """Batch normalisation of the heads' hidden layer (eq. 16)."""
-    members: Annotated[int, Ge(1), Le(64)] = 3
+    members: Annotated[int, Ge(1), Le(64)] = 2
     """Networks whose decisions are averaged; the paper has one."""
     linear_peer: bool = True
     """Whether a multinomial logistic regression joins the fusion, with the share that validation rows give it."""
@@ -98,6 +98,31 @@ PAPER = NMCLSettings(
     modality_dropout=0.0,
 )
 """Equations 4 to 20 as printed, with our optimiser settings where the paper gives none."""
+
+DEVIATIONS: dict[str, tuple[str, ...]] = {
+    "gate": ("gate",),
+    "complement": ("complement",),
+    "scoring_net": ("relation_hidden", "relation_gain"),
+    "consistency": ("consistency", "consistency_weight"),
+    "opinions": ("opinion_weight",),
+    "memory": ("attention_rank",),
+    "class_vectors": ("shared_class_vectors",),
+    "mixture": ("branch_weight",),
+    "normalisation": ("normalise",),
+    "regularisation": ("input_dropout", "label_smoothing", "modality_dropout"),
+    "members": ("members",),
+    "linear_peer": ("linear_peer",),
+}
+"""What sets the defaults apart from `PAPER`, by name: the settings that belong to each departure."""
+
+
+def as_printed(deviation: str) -> NMCLSettings:
+    """The defaults with one departure from the paper undone.
+
+    Raises:
+        KeyError: no departure is called so.
+    """
+    return replace(NMCLSettings(), **{name: getattr(PAPER, name) for name in DEVIATIONS[deviation]})
 
 
 class NMCL(Network):

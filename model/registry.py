@@ -17,7 +17,7 @@ from model.baselines.mlp import MLP, MLPSettings
 from model.baselines.tokens import Tokens, TokensSettings
 from model.baselines.trumann import Trumann, TrumannSettings
 from model.committee import Committee
-from model.nmcl import PAPER, NMCLSettings
+from model.nmcl import DEVIATIONS, PAPER, NMCLSettings, as_printed
 from pipeline.errors import ModelError
 
 
@@ -72,6 +72,11 @@ MODELS: dict[str, Method] = {
     "majority": Method(Majority, MajoritySettings()),
 }
 
+ABLATIONS: dict[str, Method] = {
+    f"printed_{name}": Method(Committee, as_printed(name), NETWORK_GRID) for name in DEVIATIONS
+}
+"""NMCL with one departure from the paper undone: what each is worth."""
+
 
 def method(name: str) -> Method:
     """The entry of a name.
@@ -79,6 +84,7 @@ def method(name: str) -> Method:
     Raises:
         ModelError: there is none.
     """
-    if name not in MODELS:
-        raise ModelError(f"no model is called {name!r}; there are {', '.join(MODELS)}")
-    return MODELS[name]
+    known = MODELS | ABLATIONS
+    if name not in known:
+        raise ModelError(f"no model is called {name!r}; there are {', '.join(known)}")
+    return known[name]

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +135,12 @@ def test_an_out_that_cannot_be_written_is_said_without_a_trace_before_the_work(f
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "cannot be written" in done.stderr
+
+
+def test_departures_from_the_paper_are_methods_of_their_own(features: Path) -> None:
+    request = Request(features, None, Path("unused"), methods=("nmcl",), deviations=True)
+    models, _ = chosen_models(request, read_feature_file(features))
+    assert list(models)[:2] == ["nmcl", "printed_gate"]
+    assert models["printed_gate"].settings.gate == "paper"
+    named = replace(request, methods=("printed_memory",), deviations=False)
+    assert list(chosen_models(named, read_feature_file(features))[0]) == ["printed_memory"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model.base import Features, Mask, Shape
-from model.nmcl import NMCL, PAPER, NMCLSettings
+from model.nmcl import DEVIATIONS, NMCL, PAPER, NMCLSettings, as_printed
 from tests.model import reference
 
 SHAPE = Shape({"a": 3, "b": 2, "c": 4}, tuple("abcde"))
@@ -152,3 +152,12 @@ def test_diagnostics_are_shares_and_norms() -> None:
             assert side["open"] + side["shut"] + side["undecided"] == pytest.approx(1.0)
             assert side["consistent_norm"] ** 2 + side["complementary_norm"] ** 2 == pytest.approx(1.0, abs=1e-5)
             assert 0 <= side["mean_gamma"] <= 1
+
+
+def test_all_departures_undone_are_the_paper() -> None:
+    undone = NMCLSettings()
+    for deviation, names in DEVIATIONS.items():
+        alone = as_printed(deviation)
+        assert {n for n in names if getattr(alone, n) != getattr(NMCLSettings(), n)} == set(names)
+        undone = replace(undone, **{name: getattr(alone, name) for name in names})
+    assert undone == PAPER
