@@ -1,6 +1,7 @@
 """A comparative study of the model family, on a file of features or on what a store holds."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -83,9 +84,15 @@ def reproduce(request: Request, progress: Progress, command: str) -> StudyData:
     with _writing(request.out):
         write_study(data, request.out)
         np.savez(request.out / "predictions.npz", **predictions)  # type: ignore[arg-type]
-        content = json.dumps(results(data), indent=1, allow_nan=False)
-        (request.out / "results.json").write_text(content, encoding="utf-8")
+        _write_whole(request.out / "results.json", json.dumps(results(data), indent=1, allow_nan=False))
     return data
+
+
+def _write_whole(path: Path, content: str) -> None:
+    """Last of all and at once: where this file is new, the study is finished."""
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(content, encoding="utf-8")
+    os.replace(temporary, path)
 
 
 @contextmanager
