@@ -1,4 +1,4 @@
-"""Several NMCL networks in one decision, with a linear peer beside them.
+"""Several NMCL networks in one decision, with a peer of another kind beside them.
 
 Not in the paper, which trains one network. Networks that differ in their random start and in what dropout hid from them
 err on different rows, so the mean of their distributions is right more often than one of them, and depends less on
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from model.base import Epoch, Features, Mask, Output, Shape
 from model.data import Dataset
 from model.nmcl import NMCL, NMCLSettings
-from model.peer import LinearPeer
+from model.peer import Peer
 from model.train import Network, decide
 from pipeline.progress import Progress
 
@@ -30,7 +30,7 @@ class Committee(Network):
         self.settings = settings
         self.training_settings = settings.train
         self.members = nn.ModuleList(NMCL(shape, settings) for _ in range(settings.members))
-        self.peer = LinearPeer(shape) if settings.linear_peer else None
+        self.peer = None if settings.peer == "none" else Peer(shape, settings.peer)
 
     def forward(self, features: Features, observed: Mask) -> Output:
         outputs = [member(features, observed) for member in self.networks]
@@ -65,9 +65,9 @@ class Committee(Network):
 
     @torch.no_grad()
     def diagnose(self, features: Features, observed: Mask) -> dict[str, Any]:
-        """`gates`: as NMCL's own, means over the members; `linear_peer`: its share in the fusion, None without one."""
+        """`gates`: as NMCL's own, means over the members; `peer`: its share in the fusion, None without one."""
         gates = mean_of_trees([member.diagnose(features, observed) for member in self.networks])
-        return {"gates": gates, "linear_peer": float(self.peer.share) if self.peer else None}
+        return {"gates": gates, "peer": float(self.peer.share) if self.peer else None}
 
 
 def mean_of(log_probabilities: Sequence[Tensor]) -> Tensor:

@@ -47,6 +47,10 @@ class Dataset:
         """D_m by name."""
         return {name: array.shape[1] for name, array in self.modalities.items()}
 
+    def side_by_side(self) -> np.ndarray:
+        """All modalities in one array, shape (N, sum of D_m), float32."""
+        return np.concatenate(list(self.modalities.values()), axis=1)
+
     def only(self, names: Iterable[str]) -> "Dataset":
         """The same rows with some of the modalities."""
         kept = set(names)

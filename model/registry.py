@@ -8,6 +8,7 @@ from model.base import Shape, VenueModel
 from model.baselines.dare import Dare, DareLite, DareLiteSettings, DareSettings
 from model.baselines.early_attention import EarlyAttention, EarlyAttentionSettings
 from model.baselines.early_fusion import EarlyFusion, EarlyFusionSettings
+from model.baselines.kernel_ridge import KernelRidge, KernelRidgeSettings
 from model.baselines.late_attention import LateAttention, LateAttentionSettings
 from model.baselines.late_fusion import LateFusion, LateFusionSettings
 from model.baselines.logistic import Logistic, LogisticSettings
@@ -67,6 +68,9 @@ MODELS: dict[str, Method] = {
     "dare_lite": Method(DareLite, DareLiteSettings(), DARE_GRID),
     "logistic": Method(Logistic, LogisticSettings()),
     "logistic_late": Method(LogisticLate, LogisticSettings()),
+    "kernel_ridge": Method(
+        KernelRidge, KernelRidgeSettings(), {"width": (0.05, 0.1, 0.2, 0.5, 1.0), "ridge": (1e-3, 1e-2, 0.1, 1.0)}
+    ),
     "mlp": Method(MLP, MLPSettings(), NETWORK_GRID),
     "tokens": Method(Tokens, TokensSettings(), NETWORK_GRID),
     "majority": Method(Majority, MajoritySettings()),

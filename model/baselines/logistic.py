@@ -47,7 +47,7 @@ class Logistic(VenueModel):
             self._put(seen, np.zeros((1, len(self.weight))), np.zeros(1))
             return ()
         best = -1.0
-        x, x_validation = _side_by_side(train), _side_by_side(validation)
+        x, x_validation = train.side_by_side(), validation.side_by_side()
         penalties = sorted(self.settings.inverse_penalties)
         for number, inverse in enumerate(penalties, start=1):
             fitted = LogisticRegression(C=inverse, max_iter=self.settings.max_iterations).fit(x, train.label)
@@ -68,10 +68,6 @@ class Logistic(VenueModel):
     def forward(self, features: Features, observed: Mask) -> Output:
         x = torch.cat(list(features.values()), dim=1)
         return Output(torch.log_softmax(x @ self.weight + self.bias, dim=1))
-
-
-def _side_by_side(rows: Dataset) -> np.ndarray:
-    return np.concatenate(list(rows.modalities.values()), axis=1)
 
 
 def _multinomial(fitted: LogisticRegression) -> tuple[np.ndarray, np.ndarray]:

@@ -1,14 +1,16 @@
-"""The linear peer: its share and sharpness against a slow search, and the fusion against the formula."""
+"""The peer: its share and sharpness against a slow search, and the fusion against the formula."""
 
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from scipy.special import log_softmax
 
 from model.base import Shape
+from model.calibration import likeliest_share, sharpest
 from model.data import Dataset
-from model.peer import SHARES, LinearPeer, likeliest_share, sharpest
+from model.peer import PEERS, SHARES, Peer, PeerKind
 from model.trained import fit
 from tests.model.conftest import VENUES, quick
 
@@ -33,8 +35,8 @@ def test_the_share_is_the_likeliest() -> None:
     second = np.roll(decisions(0, 0.8, 3.0)[0], 7, axis=0)
     second[:250] = first[:250]
     slow = max(SHARES, key=lambda share: mean_likelihood(first, second, label, share))
-    assert likeliest_share(first, second, label) == slow
-    assert likeliest_share(first, np.full((500, 4), np.log(0.25)), label) < 0.2
+    assert likeliest_share(first, second, label, SHARES) == slow
+    assert likeliest_share(first, np.full((500, 4), np.log(0.25)), label, SHARES) < 0.2
 
 
 def test_too_cautious_a_model_is_sharpened() -> None:
@@ -47,24 +49,25 @@ def test_too_cautious_a_model_is_sharpened() -> None:
     np.testing.assert_allclose(factor, slow, atol=0.02)
 
 
-def test_without_a_share_the_heads_decide_alone(train: Dataset) -> None:
-    peer = LinearPeer(Shape(train.dims, VENUES))
+def test_without_a_share_the_networks_decide_alone(train: Dataset) -> None:
+    peer = Peer(Shape(train.dims, VENUES), "kernel_ridge")
     fused = torch.log_softmax(torch.randn(5, 4), dim=1)
     features = {name: torch.randn(5, dim) for name, dim in train.dims.items()}
     torch.testing.assert_close(peer(fused, features), fused)
 
 
-def test_the_fusion_is_the_mixture(train: Dataset, validation: Dataset, test: Dataset) -> None:
-    found = fit("nmcl", train, validation, VENUES, quick())
+@pytest.mark.parametrize("kind", list(PEERS))
+def test_the_fusion_is_the_mixture(kind: PeerKind, train: Dataset, validation: Dataset, test: Dataset) -> None:
+    found = fit("nmcl", train, validation, VENUES, quick(members=1, peer=kind))
     peer = found.network.peer
-    assert isinstance(peer, LinearPeer)
-    assert found.diagnostics["linear_peer"] == float(peer.share)
+    assert isinstance(peer, Peer)
+    assert found.diagnostics["peer"] == float(peer.share)
     features = {n: torch.from_numpy(x) for n, x in found.standardizer.apply(test.modalities).items()}
     observed = {n: torch.from_numpy(mask) for n, mask in test.observed.items()}
     with torch.inference_mode():
         whole = found.network(features, observed)
         heads = torch.stack(list(whole.per_modality.values())).exp().mean(dim=0)
-        own = peer.logistic(features, {}).log_probability
+        own = peer.model(features, {}).log_probability
         parts = [
             torch.softmax(factor * log_probability, dim=1)
             for factor, log_probability in zip(peer.sharpness, (heads.log(), own), strict=True)
