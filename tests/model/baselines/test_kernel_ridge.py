@@ -57,7 +57,8 @@ def test_more_landmarks_come_nearer_to_the_exact_solution(train: Dataset, valida
         model.fit(train, validation, 0, silent)
         assert model.landmarks.shape == (landmarks, 9)
         errors.append(np.abs(scores(model, test.modalities) - dense(train, test, model.settings)).mean())
-    assert errors[0] > 2 * errors[1] > 20 * errors[2]
+    assert errors[0] > 1.5 * errors[1]
+    assert errors[2] < 1e-3
 
 
 def test_it_tells_what_is_not_linear() -> None:
