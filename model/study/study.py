@@ -240,12 +240,25 @@ def _of_reference(data: StudyData, first: Fold, outcomes: Sequence[Outcome]) -> 
     pictured = isinstance(network, Committee) and bool(network.networks[0].nets)
     return replace(
         data,
+        notices=[*data.notices, *_peer_note(outcomes)],
         epochs=_epochs(outcomes),
         gates=_gates(outcomes),
         collapse=_collapse(outcomes),
         relations=_relations(first, outcomes[0]) if pictured else (),
         attention=_memories(outcomes[0]) if pictured else (),
     )
+
+
+def _peer_note(outcomes: Sequence[Outcome]) -> list[str]:
+    """How much of the decision is not NMCL's own."""
+    trained = [outcome.trained for outcome in outcomes if outcome.trained]
+    shares = [t.diagnostics["peer"] for t in trained if t.diagnostics.get("peer") is not None]
+    if not shares:
+        return []
+    return [
+        f"{trained[0].settings.peer} has {min(shares):.0%} to {max(shares):.0%} of {REFERENCE}'s decision, as "
+        "validation rows gave it; the curves, gates and heads below are those of the networks alone."
+    ]
 
 
 def _of_subsets(data: StudyData, subject: _Subject, completer: CompletionSettings) -> StudyData:

@@ -62,6 +62,7 @@ def test_every_section_is_there(told: tuple[StudyData, dict[str, np.ndarray]]) -
     assert set(content["absence"]) == set(singles)
     assert set(content["absence"]["sight"]) == {"completed", "masked"}
     assert content["modalities"]["sight+sound+words"]["macro_f1"] == content["methods"]["nmcl"]["macro_f1"]
+    assert any("kernel_ridge has" in notice for notice in content["notices"])
     assert len(told[0].relations) == 6
     assert [memory.host for memory in told[0].attention] == singles
 
