@@ -1,11 +1,12 @@
-"""How far a model's probabilities are to be trusted, told by validation rows: sharpness, and shares of a mixture."""
+"""How far models' probabilities are to be trusted, told by validation rows: sharpness, and weights of a mixture."""
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, logsumexp
+from scipy.special import log_softmax, softmax
 
 SHARPNESS = (0.1, 100.0)
 """Bounds of the factor of scores before the softmax."""
+EM_STEPS = 200
 
 
 def sharpest(scores: np.ndarray, label: np.ndarray) -> float:
@@ -22,15 +23,21 @@ def sharpest(scores: np.ndarray, label: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(low, high), method="bounded").x))
 
 
-def likeliest_share(first: np.ndarray, second: np.ndarray, label: np.ndarray, shares: np.ndarray) -> float:
-    """The share of the second of two log-probabilities (N, K) in their mixture under which the labels are likeliest.
+def mixture_weights(log_probability: np.ndarray, label: np.ndarray, prior_rows: float) -> np.ndarray:
+    """Weights of a mixture of models under which the labels are likeliest, drawn to equal ones: shape (M,), sum to 1.
+
+    Expectation maximisation (Dempster, Laird and Rubin, 1977); the likelihood has one maximum.
 
     Args:
-        shares: those to choose from, 0..1; of equals the first.
+        log_probability: of M models, shape (M, N, K).
+        label: shape (N,).
+        prior_rows: rows that the wish for equal weights counts for: a few validation rows are no ground for leaving a
+            model out.
     """
-    rows = np.arange(len(label))
-    own = np.stack([first[rows, label], second[rows, label]])
-    with np.errstate(divide="ignore"):
-        weights = np.log(np.stack([1 - shares, shares]))
-    likelihood = logsumexp(own[:, :, None] + weights[:, None, :], axis=0).mean(axis=0)
-    return float(shares[int(likelihood.argmax())])
+    n_models, n_rows = log_probability.shape[:2]
+    own = log_probability[:, np.arange(n_rows), label]
+    weights = np.full(n_models, 1 / n_models)
+    for _ in range(EM_STEPS):
+        responsibility = softmax(own + np.log(weights)[:, None], axis=0)
+        weights = (responsibility.sum(axis=1) + prior_rows / n_models) / (n_rows + prior_rows)
+    return weights

@@ -1,4 +1,4 @@
-"""Several NMCL networks in one decision, with a peer of another kind beside them.
+"""Several NMCL networks in one decision, with peers of another kind beside them.
 
 Not in the paper, which trains one network. Networks that differ in their random start and in what dropout hid from them
 err on different rows, so the mean of their distributions is right more often than one of them, and depends less on
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from model.base import Epoch, Features, Mask, Output, Shape
 from model.data import Dataset
 from model.nmcl import NMCL, NMCLSettings
-from model.peer import Peer
+from model.peers import Peers
 from model.train import Network, decide
 from pipeline.progress import Progress
 
@@ -30,13 +30,13 @@ class Committee(Network):
         self.settings = settings
         self.training_settings = settings.train
         self.members = nn.ModuleList(NMCL(shape, settings) for _ in range(settings.members))
-        self.peer = None if settings.peer == "none" else Peer(shape, settings.peer)
+        self.peers = Peers(shape, settings.peers) if settings.peers else None
 
     def forward(self, features: Features, observed: Mask) -> Output:
         outputs = [member(features, observed) for member in self.networks]
         fused = mean_of([output.log_probability for output in outputs])
-        if self.peer is not None:
-            fused = self.peer(fused, self.networks[0].trusted(features, observed))
+        if self.peers is not None:
+            fused = self.peers(fused, self.networks[0].trusted(features, observed))
         hosts = outputs[0].per_modality
         return Output(fused, {host: mean_of([output.per_modality[host] for output in outputs]) for host in hosts})
 
@@ -46,9 +46,9 @@ class Committee(Network):
 
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
         history = super().fit(train, validation, seed, progress)
-        if self.peer is not None:
+        if self.peers is not None:
             fused = torch.cat([o.log_probability for o in decide(self, validation, torch.device("cpu"))]).numpy()
-            self.peer.fit(self._seen(train), self._seen(validation), fused, seed, progress)
+            self.peers.fit(self._seen(train), self._seen(validation), fused, seed, progress)
         return history
 
     @property
@@ -65,9 +65,9 @@ class Committee(Network):
 
     @torch.no_grad()
     def diagnose(self, features: Features, observed: Mask) -> dict[str, Any]:
-        """`gates`: as NMCL's own, means over the members; `peer`: its share in the fusion, None without one."""
+        """`gates`: as NMCL's own, means over the members; `peers`: the share of each in the decision."""
         gates = mean_of_trees([member.diagnose(features, observed) for member in self.networks])
-        return {"gates": gates, "peer": float(self.peer.share) if self.peer else None}
+        return {"gates": gates, "peers": self.peers.shares() if self.peers else {}}
 
 
 def mean_of(log_probabilities: Sequence[Tensor]) -> Tensor:

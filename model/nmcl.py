@@ -16,7 +16,7 @@ from model.base import Features, Mask, Output, Shape
 from model.composition import COMPOSITIONS, CompositionKind
 from model.cooperative import ComplementKind, Components, CooperativeNet, GateKind, RelationSettings, Weights
 from model.losses import ConsistencyKind, cross_entropy, divergence, late_fusion
-from model.peer import PeerKind
+from model.peers import PeerKind
 from model.perceptron import xavier_linear
 from model.train import Network, TrainSettings
 
@@ -62,8 +62,8 @@ class NMCLSettings:
     """Batch normalisation of the heads' hidden layer (eq. 16)."""
     members: Annotated[int, Ge(1), Le(64)] = 2
     """Networks whose decisions are averaged; the paper has one."""
-    peer: PeerKind = "kernel_ridge"
-    """What joins the fusion beside the networks, with the share that validation rows give it, at most half."""
+    peers: tuple[PeerKind, ...] = ("kernel_ridge", "logistic")
+    """What joins the fusion beside the networks, with the shares that validation rows give."""
     shared_class_vectors: bool = False
     """One z_k for all modalities, as eq. 17 is printed."""
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.3
@@ -92,7 +92,7 @@ PAPER = NMCLSettings(
     attention_rank=None,
     normalise=False,
     members=1,
-    peer="none",
+    peers=(),
     shared_class_vectors=True,
     input_dropout=0.0,
     label_smoothing=0.0,
@@ -112,7 +112,7 @@ DEVIATIONS: dict[str, tuple[str, ...]] = {
     "normalisation": ("normalise",),
     "regularisation": ("input_dropout", "label_smoothing", "modality_dropout"),
     "members": ("members",),
-    "peer": ("peer",),
+    "peers": ("peers",),
 }
 """What sets the defaults apart from `PAPER`, by name: the settings that belong to each departure."""
 

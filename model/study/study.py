@@ -251,13 +251,15 @@ def _of_reference(data: StudyData, first: Fold, outcomes: Sequence[Outcome]) -> 
 
 def _peer_note(outcomes: Sequence[Outcome]) -> list[str]:
     """How much of the decision is not NMCL's own."""
-    trained = [outcome.trained for outcome in outcomes if outcome.trained]
-    shares = [t.diagnostics["peer"] for t in trained if t.diagnostics.get("peer") is not None]
-    if not shares:
+    told = [outcome.trained.diagnostics.get("peers", {}) for outcome in outcomes if outcome.trained]
+    ranges = [
+        f"{name} has {min(t[name] for t in told):.0%} to {max(t[name] for t in told):.0%}" for name in (told or [{}])[0]
+    ]
+    if not ranges:
         return []
     return [
-        f"{trained[0].settings.peer} has {min(shares):.0%} to {max(shares):.0%} of {REFERENCE}'s decision, as "
-        "validation rows gave it; the curves, gates and heads below are those of the networks alone."
+        f"Of {REFERENCE}'s decision {' and '.join(ranges)}, as validation rows gave it; the curves, gates and heads "
+        "below are those of the networks alone."
     ]
 
 

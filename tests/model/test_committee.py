@@ -19,7 +19,7 @@ LABEL = torch.tensor([0, 4, 2, 2])
 
 def committee(members: int) -> Committee:
     torch.manual_seed(0)
-    return Committee(SHAPE, replace(SMALL, members=members, peer="none", dropout=0.0, input_dropout=0.0))
+    return Committee(SHAPE, replace(SMALL, members=members, peers=(), dropout=0.0, input_dropout=0.0))
 
 
 def test_the_decision_is_the_mean_of_the_members() -> None:
@@ -69,7 +69,7 @@ def test_more_members_depend_less_on_the_seed(train: Dataset, validation: Datase
     """Two seeds of a committee agree more than two seeds of one network."""
 
     def disagreement(members: int) -> float:
-        settings = quick(members=members, peer="none")
+        settings = quick(members=members, peers=())
         first, second = (
             fit("nmcl", train, validation, VENUES, settings, seed).predict(test.modalities).probability
             for seed in (0, 1)

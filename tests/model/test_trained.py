@@ -109,7 +109,7 @@ def test_fit_leaves_the_global_generator_alone(train: Dataset, validation: Datas
 
 def test_nothing_is_fitted_on_validation_rows(train: Dataset, validation: Dataset) -> None:
     """With one epoch and no peer there is nothing to choose, so validation rows must not change a single bit."""
-    once = quick(peer="none", train=replace(quick().train, max_epochs=1))
+    once = quick(peers=(), train=replace(quick().train, max_epochs=1))
     moved = Dataset({n: 9 * x - 4 for n, x in validation.modalities.items()}, {}, (validation.label + 1) % 4)
     first, second = (fit("nmcl", train, rows, VENUES, once, 0) for rows in (validation, moved))
     for name, value in first.network.state_dict().items():
