@@ -129,7 +129,9 @@ def stored_features(folder: Path) -> FeatureTable:
         StoreError: nothing is extracted there.
     """
     store = Store.open(folder)
-    plan = Plan(store, load_catalogue(store, TRAINING), from_tree(store.read_json("settings.json")))
+    tree = store.read_json("settings.json")
+    tree.pop("model", None)  # a study brings its own; that of an earlier version may not even be known
+    plan = Plan(store, load_catalogue(store, TRAINING), from_tree(tree))
     parts = [part for _, part in plan.catalogue.parts()]
     if not parts or not all(store.exists(plan.features[m].part(part.key)) for m in MODALITIES for part in parts):
         raise StoreError(f"{folder} has no extracted features. Run `nmcl extract --out {folder}` first.")
