@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.errors import NmclError, UserError
+from pipeline.errors import CrawlError, NmclError, UserError
 
 app = typer.Typer(
     name="nmcl",
@@ -67,12 +67,12 @@ def run(
     """
     from flows import console, runs, summary
     from flows.server import embedded
-    from flows.settings import load_settings, to_tree
+    from flows.settings import load_settings, remember, to_tree
 
     settings = _with_columns(load_settings(config, sets or ()), path_col, text_col, label_col, id_col)
     context = _context(out, settings)
     with context.store.locked(), console.showing_progress():
-        _remember(context)
+        remember(context.store, context.settings)
         if not runs.is_complete(context, crawl):
             with embedded():
                 from flows.flows import nmcl_run
@@ -94,26 +94,24 @@ def ingest(
 ) -> None:
     """Read a crawl into the store's catalogue: manifest, content hashes, splits. Nothing is decoded yet."""
     from flows import console, stages, summary
-    from flows.settings import load_settings
+    from flows.settings import load_settings, remember
 
     settings = _with_columns(load_settings(config, sets or ()), path_col, text_col, label_col, id_col)
     context = _context(out, settings)
     with context.store.locked(), console.showing_progress():
         stages.ingest(context, crawl)
-        _remember(context)
+        remember(context.store, context.settings)
     summary.of_catalogue(context.plan())
 
 
 def _stage(name: str, out: Path, config: Path | None, sets: list[str] | None) -> None:
     from flows import console, runs, summary
-    from flows.settings import changed, load_tree
+    from flows.settings import load_tree, of_store, remember
     from pipeline.store import Store
 
-    store = Store.open(out)
-    remembered = store.read_json("settings.json") if store.exists("settings.json") else {}
-    context = _context(out, changed(remembered, load_tree(config, sets or ())))
+    context = _context(out, of_store(Store.open(out), load_tree(config, sets or ())))
     with context.store.locked(), console.showing_progress():
-        _remember(context)
+        remember(context.store, context.settings)
         plan = runs.up_to(context, name)
     summary.of_stage(name, plan)
 
@@ -259,6 +257,52 @@ def sample(folder: Annotated[Path, typer.Argument(help="Folder to make.", show_d
     console.out.print(f"{folder} is a rendered sample: real video files, invented pictures, sounds and words.")
 
 
+@app.command(
+    epilog=_epilog("nmcl up", "NMCL_DATABASE_URL=postgresql://user:password@host/prefect nmcl up"),
+)
+def up(
+    database_url: Annotated[
+        str | None,
+        typer.Option(
+            "--database-url", envvar="NMCL_DATABASE_URL", help="Of PostgreSQL; SQLite without it.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Start a Prefect server and a worker that stay, and register the deployments of prefect.yaml.
+
+    Where they run already they are left running, and the deployments are registered anew.
+    """
+    from flows import service, summary
+
+    summary.of_service(service.up(database_url))
+
+
+@app.command(epilog=_epilog("nmcl down"))
+def down() -> None:
+    """Stop what `nmcl up` started, runs in progress included: started again, they go on from what is finished."""
+    from flows import console, service
+
+    console.out.print("Stopped." if service.down() else "Nothing runs that `nmcl up` started.")
+
+
+@app.command(epilog=_epilog("nmcl announce new-crawl", "nmcl announce new-crawl --out out"))
+def announce(crawl: Crawl, out: Out = Path("out")) -> None:
+    """Tell the Prefect server that a crawl has landed: the deployment `retrain` takes it up into the store."""
+    from flows import console, service
+
+    if not crawl.is_dir():
+        raise CrawlError(f"There is no folder {crawl}.")
+    if not os.environ.get("PREFECT_API_URL"):
+        running = service.running()
+        if running is None:
+            raise UserError("No Prefect server runs. Start one with `nmcl up`, or name yours in PREFECT_API_URL.")
+        os.environ["PREFECT_API_URL"] = running.url
+    from flows import events
+
+    events.announce(crawl, out)
+    console.out.print(f"Announced: {os.environ['PREFECT_API_URL'].removesuffix('/api')} shows the run of `retrain`.")
+
+
 def _with_columns(settings: Any, path: str | None, text: str | None, label: str | None, id: str | None) -> Any:
     named = {"path": path, "text": text, "label": label, "id": id}
     given = {name: column for name, column in named.items() if column is not None}
@@ -271,15 +315,6 @@ def _context(out: Path, settings: Any) -> Any:
     from pipeline.store import Store
 
     return Context(Store.create(out), settings, console.progress, command=" ".join(["nmcl", *sys.argv[1:]]))
-
-
-def _remember(context: Any) -> None:
-    """Keep the settings, so that later stages of the same store need not name them again."""
-    from flows.settings import to_tree
-
-    tree = to_tree(context.settings)
-    if not context.store.exists("settings.json") or context.store.read_json("settings.json") != tree:
-        context.store.write_json("settings.json", tree)
 
 
 def main() -> None:

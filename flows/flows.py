@@ -3,106 +3,117 @@
 Import this only with `PREFECT_API_URL` set, or within `flows.server.embedded`: Prefect reads it on import.
 """
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
+from pydantic import Field, WithJsonSchema
 
-from flows import console, predict, runs, stages
-from flows.settings import Settings, from_tree
+from flows import predict, runs, stages
+from flows.engine import ShownProgress, alone_on, as_tasks, once, show_outcomes, show_report
+from flows.settings import Tree, json_schema, of_store, remember
+from flows.sources import crawls_of, settings_of, store_of
 from flows.stages import Context
 from pipeline.splits import require_trainable
 from pipeline.store import Store
 
-T = TypeVar("T")
-R = TypeVar("R")
-
-RETRIES = 2
-RETRY_DELAYS_S = [2.0, 10.0]
+Folder = Annotated[str, Field(min_length=1)]
+SettingsTree = Annotated[dict[str, Any], WithJsonSchema(json_schema())]
+"""So that Prefect refuses a wrong setting before it creates a run."""
 
 
-def _worth_retrying(task: Any, run: Any, state: Any) -> bool:
-    """Reading and writing may succeed later; a wrong setting or a mistake in our code will not."""
-    return isinstance(state.data, OSError)
-
-
-def as_tasks(name: str, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """Each item as a task run of its own, retried when it fails. See `flows.stages.Each`."""
-
-    @task(
-        name=name,
-        task_run_name=f"{name}-{{number}}",
-        retries=RETRIES,
-        retry_delay_seconds=RETRY_DELAYS_S,
-        retry_condition_fn=_worth_retrying,
-        cache_policy=NO_CACHE,
-        persist_result=False,
-    )
-    def one(number: int) -> R:
-        return work(items[number])
-
-    return [one(number) for number in range(len(items))]
-
-
-def _once(name: str, work: Callable[[], R]) -> R:
-    return as_tasks(name, lambda _: work(), [None])[0]
-
-
-def _context(out: str, settings: Settings, command: str) -> Context:
-    return Context(Store.create(out), settings, console.progress, as_tasks, command)
+def _context(store: Store, settings: Tree | None, command: str = "") -> Context:
+    """Settings that are not named keep what the store was made with."""
+    chosen = of_store(store, settings_of(store, settings))
+    return Context(store, chosen, ShownProgress(), as_tasks, command)
 
 
 @flow(name="extract-features", validate_parameters=True)
-def extract_features(crawl: str, out: str, settings: dict[str, Any] | None = None) -> dict[str, int]:
+def extract_features(
+    crawl: Folder | None = None, out: Folder | None = None, settings: SettingsTree | None = None
+) -> dict[str, int]:
     """Ingest a crawl, fit the extractors, extract every modality and complete what is missing.
 
+    What is there is not made again. Returns the store's videos by outcome.
+
     Args:
-        crawl: folder of videos.
-        out: folder of the store.
-        settings: nested, as in a settings file; what is not named keeps its default.
+        crawl: folder of videos; without one, the crawls that the store knows.
+        out: folder of the store; without one `out`, or a rendered sample's while there is neither `out` nor a crawl.
+        settings: nested, as in a settings file; what is not named stays as the store was made.
     """
-    context = _context(out, from_tree(settings or {}), "")
-    with context.store.locked():
-        _once("ingest", lambda: stages.ingest(context, Path(crawl)))
+    store = Store.create(store_of(crawl, out))
+    with alone_on(store):
+        context = _context(store, settings)
+        _ingest(context, crawl)
         plan = context.plan()
-        _once("fit", lambda: stages.fit(context, plan))
-        receipts = stages.extract(context, plan)
+        once("fit", lambda: stages.fit(context, plan))
+        stages.extract(context, plan)
+        outcomes = show_outcomes(plan)
         stages.complete(context, plan)
-        return {
-            "videos": plan.catalogue.n_videos,
-            "parts": len(list(plan.catalogue.parts())),
-            "failed": sum(receipt.n_failed for receipt in receipts),
-        }
+        return outcomes
 
 
 @flow(name="train-nmcl", validate_parameters=True)
-def train_nmcl(out: str, settings: dict[str, Any] | None = None, command: str = "") -> str:
-    """Train and evaluate the model on what a store holds. Returns the folder of the run within the store."""
-    context = _context(out, from_tree(settings or {}), command)
-    with context.store.locked():
+def train_nmcl(out: Folder | None = None, settings: SettingsTree | None = None, command: str = "") -> str:
+    """Train and evaluate the model on what a store holds. Returns the folder of the run within the store.
+
+    Args:
+        out: folder of the store; without one `out`, or the rendered sample's while there is no `out`.
+        settings: nested, as in a settings file; what is not named stays as the store was made.
+        command: what the report names as the command that made it.
+    """
+    store = Store.create(store_of(None, out))
+    with alone_on(store):
+        context = _context(store, settings, command)
         plan = context.plan()
         require_trainable(plan.splits)
         if left := [stage for stage in runs.missing(plan) if stage in ("fit", "extract", "complete")]:
             runs.up_to(context, left[-1])
-        _once("train", lambda: stages.train(context, plan))
-        _once("evaluate", lambda: stages.evaluate(context, plan))
+        once("train", lambda: stages.train(context, plan))
+        once("evaluate", lambda: stages.evaluate(context, plan))
+        show_report(plan)
         return plan.run.folder
+
+
+@flow(name="retrain", validate_parameters=True)
+def retrain(crawl: Folder | None = None, out: Folder | None = None, settings: SettingsTree | None = None) -> str:
+    """Take up what is new of a crawl, extract and complete it, and train and evaluate a model on all the store holds.
+
+    The new model becomes the store's `latest` whatever its scores: it is not compared with the one before. Where
+    nothing is new nothing is done. Returns the folder of the run within the store.
+
+    Args:
+        crawl: folder of videos; without one, the crawls that the store knows.
+        out: folder of the store; without one `out`, or a rendered sample's while there is neither `out` nor a crawl.
+        settings: nested, as in a settings file; what is not named stays as the store was made.
+    """
+    return _everything(crawl, store_of(crawl, out), settings, "")
 
 
 @flow(name="nmcl-run", validate_parameters=True)
 def nmcl_run(crawl: str, out: str, settings: dict[str, Any] | None = None, command: str = "") -> str:
     """From a folder of videos to an evaluated classifier. Returns the folder of the run within the store."""
-    context = _context(out, from_tree(settings or {}), command)
-    with context.store.locked():
-        stages.ingest(context, Path(crawl))
-        require_trainable(context.plan().splits)  # before hours of extraction, not after
-        extract_features(crawl, out, settings)
-        return train_nmcl(out, settings, command)
+    return _everything(crawl, out, settings, command)
 
 
 @flow(name="predict-venues", validate_parameters=True)
 def predict_venues(crawl: str, model: str, out: str, settings: dict[str, Any] | None = None) -> dict[str, Any]:
     """Venues of every video of a crawl, by a trained model, into one Parquet file. Returns counts and scores."""
-    return predict.predict(Path(crawl), Path(model), Path(out), settings or {}, console.progress, as_tasks)
+    return predict.predict(Path(crawl), Path(model), Path(out), settings or {}, ShownProgress(), as_tasks)
+
+
+def _everything(crawl: str | None, out: str, settings: Tree | None, command: str) -> str:
+    store = Store.create(out)
+    with alone_on(store):
+        context = _context(store, settings, command)
+        _ingest(context, crawl)
+        require_trainable(context.plan().splits)  # before hours of extraction, not after
+        extract_features(crawl, out, settings)
+        folder: str = train_nmcl(out, settings, command)
+        return folder
+
+
+def _ingest(context: Context, crawl: str | None) -> None:
+    crawls = crawls_of(crawl, context.store, context.progress)
+    as_tasks("ingest", lambda folder: stages.ingest(context, folder), crawls)
+    remember(context.store, context.settings)

@@ -18,14 +18,17 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import UserError
 
+HOST = "127.0.0.1"
 READY_WITHIN_S = 180.0
+CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # our own bars and messages speak on the console
+    CONSOLE_LEVEL: "CRITICAL",  # our own bars and messages speak on the console
     # The recorder writes a hundred events at a time: 11 instead of 54 ms of server time for a task run.
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
@@ -33,7 +36,7 @@ QUIET = {
 
 
 class ServerError(UserError):
-    """The embedded server does not start."""
+    """A server or a worker does not start."""
 
 
 def default_home() -> Path:
@@ -59,14 +62,15 @@ def embedded() -> Iterator[str]:
         return
     with ExitStack() as stack:
         home = stack.enter_context(_own_home())
-        port = _free_port()
-        url = f"http://127.0.0.1:{port}/api"
+        port = free_port()
+        url = f"http://{HOST}:{port}/api"
         # Nobody reads the log of a server that stops with the command.
         os.environ.update(PREFECT_HOME=str(home), PREFECT_API_URL=url, PREFECT_LOGGING_TO_API_ENABLED="false")
         stack.callback(os.environ.pop, "PREFECT_API_URL")
-        server = _start(home, port)
+        environment = {k: v for k, v in os.environ.items() if k != CONSOLE_LEVEL}
+        server = start(home, port, "--no-ui", env=environment, preexec_fn=_die_with_parent)
         stack.callback(_stop, server)
-        _wait_until_ready(server, url, home)
+        wait_until_ready(server, url, home)
         yield url
 
 
@@ -85,35 +89,27 @@ def _own_home() -> Iterator[Path]:
         yield home
 
 
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+def free_port(preferred: int = 0) -> int:
+    """The preferred port if nobody listens there, else any."""
+    for port in (preferred, 0):
+        with socket.socket() as s, suppress(OSError):
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.bind((HOST, port))
+            return int(s.getsockname()[1])
+    raise ServerError(f"No port of {HOST} is free.")
 
 
-def _start(home: Path, port: int) -> subprocess.Popen[bytes]:
-    command = [
-        sys.executable,
-        "-m",
-        "prefect",
-        "server",
-        "start",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--no-ui",
-    ]
-    environment = {k: v for k, v in os.environ.items() if k != "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"}
+def start(home: Path, port: int, *options: str, **popen: Any) -> subprocess.Popen[bytes]:
+    """A server whose address, database and settings are in the environment; its log is in `home`."""
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port), *options]
     with (home / "server.log").open("wb") as log:
         return subprocess.Popen(
             command,
-            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,  # Ctrl-C is for this process; it then stops the server
-            preexec_fn=_die_with_parent,
+            **popen,
         )
 
 
@@ -123,7 +119,8 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
-def _wait_until_ready(server: subprocess.Popen[bytes], url: str, home: Path) -> None:
+def wait_until_ready(server: subprocess.Popen[bytes], url: str, home: Path) -> None:
+    """Return when the server answers. Raises ServerError when it ends or takes too long."""
     end = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < end:
         if server.poll() is not None:

@@ -19,6 +19,9 @@ from pipeline.errors import SettingsError
 from pipeline.ingest import IngestSettings
 from pipeline.media import MediaSettings
 from pipeline.splits import SplitSettings
+from pipeline.store import Store
+
+_REMEMBERED = "settings.json"
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,51 @@ def changed(remembered: Tree, changes: Tree) -> Settings:
     if name != model.get("name"):
         model = {key: model[key] for key in ("seed",) if key in model}
     return from_tree(merged({**remembered, "model": model}, changes))
+
+
+def of_store(store: Store, changes: Tree) -> Settings:
+    """What the store was made with, with some changes."""
+    return changed(store.read_json(_REMEMBERED) if store.exists(_REMEMBERED) else {}, changes)
+
+
+def remember(store: Store, settings: Settings) -> None:
+    """Keep the settings, so that later stages of the same store need not name them again."""
+    tree = to_tree(settings)
+    if not store.exists(_REMEMBERED) or store.read_json(_REMEMBERED) != tree:
+        store.write_json(_REMEMBERED, tree)
+
+
+def json_schema() -> Tree:
+    """JSON schema of nested settings, unknown names refused. A model's own settings may be those of any model.
+
+    Without the defaults: forms that are filled in from a schema would send them, and override what a store remembers.
+    """
+    sections = {f.name: _closed(f.type) for f in fields(Settings) if f.name != "model"}
+    common = {"name": {"enum": list(MODELS)}, "seed": {"type": "integer"}}
+    models = [_closed(type(entry.settings)) for entry in MODELS.values()]
+    for model in models:
+        model["properties"] |= common
+    distinct = [model for i, model in enumerate(models) if model not in models[:i]]
+    return {"type": "object", "properties": {**sections, "model": {"anyOf": distinct}}, "additionalProperties": False}
+
+
+def _closed(kind: Any) -> Tree:
+    """JSON schema of a dataclass, its sections written out in place."""
+    schema = TypeAdapter(kind).json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def written_out(node: Any) -> Any:
+        if isinstance(node, list):
+            return [written_out(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            return written_out(definitions[node["$ref"].rsplit("/", 1)[-1]])
+        kept = {name: written_out(value) for name, value in node.items() if name not in ("default", "required")}
+        return kept | {"additionalProperties": False} if "properties" in node else kept
+
+    closed: Tree = written_out(schema)
+    return closed
 
 
 def to_tree(settings: Settings) -> Tree:

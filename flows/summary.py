@@ -5,6 +5,7 @@ from typing import Any
 
 from flows import console
 from flows.plan import Plan
+from flows.service import Service
 from pipeline.extract import load_failures
 from pipeline.records import MODALITIES, SPLITS
 from pipeline.store import Store
@@ -80,6 +81,18 @@ def _of_vectors(plan: Plan, completed: bool) -> None:
     if failures:
         shown = [(video_id, str(failure)) for video_id, failure in list(failures.items())[:20]]
         console.table(f"{len(failures):,} videos failed", ("video", "reason"), shown)
+
+
+def of_service(service: Service) -> None:
+    """Where the server is, and what to do with it."""
+    console.out.print(f"Prefect runs at {service.ui}", soft_wrap=True, markup=False)
+    console.out.print("Deployments: extract-features, train-nmcl, retrain. In this folder, for example:", markup=False)
+    for command in (
+        "prefect deployment run extract-features --param crawl=DIR --param out=DIR --watch",
+        "nmcl announce DIR --out DIR",
+        "nmcl down",
+    ):
+        console.out.print(f"    {command}", soft_wrap=True, markup=False)
 
 
 def of_prediction(result: dict[str, Any], out: Path) -> None:

@@ -179,6 +179,11 @@ class Store:
             )
         return StoreError(f"{full} cannot be written: {error.strerror or error}. Check the folder and its permissions.")
 
+    @property
+    def is_held(self) -> bool:
+        """Whether this process has locked it."""
+        return str(self.root) in _held
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the store for one writer of this machine, and sweep what a killed one left. May be nested.
@@ -186,7 +191,7 @@ class Store:
         Raises:
             StoreError: another process holds it.
         """
-        if not self.is_local or str(self.root) in _held:
+        if not self.is_local or self.is_held:
             yield
             return
         path = self.local_path(_LOCK)

@@ -19,7 +19,8 @@ DOORS = {
     "pebble": {"pipeline/media.py"},
     "av": {"pipeline/media.py", "pipeline/sample.py"},
     "fsspec": {"pipeline/store.py"},
-    "prefect": {"flows/flows.py"},
+    "prefect": {"flows/flows.py", "flows/engine.py", "flows/events.py", "flows/plugin.py"},
+    "psutil": {"flows/service.py"},
     "typer": {"flows/cli.py"},
 }
 

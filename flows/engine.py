@@ -1,0 +1,141 @@
+"""What the flows take from Prefect: task runs with retries, a queue for each store, and what its UI shows.
+
+Import this only with `PREFECT_API_URL` set, or within `flows.server.embedded`: Prefect reads it on import.
+"""
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+from prefect import get_client, task
+from prefect.artifacts import (
+    create_link_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.cache_policies import NO_CACHE
+from prefect.concurrency.sync import concurrency
+from prefect.tasks import exponential_backoff
+
+from flows import console
+from flows.plan import Plan
+from flows.prediction import failures_of
+from pipeline.artifacts import digest
+from pipeline.store import Store
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+RETRIES = 3
+BACKOFF_FACTOR_S = 2.0
+JITTER = 0.5
+LEASE_S = 60.0
+"""How long a store stays taken after the run that had it was killed."""
+_SHOWN_EVERY_S = 5.0
+
+
+def _worth_retrying(task: Any, run: Any, state: Any) -> bool:
+    """Reading and writing may succeed later; a missing file, a wrong setting or a mistake in our code will not."""
+    error = state.data.__cause__ or state.data
+    return isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+
+
+def as_tasks(name: str, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """Each item as a task run of its own, retried when it fails. See `flows.stages.Each`."""
+
+    @task(
+        name=name,
+        task_run_name=f"{name}-{{number}}",
+        retries=RETRIES,
+        retry_delay_seconds=exponential_backoff(BACKOFF_FACTOR_S),
+        retry_jitter_factor=JITTER,
+        retry_condition_fn=_worth_retrying,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+    )
+    def one(number: int) -> R:
+        return work(items[number])
+
+    return [one(number) for number in range(len(items))]
+
+
+def once(name: str, work: Callable[[], R]) -> R:
+    """One piece of work as a task run."""
+    return as_tasks(name, lambda _: work(), [None])[0]
+
+
+@contextmanager
+def alone_on(store: Store) -> Iterator[None]:
+    """Wait until no other flow run works on the store, and hold it. May be nested, as `Store.locked` may.
+
+    Raises:
+        StoreError: a command outside of Prefect holds it.
+    """
+    if store.is_held:
+        yield
+        return
+    name = f"store {Path(store.root).name} {digest(str(store.root))}"
+    with get_client(sync_client=True) as client:
+        client.upsert_global_concurrency_limit_by_name(name, 1)
+    with concurrency(name, strict=True, lease_duration=LEASE_S), store.locked():
+        yield
+
+
+class ShownProgress:
+    """The progress of a flow run, as artifacts in the Prefect UI, one for each stage; also on the console."""
+
+    def __init__(self) -> None:
+        self._artifacts: dict[str, UUID] = {}
+        self._shown: dict[str, tuple[float, float]] = {}
+        """When each stage was last shown, and at how many per cent."""
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """See `pipeline.progress.Progress`."""
+        console.progress(stage, done, total, note)
+        now, percent = time.monotonic(), 100.0 * done / total if total else 100.0
+        last, before = self._shown.get(stage, (-_SHOWN_EVERY_S, -1.0))
+        if percent == before or (percent < 100.0 and now - last < _SHOWN_EVERY_S):
+            return
+        self._shown[stage] = now, percent
+        description = f"{stage}: {done:,} of {total:,} {note}".rstrip()
+        if stage in self._artifacts:
+            update_progress_artifact(self._artifacts[stage], percent, description)
+        else:
+            key = re.sub(r"[^a-z0-9]+", "-", f"progress-{stage}".lower()).strip("-")
+            self._artifacts[stage] = create_progress_artifact(percent, key, description)  # type: ignore[assignment]
+
+
+def show_outcomes(plan: Plan) -> dict[str, int]:
+    """A table of the store's videos by what became of them, with one example of each kind of failure."""
+    failures = failures_of(plan.store, plan.failures, plan.catalogue, plan.videos)
+    counts = Counter(failure.kind if failure else "extracted" for failure in failures)
+    examples = {
+        failure.kind: f"{video.path}: {failure.detail}"
+        for video, failure in zip(plan.videos, failures, strict=True)
+        if failure
+    }
+    create_table_artifact(
+        [{"outcome": kind, "videos": n, "example": examples.get(kind, "")} for kind, n in counts.most_common()],
+        key="outcomes",
+        description=f"{len(failures):,} videos of {plan.store.root}, by what became of them",
+    )
+    return dict(counts)
+
+
+def show_report(plan: Plan) -> None:
+    """A link to the report of a run, with its scores."""
+    folder = plan.store.local_path(plan.run.folder).absolute()
+    test = plan.store.read_json(f"{plan.run.folder}/metrics.json")["test"]
+    scores = ", ".join(f"{name} {test[name]:.3f}" for name in ("micro_f1", "macro_f1") if test[name] is not None)
+    create_link_artifact(
+        (folder / "report.html").as_uri(),
+        link_text="report.html",
+        key="report",
+        description=f"Test: {scores}. Browsers open a file from here only by hand: `{folder / 'report.html'}`",
+    )

@@ -1,0 +1,51 @@
+"""What Prefect's own command learns in this folder: short names of our deployments, and the server of `nmcl up`.
+
+Prefect calls this on start, before it reads the command line (`[tool.prefect.plugins]` in pyproject.toml).
+"""
+
+import sys
+from pathlib import Path
+
+from prefect.plugins import HookContext, SetupResult, register_hook
+
+from flows import service
+
+DEPLOYED = ("extract-features", "train-nmcl", "retrain")
+WHERE = "local"
+FLAGS = ("--watch",)
+"""Options of `prefect deployment run` without a value."""
+
+
+@register_hook
+def setup_environment(*, ctx: HookContext) -> SetupResult | None:
+    """Expand a short name, and lead to the server of `nmcl up` where no other is set."""
+    if Path(sys.argv[0]).stem != "prefect":
+        return None
+    at = position(sys.argv)
+    if at is not None:
+        sys.argv[at] = full_name(sys.argv[at])
+    if ctx.api_url:
+        return None
+    if running := service.running():
+        return SetupResult(env={"PREFECT_API_URL": running.url})
+    if at is not None:
+        sys.exit(
+            "No Prefect server runs. Start one with `nmcl up`, or name yours: PREFECT_API_URL=http://HOST:4200/api"
+        )
+    return None
+
+
+def position(argv: list[str]) -> int | None:
+    """Where one of our deployments is named: in `prefect deployment run NAME` and `prefect deployment inspect NAME`."""
+    if argv[1:2] not in (["deployment"], ["deployments"]) or argv[2:3] not in (["run"], ["inspect"]):
+        return None
+    for i, word in enumerate(argv[3:], start=3):
+        is_value = argv[i - 1].startswith("-") and argv[i - 1] not in FLAGS and "=" not in argv[i - 1]
+        if not is_value and word.split("/")[0] in DEPLOYED:
+            return i
+    return None
+
+
+def full_name(name: str) -> str:
+    """`extract-features` means `extract-features/local`."""
+    return name if "/" in name else f"{name}/{WHERE}"

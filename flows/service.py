@@ -1,0 +1,254 @@
+"""The server and the worker that stay: what `nmcl up` starts and `nmcl down` stops.
+
+Like `flows.server` this never imports Prefect. What runs is in a file, each process by its id and its time of birth, so
+that another process that has got the same id later is neither trusted nor stopped.
+"""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from flows.server import CONSOLE_LEVEL, HOST, QUIET, READY_WITHIN_S, ServerError, default_home, free_port
+from flows.server import start as start_server
+from flows.server import wait_until_ready as wait_for_server
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+POOL = "nmcl"
+PORT = 4200
+"""Prefect's own, where it is free."""
+STOPS_WITHIN_S = 20.0
+SETTINGS = {
+    **{name: value for name, value in QUIET.items() if name != CONSOLE_LEVEL},
+    "PREFECT_WORKER_QUERY_SECONDS": "2",
+    # A store that a killed run had taken becomes free also when the server was started anew in between.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    "PREFECT_SERVER_CONCURRENCY_MAXIMUM_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
+}
+
+
+@dataclass(frozen=True)
+class Running:
+    """A process that was started."""
+
+    pid: int
+    born: float
+    """Seconds since 1970."""
+
+    @classmethod
+    def of(cls, pid: int) -> "Running":
+        """The process that has this id now."""
+        return cls(pid, psutil.Process(pid).create_time())
+
+    def process(self) -> psutil.Process | None:
+        """The process itself, while it runs."""
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(self.pid)
+            if abs(process.create_time() - self.born) < 2 and process.status() != psutil.STATUS_ZOMBIE:
+                return process
+        return None
+
+
+@dataclass(frozen=True)
+class Service:
+    """A server and its worker."""
+
+    url: str
+    """Of the API."""
+    worker_name: str
+    server: Running
+    worker: Running | None = None
+
+    @property
+    def ui(self) -> str:
+        """What to open in a browser."""
+        return self.url.removesuffix("/api")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether both run."""
+        return all(running is not None and running.process() for running in (self.server, self.worker))
+
+
+def home() -> Path:
+    """Where the database, the logs and the note of what runs are."""
+    return default_home() / "service"
+
+
+def running() -> Service | None:
+    """What `up` started, if it still runs."""
+    service = _noted()
+    return service if service and service.is_whole else None
+
+
+def up(database_url: str | None = None) -> Service:
+    """Start server and worker unless they run, and register the deployments of `prefect.yaml`.
+
+    Args:
+        database_url: of PostgreSQL; without one the database is SQLite.
+
+    Raises:
+        ServerError: one of them does not start, or refuses a deployment.
+    """
+    if not (REPOSITORY / "prefect.yaml").exists():
+        raise ServerError(f"There is no prefect.yaml in {REPOSITORY}. Run `nmcl up` of a clone of the repository.")
+    with _one_at_a_time():
+        service = running()
+        if service is None:
+            _stop_noted()  # half of it may be left
+            try:
+                service = _start(database_url)
+            except BaseException:
+                _stop_noted()
+                raise
+        _register(service)
+        return service
+
+
+def down() -> bool:
+    """Stop what `up` started, runs in progress included. Returns whether anything ran."""
+    if not home().exists():
+        return False
+    with _one_at_a_time():
+        return _stop_noted()
+
+
+def _start(database_url: str | None) -> Service:
+    folder, port = home(), free_port(PORT)
+    url, name = f"http://{HOST}:{port}/api", f"nmcl-{uuid.uuid4().hex[:8]}"
+    environment = _environment(url)
+    environment["PREFECT_SERVER_UI_STATIC_DIRECTORY"] = str(folder / "ui")
+    (folder / "ui").mkdir(exist_ok=True)
+    if database_url:
+        environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = _with_driver(database_url)
+    server = start_server(folder, port, env=environment)
+    service = Service(url, name, Running.of(server.pid))
+    _note(service)
+    wait_for_server(server, url, folder)
+    command = ("worker", "start", "--pool", POOL, "--type", "process", "--name", name)
+    with (folder / "worker.log").open("wb") as log:
+        worker = subprocess.Popen(
+            _prefect(*command),
+            env=_environment(url),
+            cwd=REPOSITORY,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    service = Service(url, name, service.server, Running.of(worker.pid))
+    _note(service)
+    _wait_for_worker(service, worker)
+    return service
+
+
+def _environment(url: str) -> dict[str, str]:
+    return os.environ | SETTINGS | {"PREFECT_HOME": str(home()), "PREFECT_API_URL": url}
+
+
+def _with_driver(url: str) -> str:
+    """Prefect speaks to PostgreSQL through asyncpg."""
+    scheme, colon, rest = url.partition("://")
+    return f"postgresql+asyncpg{colon}{rest}" if scheme in ("postgres", "postgresql") else url
+
+
+def _prefect(*arguments: str) -> Sequence[str]:
+    return [sys.executable, "-m", "prefect", *arguments]
+
+
+def _wait_for_worker(service: Service, worker: subprocess.Popen[bytes]) -> None:
+    log, end = home() / "worker.log", time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < end:
+        if worker.poll() is not None:
+            raise ServerError(f"The Prefect worker ended with code {worker.returncode}: see {log}.")
+        with suppress(OSError):
+            workers = _post(f"{service.url}/work_pools/{POOL}/workers/filter", {})
+            if any(found["name"] == service.worker_name and found["status"] == "ONLINE" for found in workers):
+                return
+        time.sleep(0.2)
+    raise ServerError(f"The Prefect worker was not ready within {READY_WITHIN_S:g} s: see {log}.")
+
+
+def _post(url: str, body: Any) -> Any:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        return json.load(answer)
+
+
+def _register(service: Service) -> None:
+    done = subprocess.run(
+        _prefect("--no-prompt", "deploy", "--all"),
+        env=_environment(service.url),
+        cwd=REPOSITORY,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (home() / "deploy.log").write_text(done.stdout + done.stderr)
+    if done.returncode:
+        raise ServerError(f"The deployments of prefect.yaml were not registered: see {home() / 'deploy.log'}.")
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    home().mkdir(parents=True, exist_ok=True)
+    with (home() / "lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _note(service: Service) -> None:
+    fresh = home() / "running.json.new"
+    fresh.write_text(json.dumps(asdict(service), indent=1))
+    fresh.replace(home() / "running.json")
+
+
+def _noted() -> Service | None:
+    try:
+        noted = json.loads((home() / "running.json").read_text())
+    except FileNotFoundError:
+        return None
+    server, worker = noted.pop("server"), noted.pop("worker")
+    return Service(**noted, server=Running(**server), worker=Running(**worker) if worker else None)
+
+
+def _stop_noted() -> bool:
+    """The runs first, so that the worker can report them; then the worker, then the server."""
+    service = _noted()
+    if service is None:
+        return False
+    worker = service.worker.process() if service.worker else None
+    server = service.server.process()
+    if worker:
+        _stop(worker.children())
+        _stop([worker])
+    if server:
+        _stop([server])
+    (home() / "running.json").unlink()
+    return bool(worker or server)
+
+
+def _stop(processes: list[psutil.Process]) -> None:
+    """Ask processes to end, and end what is left of them and of their children."""
+    family = [*processes]
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            family += process.children(recursive=True)
+            process.terminate()
+    _, left = psutil.wait_procs(processes, STOPS_WITHIN_S)
+    for process in [*left, *family]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(family, STOPS_WITHIN_S)

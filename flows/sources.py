@@ -1,0 +1,46 @@
+"""Which crawls and which store a deployment works on when its run does not name them."""
+
+from pathlib import Path
+
+from flows.settings import Tree, merged
+from pipeline.catalogue import load_catalogue
+from pipeline.errors import CrawlError
+from pipeline.progress import Progress
+from pipeline.sample import make_sample
+from pipeline.store import Store
+
+STORE = "out"
+SAMPLE_STORE = "sample/out"
+SAMPLE_CRAWL = "sample/crawl"
+SAMPLE_SETTINGS: Tree = {"visual": {"backbone": "efficientnet_lite0"}}
+"""Weights that need no network, as in `make run` without a crawl."""
+
+
+def store_of(crawl: str | None, out: str | None) -> str:
+    """The store that is named; else `out`, and while there is neither a crawl nor `out`, the sample's."""
+    return out or (STORE if crawl or Path(STORE, "store.json").exists() else SAMPLE_STORE)
+
+
+def crawls_of(crawl: str | None, store: Store, progress: Progress) -> list[Path]:
+    """The crawl that is named; else those that the store knows, to take up what was added to them.
+
+    In the sample's store, the sample: it is rendered where it is not.
+
+    Raises:
+        CrawlError: none is named, and none is known and still there.
+    """
+    if crawl:
+        return [Path(crawl)]
+    if store.root == str(Path(SAMPLE_STORE).absolute()):
+        make_sample(Path(SAMPLE_CRAWL), progress=progress)
+        return [Path(SAMPLE_CRAWL)]
+    known = [Path(known.folder) for known in load_catalogue(store).crawls]
+    if not (there := [folder for folder in known if folder.is_dir()]):
+        raise CrawlError(f"{store.root} knows no crawl that is still there. Name one: `--param crawl=DIR`.")
+    return there
+
+
+def settings_of(store: Store, changes: Tree | None) -> Tree:
+    """What a run changes of the settings; the sample has its own defaults."""
+    sample = store.root == str(Path(SAMPLE_STORE).absolute()) and not store.exists("settings.json")
+    return merged(SAMPLE_SETTINGS if sample else {}, changes or {})
