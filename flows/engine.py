@@ -21,6 +21,7 @@ from prefect.artifacts import (
 )
 from prefect.cache_policies import NO_CACHE
 from prefect.concurrency.sync import concurrency
+from prefect.logging import get_run_logger
 from prefect.tasks import exponential_backoff
 
 from flows import console
@@ -83,6 +84,7 @@ def alone_on(store: Store) -> Iterator[None]:
     name = f"store {Path(store.root).name} {digest(str(store.root))}"
     with get_client(sync_client=True) as client:
         client.upsert_global_concurrency_limit_by_name(name, 1)
+    get_run_logger().info("Waiting for %s, should another run be at work on it.", store.root)
     with concurrency(name, strict=True, lease_duration=LEASE_S), store.locked():
         yield
 

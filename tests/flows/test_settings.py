@@ -1,10 +1,12 @@
 """Settings: every source, every refusal, and the way there and back."""
 
+import json
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
-from flows.settings import Settings, changed, from_tree, load_settings, to_tree
+from flows.settings import Settings, changed, from_tree, json_schema, load_settings, to_tree
 from model.registry import MODELS
 from pipeline.errors import SettingsError
 
@@ -67,3 +69,16 @@ def test_unreadable_files(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("[visual\n")
     with pytest.raises(SettingsError, match="is not TOML"):
         load_settings(tmp_path / "bad.toml")
+
+
+def test_the_schema_takes_all_settings_and_refuses_others() -> None:
+    schema = Draft202012Validator(json_schema())
+    for name in MODELS:
+        schema.validate(json.loads(json.dumps(to_tree(from_tree({"model": {"name": name}})))))
+    for wrong in (
+        {"visul": {}},
+        {"visual": {"backbon": "resnet50"}},
+        {"model": {"droput": 1}},
+        {"model": {"seed": "a"}},
+    ):
+        assert not schema.is_valid(wrong)
