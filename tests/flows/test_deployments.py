@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from flows.server import free_port
 from tests.media import shades, tone, write_video
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -167,3 +170,44 @@ def test_what_fails_to_write_is_tried_again(home: Path, tmp_path: Path) -> None:
     command = ("env", f"PREFECT_API_URL={running(home)['url']}", sys.executable, script)
     done = run(*command, home=home)
     assert done.stdout.split("\n")[:2] == ["['good'] 2", "3"], done.stderr
+
+
+@pytest.fixture
+def postgres() -> Iterator[str]:
+    """The address of an empty PostgreSQL server, which refuses to run as root."""
+    if shutil.which("initdb") is None or shutil.which("pg_ctl") is None:
+        pytest.skip("initdb and pg_ctl of PostgreSQL are not on the PATH")
+    user = {"user": "nobody"} if os.geteuid() == 0 else {}
+    folder = tempfile.mkdtemp(prefix="nmcl-postgres-", dir="/tmp")  # a socket's path has at most 107 bytes
+    if user:
+        shutil.chown(folder, **user)
+
+    def call(*command: str) -> None:
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        subprocess.run(command, cwd=folder, check=True, **user, **quiet)  # type: ignore[call-overload]
+
+    port, data = free_port(), f"{folder}/data"
+    call("initdb", "-D", data, "-U", "prefect", "-A", "trust", "--no-sync")
+    call("pg_ctl", "-D", data, "-w", "-o", f"-p {port} -k {folder} -h 127.0.0.1", "start")
+    try:
+        yield f"postgresql://prefect@127.0.0.1:{port}/postgres"
+    finally:
+        call("pg_ctl", "-D", data, "-m", "immediate", "stop")
+        shutil.rmtree(folder)
+
+
+def test_up_with_postgres(postgres: str, tmp_path: Path) -> None:
+    try:
+        started = run("nmcl", "up", "--database-url", postgres, home=tmp_path)
+        assert started.returncode == 0, started.stderr
+        assert len(ask(tmp_path, "deployments")) == 3
+        assert not (tmp_path / "service" / "prefect.db").exists()
+    finally:
+        run("nmcl", "down", home=tmp_path)
+
+
+def test_a_database_that_is_not_there(tmp_path: Path) -> None:
+    refused = run("nmcl", "up", "--database-url", f"postgresql://u@127.0.0.1:{free_port()}/none", home=tmp_path)
+    assert refused.returncode == 2
+    assert "server.log" in refused.stderr
+    assert not (tmp_path / "service" / "running.json").exists()
