@@ -7,7 +7,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -21,6 +21,7 @@ from prefect.artifacts import (
 )
 from prefect.cache_policies import NO_CACHE
 from prefect.concurrency.sync import concurrency
+from prefect.exceptions import ObjectAlreadyExists
 from prefect.logging import get_run_logger
 from prefect.tasks import exponential_backoff
 
@@ -72,21 +73,24 @@ def once(name: str, work: Callable[[], R]) -> R:
 
 
 @contextmanager
-def alone_on(store: Store) -> Iterator[None]:
-    """Wait until no other flow run works on the store, and hold it. May be nested, as `Store.locked` may.
+def alone_on(root: str) -> Iterator[Store]:
+    """Wait until no other flow run works on a store, and hold it. May be nested, as `Store.locked` may.
 
     Raises:
-        StoreError: a command outside of Prefect holds it.
+        StoreError: a command outside of Prefect holds it, or the folder is no store.
     """
+    store = Store(root)
     if store.is_held:
-        yield
+        yield store
         return
-    name = f"store {Path(store.root).name} {digest(str(store.root))}"
-    with get_client(sync_client=True) as client:
+    name = re.sub(r"[^\w.-]+", "-", f"store-{Path(store.root).name}-{digest(str(store.root))}")
+    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):  # two runs may ask at once
         client.upsert_global_concurrency_limit_by_name(name, 1)
     get_run_logger().info("Waiting for %s, should another run be at work on it.", store.root)
-    with concurrency(name, strict=True, lease_duration=LEASE_S), store.locked():
-        yield
+    with concurrency(name, strict=True, lease_duration=LEASE_S):
+        store = Store.create(root)
+        with store.locked():
+            yield store
 
 
 class ShownProgress:

@@ -41,8 +41,7 @@ def extract_features(
         out: folder of the store; without one `out`, or a rendered sample's while there is neither `out` nor a crawl.
         settings: nested, as in a settings file; what is not named stays as the store was made.
     """
-    store = Store.create(store_of(crawl, out))
-    with alone_on(store):
+    with alone_on(store_of(crawl, out)) as store:
         context = _context(store, settings)
         _ingest(context, crawl)
         plan = context.plan()
@@ -62,8 +61,7 @@ def train_nmcl(out: Folder | None = None, settings: SettingsTree | None = None, 
         settings: nested, as in a settings file; what is not named stays as the store was made.
         command: what the report names as the command that made it.
     """
-    store = Store.create(store_of(None, out))
-    with alone_on(store):
+    with alone_on(store_of(None, out)) as store:
         context = _context(store, settings, command)
         plan = context.plan()
         require_trainable(plan.splits)
@@ -103,8 +101,7 @@ def predict_venues(crawl: str, model: str, out: str, settings: dict[str, Any] | 
 
 
 def _everything(crawl: str | None, out: str, settings: Tree | None, command: str) -> str:
-    store = Store.create(out)
-    with alone_on(store):
+    with alone_on(out) as store:
         context = _context(store, settings, command)
         _ingest(context, crawl)
         require_trainable(context.plan().splits)  # before hours of extraction, not after
