@@ -65,6 +65,7 @@ def train_nmcl(out: Folder | None = None, settings: SettingsTree | None = None, 
         context = _context(store, settings, command)
         plan = context.plan()
         require_trainable(plan.splits)
+        remember(store, context.settings)
         if left := [stage for stage in runs.missing(plan) if stage in ("fit", "extract", "complete")]:
             runs.up_to(context, left[-1])
         once("train", lambda: stages.train(context, plan))
@@ -77,8 +78,9 @@ def train_nmcl(out: Folder | None = None, settings: SettingsTree | None = None, 
 def retrain(crawl: Folder | None = None, out: Folder | None = None, settings: SettingsTree | None = None) -> str:
     """Take up what is new of a crawl, extract and complete it, and train and evaluate a model on all the store holds.
 
-    The new model becomes the store's `latest` whatever its scores: it is not compared with the one before. Where
-    nothing is new nothing is done. Returns the folder of the run within the store.
+    As `nmcl run` on a further crawl: the autoencoder and the paragraph vectors learn anew from all crawls, so sound and
+    words of the earlier ones are extracted again. The new model becomes the store's `latest` whatever its scores: it is
+    not compared with the one before. Where nothing is new nothing is done. Returns the folder of the run.
 
     Args:
         crawl: folder of videos; without one, the crawls that the store knows.
