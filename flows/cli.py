@@ -303,6 +303,25 @@ def announce(crawl: Crawl, out: Out = Path("out")) -> None:
     console.out.print(f"Announced: {os.environ['PREFECT_API_URL'].removesuffix('/api')} shows the run of `retrain`.")
 
 
+@app.command(
+    epilog=_epilog("nmcl bench head", "nmcl bench extract --crawl my-videos", "nmcl bench all --json bench.json")
+)
+def bench(
+    name: Annotated[str, typer.Argument(help="extract, complete, head, train, scale, or all.", show_default=False)],
+    crawl: Annotated[
+        Path | None, typer.Option("--crawl", help="Videos to extract from; the rendered sample if not given.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option("--json", help="File for the figures.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Sizes of the paper instead of smaller ones.")] = False,
+) -> None:
+    """Measure speed and memory against the least the hardware needs, and against plain ways of doing the same."""
+    from flows import console
+    from flows.bench.registry import Request, run_benches
+
+    with console.showing_progress():
+        run_benches(name, Request(crawl, full, console.progress), json)
+
+
 def _with_columns(settings: Any, path: str | None, text: str | None, label: str | None, id: str | None) -> Any:
     named = {"path": path, "text": text, "label": label, "id": id}
     given = {name: column for name, column in named.items() if column is not None}

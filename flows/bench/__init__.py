@@ -1,0 +1,1 @@
+"""Benches by name, and those that need the whole pipeline."""

@@ -1,0 +1,75 @@
+"""Every bench by name, run with the sizes of the paper or with smaller ones."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows import console
+from model.bench.head import bench_head
+from pipeline.bench.result import Result
+from pipeline.errors import SettingsError
+from pipeline.progress import Progress, silent
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a bench is asked for."""
+
+    crawl: Path | None = None
+    """Real videos for the benches that read files; None: the rendered sample."""
+    full: bool = False
+    """The sizes of the paper, which take hours in all."""
+    progress: Progress = silent
+
+
+def _head(request: Request) -> Result:
+    return bench_head(progress=request.progress)
+
+
+BENCHES: dict[str, Callable[[Request], Result]] = {
+    "head": _head,
+}
+
+
+def run_benches(name: str, request: Request, json_file: Path | None = None) -> dict[str, Result]:
+    """Run one bench, or `all`, print each result as it comes, and write `json_file` after each.
+
+    Raises:
+        SettingsError: no bench is called so, or the file cannot be written.
+    """
+    if name not in (*BENCHES, "all"):
+        raise SettingsError(f"There is no bench {name!r}; expected one of {', '.join(BENCHES)}, all.")
+    results: dict[str, Result] = {}
+    for bench in BENCHES if name == "all" else [name]:
+        results[bench] = BENCHES[bench](request)
+        show(bench, results[bench])
+        if json_file is not None:
+            trees = {done: result.to_json() for done, result in results.items()}
+            _write(json_file, trees if name == "all" else trees[name])
+    return results
+
+
+def show(name: str, result: Result) -> None:
+    """Print figures, ratios and notes."""
+    rows = [*result.figures.items(), *result.ratios.items()]
+    console.table(f"bench {name}", ("", "value"), [(key, _number(value)) for key, value in rows])
+    for note in result.notes:
+        console.out.print(f"Note: {note}", markup=False)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _write(path: Path, tree: object) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
+            json.dump(tree, file, indent=1)
+            file.write("\n")
+        os.replace(file.name, path)
+    except OSError as error:
+        raise SettingsError(f"--json {path} cannot be written: {error.strerror}.") from error

@@ -1,0 +1,94 @@
+"""One step of NMCL with the full attention memory, against the equations written down directly."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Literal
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from model.attention import CategoryAttention
+from model.bench.synthetic import PAPER_SIZE, Size, step_of, torch_gemm_flops_per_s
+from model.nmcl import NMCL, NMCLSettings
+from pipeline.bench.measure import in_new_process, peak_bytes_above, seconds
+from pipeline.bench.result import Result
+from pipeline.progress import Progress, silent
+
+Way = Literal["ours", "direct", "low_rank"]
+WAYS: tuple[Way, ...] = ("ours", "direct", "low_rank")
+REPEATS = 3
+COUNTED_ROWS = 4
+LOW_RANK = 1
+"""The rank that is the default of training."""
+
+
+def bench_head(size: Size = PAPER_SIZE, repeats: int = REPEATS, progress: Progress = silent) -> Result:
+    """Time and memory of one forward and backward pass; each way in a process of its own."""
+    measured = {}
+    for done, way in enumerate(WAYS):
+        progress("bench head", done, len(WAYS), way)
+        measured[way] = in_new_process(measure, way, size, repeats)
+    ours, direct, low_rank = measured["ours"], measured["direct"], measured["low_rank"]
+    flops = count_flops(size)
+    rate = torch_gemm_flops_per_s()
+    figures = {"gemm_flops_per_s": rate, "flops": flops, "floor_s": flops / rate}
+    figures |= {f"{way}_{name}": value for way, of_way in measured.items() for name, value in of_way.items()}
+    ratios = {
+        "vs_naive_memory": ours["peak_bytes"] / direct["peak_bytes"],
+        "vs_naive_time": ours["step_s"] / direct["step_s"],
+        "to_floor": ours["step_s"] / figures["floor_s"],
+        "low_rank_vs_naive_memory": low_rank["peak_bytes"] / direct["peak_bytes"],
+        "low_rank_vs_naive_time": low_rank["step_s"] / direct["step_s"],
+    }
+    notes = (
+        f"one forward and backward pass of one network on synthetic features: {size}",
+        "ours: the full attention memory; direct: psi of shape N x K x D through autograd; "
+        f"low_rank: a memory of rank {LOW_RANK}",
+        "floor: matrix products of the direct formulation, forward and backward, at the measured float32 rate",
+        "peak_bytes: resident memory above the parameters and inputs",
+    )
+    progress("bench head", len(WAYS), len(WAYS))
+    return Result(figures, ratios, notes)
+
+
+def measure(way: Way, size: Size, repeats: int) -> dict[str, float]:
+    """`step_s` and `peak_bytes` of one way."""
+    step = step_of(network_of(way, size), size.rows(size.batch))
+    with computed(way):
+        peak = peak_bytes_above(step)
+        return {"step_s": seconds(step, repeats), "peak_bytes": float(peak)}
+
+
+def count_flops(size: Size) -> float:
+    """Operations in the matrix products of a direct step. They grow with the rows, so few are counted."""
+    step = step_of(network_of("direct", size), size.rows(COUNTED_ROWS))
+    with computed("direct"), FlopCounterMode(display=False) as counter:
+        step()
+    return float(counter.get_total_flops()) * size.batch / COUNTED_ROWS
+
+
+def network_of(way: Way, size: Size) -> NMCL:
+    """The same weights whichever the way, but for those of the memory."""
+    torch.manual_seed(0)
+    rank = LOW_RANK if way == "low_rank" else None
+    return NMCL(size.shape, replace(NMCLSettings(), attention_rank=rank))
+
+
+@contextmanager
+def computed(way: Way) -> Iterator[None]:
+    """Within the block, heads with a full memory are computed this way."""
+    if way != "direct":
+        yield
+        return
+    with patch.object(CategoryAttention, "apply", direct_logits):
+        yield
+
+
+def direct_logits(x: Tensor, memory: Tensor, weight: Tensor, bias: Tensor, vectors: Tensor, keep: Tensor) -> Tensor:
+    """Equations 15 to 17 as they are written; shapes as in `CategoryAttention`."""
+    psi = x[:, None, :] * memory
+    theta = torch.relu(psi @ weight.T + bias) * keep[:, None, :]
+    return (theta * vectors).sum(dim=2)

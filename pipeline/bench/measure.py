@@ -1,0 +1,69 @@
+"""Time, memory and the rate of matrix products, measured."""
+
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+GEMM_SIDE = 2048
+"""Rows and columns of the product: large enough for the best rate, 0.1 s on one core."""
+GEMM_REPEATS = 9
+
+
+def seconds(work: Callable[[], object], repeats: int = 1, warm_up: int = 0) -> float:
+    """Median wall-clock time of one call, after `warm_up` calls that are not counted."""
+    for _ in range(warm_up):
+        work()
+    taken = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def gemm_flops_per_s(
+    multiply: Callable[[Any, Any], object], convert: Callable[[np.ndarray], Any] = lambda a: a
+) -> float:
+    """Operations per second of a large float32 matrix product over all cores; a product of n^3 terms counts 2 n^3.
+
+    Args:
+        multiply: the library's product of two matrices.
+        convert: from NumPy to what `multiply` takes.
+    """
+    rng = np.random.default_rng(0)
+    a, b = (convert(rng.standard_normal((GEMM_SIDE, GEMM_SIDE), dtype=np.float32)) for _ in range(2))
+    return 2 * GEMM_SIDE**3 / seconds(lambda: multiply(a, b), GEMM_REPEATS, warm_up=2)
+
+
+def peak_bytes_above(work: Callable[[], object]) -> int:
+    """How far the resident memory rises above its present level while `work` runs. Linux only.
+
+    Memory freed before and kept by the allocator hides what is taken: measure in a process of its own, see
+    `in_new_process`.
+    """
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far: proc(5)
+    before = _status_bytes("VmRSS")
+    work()
+    return max(0, _status_bytes("VmHWM") - before)
+
+
+def _status_bytes(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+def in_new_process(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function of a module in a fresh process: no memory or cache of this one is in its way."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(work, *args, **kwargs).result()

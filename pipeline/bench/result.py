@@ -1,0 +1,54 @@
+"""What a bench tells: figures, ratios to floors or to other ways, and the machine it ran on."""
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = ("numpy", "torch", "opencv-python-headless", "av")
+"""Those that do the heavy work."""
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores and versions; nothing that names the machine."""
+    cores = len(os.sched_getaffinity(0))
+    versions = {name: version(name) for name in LIBRARIES}
+    return {"processor": _processor(), "cores": cores, "python": platform.python_version(), **versions}
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
+
+
+@dataclass(frozen=True)
+class Result:
+    """Of one bench; as JSON it is an object of these fields."""
+
+    figures: dict[str, float]
+    """What was measured, the unit at the end of each name."""
+    ratios: dict[str, float]
+    """`to_floor`: time over the least it could take; `vs_X`: our cost over that of X."""
+    notes: Sequence[str] = ()
+    """What a reader must know: reduced sizes, synthetic inputs, what a floor counts."""
+    machine: dict[str, Any] = field(default_factory=machine)
+
+    def to_json(self) -> dict[str, Any]:
+        """The notes are part of the figures, so that no figure travels without them."""
+        return {
+            "figures": {**self.figures, "notes": list(self.notes)},
+            "ratios": self.ratios,
+            "machine": self.machine,
+        }
+
+    @classmethod
+    def from_json(cls, tree: dict[str, Any]) -> "Result":
+        """The inverse of `to_json`."""
+        figures = dict(tree["figures"])
+        notes = figures.pop("notes")
+        return cls(figures, tree["ratios"], notes, tree["machine"])

@@ -1,0 +1,32 @@
+"""Measured time, memory and rate against what is known of the work."""
+
+import time
+
+import numpy as np
+
+from pipeline.bench import measure
+from pipeline.bench.result import Result
+
+
+def test_seconds_are_the_median_after_the_warm_up() -> None:
+    waits = iter([0.2, 0.0, 0.0, 0.05])
+    assert measure.seconds(lambda: time.sleep(next(waits)), repeats=3, warm_up=1) < 0.05
+
+
+def test_peak_memory_counts_what_is_freed_again() -> None:
+    peak = measure.in_new_process(peak_of_64_mib)
+    assert 60 * 2**20 < peak < 80 * 2**20
+
+
+def peak_of_64_mib() -> int:
+    return measure.peak_bytes_above(lambda: np.ones(2**26, np.uint8).sum())
+
+
+def test_rate_of_matrix_products() -> None:
+    assert 1e9 < measure.gemm_flops_per_s(np.matmul) < 1e14
+
+
+def test_a_result_survives_json() -> None:
+    result = Result({"a_s": 1.0}, {"to_floor": 2.0}, ["synthetic"])
+    assert Result.from_json(result.to_json()) == result
+    assert result.machine["cores"] >= 1
