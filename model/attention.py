@@ -4,9 +4,9 @@ Category j sees a row x through its own attention vector omega_j, and all share 
 
     psi_j = omega_j * x,   theta_j = ReLU(W psi_j + b),   logit_j = z_j . theta_j + c_j
 
-All psi together have the shape (N, K, D), 500 MB for 256 rows at the paper's size. Here a few categories are
-done at a time, forward and backward, and the backward pass computes their activations again instead of
-keeping them.
+All psi together have the shape (N, K, D), 500 MB for 256 rows at the paper's size. But W psi_j = (W omega_j) x: a few
+categories at a time, their weights are scaled and stacked, so that forward and backward are three large matrix
+products, and what has the length D besides is of the size of weights, not of rows. Only theta is kept, a D/H-th of psi.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from model.perceptron import xavier_linear
 
 CHUNK_ELEMENTS = 1 << 22
-"""Floats (16 MiB) that the scored features of one chunk of categories may take, if that is at least one
+"""Floats (16 MiB) that the scaled weights of one chunk of categories may take, if that is at least one
 category."""
 
 
@@ -38,35 +38,36 @@ class CategoryAttention(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, memory: Tensor, weight: Tensor, bias: Tensor, vectors: Tensor, keep: Tensor
     ) -> Tensor:
-        ctx.save_for_backward(x, memory, weight, bias, vectors, keep)
-        logits = x.new_empty(len(x), len(memory))
-        for part in _chunks(x, memory):
-            active = (x[:, None, :] * memory[part]) @ weight.T + bias
-            logits[:, part] = torch.einsum("njh,nh,jh->nj", torch.relu(active), keep, vectors[part])
-        return logits
+        active = x.new_empty(len(x), len(memory), len(weight))
+        for part in _chunks(weight, memory):
+            attending = (memory[part, None, :] * weight).flatten(0, 1)
+            active[:, part] = (x @ attending.T).unflatten(1, (-1, len(weight)))
+        hidden = active.add_(bias).relu_()
+        ctx.save_for_backward(x, memory, weight, vectors, keep, hidden)
+        return torch.einsum("nkh,nh,kh->nk", hidden, keep, vectors)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = gradients
-        x, memory, weight, bias, vectors, keep = ctx.saved_tensors
-        to_x, to_weight, to_bias = torch.zeros_like(x), torch.zeros_like(weight), torch.zeros_like(bias)
+        x, memory, weight, vectors, keep, hidden = ctx.saved_tensors
+        to_x, to_weight, to_bias = torch.zeros_like(x), torch.zeros_like(weight), torch.zeros(len(weight)).to(x)
         to_memory, to_vectors = torch.empty_like(memory), torch.empty_like(vectors)
-        for part in _chunks(x, memory):
-            scored = x[:, None, :] * memory[part]
-            active = scored @ weight.T + bias
+        for part in _chunks(weight, memory):
             upstream = grad[:, part, None] * keep[:, None, :]
-            to_vectors[part] = (upstream * torch.relu(active)).sum(dim=0)
-            to_active = (upstream * vectors[part]).masked_fill_(active <= 0, 0.0)
+            to_vectors[part] = (upstream * hidden[:, part]).sum(dim=0)
+            to_active = (upstream * vectors[part]).masked_fill_(hidden[:, part] <= 0, 0.0)
             to_bias += to_active.sum(dim=(0, 1))
-            to_weight += to_active.flatten(0, 1).T @ scored.flatten(0, 1)
-            to_scored = to_active @ weight
-            to_memory[part] = torch.einsum("njd,nd->jd", to_scored, x)
-            to_x += torch.einsum("njd,jd->nd", to_scored, memory[part])
+            to_active = to_active.flatten(1)
+            attending = (memory[part, None, :] * weight).flatten(0, 1)
+            to_x.addmm_(to_active, attending)
+            to_attending = (to_active.T @ x).view(-1, *weight.shape)
+            to_weight += (to_attending * memory[part, None, :]).sum(dim=0)
+            to_memory[part] = (to_attending * weight).sum(dim=1)
         return to_x, to_memory, to_weight, to_bias, to_vectors, None
 
 
-def _chunks(x: Tensor, memory: Tensor) -> list[slice]:
-    step = categories_per_chunk(len(x), x.shape[1], len(memory))
+def _chunks(weight: Tensor, memory: Tensor) -> list[slice]:
+    step = categories_per_chunk(*weight.shape, len(memory))
     return [slice(start, min(start + step, len(memory))) for start in range(0, len(memory), step)]
 
 
