@@ -6,7 +6,7 @@ Category j sees a row x through its own attention vector omega_j, and all share 
 
 All psi together have the shape (N, K, D), 500 MB for 256 rows at the paper's size. But W psi_j = (W omega_j) x: a few
 categories at a time, their weights are scaled and stacked, so that forward and backward are three large matrix
-products, and what has the length D besides is of the size of weights, not of rows. Only theta is kept, a D/H-th of psi.
+products, and what has the length D besides is of the size of weights, not of rows. Only theta is kept.
 """
 
 from typing import Any
@@ -41,7 +41,7 @@ class CategoryAttention(torch.autograd.Function):
         active = x.new_empty(len(x), len(memory), len(weight))
         for part in _chunks(weight, memory):
             attending = (memory[part, None, :] * weight).flatten(0, 1)
-            active[:, part] = (x @ attending.T).unflatten(1, (-1, len(weight)))
+            active[:, part] = (x @ attending.T).view(len(x), -1, len(weight))
         hidden = active.add_(bias).relu_()
         ctx.save_for_backward(x, memory, weight, vectors, keep, hidden)
         return torch.einsum("nkh,nh,kh->nk", hidden, keep, vectors)
@@ -67,7 +67,7 @@ class CategoryAttention(torch.autograd.Function):
 
 
 def _chunks(weight: Tensor, memory: Tensor) -> list[slice]:
-    step = categories_per_chunk(*weight.shape, len(memory))
+    step = categories_per_chunk(len(weight), weight.shape[1], len(memory))
     return [slice(start, min(start + step, len(memory))) for start in range(0, len(memory), step)]
 
 

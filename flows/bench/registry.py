@@ -9,6 +9,9 @@ from pathlib import Path
 
 from flows import console
 from model.bench.head import bench_head
+from model.bench.train import Steps, bench_train
+from pipeline.bench import complete
+from pipeline.bench.complete import bench_complete
 from pipeline.bench.result import Result
 from pipeline.errors import SettingsError
 from pipeline.progress import Progress, silent
@@ -25,12 +28,24 @@ class Request:
     progress: Progress = silent
 
 
+def _complete(request: Request) -> Result:
+    return bench_complete(complete.FULL if request.full else complete.Size(), request.progress)
+
+
 def _head(request: Request) -> Result:
     return bench_head(progress=request.progress)
 
 
+def _train(request: Request) -> Result:
+    return bench_train(
+        steps=Steps(low_rank=None, full_memory=20) if request.full else Steps(), progress=request.progress
+    )
+
+
 BENCHES: dict[str, Callable[[Request], Result]] = {
+    "complete": _complete,
     "head": _head,
+    "train": _train,
 }
 
 

@@ -8,6 +8,7 @@ on factors folded in from the same blocks only, so that training rows look like 
 This is the only file that imports `implicit`.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -124,6 +125,14 @@ def _learn_items(likings: scipy.sparse.csr_matrix, settings: CompletionSettings,
         return np.asarray(als.item_factors)
 
     return _quietly(model, fit)
+
+
+def sweep_times_s(table: Table, settings: CompletionSettings) -> list[float]:
+    """Seconds of each sweep of the library over all rows of a table, the first with its preparations."""
+    likings = _likings(z := _whole(table, fit_scaling(table, balance=False)), np.arange(z.shape[1]), z.shape[1])
+    times = [time.perf_counter()]
+    _learn_items(likings, settings, lambda *_: times.append(time.perf_counter()))
+    return np.diff(times).tolist()
 
 
 def _fold_in(items: np.ndarray, z: np.ndarray, where: np.ndarray) -> np.ndarray:
