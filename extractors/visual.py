@@ -174,16 +174,21 @@ class VisualExtractor:
         features: np.ndarray = self._network(scaled).cpu().numpy()
         return features
 
-    @cached_property
-    def _network(self) -> nn.Module:
+    def plain_network(self) -> nn.Module:
+        """The network with its weights, as published: nothing is folded or moved."""
         network = self.backbone.build()
         if self.settings.weights == "random":
             _randomise(network)
         else:
             _load_into(network, self._weights, self.settings)
+        return network.eval()
+
+    @cached_property
+    def _network(self) -> nn.Module:
+        network = self.plain_network()
         name = self.settings.device
         device = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-        _fold_batch_norms(network.eval())
+        _fold_batch_norms(network)
         return network.to(device).to(memory_format=torch.channels_last)
 
     @cached_property

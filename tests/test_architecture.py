@@ -17,7 +17,7 @@ DOORS = {
     "ffmpeg": {"pipeline/media.py"},
     "joblib": {"model/study/trials.py"},
     "pebble": {"pipeline/media.py"},
-    "av": {"pipeline/media.py", "pipeline/sample.py"},
+    "av": {"pipeline/media.py", "pipeline/sample.py", "pipeline/bench/decoding.py"},
     "fsspec": {"pipeline/store.py"},
     "prefect": {"flows/flows.py", "flows/engine.py", "flows/events.py", "flows/plugin.py"},
     "psutil": {"flows/service.py"},

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows import console
+from flows.bench import extract, scale
+from flows.bench.extract import bench_extract
+from flows.bench.scale import bench_scale
 from model.bench.head import bench_head
 from model.bench.train import Steps, bench_train
 from pipeline.bench import complete
@@ -28,6 +31,10 @@ class Request:
     progress: Progress = silent
 
 
+def _extract(request: Request) -> Result:
+    return bench_extract(request.crawl, extract.FULL if request.full else extract.Size(), request.progress)
+
+
 def _complete(request: Request) -> Result:
     return bench_complete(complete.FULL if request.full else complete.Size(), request.progress)
 
@@ -42,10 +49,16 @@ def _train(request: Request) -> Result:
     )
 
 
+def _scale(request: Request) -> Result:
+    return bench_scale(request.crawl, scale.FULL if request.full else scale.Size(), request.progress)
+
+
 BENCHES: dict[str, Callable[[Request], Result]] = {
+    "extract": _extract,
     "complete": _complete,
     "head": _head,
     "train": _train,
+    "scale": _scale,
 }
 
 

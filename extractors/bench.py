@@ -1,0 +1,52 @@
+"""For benches of extraction: the plain way of each vector, and the operations that none can do without."""
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from extractors.autoencoder import Autoencoder
+from extractors.preprocess import Preprocess
+from extractors.spectrogram import HOP, log_spectrogram
+from extractors.visual import VisualExtractor
+from pipeline.bench.measure import gemm_flops_per_s
+from pipeline.records import State
+
+
+def torch_gemm_flops_per_s() -> float:
+    """See `gemm_flops_per_s`."""
+    return gemm_flops_per_s(torch.mm, torch.from_numpy)
+
+
+@torch.inference_mode()
+def plain_visual(network: nn.Module, preprocess: Preprocess, frames: np.ndarray) -> np.ndarray:
+    """Mean feature of one clip's frames (n, crop, crop, 3) uint8 RGB: eager, float32, channels first; shape (dim,)."""
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (preprocess.mean, preprocess.std))
+    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous().float() / 255
+    features: np.ndarray = network((pixels - mean) / std).mean(dim=0).numpy()
+    return features
+
+
+def plain_acoustic(waveform: np.ndarray, state: State) -> np.ndarray:
+    """Mean code of one clip's sound, shape (dim,)."""
+    mean: np.ndarray = Autoencoder.from_state(state).encode(log_spectrogram(waveform)).mean(axis=0)
+    return mean
+
+
+def n_sound_frames(waveform: np.ndarray) -> int:
+    """Frames of a sound's spectrogram."""
+    return 1 + len(waveform) // HOP
+
+
+@torch.inference_mode()
+def flops_per_frame(extractor: VisualExtractor) -> float:
+    """Operations of the network for one frame."""
+    crop = extractor.backbone.preprocess.crop
+    with FlopCounterMode(display=False) as counter:
+        extractor.plain_network()(torch.zeros(1, 3, crop, crop))
+    return float(counter.get_total_flops())
+
+
+def flops_per_sound_frame(state: State) -> float:
+    """Operations of the autoencoder for one frame of sound."""
+    return 2.0 * sum(weight.size for weight, _ in Autoencoder.from_state(state).encoder)

@@ -1,0 +1,235 @@
+"""Whether cost and memory grow with the crawl no faster than its videos, and what the orchestration adds."""
+
+import resource
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from extractors.visual import VisualSettings
+from flows import runs, stages
+from flows.bench.material import make_crawl, scratch, settings_with, source_of
+from flows.plan import Plan
+from flows.server import embedded
+from flows.settings import Settings
+from flows.stages import Context
+from pipeline.artifacts import load_state, save_state
+from pipeline.bench.measure import in_new_process, peak_bytes_above, seconds
+from pipeline.bench.result import Result
+from pipeline.ingest import IngestSettings
+from pipeline.progress import Progress, silent
+from pipeline.records import Modality, State
+from pipeline.store import Store
+from pipeline.tables import encode, from_vectors
+
+T = TypeVar("T")
+R = TypeVar("R")
+LITE = VisualSettings(backbone="efficientnet_lite0")
+"""The lightest network: whatever else there is weighs most beside it."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured."""
+
+    videos: tuple[int, ...] = (64, 128, 256)
+    finished: int = 10_000
+    rows: int = 20_000
+    part_size: int = 256
+    visual: VisualSettings = field(default_factory=lambda: LITE)
+
+
+FULL = Size(videos=(100, 1000, 10_000), rows=100_000)
+
+
+def bench_scale(crawl: Path | None, size: Size | None = None, progress: Progress = silent) -> Result:
+    """Extraction of growing crawls by Prefect tasks, a second run over finished work, and ingest of many rows."""
+    size = size or Size()
+    settings = replace(settings_with(size.visual), ingest=IngestSettings(part_size=size.part_size))
+    figures: dict[str, float] = {}
+    notes = []
+    steps = len(size.videos) + 2
+    with scratch() as folder:
+        source, origin = source_of(crawl, folder / "sample", progress)
+        states = _learn(source, settings, folder / "learn")
+        with embedded():
+            for done, n in enumerate(size.videos):
+                progress("bench scale", done, steps, f"{n:,} videos")
+                notes.append(make_crawl(source, n, folder / f"crawl-{n}") + f"; {origin}")
+                measured = in_new_process(measure_extraction, folder / f"crawl-{n}", settings, states)
+                figures |= {f"at_{n}_{name}": value for name, value in measured.items()}
+        progress("bench scale", steps - 2, steps, "second run")
+        figures["second_run_s"] = measure_second_run(folder / "finished", size.finished, settings, states)
+        progress("bench scale", steps - 1, steps, "ingest")
+        figures |= measure_ingest(folder / "rows", size.rows, settings)
+    progress("bench scale", steps, steps)
+    least, most = (f"at_{n}" for n in (size.videos[0], size.videos[-1]))
+    ratios = {
+        "cost_most_over_least": figures[f"{most}_video_s"] / figures[f"{least}_video_s"],
+        "memory_most_over_least": figures[f"{most}_peak_bytes"] / figures[f"{least}_peak_bytes"],
+        "orchestration_share": figures[f"{most}_orchestration_share"],
+    }
+    notes += [
+        f"{size.visual.backbone}, parts of {size.part_size}, a Prefect task a part on the embedded server",
+        "video_s: from the first chunk of videos on, so that starting networks and processes (start_s) is apart",
+        "peak_bytes: resident memory of the extracting process above its start, and of its largest decoder",
+        "orchestration_share: of the stage, what is outside of the work on a part (Prefect), or in it but reading and "
+        "writing the store",
+        f"second_run_s: listing and all checks of {size.finished:,} finished videos, whose files are links of one "
+        "short file and whose vectors are zeros; imports apart",
+        f"ingest_s: {size.rows:,} manifest rows, files of links of short ones; with their hashing",
+    ]
+    if size.rows < FULL.rows:
+        notes.append(
+            f"reduced: {size.rows:,} rows and {size.videos[-1]:,} videos at most; --full measures "
+            f"{FULL.rows:,} and {FULL.videos[-1]:,}"
+        )
+    return Result(figures, ratios, notes)
+
+
+def _learn(source: Path, settings: Settings, out: Path) -> dict[Modality, State]:
+    """What the extractors learn of the source; crawls made of it are given the same."""
+    context = Context(Store.create(out), settings)
+    stages.ingest(context, source)
+    plan = context.plan()
+    stages.fit(context, plan)
+    return {modality: load_state(context.store, artifact) for modality, artifact in plan.states.items()}
+
+
+class TimedStore(Store):
+    """Counts the seconds spent in it."""
+
+    spent_s = 0.0
+
+    def exists(self, name: str) -> bool:
+        return self._timed(super().exists, name)
+
+    def read(self, name: str) -> bytes:
+        return self._timed(super().read, name)
+
+    def write(self, name: str, data: bytes) -> None:
+        self._timed(super().write, name, data)
+
+    def _timed(self, work: Callable[..., R], *args: Any) -> R:
+        start = time.perf_counter()
+        try:
+            return work(*args)
+        finally:
+            self.spent_s += time.perf_counter() - start
+
+
+class Watch:
+    """An `Each` and a `Progress` that remember when what was done."""
+
+    def __init__(self) -> None:
+        self.work_s = 0.0
+        self.chunks: list[tuple[float, int]] = []
+        """Time, and videos done."""
+
+    def each(self, name: str, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """See `flows.stages.Each`: by Prefect."""
+        from flows.flows import as_tasks
+
+        def timed(item: T) -> R:
+            start = time.perf_counter()
+            try:
+                return work(item)
+            finally:
+                self.work_s += time.perf_counter() - start
+
+        return as_tasks(name, timed, items)
+
+    def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """See `pipeline.progress.Progress`."""
+        if stage == "extract" and done > (self.chunks[-1][1] if self.chunks else 0):
+            self.chunks.append((time.perf_counter(), done))
+
+    @property
+    def video_s(self) -> float:
+        """Seconds a video after the first chunk; with it where there is one only."""
+        (first_s, first), (last_s, last) = self.chunks[0], self.chunks[-1]
+        return (last_s - first_s) / (last - first)
+
+
+def measure_extraction(crawl: Path, settings: Settings, states: dict[Modality, State]) -> dict[str, float]:
+    """One crawl, ingested and extracted in a store of its own."""
+    watch = Watch()
+    store = TimedStore(Store.create(crawl.parent / f"out-{crawl.name}").local_path())
+    context = Context(store, settings, watch.progress, watch.each)
+    plan = _prepare(context, crawl, states)
+    store.spent_s = 0.0
+    start = time.perf_counter()
+    watch.chunks.append((start, 0))
+    peak = peak_bytes_above(lambda: stages.extract(context, plan))
+    wall_s = time.perf_counter() - start
+    del watch.chunks[0]
+    in_decoder = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    outside_s = wall_s - watch.work_s
+    return {
+        "wall_s": wall_s,
+        "start_s": watch.chunks[0][0] - start,
+        "video_s": watch.video_s,
+        "peak_bytes": float(peak + in_decoder),
+        "prefect_s": outside_s,
+        "store_s": store.spent_s,
+        "orchestration_share": (outside_s + store.spent_s) / wall_s,
+    }
+
+
+def _prepare(context: Context, crawl: Path, states: dict[Modality, State]) -> Plan:
+    stages.ingest(context, crawl)
+    plan = context.plan()
+    for modality, state in states.items():
+        save_state(context.store, plan.states[modality], state)
+    return plan
+
+
+def measure_second_run(folder: Path, n_videos: int, settings: Settings, states: dict[Modality, State]) -> float:
+    """Seconds to find out that nothing is left to extract."""
+    _make_rows(folder / "crawl", n_videos)
+    context = Context(Store.create(folder / "out"), settings)
+    plan = _prepare(context, folder / "crawl", states)
+    for _, part in plan.catalogue.parts():
+        ids = pa.array([str(i) for i in range(part.n_videos)])
+        for modality, artifact in plan.features.items():
+            vectors = np.zeros((part.n_videos, plan.extractors.all[modality].dim), np.float32)
+            table = pa.table({"video_id": ids, "vector": from_vectors(vectors)})
+            context.store.write(artifact.part(part.key), encode(table))
+        context.store.write(plan.failures.part(part.key), encode(pa.table({"video_id": pa.array([], pa.string())})))
+
+    def again() -> None:
+        stages.ingest(context, folder / "crawl")
+        assert runs.missing(runs.up_to(context, "extract"))[0] == "complete"
+
+    return seconds(again, repeats=3)
+
+
+def measure_ingest(folder: Path, n_rows: int, settings: Settings) -> dict[str, float]:
+    """Seconds of a first and of a second ingest."""
+    _make_rows(folder / "crawl", n_rows)
+    context = Context(Store.create(folder / "out"), settings)
+    first_s = seconds(lambda: stages.ingest(context, folder / "crawl"))
+    again_s = seconds(lambda: stages.ingest(context, folder / "crawl"), repeats=3)
+    return {"rows": float(n_rows), "ingest_s": first_s, "rows_per_s": n_rows / first_s, "ingest_again_s": again_s}
+
+
+LINKS_OF_A_FILE = 10_000
+"""File systems allow some ten thousand."""
+
+
+def _make_rows(folder: Path, n_rows: int) -> None:
+    """A crawl of many names of few short files that are no videos: nothing here looks into them."""
+    folder.mkdir(parents=True)
+    lines = ["video_id,video_path,description,venue"]
+    for i in range(n_rows):
+        file = folder / f"{i:06d}.mp4"
+        if i % LINKS_OF_A_FILE:
+            file.hardlink_to(folder / f"{i - i % LINKS_OF_A_FILE:06d}.mp4")
+        else:
+            file.write_text(f"file {i}")
+        lines.append(f"v{i:06d},{file.name},words of video {i},venue {i % 188}")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")

@@ -1,0 +1,52 @@
+"""The bench of extraction on a few real files: the plain loop makes the same vectors, and the figures are sound."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from extractors.visual import VisualSettings
+from flows.bench.extract import Size, bench_extract
+from flows.bench.material import make_crawl
+from pipeline.bench.decoding import every_frame, needed_only
+from pipeline.columns import ColumnSettings
+from pipeline.manifest import read_crawl
+from tests.media import shades, tone, write_video
+
+LITE = VisualSettings(backbone="efficientnet_lite0", key_frames=3)
+
+
+@pytest.fixture(scope="module")
+def crawl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("crawl")
+    for i in range(3):
+        sound = tone(300 + 200 * i, 1.0) if i else None
+        write_video(folder / f"clip{i}.mp4", shades([20, 60 * i + 80, 10], 5), sound=sound)
+        (folder / f"clip{i}.info.json").write_text(f'{{"id": "clip{i}", "description": "beach number {i}"}}')
+    return folder
+
+
+def test_figures_and_agreement(crawl: Path) -> None:
+    result = bench_extract(crawl, Size(videos=4, repeats=1, visual=LITE))
+    assert {"to_floor", "vs_sequential"} == result.ratios.keys()
+    assert all(math.isfinite(value) and value > 0 for value in [*result.figures.values(), *result.ratios.values()])
+    assert result.figures["floor_key_frames"] == result.figures["key_frames"] == 12
+    assert result.figures["visual_least_cosine"] > 0.99999
+    assert "hard links" in result.notes[0]
+
+
+def test_the_least_decoding_gives_the_same_pictures(crawl: Path) -> None:
+    frames = list(every_frame(crawl / "clip1.mp4"))
+    chosen = [frames[i] for i in (0, 6, 11)]
+    pictures, sound = needed_only(crawl / "clip1.mp4", [frame.time_s for frame in chosen])
+    for picture, frame in zip(pictures, chosen, strict=True):
+        assert np.abs(picture[..., ::-1].astype(int) - frame.pixels).mean() < 2
+    assert 0.9 < len(sound) / 22_050 < 1.1
+
+
+def test_a_crawl_of_more_videos_than_there_are(crawl: Path, tmp_path: Path) -> None:
+    said = make_crawl(crawl, 7, tmp_path / "made")
+    entries = read_crawl(tmp_path / "made", ColumnSettings()).entries
+    assert len({entry.video_id for entry in entries}) == len({entry.path for entry in entries}) == 7
+    assert said.startswith("7 videos, 4 of them hard links")
