@@ -4,10 +4,12 @@
 
 u_i (k,) is a row's factor, m_j (k,) a column's, n the number of observed entries of that row or column. As
 whole blocks are missing, rows of one missingness pattern share one k x k system, and so do the columns of one
-block: a sweep is two large matrix products. Row factors are functions of the column factors, so never kept:
-completing a training row and folding in a new one are the same act.
+block. Row factors U = Z F are functions of the column factors, so never kept: completing a training row and folding
+in a new one are the same act. And all that a sweep asks of the rows of a pattern is U^T Z = F^T (Z^T Z): the data are
+passed once, and a sweep costs D^2 k a pattern however many rows there are.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,9 +45,10 @@ class AlsCompleter:
         scaling = fit_scaling(table, balance=settings.balance)
         lam = settings.regularization or _tuned_lambda(blocks, settings)
         factors = start(table, settings)
+        seen = gather(table, scaling)
         objectives: list[float] = []
         while len(objectives) < settings.sweeps and not _settled(objectives, settings.tolerance):
-            factors, objective = sweep(table, scaling, factors, lam)
+            factors, objective = sweep(seen, factors, lam)
             objectives.append(objective)
             progress("completion: als", len(objectives), settings.sweeps, f"objective {objective:.6g}")
         arrays = {f"factors/{name}": m.astype(np.float32) for name, m in factors.items()}
@@ -85,34 +88,72 @@ def fold(factors: Factors, has: Pattern, lam: float) -> np.ndarray:
     return np.ascontiguousarray(_solve(m @ m.T, lam * m.shape[1], m).T)
 
 
-def sweep(table: Table, scaling: Scaling, factors: Factors, lam: float) -> tuple[Factors, float]:
-    """Solve all rows given the columns, then all columns given the rows; and the objective thereafter.
+@dataclass(frozen=True)
+class Rows:
+    """What a sweep asks of the rows of one pattern, Z (n, D) in working units."""
 
-    One pass over the data. Products are float32 within a chunk, sums over chunks float64.
-    """
+    n: int
+    matrix: np.ndarray
+    """Z^T Z (D, D), float64; Z itself, float32, where that is smaller."""
+
+    def cross(self, folding: np.ndarray) -> np.ndarray:
+        """U^T Z (k, D) of U = Z F; F (D, k)."""
+        left = self.matrix @ folding if self._is_few else folding
+        return np.asarray(left.T @ self.matrix)
+
+    @property
+    def squares(self) -> float:
+        """||Z||^2."""
+        if self._is_few:
+            return float(np.einsum("ij,ij->", self.matrix, self.matrix, dtype=np.float64))
+        return float(np.trace(self.matrix))
+
+    @property
+    def _is_few(self) -> bool:
+        return bool(self.n < self.matrix.shape[1])
+
+
+def gather(table: Table, scaling: Scaling) -> dict[Pattern, Rows]:
+    """The rows of each pattern, in one pass. Products are float32 within a chunk, sums over chunks float64."""
+    chunks: dict[Pattern, list[np.ndarray]] = {}
+    for pattern, rows in table.walk():
+        if pattern:
+            chunks.setdefault(pattern, []).append(rows)
+    return {pattern: _rows(table, scaling, pattern, of_pattern) for pattern, of_pattern in chunks.items()}
+
+
+def _rows(table: Table, scaling: Scaling, pattern: Pattern, chunks: list[np.ndarray]) -> Rows:
+    n, d = sum(map(len, chunks)), sum(table.dims[name] for name in pattern)
+    if n < d:
+        return Rows(n, scaling.read(table, pattern, np.concatenate(chunks)))
+    gram = np.zeros((d, d))
+    for rows in chunks:
+        z = scaling.read(table, pattern, rows)
+        gram += z.T @ z
+    return Rows(n, gram)
+
+
+def sweep(seen: Mapping[Pattern, Rows], factors: Factors, lam: float) -> tuple[Factors, float]:
+    """Solve all rows given the columns, then all columns given the rows; and the objective thereafter."""
     rank = next(iter(factors.values())).shape[0] if factors else 0
-    folds: dict[Pattern, np.ndarray] = {}
     grams = {name: np.zeros((rank, rank)) for name in factors}
     crosses = {name: np.zeros_like(m) for name, m in factors.items()}
+    n_observed = dict.fromkeys(factors, 0)
     objective = 0.0
-    for pattern, rows in table.walk():
-        if not pattern:
-            continue
-        if pattern not in folds:
-            folds[pattern] = fold(factors, pattern, lam).astype(np.float32)
-        z = scaling.read(table, pattern, rows)
-        u = z @ folds[pattern]
-        gram, cross = u.T @ u, u.T @ z
-        objective += float(np.einsum("ij,ij->", z, z, dtype=np.float64))
-        objective += lam * z.shape[1] * float(np.trace(gram))
+    for pattern, rows in seen.items():
+        folding = fold(factors, pattern, lam)
+        cross = rows.cross(folding)
+        gram = cross @ folding
+        objective += rows.squares + lam * len(folding) * float(np.trace(gram))
         begin = 0
         for name in pattern:
+            width = factors[name].shape[1]
             grams[name] += gram
-            crosses[name] += cross[:, begin : begin + table.dims[name]]
-            begin += table.dims[name]
+            crosses[name] += cross[:, begin : begin + width]
+            n_observed[name] += rows.n
+            begin += width
     # m = (U^T U + lambda n E)^-1 U^T z, where a block's share of the objective is ||Z||^2 - <U^T Z, M>
-    n = table.n_observed
-    solved = {name: _solve(grams[name], lam * n[name], crosses[name]) for name in factors}
+    solved = {name: _solve(grams[name], lam * n_observed[name], crosses[name]) for name in factors}
     return solved, objective - sum(float(np.vdot(crosses[name], m)) for name, m in solved.items())
 
 

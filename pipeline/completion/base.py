@@ -9,7 +9,7 @@ from annotated_types import Ge
 from pipeline.progress import Progress
 from pipeline.records import State
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised whenever a change of code changes a completed value."""
 
 Blocks = dict[str, np.ndarray]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pipeline.completion.als import AlsCompleter, Factors, fold, start, sweep
+from pipeline.completion.als import AlsCompleter, Factors, Rows, fold, gather, start, sweep
 from pipeline.completion.base import CompletionSettings
 from pipeline.completion.scaling import Scaling, fit_scaling
 from pipeline.completion.table import CHUNK_ROWS, Table, check
@@ -47,7 +47,7 @@ def test_a_sweep_solves_the_normal_equations_of_every_row_and_column(make_world:
     factors = start(table, CompletionSettings(rank=4))
     for _ in range(3):
         expected, expected_objective = dense_sweep(dense(table, scaling), joined(factors))
-        factors, objective = sweep(table, scaling, factors, LAM)
+        factors, objective = sweep(gather(table, scaling), factors, LAM)
         np.testing.assert_allclose(joined(factors), expected, rtol=1e-4, atol=1e-5)
         assert objective == pytest.approx(expected_objective, rel=1e-5)
 
@@ -67,6 +67,14 @@ def test_completed_rows_are_folded_in_by_their_own_normal_equations(make_world: 
         u = solve_one(joined(factors)[:, there], z[row, there])
         expected = scaling.restore("c", u @ factors["c"])
         np.testing.assert_allclose(out["c"][row], expected, rtol=1e-5)
+
+
+def test_few_rows_and_their_products_say_the_same() -> None:
+    rng = np.random.default_rng(0)
+    z, folding = rng.standard_normal((6, 8)).astype(np.float32), rng.standard_normal((8, 3))
+    few, many = Rows(6, z), Rows(8, (z.T @ z).astype(np.float64))
+    np.testing.assert_allclose(few.cross(folding), many.cross(folding), rtol=1e-4, atol=1e-5)
+    assert few.squares == pytest.approx(many.squares, rel=1e-6)
 
 
 def test_fold_is_one_matrix_for_all_rows_of_a_pattern() -> None:
@@ -109,7 +117,7 @@ def test_chunks_do_not_show(make_world: WorldMaker) -> None:
     n = CHUNK_ROWS + 500
     table = check(make_world(n)[1])
     scaling = fit_scaling(table, balance=False)
-    factors, objective = sweep(table, scaling, start(table, CompletionSettings(rank=4)), LAM)
+    factors, objective = sweep(gather(table, scaling), start(table, CompletionSettings(rank=4)), LAM)
     expected, expected_objective = dense_sweep(dense(table, scaling), joined(start(table, CompletionSettings(rank=4))))
     np.testing.assert_allclose(joined(factors), expected, rtol=1e-3, atol=1e-4)
     assert objective == pytest.approx(expected_objective, rel=1e-5)
