@@ -132,7 +132,7 @@ class Watch:
 
     def each(self, name: str, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
         """See `flows.stages.Each`: by Prefect."""
-        from flows.flows import as_tasks
+        from flows.engine import as_tasks
 
         def timed(item: T) -> R:
             start = time.perf_counter()
