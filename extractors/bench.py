@@ -13,9 +13,10 @@ from pipeline.bench.measure import gemm_flops_per_s
 from pipeline.records import State
 
 
-def torch_gemm_flops_per_s() -> float:
-    """See `gemm_flops_per_s`."""
-    return gemm_flops_per_s(torch.mm, torch.from_numpy)
+def torch_gemm_flops_per_s(bfloat16: bool = False) -> float:
+    """See `gemm_flops_per_s`; in bfloat16 or float32."""
+    dtype = torch.bfloat16 if bfloat16 else torch.float32
+    return gemm_flops_per_s(torch.mm, lambda a: torch.from_numpy(a).to(dtype))
 
 
 @torch.inference_mode()

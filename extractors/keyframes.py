@@ -11,7 +11,7 @@ from PIL import Image
 from extractors.preprocess import Preprocess
 from pipeline.media import TimedFrame
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Goes into the address of the visual features: raise it when other frames are chosen."""
 
 
@@ -19,7 +19,7 @@ CODE_VERSION = 1
 class KeyFrames:
     """Frame 0 and the cuts; the room that is left is filled with frames spread evenly over the clip.
 
-    The method of the paper's group (their published `extract_frame.py`): the L1 distance between the 256-bin grey
+    The method of the paper's group (their published `extract_frame.py`): the L1 distance between the 256-bin
     histograms of consecutive frames; a cut is a frame whose distance to the one before exceeds mean + 3 standard
     deviations of the clip's distances; the largest are kept; of cuts that follow one another directly only the
     first. The paper says no more than "keyframes by OpenCV" (section 4.2.1). The cuts alone are one or two frames of
@@ -36,22 +36,19 @@ class KeyFrames:
         spread = _EvenlySpread(self.n_frames)
         before: np.ndarray | None = None
         for index, frame in enumerate(frames):
-            histogram = grey_histogram(frame.pixels)
+            histogram = grey_histogram(frame.luma)
             if before is not None:
                 cuts.add(index, float(np.abs(histogram - before).sum()), frame)
             spread.add(index, frame)
             before = histogram
         chosen = spread.fill_up(cuts.chosen())
-        return np.stack([self._network_sized(f.pixels) for f in chosen]), tuple(f.time_s for f in chosen)
-
-    def _network_sized(self, pixels: np.ndarray) -> np.ndarray:
-        return self.preprocess.picture(Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)))
+        pictures = (self.preprocess.picture(Image.fromarray(f.picture())) for f in chosen)
+        return np.stack([*pictures]), tuple(f.time_s for f in chosen)
 
 
-def grey_histogram(pixels: np.ndarray) -> np.ndarray:
-    """Counts of the 256 grey levels of a (height, width, 3) uint8 BGR picture; shape (256,), float32."""
-    grey = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)
-    return cv2.calcHist([grey], [0], None, [256], [0, 256]).reshape(-1)
+def grey_histogram(luma: np.ndarray) -> np.ndarray:
+    """Counts of the 256 levels of brightness (height, width) uint8; shape (256,), float32."""
+    return cv2.calcHist([luma], [0], None, [256], [0, 256]).reshape(-1)
 
 
 class _LargestChanges:

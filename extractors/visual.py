@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.error import URLError
@@ -13,20 +12,17 @@ import numpy as np
 import torch
 from annotated_types import Interval
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from extractors.keyframes import CODE_VERSION as KEYFRAMES_VERSION
 from extractors.keyframes import KeyFrames
+from extractors.network import Run, has_bfloat16, load
 from extractors.preprocess import Preprocess
 from pipeline.errors import WeightsError
 from pipeline.progress import Progress
 from pipeline.records import Clip, Modality, Need, State
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Part of the address: raise it when the same settings give other vectors."""
-
-BATCH_FRAMES = 32
-"""Frames in one forward pass; a last, smaller batch is padded, so that a vector does not depend on its neighbours."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +35,9 @@ class VisualSettings:
     for tests of speed only; else a file of the backbone's weights (.pth or .safetensors)."""
     key_frames: Annotated[int, Interval(ge=1, le=64)] = 8
     """At most, of one video."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the network's arithmetic. `auto`: bfloat16 where the processor or the GPU has instructions for it and the
+    vectors of the backbone keep a cosine of at least 0.999 with those of `float32`: a third of the time."""
     device: str = "auto"
     """`auto`: a GPU where there is one; else a name torch knows, such as `cpu` or `cuda:1`."""
 
@@ -53,6 +52,8 @@ class Backbone:
     published: Callable[[], dict[str, torch.Tensor]]
     """Loads the published weights."""
     preprocess: Preprocess
+    bears_bfloat16: bool
+    """Whether vectors in bfloat16 keep a cosine of 0.999 with those in float32."""
 
 
 def _resnet(name: str) -> Backbone:
@@ -72,7 +73,7 @@ def _resnet(name: str) -> Backbone:
         )
         return state
 
-    return Backbone(dim=2048, build=build, published=published, preprocess=Preprocess())
+    return Backbone(dim=2048, build=build, published=published, preprocess=Preprocess(), bears_bfloat16=True)
 
 
 class _EfficientNetLite0(nn.Module):
@@ -101,7 +102,8 @@ def _efficientnet_lite0() -> Backbone:
 
     # Inputs as the TensorFlow original takes them: bicubic to 256, 224 from the middle, (x - 127) / 128.
     preprocess = Preprocess(interpolation="bicubic", mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
-    return Backbone(dim=1280, build=_EfficientNetLite0, published=published, preprocess=preprocess)
+    # In bfloat16 single vectors fall to a cosine of 0.987.
+    return Backbone(1280, _EfficientNetLite0, published, preprocess, bears_bfloat16=False)
 
 
 BACKBONES: dict[str, Backbone] = {
@@ -152,30 +154,14 @@ class VisualExtractor:
         if not seen:
             return vectors
         frames = [clips[i].frames for i in seen]
-        features = self._features(np.concatenate(frames))  # type: ignore[arg-type]
+        features = self._run(np.concatenate(frames))  # type: ignore[arg-type]
         ends = np.cumsum([len(f) for f in frames])  # type: ignore[arg-type]
         for i, rows in zip(seen, np.split(features, ends[:-1]), strict=True):
             vectors[i] = rows.mean(axis=0)
         return vectors
 
-    def _features(self, frames: np.ndarray) -> np.ndarray:
-        """(n_frames, crop, crop, 3) uint8 RGB to (n_frames, dim) float32."""
-        padded = np.concatenate([frames, np.zeros((-len(frames) % BATCH_FRAMES, *frames.shape[1:]), np.uint8)])
-        batches = [self._forward(padded[i : i + BATCH_FRAMES]) for i in range(0, len(padded), BATCH_FRAMES)]
-        return np.concatenate(batches)[: len(frames)]
-
-    @torch.inference_mode()
-    def _forward(self, frames: np.ndarray) -> np.ndarray:
-        device = next(self._network.parameters()).device
-        pixels = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2)  # channels last in memory
-        mean = torch.tensor(self.backbone.preprocess.mean, device=device).view(1, 3, 1, 1)
-        std = torch.tensor(self.backbone.preprocess.std, device=device).view(1, 3, 1, 1)
-        scaled = pixels.float().div_(255 * std).sub_(mean / std)
-        features: np.ndarray = self._network(scaled).cpu().numpy()
-        return features
-
     def plain_network(self) -> nn.Module:
-        """The network with its weights, as published: nothing is folded or moved."""
+        """The network with its weights, as published, on the CPU."""
         network = self.backbone.build()
         if self.settings.weights == "random":
             _randomise(network)
@@ -184,12 +170,21 @@ class VisualExtractor:
         return network.eval()
 
     @cached_property
-    def _network(self) -> nn.Module:
-        network = self.plain_network()
-        name = self.settings.device
-        device = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-        _fold_batch_norms(network)
-        return network.to(device).to(memory_format=torch.channels_last)
+    def is_bfloat16(self) -> bool:
+        """Whether the network multiplies in bfloat16 on this machine."""
+        if self.settings.precision == "auto":
+            return self.backbone.bears_bfloat16 and has_bfloat16(self._device)
+        return self.settings.precision == "bfloat16"
+
+    @property
+    def _device(self) -> str:
+        if self.settings.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        return self.settings.device
+
+    @cached_property
+    def _run(self) -> Run:
+        return load(self.plain_network(), self.backbone.preprocess, self._device, self.is_bfloat16)
 
     @cached_property
     def _weights(self) -> dict[str, torch.Tensor]:
@@ -250,16 +245,6 @@ def _load_into(network: nn.Module, weights: dict[str, torch.Tensor], settings: V
             f"visual.weights do not fit {settings.backbone}: {len(missing)} tensors are missing, first {missing[0]}. "
             "Name the backbone they belong to: --set visual.backbone=..."
         )
-
-
-def _fold_batch_norms(network: nn.Module) -> None:
-    """Move each batch normalisation into the convolution registered right before it: a fifth less work on a CPU."""
-    for module in [*network.modules()]:
-        children = [*module.named_children()]
-        for (name, convolution), (norm_name, norm) in pairwise(children):
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(module, name, fuse_conv_bn_eval(convolution, norm))
-                setattr(module, norm_name, nn.Identity())
 
 
 def _randomise(network: nn.Module) -> None:

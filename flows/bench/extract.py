@@ -76,10 +76,11 @@ def bench_extract(crawl: Path | None, size: Size | None = None, progress: Progre
     ratios = {"to_floor": ours_s / floor["floor_s"], "vs_sequential": plain_s / ours_s}
     notes = [
         f"{made}; {origin}",
-        f"{size.visual.backbone} with weights={size.visual.weights}, {size.visual.key_frames} key frames, float32",
+        f"{size.visual.backbone} with weights={size.visual.weights}, {size.visual.key_frames} key frames, "
+        f"{'bfloat16' if plan.extractors.visual.is_bfloat16 else 'float32'}",
         "extract_s: all of the stage, from the start of the decoding processes to the written parts",
         "floor: the chosen frames and the sound decoded by FFmpeg in process, other frames only where referred to; "
-        "plus the operations of both networks at the measured float32 rate; both over all cores",
+        "plus the operations of both networks at the measured rate of their precision; both over all cores",
         "sequential: OpenCV reads every frame, the eager float32 network runs a video at a time, ffmpeg and librosa a "
         "file at a time; measured once",
         "cosines with the sequential loop, the least of all videos; centred: with the mean over videos taken off first",
@@ -143,17 +144,19 @@ def _floor(plan: Plan, loop: PlainLoop, repeats: int) -> dict[str, float]:
 
         found = run()
         decode_s = seconds(run, repeats)
-    rate = plain.torch_gemm_flops_per_s()
+    visual = plan.extractors.visual
+    visual_rate, sound_rate = (plain.torch_gemm_flops_per_s(bfloat16) for bfloat16 in (visual.is_bfloat16, False))
     n_frames = sum(map(len, times_s))
-    flops = n_frames * plain.flops_per_frame(plan.extractors.visual)
-    flops += loop.n_sound_frames * plain.flops_per_sound_frame(loop.sound)
+    network_s = n_frames * plain.flops_per_frame(visual) / visual_rate
+    network_s += loop.n_sound_frames * plain.flops_per_sound_frame(loop.sound) / sound_rate
     return {
         "key_frames": float(n_frames),
         "floor_key_frames": float(sum(found)),
-        "gemm_flops_per_s": rate,
+        "gemm_flops_per_s": visual_rate,
+        "gemm_float32_flops_per_s": sound_rate,
         "floor_decode_s": decode_s,
-        "floor_network_s": flops / rate,
-        "floor_s": decode_s + flops / rate,
+        "floor_network_s": network_s,
+        "floor_s": decode_s + network_s,
     }
 
 

@@ -1,6 +1,7 @@
 """Two other ways of decoding trusted files, to measure ours against: the plainest, and the least that is needed."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ def every_frame(path: Path) -> Iterator[TimedFrame]:
         ok, pixels = capture.read()
         if not ok:
             break
-        yield TimedFrame(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, pixels)
+        time_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        grey = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)
+        yield TimedFrame(time_s, grey, partial(cv2.cvtColor, pixels, cv2.COLOR_BGR2RGB))
     capture.release()
 
 

@@ -34,11 +34,11 @@ def seconds(work: Callable[[], object], repeats: int = 1, warm_up: int = 0) -> f
 def gemm_flops_per_s(
     multiply: Callable[[Any, Any], object], convert: Callable[[np.ndarray], Any] = lambda a: a
 ) -> float:
-    """Operations per second of a large float32 matrix product over all cores; a product of n^3 terms counts 2 n^3.
+    """Operations per second of a large matrix product over all cores; a product of n^3 terms counts 2 n^3.
 
     Args:
         multiply: the library's product of two matrices.
-        convert: from NumPy to what `multiply` takes.
+        convert: from a NumPy array of float32 to what `multiply` takes.
     """
     rng = np.random.default_rng(0)
     a, b = (convert(rng.standard_normal((GEMM_SIDE, GEMM_SIDE), dtype=np.float32)) for _ in range(2))

@@ -12,19 +12,23 @@ from pipeline.media import TimedFrame
 RAW = Preprocess(resize=16, crop=16)
 
 
+def timed(time_s: float, pixels: np.ndarray) -> TimedFrame:
+    return TimedFrame(time_s, pixels[:, :, 0], lambda: pixels)
+
+
 def clip(levels: list[int]) -> list[TimedFrame]:
     """One 16 x 16 frame a level; a pixel in the corner carries the frame's number."""
     frames = []
     for i, level in enumerate(levels):
         pixels = np.full((16, 16, 3), level, np.uint8)
         pixels[0, 0] = i % 256
-        frames.append(TimedFrame(i / 10, pixels))
+        frames.append(timed(i / 10, pixels))
     return frames
 
 
 def slow_choice(frames: list[TimedFrame], n: int) -> list[int]:
     """Indices, by the published method word for word."""
-    histograms = [np.bincount(f.pixels[:, :, 0].ravel(), minlength=256).astype(float) for f in frames]
+    histograms = [np.bincount(f.luma.ravel(), minlength=256).astype(float) for f in frames]
     change = {i: np.abs(histograms[i] - histograms[i - 1]).sum() for i in range(1, len(frames))}
     values = np.array(list(change.values()))
     cuts = [i for i in change if change[i] > values.mean() + 3 * values.std()]
@@ -47,7 +51,7 @@ def test_cuts_equal_the_slow_version(levels: list[int], hold: int, n: int) -> No
 @given(n_frames=st.integers(1, 700), n=st.integers(1, 12))
 @settings(max_examples=60, deadline=None)
 def test_without_cuts_frames_spread_over_the_clip(n_frames: int, n: int) -> None:
-    frames = [TimedFrame(float(i), np.full((16, 16, 3), 77, np.uint8)) for i in range(n_frames)]
+    frames = [timed(float(i), np.full((16, 16, 3), 77, np.uint8)) for i in range(n_frames)]
     _, times_s = KeyFrames(n, RAW)(iter(frames))
     assert len(times_s) == min(n, n_frames)
     assert list(times_s) == sorted(set(times_s))
@@ -71,16 +75,15 @@ def test_memory_does_not_grow_with_the_clip() -> None:
             pixels[...] = i * 7 % 256
             alive += 1
             most = max(most, alive)
-            yield TimedFrame(float(i), pixels)
+            yield timed(float(i), pixels)
 
     KeyFrames(8, RAW)(frames())  # type: ignore[arg-type]
     assert most < 60
 
 
 def test_histogram_counts_grey_levels() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
-    histogram = grey_histogram(np.repeat(pixels[:, :, None], 3, axis=2))
-    np.testing.assert_array_equal(histogram, np.bincount(pixels.ravel(), minlength=256))
+    luma = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
+    np.testing.assert_array_equal(grey_histogram(luma), np.bincount(luma.ravel(), minlength=256))
 
 
 def test_a_single_frame_is_a_key_frame() -> None:

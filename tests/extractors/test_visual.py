@@ -8,9 +8,12 @@ import torch
 from PIL import Image
 from torchvision.models import ResNet50_Weights, resnet50
 
+from extractors.keyframes import KeyFrames
+from extractors.network import has_bfloat16
 from extractors.preprocess import Preprocess
 from extractors.visual import BACKBONES, VisualExtractor, VisualSettings
 from pipeline.errors import WeightsError
+from pipeline.media import MediaSettings, Request, decode
 from pipeline.progress import silent
 from pipeline.records import Clip, State
 
@@ -53,7 +56,7 @@ def test_resnet_features_are_what_its_last_layer_sees(tmp_path: Path) -> None:
     torch.manual_seed(0)
     reference = resnet50(weights=None).eval()
     torch.save(reference.state_dict(), tmp_path / "weights.pth")
-    extractor = VisualExtractor(VisualSettings("resnet50", weights=str(tmp_path / "weights.pth")))
+    extractor = VisualExtractor(VisualSettings("resnet50", weights=str(tmp_path / "weights.pth"), precision="float32"))
     (clip,) = clips_of(2)
     seen: list[torch.Tensor] = []
     reference.fc.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -67,7 +70,32 @@ def test_resnet_features_are_what_its_last_layer_sees(tmp_path: Path) -> None:
     np.testing.assert_allclose(vector[0], seen[0].mean(dim=0).numpy(), rtol=1e-3, atol=1e-4)
 
 
-def test_folding_changes_no_feature(lite: VisualExtractor) -> None:
+@pytest.mark.skipif(not has_bfloat16("cpu"), reason="this processor has no products in bfloat16")
+def test_bfloat16_keeps_the_direction_of_real_clips(shared: Path) -> None:
+    """The bound that the settings state, for those backbones that `auto` gives it to."""
+    files = sorted((shared / "crawls" / "scenes-b").glob("**/*.mp4"))[:6]
+    requests = [Request(path, KeyFrames(8)) for path in files]
+    clips = [decode(request, MediaSettings()) for request in requests]
+    exact, fast = (
+        VisualExtractor(VisualSettings("resnet50", "random", precision=precision)).extract(clips, State())
+        for precision in ("float32", "bfloat16")
+    )
+    cosine = (exact * fast).sum(axis=1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(fast, axis=1)
+    assert cosine.min() > 0.999
+    assert not np.array_equal(exact, fast)
+
+
+def test_vectors_do_not_depend_on_the_number_of_threads(lite: VisualExtractor) -> None:
+    clips, n_threads = clips_of(3, 8), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        alone = VisualExtractor(LITE).extract(clips, State())
+    finally:
+        torch.set_num_threads(n_threads)
+    np.testing.assert_array_equal(lite.extract(clips, State()), alone)
+
+
+def test_the_runtime_changes_no_feature(lite: VisualExtractor) -> None:
     (clip,) = clips_of(2)
     assert clip.frames is not None
     network = BACKBONES["efficientnet_lite0"].build().eval()

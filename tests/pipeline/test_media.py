@@ -7,9 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import ffmpeg
+import imageio_ffmpeg
 import numpy as np
 import pytest
 
+from pipeline.bench.decoding import every_frame
 from pipeline.errors import ClipError
 from pipeline.media import SAMPLE_RATE_HZ, Decoder, MediaSettings, Request, TimedFrame, decode
 from pipeline.records import Clip
@@ -22,7 +25,7 @@ class AllFrames:
 
     def __call__(self, frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
         kept = list(frames)
-        return np.stack([frame.pixels[:, :, ::-1] for frame in kept]), tuple(frame.time_s for frame in kept)
+        return np.stack([frame.picture() for frame in kept]), tuple(frame.time_s for frame in kept)
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class CountsFrames:
 
     def __call__(self, frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
         *_, last = frames
-        return last.pixels[None, :1, :1], (last.time_s,)
+        return last.picture()[None, :1, :1], (last.time_s,)
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,40 @@ def test_picture_and_sound_of_one_file(clip_file: Path) -> None:
     spectrum = np.abs(np.fft.rfft(clip.waveform))
     peak_hz = spectrum.argmax() * SAMPLE_RATE_HZ / len(clip.waveform)
     assert abs(peak_hz - 1000) < 5
+
+
+def test_pictures_are_those_of_opencv(clip_file: Path) -> None:
+    clip = decode(Request(clip_file, AllFrames()), MediaSettings())
+    expected = list(every_frame(clip_file))
+    assert clip.frames is not None
+    np.testing.assert_array_equal(clip.frames, np.stack([frame.picture() for frame in expected]))
+    np.testing.assert_allclose(clip.frame_times_s, [frame.time_s for frame in expected], atol=1e-6)
+
+
+def test_frames_are_upright(tmp_path: Path, clip_file: Path) -> None:
+    turned = tmp_path / "turned.mp4"
+    arguments = ffmpeg.input(str(clip_file), display_rotation=90).output(str(turned), c="copy")
+    arguments.run(cmd=imageio_ffmpeg.get_ffmpeg_exe(), quiet=True)
+    clip = decode(Request(turned, AllFrames()), MediaSettings())
+    assert clip.frames is not None
+    np.testing.assert_array_equal(clip.frames, np.stack([frame.picture() for frame in every_frame(turned)]))
+    assert clip.frames.shape == (20, 96, 64, 3)
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 22_050, 44_100, 48_000])
+def test_sound_is_that_of_ffmpeg(tmp_path: Path, rate_hz: int) -> None:
+    """But for the last bits of resampling, and for the codec's padding behind the end."""
+    path = tmp_path / "sound.mkv"
+    noise = np.random.default_rng(rate_hz).normal(0, 3000, (2 * rate_hz, 2)).astype(np.int16)
+    source = ffmpeg.input("pipe:", format="s16le", ar=rate_hz, ac=2).output(str(path), acodec="flac")
+    source.run(cmd=imageio_ffmpeg.get_ffmpeg_exe(), input=noise.tobytes(), quiet=True)
+    found = decode(Request(path, waveform=True), MediaSettings()).waveform
+    heard = ffmpeg.input(str(path)).output("pipe:", format="s16le", ac=1, ar=SAMPLE_RATE_HZ)
+    pcm, _ = heard.run(cmd=imageio_ffmpeg.get_ffmpeg_exe(), capture_stdout=True, capture_stderr=True)
+    expected = np.frombuffer(pcm, np.int16)
+    assert found is not None
+    assert abs(len(found) - len(expected)) <= 1
+    assert np.abs(found[: len(expected)].astype(int) - expected[: len(found)]).max() <= 3
 
 
 def test_nothing_is_decoded_that_was_not_asked_for(clip_file: Path) -> None:
@@ -157,4 +194,4 @@ def test_odd_media(shared: Path) -> None:
         results = list(decoder.clips(Request(path, CountsFrames(), waveform=True) for path in files))
     assert len(results) == len(files)
     n_clips = sum(isinstance(result, Clip) for result in results)
-    assert n_clips >= 25
+    assert n_clips >= 27

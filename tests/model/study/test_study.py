@@ -96,7 +96,7 @@ def test_two_processes_give_the_same_numbers(told: tuple[StudyData, dict[str, np
 
 @pytest.mark.parametrize("method", ["nmcl", "logistic", "trumann"])
 def test_nothing_is_learnt_from_held_out_rows(method: str) -> None:
-    """A feature that gives the venue away in half of the test rows alone leaves every number of the other half alone."""
+    """A feature that gives the venue away in half of the test rows changes no number of the other half."""
     rows = table(400)
     split = stratified(rows, 0)
     tested = np.flatnonzero(split == TEST)

@@ -1,0 +1,123 @@
+"""How a convolutional network runs: by OpenVINO on a CPU, by torch on a GPU. The only door to OpenVINO.
+
+On two cores OpenVINO takes a third to two thirds of eager torch's time in float32, and with AMX a sixth in bfloat16.
+"""
+
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from extractors.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from openvino import InferRequest
+
+BATCH_FRAMES = 16
+"""Frames in one forward pass; a last, smaller batch is padded, so that a vector does not depend on its neighbours."""
+
+Run = Callable[[np.ndarray], np.ndarray]
+"""Maps frames (n, side, side, 3), uint8, RGB, to features (n, dim), float32."""
+
+
+class _FromPixels(nn.Module):
+    """A network that takes pixels as they are kept."""
+
+    def __init__(self, network: nn.Module, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.network = network
+        self.mean: torch.Tensor
+        self.std: torch.Tensor
+        self.register_buffer("mean", torch.tensor(preprocess.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(preprocess.std).view(1, 3, 1, 1))
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        scaled = frames.permute(0, 3, 1, 2).float() / 255  # channels last in memory
+        features: torch.Tensor = self.network((scaled - self.mean) / self.std)
+        return features
+
+
+def load(network: nn.Module, preprocess: Preprocess, device: str, bfloat16: bool) -> Run:
+    """Make a network ready to run.
+
+    Args:
+        network: in evaluation mode; maps (n, 3, side, side) float32 to (n, dim).
+        preprocess: what the network was trained on.
+        device: `cpu`, or a name that torch knows.
+        bfloat16: multiply in bfloat16 instead of float32.
+    """
+    whole = _FromPixels(network, preprocess).eval()
+    if device == "cpu":
+        return _on_cpu(whole, preprocess.crop, bfloat16)
+    return _on_torch(whole, torch.device(device), bfloat16)
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether a device has instructions for products in bfloat16."""
+    if device == "cpu":
+        return "BF16" in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _openvino() -> Any:
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # it would report each use
+    import openvino
+
+    return openvino
+
+
+def _batches(frames: np.ndarray) -> Iterator[np.ndarray]:
+    padded = np.concatenate([frames, np.zeros((-len(frames) % BATCH_FRAMES, *frames.shape[1:]), np.uint8)])
+    yield from np.split(padded, len(padded) // BATCH_FRAMES)
+
+
+def _on_cpu(network: nn.Module, side: int, bfloat16: bool) -> Run:
+    ov = _openvino()
+    example = torch.zeros(1, side, side, 3, dtype=torch.uint8)
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing is deprecated; OpenVINO cannot read what takes its place yet
+        model = ov.convert_model(torch.jit.trace(network, example, check_trace=False), example_input=example)
+    model.reshape([BATCH_FRAMES, side, side, 3])
+    n_threads = torch.get_num_threads()
+    hints = {
+        "PERFORMANCE_HINT": "THROUGHPUT",
+        "INFERENCE_NUM_THREADS": n_threads,
+        "NUM_STREAMS": n_threads,  # each batch on a core of its own
+        "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
+    }
+    compiled = ov.Core().compile_model(model, "CPU", hints)
+
+    def run(frames: np.ndarray) -> np.ndarray:
+        features: dict[int, np.ndarray] = {}
+
+        def keep(request: "InferRequest", number: int) -> None:
+            features[number] = request.get_output_tensor().data.copy()
+
+        queue = ov.AsyncInferQueue(compiled)
+        queue.set_callback(keep)
+        for number, batch in enumerate(_batches(frames)):
+            queue.start_async([batch], number)
+        queue.wait_all()
+        return np.concatenate([features[number] for number in range(len(features))])[: len(frames)]
+
+    return run
+
+
+def _on_torch(network: nn.Module, device: torch.device, bfloat16: bool) -> Run:
+    network = network.to(device).to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def run(frames: np.ndarray) -> np.ndarray:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            features = [
+                network(torch.from_numpy(batch).pin_memory().to(device, non_blocking=True))
+                for batch in _batches(frames)
+            ]
+        whole: np.ndarray = torch.cat(features).float().cpu().numpy()
+        return whole[: len(frames)]
+
+    return run
