@@ -9,7 +9,6 @@ import numpy as np
 
 from flows.plan import Plan
 from flows.prediction import failures_of, probabilities, table
-from flows.reporting import report_data
 from flows.settings import to_tree
 from model.checkpoint import load as load_model
 from model.data import Dataset
@@ -20,7 +19,6 @@ from pipeline.complete import Completed, load_completed, load_features
 from pipeline.errors import ClipError
 from pipeline.progress import Progress
 from pipeline.records import MODALITIES, SPLITS, Modality, Split, State
-from pipeline.report import render
 from pipeline.tables import encode
 
 
@@ -48,6 +46,9 @@ def evaluate_run(plan: Plan, progress: Progress, command: str) -> None:
 
     `metrics.json` goes last: where it exists, the run is whole.
     """
+    from flows.reporting import report_data  # brings matplotlib, which no other stage needs
+    from pipeline.report import render
+
     start = time.perf_counter()
     evaluated = measure(plan, progress)
     store, folder = plan.store, plan.run.folder

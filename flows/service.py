@@ -14,20 +14,22 @@ import urllib.request
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from flows.database import Database
 from flows.server import CONSOLE_LEVEL, HOST, QUIET, READY_WITHIN_S, ServerError, default_home, free_port
 from flows.server import start as start_server
 from flows.server import wait_until_ready as wait_for_server
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 POOL = "nmcl"
-PORT = 4200
-"""Prefect's own, where it is free."""
+PORT = "PREFECT_SERVER_API_PORT"
+"""Where this is not set, Prefect's own port; where that is taken, any."""
+SQLITE = "SQLite"
 STOPS_WITHIN_S = 20.0
 SETTINGS = {
     **{name: value for name, value in QUIET.items() if name != CONSOLE_LEVEL},
@@ -69,6 +71,8 @@ class Service:
     worker_name: str
     server: Running
     worker: Running | None = None
+    database: str = SQLITE
+    """For a person: without a password."""
 
     @property
     def ui(self) -> str:
@@ -99,8 +103,9 @@ def up(database_url: str | None = None) -> Service:
         database_url: of PostgreSQL; without one the database is SQLite.
 
     Raises:
-        ServerError: one of them does not start, or refuses a deployment.
+        ServerError: one of them does not start, refuses a deployment, or runs with another database.
     """
+    database = Database.parse(database_url) if database_url else None
     if not (REPOSITORY / "prefect.yaml").exists():
         raise ServerError(f"There is no prefect.yaml in {REPOSITORY}. Run `nmcl up` of a clone of the repository.")
     with _one_at_a_time():
@@ -108,10 +113,15 @@ def up(database_url: str | None = None) -> Service:
         if service is None:
             _stop_noted()  # half of it may be left
             try:
-                service = _start(database_url)
+                service = _start(database)
             except BaseException:
                 _stop_noted()
                 raise
+        elif database and database.shown != service.database:
+            raise ServerError(
+                f"The server that runs at {service.ui} keeps its runs in {service.database}, not in {database.shown}. "
+                "Stop it first: `nmcl down`."
+            )
         _register(service)
         return service
 
@@ -124,16 +134,19 @@ def down() -> bool:
         return _stop_noted()
 
 
-def _start(database_url: str | None) -> Service:
-    folder, port = home(), free_port(PORT)
+def _start(database: Database | None) -> Service:
+    if database:
+        database.require_answer()
+    folder, port = home(), free_port(int(os.environ.get(PORT, 4200)))
     url, name = f"http://{HOST}:{port}/api", f"nmcl-{uuid.uuid4().hex[:8]}"
     environment = _environment(url)
     environment["PREFECT_SERVER_UI_STATIC_DIRECTORY"] = str(folder / "ui")
     (folder / "ui").mkdir(exist_ok=True)
-    if database_url:
-        environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = _with_driver(database_url)
+    if database:
+        environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database.for_prefect
     server = start_server(folder, port, env=environment)
-    service = Service(url, name, Running.of(server.pid))
+    shown = database.shown if database else SQLITE
+    service = Service(url, name, Running.of(server.pid), database=shown)
     _note(service)
     wait_for_server(server, url, folder)
     command = ("worker", "start", "--pool", POOL, "--type", "process", "--name", name)
@@ -147,7 +160,7 @@ def _start(database_url: str | None) -> Service:
             stderr=log,
             start_new_session=True,
         )
-    service = Service(url, name, service.server, Running.of(worker.pid))
+    service = replace(service, worker=Running.of(worker.pid))
     _note(service)
     _wait_for_worker(service, worker)
     return service
@@ -155,12 +168,6 @@ def _start(database_url: str | None) -> Service:
 
 def _environment(url: str) -> dict[str, str]:
     return os.environ | SETTINGS | {"PREFECT_HOME": str(home()), "PREFECT_API_URL": url}
-
-
-def _with_driver(url: str) -> str:
-    """Prefect speaks to PostgreSQL through asyncpg."""
-    scheme, colon, rest = url.partition("://")
-    return f"postgresql+asyncpg{colon}{rest}" if scheme in ("postgres", "postgresql") else url
 
 
 def _prefect(*arguments: str) -> Sequence[str]:

@@ -1,15 +1,17 @@
 """What a command says at its end."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows import console
-from flows.plan import Plan
 from flows.service import Service
 from pipeline.extract import load_failures
 from pipeline.records import MODALITIES, SPLITS
 from pipeline.store import Store
-from pipeline.study_report.data import StudyData
+
+if TYPE_CHECKING:
+    from flows.plan import Plan
+    from pipeline.study_report.data import StudyData
 
 
 def of_run(store: Store) -> None:
@@ -26,7 +28,7 @@ def of_run(store: Store) -> None:
     console.out.print(f"Report: {store.local_path('latest').absolute() / 'report.html'}", soft_wrap=True, markup=False)
 
 
-def of_catalogue(plan: Plan) -> None:
+def of_catalogue(plan: "Plan") -> None:
     """The videos that are ingested, by crawl and by venue."""
     splits = plan.splits
     for crawl in plan.catalogue.crawls:
@@ -50,7 +52,7 @@ def of_catalogue(plan: Plan) -> None:
         console.out.print(f"Note: {note}", markup=False)
 
 
-def of_stage(stage: str, plan: Plan) -> None:
+def of_stage(stage: str, plan: "Plan") -> None:
     """What one stage left in the store."""
     if stage == "evaluate":
         of_run(plan.store)
@@ -63,7 +65,7 @@ def of_stage(stage: str, plan: Plan) -> None:
         _of_vectors(plan, completed=stage == "complete")
 
 
-def _of_vectors(plan: Plan, completed: bool) -> None:
+def _of_vectors(plan: "Plan", completed: bool) -> None:
     from pipeline.complete import load_features
 
     failures = {}
@@ -108,7 +110,7 @@ def of_prediction(result: dict[str, Any], out: Path) -> None:
     console.out.print(f"Predictions: {out}", soft_wrap=True, markup=False)
 
 
-def of_study(data: StudyData, out: Path) -> None:
+def of_study(data: "StudyData", out: Path) -> None:
     """The methods by their macro-F1, and where the page is."""
     header = ("method", "micro_f1", "macro_f1", "std", "p (macro)", "seconds")
     rows = [

@@ -3,14 +3,6 @@
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import (
-    auc,
-    confusion_matrix,
-    f1_score,
-    precision_recall_fscore_support,
-    roc_auc_score,
-    roc_curve,
-)
 
 from pipeline.errors import ModelError
 
@@ -25,6 +17,8 @@ def f1(label: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
     With one label per row, micro-F1 is the accuracy. The macro average runs over the venues that occur as a
     label or a prediction: one that is absent from a split cannot be got right or wrong.
     """
+    from sklearn.metrics import f1_score  # takes a second; most processes never score
+
     micro = float((label == predicted).mean())
     return micro, float(f1_score(label, predicted, average="macro", zero_division=0.0))
 
@@ -47,6 +41,8 @@ def evaluate(probability: np.ndarray, label: np.ndarray, venues: tuple[str, ...]
     Raises:
         ModelError: no rows, or shapes that do not fit.
     """
+    from sklearn.metrics import confusion_matrix
+
     probability, label = _checked(probability, label, len(venues))
     predicted = probability.argmax(axis=1)
     micro, macro = f1(label, predicted)
@@ -91,12 +87,16 @@ def _top_accuracy(probability: np.ndarray, label: np.ndarray) -> float:
 
 
 def _auc(truth: np.ndarray, score: np.ndarray) -> float | None:
+    from sklearn.metrics import roc_auc_score
+
     return float(roc_auc_score(truth, score)) if truth.any() and not truth.all() else None
 
 
 def _per_venue(
     label: np.ndarray, predicted: np.ndarray, area: list[float | None], venues: tuple[str, ...]
 ) -> dict[str, dict[str, Any]]:
+    from sklearn.metrics import precision_recall_fscore_support
+
     precision, recall, score, support = precision_recall_fscore_support(
         label, predicted, labels=range(len(venues)), zero_division=0.0
     )
@@ -114,6 +114,8 @@ def _per_venue(
 
 def _curve(truths: Any, scores: Any) -> dict[str, Any] | None:
     """Mean of the ROC curves that are defined, at even steps of the false positive rate; None without one."""
+    from sklearn.metrics import auc, roc_curve
+
     grid = np.linspace(0.0, 1.0, CURVE_POINTS)
     curves = []
     for truth, score in zip(truths, scores, strict=True):

@@ -20,6 +20,7 @@ DOORS = {
     "av": {"pipeline/media.py", "pipeline/sample.py", "pipeline/bench/decoding.py"},
     "fsspec": {"pipeline/store.py"},
     "prefect": {"flows/flows.py", "flows/engine.py", "flows/events.py", "flows/plugin.py"},
+    "asyncpg": {"flows/database.py"},
     "psutil": {"flows/service.py"},
     "typer": {"flows/cli.py"},
 }

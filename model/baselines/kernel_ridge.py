@@ -6,18 +6,20 @@ vector machine (Suykens and Vandewalle, 1999). On a few thousand rows of smooth 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import torch
 from annotated_types import Ge, Gt, Le
 from scipy.linalg import solve
-from sklearn.kernel_approximation import Nystroem
 
 from model.base import Epoch, Features, Mask, Output, Shape, VenueModel
 from model.calibration import sharpest
 from model.data import Dataset
 from pipeline.progress import Progress
+
+if TYPE_CHECKING:
+    from sklearn.kernel_approximation import Nystroem
 
 CHUNK = 4096
 """Rows whose kernel is held at once."""
@@ -61,6 +63,8 @@ class KernelRidge(VenueModel):
         self.register_buffer("sharpness", torch.ones(()))
 
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
+        from sklearn.kernel_approximation import Nystroem  # takes a second; most processes train nothing
+
         x = train.side_by_side()
         n_landmarks = min(self.settings.landmarks, len(x))
         progress("train", 0, 1, f"{n_landmarks} landmarks")
@@ -86,7 +90,7 @@ class KernelRidge(VenueModel):
 
 
 def least_squares(
-    kernel_map: Nystroem, x: np.ndarray, label: np.ndarray, n_venues: int, ridge: float
+    kernel_map: "Nystroem", x: np.ndarray, label: np.ndarray, n_venues: int, ridge: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weight (L, K) and offset (K,) of mapped rows that fit their one-hot vectors; the offset is not penalised.
 
@@ -108,7 +112,7 @@ def least_squares(
     return weight, target_mean - mean @ weight
 
 
-def _mapped(kernel_map: Nystroem, x: np.ndarray, label: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _mapped(kernel_map: "Nystroem", x: np.ndarray, label: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for start in range(0, len(x), CHUNK):
         rows = slice(start, start + CHUNK)
         yield kernel_map.transform(x[rows].astype(np.float64)), label[rows]

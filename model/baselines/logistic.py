@@ -1,17 +1,19 @@
 """Multinomial logistic regression on the standardised concatenation: the rival that any fusion must beat."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import torch
 from annotated_types import Ge, Gt, MinLen
-from sklearn.linear_model import LogisticRegression
 
 from model.base import Epoch, Features, Mask, Output, Shape, VenueModel
 from model.data import Dataset
 from model.evaluate import f1
 from pipeline.progress import Progress
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Logistic(VenueModel):
         self.register_buffer("bias", torch.zeros(shape.n_venues))
 
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
+        from sklearn.linear_model import LogisticRegression  # takes a second; most processes train nothing
+
         seen = np.unique(train.label)
         if len(seen) == 1:
             self._put(seen, np.zeros((1, len(self.weight))), np.zeros(1))
@@ -70,7 +74,7 @@ class Logistic(VenueModel):
         return Output(torch.log_softmax(x @ self.weight + self.bias, dim=1))
 
 
-def _multinomial(fitted: LogisticRegression) -> tuple[np.ndarray, np.ndarray]:
+def _multinomial(fitted: "LogisticRegression") -> tuple[np.ndarray, np.ndarray]:
     """Coefficients per class; scikit-learn keeps one row for two classes."""
     weight, bias = fitted.coef_, fitted.intercept_
     if len(weight) == 1:

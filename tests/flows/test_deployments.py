@@ -1,4 +1,4 @@
-"""`nmcl up`, and the commands that people type then: a real server, a real worker, real runs."""
+"""`nmcl up`, and the commands that people type then: real servers, workers, databases and runs."""
 
 import json
 import os
@@ -16,32 +16,51 @@ import psutil
 import pytest
 
 from flows.server import free_port
+from flows.settings import load_settings, remember
+from pipeline.store import Store
 from tests.media import shades, tone, write_video
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 TINY = [
-    *("--set", "visual.backbone=efficientnet_lite0"),
-    *("--set", "split.min_venue_videos=4"),
-    *("--set", "acoustic.max_frames=100"),
-    *("--set", "acoustic.autoencoder.epochs=0"),
-    *("--set", "acoustic.autoencoder.fine_tune_epochs=0"),
-    *("--set", "acoustic.autoencoder.min_steps=0"),
-    *("--set", "model.name=logistic"),
+    "visual.backbone=efficientnet_lite0",
+    "visual.key_frames=1",
+    "split.min_venue_videos=4",
+    "acoustic.max_frames=100",
+    "acoustic.autoencoder.epochs=0",
+    "acoustic.autoencoder.fine_tune_epochs=0",
+    "acoustic.autoencoder.min_steps=0",
+    "completion.method=mean",
+    "model.name=logistic",
 ]
 
 
-def run(*command: str | Path, home: Path) -> subprocess.CompletedProcess[str]:
+def start(*command: str | Path, home: Path, **environment: str) -> subprocess.Popen[str]:
     """A command as typed in the root of the repository, with a PREFECT_HOME of its own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    environment = kept | {"PREFECT_HOME": str(home), "COLUMNS": "200", "PATH": f"{BIN}:{os.environ['PATH']}"}
+    own = {"PREFECT_HOME": str(home), "COLUMNS": "200", "PATH": f"{BIN}:{os.environ['PATH']}"}
     words = [str(word) for word in command]
-    return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(words, cwd=ROOT, env=kept | own | environment, text=True, **pipes)  # type: ignore[call-overload]
+
+
+def end(started: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    stdout, stderr = started.communicate()
+    return subprocess.CompletedProcess(started.args, started.returncode, stdout, stderr)
+
+
+def run(*command: str | Path, home: Path) -> subprocess.CompletedProcess[str]:
+    return end(start(*command, home=home))
 
 
 def running(home: Path) -> dict[str, Any]:
     note: dict[str, Any] = json.loads((home / "service" / "running.json").read_text())
     return note
+
+
+def family(home: Path) -> list[psutil.Process]:
+    parents = [psutil.Process(running(home)[name]["pid"]) for name in ("server", "worker")]
+    return [process for parent in parents for process in (parent, *parent.children(recursive=True))]
 
 
 def ask(home: Path, what: str, **body: Any) -> Any:
@@ -57,26 +76,61 @@ def runs_of(home: Path, flow: str) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where `nmcl up` has been run; at the end, nothing of it is left."""
-    folder = tmp_path_factory.mktemp("home")
-    without = run("prefect", "deployment", "run", "extract-features", home=folder)
+def postgres() -> Iterator[str | None]:
+    """The address of an empty PostgreSQL server, which refuses to run as root; None where it is not installed."""
+    if shutil.which("initdb") is None or shutil.which("pg_ctl") is None:
+        yield None
+        return
+    user = {"user": "nobody"} if os.geteuid() == 0 else {}
+    folder = tempfile.mkdtemp(prefix="nmcl-postgres-", dir="/tmp")  # a socket's path has at most 107 bytes
+    if user:
+        shutil.chown(folder, **user)
+
+    def call(*command: str) -> None:
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        subprocess.run(command, cwd=folder, check=True, **user, **quiet)  # type: ignore[call-overload]
+
+    port, data = free_port(), f"{folder}/data"
+    call("initdb", "-D", data, "-U", "prefect", "-A", "trust", "--no-sync")
+    call("pg_ctl", "-D", data, "-w", "-o", f"-p {port} -k {folder} -h 127.0.0.1 -c fsync=off", "start")
+    try:
+        yield f"postgresql://prefect@127.0.0.1:{port}/postgres"
+    finally:
+        call("pg_ctl", "-D", data, "-m", "immediate", "stop")
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def homes(postgres: str | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
+    """Where `nmcl up` runs, by database: both started at once, for speed. At the end, nothing of them is left."""
+    folders = {"SQLite": tmp_path_factory.mktemp("sqlite")}
+    without = run("prefect", "deployment", "run", "extract-features", home=folders["SQLite"])
     assert without.returncode == 1
     assert without.stderr.startswith("No Prefect server runs. Start one with `nmcl up`")
-    started = run("nmcl", "up", home=folder)
+    ups = [start("nmcl", "up", home=folders["SQLite"])]
+    if postgres:
+        folders["PostgreSQL"] = tmp_path_factory.mktemp("postgres")
+        port = {"PREFECT_SERVER_API_PORT": str(free_port())}
+        ups.append(start("nmcl", "up", "--database-url", postgres, home=folders["PostgreSQL"], **port))
     try:
-        assert started.returncode == 0, started.stderr
-        assert running(folder)["url"].removesuffix("/api") in started.stdout
-        pids = [running(folder)[name]["pid"] for name in ("server", "worker")]
-        family = [p for pid in pids for p in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))]
-        yield folder
+        for up, home in zip(map(end, ups), folders.values(), strict=True):
+            assert up.returncode == 0, up.stderr
+            assert running(home)["url"].removesuffix("/api") in up.stdout
+        processes = [process for home in folders.values() for process in family(home)]
+        yield folders
     finally:
-        stopped = run("nmcl", "down", home=folder)
-    assert stopped.stdout == "Stopped.\n"
-    assert not any(process.is_running() for process in family)
-    again = run("nmcl", "down", home=folder)
+        downs = [end(down) for down in [start("nmcl", "down", home=home) for home in folders.values()]]
+    assert {down.stdout for down in downs} == {"Stopped.\n"}
+    assert not any(process.is_running() for process in processes)
+    again = run("nmcl", "down", home=folders["SQLite"])
     assert again.returncode == 0
     assert again.stdout.startswith("Nothing runs")
+
+
+@pytest.fixture(scope="module")
+def home(homes: dict[str, Path]) -> Path:
+    """Of the service with SQLite."""
+    return homes["SQLite"]
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +157,42 @@ def test_up_again_keeps_what_runs(home: Path) -> None:
     assert {"extract-features", "train-nmcl", "retrain"} <= flows
 
 
+def test_postgres(homes: dict[str, Path], postgres: str | None) -> None:
+    if postgres is None:
+        pytest.skip("initdb and pg_ctl of PostgreSQL are not on the PATH")
+    home = homes["PostgreSQL"]
+    assert len(ask(home, "deployments")) == 3
+    assert running(home)["database"] == postgres
+    assert not (home / "service" / "prefect.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        (
+            "postgresql://u:secret@127.0.0.1:{port}/none",
+            "The database postgresql://u@127.0.0.1:{port}/none cannot be used",
+        ),
+        ("mysql://u@127.0.0.1/none", "expected postgresql://"),
+    ],
+)
+def test_a_database_that_cannot_be_used(url: str, message: str, tmp_path: Path) -> None:
+    port = free_port()
+    refused = run("nmcl", "up", "--database-url", url.format(port=port), home=tmp_path)
+    assert refused.returncode == 2
+    assert message.format(port=port) in refused.stderr
+    assert "secret" not in refused.stderr
+    assert not (tmp_path / "service" / "running.json").exists()
+
+
+def test_another_database_than_that_of_the_running_server(home: Path) -> None:
+    before = running(home)
+    refused = run("nmcl", "up", "--database-url", "postgresql://u@127.0.0.1/none", home=home)
+    assert refused.returncode == 2
+    assert "keeps its runs in SQLite, not in postgresql://u@127.0.0.1/none" in refused.stderr
+    assert running(home) == before
+
+
 @pytest.mark.parametrize(
     ("parameter", "message"),
     [
@@ -122,7 +212,7 @@ def test_a_wrong_parameter_is_refused_before_there_is_a_run(home: Path, paramete
 def test_a_night(home: Path, crawl: Path, tmp_path: Path) -> None:
     """A crawl lands; meanwhile somebody extracts features into the same store, and waits for the retraining."""
     out = tmp_path / "out"
-    assert run("nmcl", "ingest", crawl, "--out", out, *TINY, home=home).returncode == 0  # the store keeps the settings
+    remember(Store.create(out), load_settings(None, TINY))
     announced = run("nmcl", "announce", crawl, "--out", out, home=home)
     assert announced.returncode == 0, announced.stderr
     command = ("prefect", "deployment", "run", "extract-features")
@@ -148,8 +238,10 @@ def test_what_fails_to_write_is_tried_again(home: Path, tmp_path: Path) -> None:
     script = tmp_path / "flaky.py"
     script.write_text(
         "from prefect import flow\n"
+        "from flows import engine\n"
         "from flows.engine import as_tasks\n"
         "from pipeline.errors import StoreError\n"
+        "engine.BACKOFF_FACTOR_S = 0.1\n"
         "tries = []\n"
         "def work(item):\n"
         "    tries.append(item)\n"
@@ -170,44 +262,3 @@ def test_what_fails_to_write_is_tried_again(home: Path, tmp_path: Path) -> None:
     command = ("env", f"PREFECT_API_URL={running(home)['url']}", sys.executable, script)
     done = run(*command, home=home)
     assert done.stdout.split("\n")[:2] == ["['good'] 2", "3"], done.stderr
-
-
-@pytest.fixture
-def postgres() -> Iterator[str]:
-    """The address of an empty PostgreSQL server, which refuses to run as root."""
-    if shutil.which("initdb") is None or shutil.which("pg_ctl") is None:
-        pytest.skip("initdb and pg_ctl of PostgreSQL are not on the PATH")
-    user = {"user": "nobody"} if os.geteuid() == 0 else {}
-    folder = tempfile.mkdtemp(prefix="nmcl-postgres-", dir="/tmp")  # a socket's path has at most 107 bytes
-    if user:
-        shutil.chown(folder, **user)
-
-    def call(*command: str) -> None:
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        subprocess.run(command, cwd=folder, check=True, **user, **quiet)  # type: ignore[call-overload]
-
-    port, data = free_port(), f"{folder}/data"
-    call("initdb", "-D", data, "-U", "prefect", "-A", "trust", "--no-sync")
-    call("pg_ctl", "-D", data, "-w", "-o", f"-p {port} -k {folder} -h 127.0.0.1", "start")
-    try:
-        yield f"postgresql://prefect@127.0.0.1:{port}/postgres"
-    finally:
-        call("pg_ctl", "-D", data, "-m", "immediate", "stop")
-        shutil.rmtree(folder)
-
-
-def test_up_with_postgres(postgres: str, tmp_path: Path) -> None:
-    try:
-        started = run("nmcl", "up", "--database-url", postgres, home=tmp_path)
-        assert started.returncode == 0, started.stderr
-        assert len(ask(tmp_path, "deployments")) == 3
-        assert not (tmp_path / "service" / "prefect.db").exists()
-    finally:
-        run("nmcl", "down", home=tmp_path)
-
-
-def test_a_database_that_is_not_there(tmp_path: Path) -> None:
-    refused = run("nmcl", "up", "--database-url", f"postgresql://u@127.0.0.1:{free_port()}/none", home=tmp_path)
-    assert refused.returncode == 2
-    assert "server.log" in refused.stderr
-    assert not (tmp_path / "service" / "running.json").exists()
