@@ -258,7 +258,11 @@ def sample(folder: Annotated[Path, typer.Argument(help="Folder to make.", show_d
 
 
 @app.command(
-    epilog=_epilog("nmcl up", "NMCL_DATABASE_URL=postgresql://user:password@host/prefect nmcl up"),
+    epilog=_epilog(
+        "nmcl up",
+        "nmcl up --watch crawls --out out",
+        "NMCL_DATABASE_URL=postgresql://user:password@host/prefect nmcl up",
+    ),
 )
 def up(
     database_url: Annotated[
@@ -267,6 +271,18 @@ def up(
             "--database-url", envvar="NMCL_DATABASE_URL", help="Of PostgreSQL; SQLite without it.", show_default=False
         ),
     ] = None,
+    watch: Annotated[
+        Path | None,
+        typer.Option(
+            "--watch",
+            envvar="NMCL_WATCH",
+            help="Each folder that lands in it is a crawl, and starts `retrain`; `crawls` if not given.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", envvar="NMCL_OUT", help="Store of these crawls; `out` if not given.")
+    ] = None,
 ) -> None:
     """Start a Prefect server and a worker that stay, and register the deployments of prefect.yaml.
 
@@ -274,7 +290,9 @@ def up(
     """
     from flows import service, summary
 
-    summary.of_service(service.up(database_url))
+    if watch and not watch.is_dir():
+        raise CrawlError(f"There is no folder {watch} to watch. Make it, and let crawls land in it.")
+    summary.of_service(service.up(database_url, watch, out), watch or Path("crawls"), out or Path("out"))
 
 
 @app.command(epilog=_epilog("nmcl down"))

@@ -69,6 +69,11 @@ class _Lines:
         print(f"{stage}: {done:,} of {total:,} {note}".rstrip(), file=sys.stderr, flush=True)
 
 
+def note(text: str) -> None:
+    """Something to know, beside what was asked for; also in the log of a worker."""
+    err.print(f"Note: {text}", markup=False, soft_wrap=True)
+
+
 def table(title: str, header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
     """A plain table; numbers to the right, None as a dash."""
     drawn = Table(title=title, title_justify="left", title_style="bold")

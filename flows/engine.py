@@ -7,14 +7,14 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
 from prefect import get_client, task
 from prefect.artifacts import (
-    create_link_artifact,
+    create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
     update_progress_artifact,
@@ -28,7 +28,9 @@ from prefect.tasks import exponential_backoff
 from flows import console
 from flows.plan import Plan
 from flows.prediction import failures_of
+from flows.run_page import run_page
 from pipeline.artifacts import digest
+from pipeline.errors import StoreTakenError
 from pipeline.store import Store
 
 T = TypeVar("T")
@@ -39,6 +41,8 @@ BACKOFF_FACTOR_S = 2.0
 JITTER = 0.5
 LEASE_S = 60.0
 """How long a store stays taken after the run that had it was killed."""
+COMMAND_ENDS_WITHIN_S = 3600.0
+"""How long a run waits for an `nmcl` command that is at work on the same store."""
 _SHOWN_EVERY_S = 5.0
 
 
@@ -77,7 +81,7 @@ def alone_on(root: str) -> Iterator[Store]:
     """Wait until no other flow run works on a store, and hold it. May be nested, as `Store.locked` may.
 
     Raises:
-        StoreError: a command outside of Prefect holds it, or the folder is no store.
+        StoreError: a command outside of Prefect holds it for too long, or the folder is no store.
     """
     store = Store(root)
     if store.is_held:
@@ -89,8 +93,25 @@ def alone_on(root: str) -> Iterator[Store]:
     get_run_logger().info("Waiting for %s, should another run be at work on it.", store.root)
     with concurrency(name, strict=True, lease_duration=LEASE_S):
         store = Store.create(root)
-        with store.locked():
+        with ExitStack() as stack:
+            _lock(store, stack)
             yield store
+
+
+def _lock(store: Store, stack: ExitStack) -> None:
+    """Wait while a command outside of Prefect holds the store."""
+    end, said = time.monotonic() + COMMAND_ENDS_WITHIN_S, False
+    while True:
+        try:
+            stack.enter_context(store.locked())
+            return
+        except StoreTakenError:
+            if time.monotonic() > end:
+                raise
+        if not said:
+            get_run_logger().info("An nmcl command is at work on %s: waiting for its end.", store.root)
+            said = True
+        time.sleep(1.0)
 
 
 class ShownProgress:
@@ -135,13 +156,5 @@ def show_outcomes(plan: Plan) -> dict[str, int]:
 
 
 def show_report(plan: Plan) -> None:
-    """A link to the report of a run, with its scores."""
-    folder = plan.store.local_path(plan.run.folder).absolute()
-    test = plan.store.read_json(f"{plan.run.folder}/metrics.json")["test"]
-    scores = ", ".join(f"{name} {test[name]:.3f}" for name in ("micro_f1", "macro_f1") if test[name] is not None)
-    create_link_artifact(
-        (folder / "report.html").as_uri(),
-        link_text="report.html",
-        key="report",
-        description=f"Test: {scores}. Browsers open a file from here only by hand: `{folder / 'report.html'}`",
-    )
+    """The scores of a run, what it confuses, and where its report is."""
+    create_markdown_artifact(run_page(plan), key="report", description=plan.run.folder)

@@ -10,7 +10,7 @@ from prefect.plugins import HookContext, SetupResult, register_hook
 
 from flows import service
 
-DEPLOYED = ("extract-features", "train-nmcl", "retrain")
+DEPLOYED = ("extract-features", "train-nmcl", "retrain", "sweep")
 WHERE = "local"
 FLAGS = ("--watch",)
 """Options of `prefect deployment run` without a value."""

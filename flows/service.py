@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -96,11 +96,13 @@ def running() -> Service | None:
     return service if service and service.is_whole else None
 
 
-def up(database_url: str | None = None) -> Service:
+def up(database_url: str | None = None, watch: Path | None = None, out: Path | None = None) -> Service:
     """Start server and worker unless they run, and register the deployments of `prefect.yaml`.
 
     Args:
         database_url: of PostgreSQL; without one the database is SQLite.
+        watch: the folder in which crawls land, and
+        out: the store that takes them up: see `flows.sweep`.
 
     Raises:
         ServerError: one of them does not start, refuses a deployment, or runs with another database.
@@ -122,7 +124,7 @@ def up(database_url: str | None = None) -> Service:
                 f"The server that runs at {service.ui} keeps its runs in {service.database}, not in {database.shown}. "
                 "Stop it first: `nmcl down`."
             )
-        _register(service)
+        _register(service, {"NMCL_WATCH": watch, "NMCL_OUT": out})
         return service
 
 
@@ -193,10 +195,11 @@ def _post(url: str, body: Any) -> Any:
         return json.load(answer)
 
 
-def _register(service: Service) -> None:
+def _register(service: Service, folders: Mapping[str, Path | None]) -> None:
+    named = {name: str(folder.resolve()) if folder else "" for name, folder in folders.items()}
     done = subprocess.run(
         _prefect("--no-prompt", "deploy", "--all"),
-        env=_environment(service.url),
+        env=_environment(service.url) | named,
         cwd=REPOSITORY,
         stdin=subprocess.DEVNULL,
         capture_output=True,

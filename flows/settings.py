@@ -2,7 +2,7 @@
 
 import difflib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from extractors.acoustic import AcousticSettings
 from extractors.textual import TextualSettings
 from extractors.visual import VisualSettings
+from flows import console
 from model.registry import MODELS
 from pipeline.columns import ColumnSettings
 from pipeline.completion.base import CompletionSettings
@@ -80,8 +81,43 @@ def changed(remembered: Tree, changes: Tree) -> Settings:
 
 
 def of_store(store: Store, changes: Tree) -> Settings:
-    """What the store was made with, with some changes."""
-    return changed(store.read_json(_REMEMBERED) if store.exists(_REMEMBERED) else {}, changes)
+    """What the store was made with, with some changes. What this version does not know of it is left out, aloud."""
+    remembered = store.read_json(_REMEMBERED) if store.exists(_REMEMBERED) else {}
+    if unknown := list(_unknown(remembered)):
+        console.note(
+            f"{store.root}/{_REMEMBERED} was written by another version of nmcl: this one does not know "
+            f"{', '.join(unknown)}, and goes on without. Choose other settings by --set."
+        )
+    for name in unknown:
+        remembered = _without(remembered, name)
+    return changed(remembered, changes)
+
+
+def _unknown(tree: Tree) -> Iterator[str]:
+    """Names that are no settings, sections included; of a model that there is not, the whole section."""
+
+    def within(tree: Any, known: Any, prefix: str) -> Iterator[str]:
+        names = {f.name: getattr(known, f.name) for f in fields(known)}
+        for name, value in tree.items():
+            if name not in names:
+                yield prefix + name
+            elif is_dataclass(names[name]) and isinstance(value, Mapping):
+                yield from within(value, names[name], f"{prefix}{name}.")
+
+    model = tree.get("model", {})
+    yield from within({name: value for name, value in tree.items() if name != "model"}, Settings(), "")
+    if (name := model.get("name", "nmcl")) not in MODELS:
+        yield "model"
+    else:
+        own = {key: value for key, value in model.items() if key not in ("name", "seed")}
+        yield from within(own, MODELS[name].settings, "model.")
+
+
+def _without(tree: Tree, name: str) -> Tree:
+    section, _, rest = name.partition(".")
+    if not rest:
+        return {key: value for key, value in tree.items() if key != name}
+    return {**tree, section: _without(tree[section], rest)}
 
 
 def remember(store: Store, settings: Settings) -> None:

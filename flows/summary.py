@@ -1,10 +1,11 @@
 """What a command says at its end."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows import console
-from flows.service import Service
+from flows.service import Service, home
 from pipeline.extract import load_failures
 from pipeline.records import MODALITIES, SPLITS
 from pipeline.store import Store
@@ -85,16 +86,18 @@ def _of_vectors(plan: "Plan", completed: bool) -> None:
         console.table(f"{len(failures):,} videos failed", ("video", "reason"), shown)
 
 
-def of_service(service: Service) -> None:
+def of_service(service: Service, watched: Path, out: Path) -> None:
     """Where the server is, and what to do with it."""
-    console.out.print(f"Prefect runs at {service.ui}", soft_wrap=True, markup=False)
-    console.out.print("Deployments: extract-features, train-nmcl, retrain. In this folder, for example:", markup=False)
+    say = partial(console.out.print, soft_wrap=True, markup=False)
+    say(f"Prefect runs at {service.ui}, its database is {service.database}; logs are in {home()}")
+    say(f"Crawls that land in {watched} are taken up into {out}, within ten minutes or so.")
+    say("Deployments: extract-features, train-nmcl, retrain, sweep. In this folder, for example:")
     for command in (
         "prefect deployment run extract-features --param crawl=DIR --param out=DIR --watch",
         "nmcl announce DIR --out DIR",
         "nmcl down",
     ):
-        console.out.print(f"    {command}", soft_wrap=True, markup=False)
+        say(f"    {command}")
 
 
 def of_prediction(result: dict[str, Any], out: Path) -> None:

@@ -5,6 +5,7 @@
     │   ├── CrawlError      the folder, manifest or labels of a crawl cannot be used
     │   ├── SettingsError   an unknown setting, or a value out of range
     │   ├── StoreError      the output folder is not ours, is damaged, is full, or lacks what was asked for
+    │   │   └── StoreTakenError    another process writes to it
     │   ├── WeightsError    network weights are missing or not of the named backbone
     │   └── ModelError      a model file cannot be used, or the data is not what the model was trained on
     └── ClipError           one media file cannot be used: becomes a failure row, never stops a run
@@ -31,6 +32,10 @@ class SettingsError(UserError):
 
 class StoreError(UserError):
     """The output folder is not a store, is damaged, is full, or lacks what was asked for."""
+
+
+class StoreTakenError(StoreError):
+    """Another process writes to the store."""
 
 
 class WeightsError(UserError):

@@ -26,7 +26,7 @@ from typing import Any
 
 import fsspec
 
-from pipeline.errors import StoreError
+from pipeline.errors import StoreError, StoreTakenError
 
 FORMAT = 1
 _MARKER = "store.json"
@@ -189,7 +189,7 @@ class Store:
         """Hold the store for one writer of this machine, and sweep what a killed one left. May be nested.
 
         Raises:
-            StoreError: another process holds it.
+            StoreTakenError: another process holds it.
         """
         if not self.is_local or self.is_held:
             yield
@@ -200,7 +200,7 @@ class Store:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise StoreError(
+                raise StoreTakenError(
                     f"Another nmcl command is writing to {self.root}. Wait for it, or name another --out."
                 ) from error
             shutil.rmtree(self._full(_SCRATCH), ignore_errors=True)

@@ -19,7 +19,7 @@ DOORS = {
     "pebble": {"pipeline/media.py"},
     "av": {"pipeline/media.py", "pipeline/sample.py", "pipeline/bench/decoding.py"},
     "fsspec": {"pipeline/store.py"},
-    "prefect": {"flows/flows.py", "flows/engine.py", "flows/events.py", "flows/plugin.py"},
+    "prefect": {"flows/flows.py", "flows/engine.py", "flows/events.py", "flows/plugin.py", "flows/sweep.py"},
     "asyncpg": {"flows/database.py"},
     "psutil": {"flows/service.py"},
     "typer": {"flows/cli.py"},

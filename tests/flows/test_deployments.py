@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,21 @@ def runs_of(home: Path, flow: str) -> list[dict[str, Any]]:
     return [found for found in runs if found["deployment_id"]]
 
 
+def swept(home: Path) -> dict[str, Any]:
+    """The parameters with which the sweep runs by itself."""
+    (found,) = [deployment for deployment in ask(home, "deployments") if deployment["schedules"]]
+    assert [schedule["active"] for schedule in found["schedules"]] == [True]
+    parameters: dict[str, Any] = found["parameters"]
+    return parameters
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 180) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[str | None]:
     """The address of an empty PostgreSQL server, which refuses to run as root; None where it is not installed."""
@@ -111,7 +126,8 @@ def homes(postgres: str | None, tmp_path_factory: pytest.TempPathFactory) -> Ite
     if postgres:
         folders["PostgreSQL"] = tmp_path_factory.mktemp("postgres")
         port = {"PREFECT_SERVER_API_PORT": str(free_port())}
-        ups.append(start("nmcl", "up", "--database-url", postgres, home=folders["PostgreSQL"], **port))
+        up = ("nmcl", "up", "--database-url", postgres, "--watch", folders["SQLite"].parent, "--out", "store")
+        ups.append(start(*up, home=folders["PostgreSQL"], **port))
     try:
         for up, home in zip(map(end, ups), folders.values(), strict=True):
             assert up.returncode == 0, up.stderr
@@ -135,8 +151,9 @@ def home(homes: dict[str, Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def crawl(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve clips of two venues, and a file that is none."""
-    folder = tmp_path_factory.mktemp("crawl")
+    """Twelve clips of two venues, and a file that is none, in a folder that is watched."""
+    folder = tmp_path_factory.mktemp("watched") / "tuesday"
+    folder.mkdir()
     lines = ["path,description,venue", "broken.mp4,no video,Beach"]
     (folder / "broken.mp4").write_bytes(b"no video")
     for i in range(12):
@@ -151,17 +168,17 @@ def test_up_again_keeps_what_runs(home: Path) -> None:
     before = running(home)
     assert run("nmcl", "up", home=home).returncode == 0
     assert running(home) == before
-    names = {deployment["name"] for deployment in ask(home, "deployments")}
-    assert names == {"local"}
-    flows = {flow["name"] for flow in ask(home, "flows")}
-    assert {"extract-features", "train-nmcl", "retrain"} <= flows
+    assert {deployment["name"] for deployment in ask(home, "deployments")} == {"local"}
+    assert {flow["name"] for flow in ask(home, "flows")} == {"extract-features", "train-nmcl", "retrain", "sweep"}
+    assert swept(home) == {"folder": "", "out": ""}
 
 
 def test_postgres(homes: dict[str, Path], postgres: str | None) -> None:
     if postgres is None:
         pytest.skip("initdb and pg_ctl of PostgreSQL are not on the PATH")
     home = homes["PostgreSQL"]
-    assert len(ask(home, "deployments")) == 3
+    assert len(ask(home, "deployments")) == 4
+    assert swept(home) == {"folder": str(home.parent), "out": str(ROOT / "store")}
     assert running(home)["database"] == postgres
     assert not (home / "service" / "prefect.db").exists()
 
@@ -210,18 +227,21 @@ def test_a_wrong_parameter_is_refused_before_there_is_a_run(home: Path, paramete
 
 
 def test_a_night(home: Path, crawl: Path, tmp_path: Path) -> None:
-    """A crawl lands; meanwhile somebody extracts features into the same store, and waits for the retraining."""
-    out = tmp_path / "out"
-    remember(Store.create(out), load_settings(None, TINY))
-    announced = run("nmcl", "announce", crawl, "--out", out, home=home)
-    assert announced.returncode == 0, announced.stderr
-    command = ("prefect", "deployment", "run", "extract-features")
-    extracted = run(*command, "--watch", "--param", f"crawl={crawl}", "--param", f"out={out}", home=home)
-    assert extracted.returncode == 0, extracted.stdout + extracted.stderr
+    """A crawl lands while a command is at work on the store, and somebody extracts features into it: all wait in line.
 
-    end = time.monotonic() + 120
-    while time.monotonic() < end and not [r for r in runs_of(home, "retrain") if r["state_type"] == "COMPLETED"]:
-        time.sleep(0.5)
+    Later the folder is swept.
+    """
+    store = Store.create(out := tmp_path / "out")
+    remember(store, load_settings(None, TINY))
+    with store.locked():
+        announced = run("nmcl", "announce", crawl, "--out", out, home=home)
+        assert announced.returncode == 0, announced.stderr
+        into = ("--param", f"crawl={crawl}", "--param", f"out={out}")
+        extraction = start("prefect", "deployment", "run", "extract-features", "--watch", *into, home=home)
+        wait_for(lambda: any("An nmcl command is at work" in log["message"] for log in ask(home, "logs")))
+    extracted = end(extraction)
+    assert extracted.returncode == 0, extracted.stdout + extracted.stderr
+    wait_for(lambda: [run["state_type"] for run in runs_of(home, "retrain")] not in (["RUNNING"], ["PENDING"]))
     (retrained,) = runs_of(home, "retrain")
     assert retrained["state_type"] == "COMPLETED", retrained["state"]
     assert retrained["parameters"]["crawl"] == str(crawl)
@@ -231,7 +251,24 @@ def test_a_night(home: Path, crawl: Path, tmp_path: Path) -> None:
     assert artifacts["progress-extract"]["data"] == 100
     outcomes = {row["outcome"]: row["videos"] for row in json.loads(artifacts["outcomes"]["data"])}
     assert outcomes == {"extracted": 12, "unreadable": 1}
-    assert (out / "latest").resolve().as_uri() in artifacts["report"]["data"]
+    assert f"`{(out / 'latest').resolve()}/report.html`" in artifacts["report"]["data"]
+    assert "| test, textual alone | " in artifacts["report"]["data"]
+
+    landed = crawl.parent / "wednesday"
+    landed.mkdir()
+    (landed / "clip.mp4").write_bytes(b"no video")
+    parameters = ("--param", f"folder={crawl.parent}", "--param", f"out={out}", "--param", "settled_s=0")
+    swept = run("prefect", "deployment", "run", "sweep", "--watch", *parameters, home=home)
+    assert swept.returncode == 0, swept.stdout + swept.stderr
+    assert {run["parameters"]["crawl"] for run in runs_of(home, "retrain")} == {str(crawl), str(landed)}
+    script = (
+        "from flows.sweep import sweep\n"
+        f"print(sweep({str(crawl.parent)!r}, {str(out)!r}, 0), sweep({str(crawl.parent)!r}, {str(out)!r}, 3600))"
+    )
+    again = run("env", f"PREFECT_API_URL={running(home)['url']}", sys.executable, "-c", script, home=home)
+    before, landing = ({"tuesday": word, "wednesday": word} for word in ("taken up before", "still landing"))
+    assert again.stdout == f"{before} {landing}\n", again.stderr
+    assert len(runs_of(home, "retrain")) == 2
 
 
 def test_what_fails_to_write_is_tried_again(home: Path, tmp_path: Path) -> None:

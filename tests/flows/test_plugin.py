@@ -14,6 +14,7 @@ from flows.plugin import full_name, position
         ("deployment run --flow-run-name retrain train-nmcl", 5),
         ("deployments inspect retrain", 3),
         ("deployment run extract-features/local", 3),
+        ("deployment run sweep --param folder=crawls", 3),
         ("deployment run other", None),
         ("deployment delete retrain", None),
         ("flow-run ls", None),

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from flows.settings import Settings, changed, from_tree, json_schema, load_settings, to_tree
+from flows.settings import Settings, changed, from_tree, json_schema, load_settings, of_store, to_tree
 from model.registry import MODELS
 from pipeline.errors import SettingsError
+from pipeline.store import Store
 
 
 def test_defaults_survive_the_way_through_json() -> None:
@@ -82,3 +83,21 @@ def test_the_schema_takes_all_settings_and_refuses_others() -> None:
         {"model": {"seed": "a"}},
     ):
         assert not schema.is_valid(wrong)
+
+
+def test_a_store_of_another_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store.create(tmp_path)
+    remembered = to_tree(load_settings(assignments=["visual.key_frames=5", "model.dropout=0.4"]))
+    remembered["model"] |= {"linear_peer": True, "train": remembered["model"]["train"] | {"swing": 1}}
+    store.write_json("settings.json", remembered | {"smell": {"noses": 2}})
+    settings = of_store(store, {"visual": {"backbone": "resnet101"}})
+    assert settings == load_settings(
+        assignments=["visual.key_frames=5", "visual.backbone=resnet101", "model.dropout=0.4"]
+    )
+    said = capsys.readouterr().err
+    assert "does not know smell, model.linear_peer, model.train.swing, and goes on without" in said
+    store.write_json("settings.json", {"model": {"name": "oracle", "depth": 3}})
+    assert of_store(store, {}) == Settings()
+    assert "does not know model, " in capsys.readouterr().err
+    with pytest.raises(SettingsError, match=r"model\.linear_peer"):
+        of_store(store, {"model": {"linear_peer": True}})
