@@ -42,7 +42,7 @@ class Evaluated:
 
 
 def evaluate_run(plan: Plan, progress: Progress, command: str) -> None:
-    """Write predictions, report and metrics into the run's folder, and let `latest` lead there.
+    """Write predictions, report and metrics into the run's folder.
 
     `metrics.json` goes last: where it exists, the run is whole.
     """
@@ -58,7 +58,6 @@ def evaluate_run(plan: Plan, progress: Progress, command: str) -> None:
     metrics = metrics_of(evaluated, seconds_of(plan) | {"evaluate": round(time.perf_counter() - start, 3)})
     store.write(f"{folder}/report.html", render(report_data(evaluated, metrics, command)).encode())
     store.write_json(f"{folder}/metrics.json", metrics)
-    store.point("latest", folder)
 
 
 def measure(plan: Plan, progress: Progress) -> Evaluated:
@@ -195,7 +194,7 @@ def seconds_of(plan: Plan) -> dict[str, float]:
     """Wall-clock seconds that each stage worked for this run, over all its interruptions."""
     kept = {
         "ingest": "ingest",
-        **{stage: f"{stage}-{plan.completion.address}" for stage in ("fit", "extract", "complete")},
+        **{stage: f"{stage}-{plan.work}" for stage in ("fit", "extract", "complete")},
         "train": f"train-{plan.run.address}",
     }
     files = {stage: f"timings/{name}.json" for stage, name in kept.items()}

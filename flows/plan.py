@@ -1,7 +1,7 @@
 """The plan: the address of everything a run needs, known before any of it is made. What exists is done."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -10,13 +10,14 @@ from extractors.acoustic import AcousticExtractor
 from extractors.base import Extractor
 from extractors.textual import TextualExtractor
 from extractors.visual import VisualExtractor
+from flows.lineage import FrozenStates
 from flows.settings import Settings, to_tree
 from model.base import CODE_VERSION as MODEL_CODE_VERSION
 from pipeline import completion, media
 from pipeline.artifacts import Artifact, digest
 from pipeline.catalogue import Catalogue
 from pipeline.fit import sample
-from pipeline.records import MODALITIES, Modality, Video
+from pipeline.records import MODALITIES, Modality, Split, Video
 from pipeline.splits import Splits, assign
 from pipeline.store import Store
 
@@ -67,6 +68,12 @@ class Plan:
     store: Store
     catalogue: Catalogue
     settings: Settings
+    earlier: Mapping[str, Split] = field(default_factory=dict)
+    """Splits that are kept, by content hash: those of a run that this one is to be compared with."""
+    frozen: FrozenStates | None = None
+    """States that are used as they are; without them, extractors and completer learn from these videos."""
+    start: str | None = None
+    """Folder of the run whose weights training starts from; None: from scratch."""
 
     @cached_property
     def videos(self) -> list[Video]:
@@ -76,7 +83,13 @@ class Plan:
     @cached_property
     def splits(self) -> Splits:
         """Where the labelled videos go."""
-        return assign(self.videos, self.settings.split)
+        return assign(self.videos, self.settings.split, self.earlier)
+
+    @property
+    def placed(self) -> dict[str, Split]:
+        """The split of each labelled content, by its hash."""
+        assigned = zip(self.videos, self.splits.assignments, strict=True)
+        return {video.sha256: a.split for video, a in assigned if a.split}
 
     @cached_property
     def extractors(self) -> Extractors:
@@ -109,6 +122,8 @@ class Plan:
     @cached_property
     def states(self) -> Mapping[Modality, Artifact]:
         """What the extractors learn; only of those that learn."""
+        if self.frozen:
+            return self.frozen.states
         return {m: self._state(m) for m, extractor in self.extractors.all.items() if extractor.fit_videos}
 
     def _state(self, modality: Modality) -> Artifact:
@@ -123,10 +138,17 @@ class Plan:
 
     @cached_property
     def features(self) -> Mapping[Modality, Artifact]:
-        """The vectors of each modality."""
-        return {
+        """The vectors of each modality.
+
+        Raises:
+            ModelError: with frozen states they would not be the vectors of the run that these are of.
+        """
+        made = {
             m: self.extractors.features(m, self.states[m].address if m in self.states else None) for m in MODALITIES
         }
+        if self.frozen:
+            return {m: self.frozen.check(self.extractors.all[m], artifact) for m, artifact in made.items()}
+        return made
 
     @cached_property
     def failures(self) -> Artifact:
@@ -136,6 +158,8 @@ class Plan:
     @cached_property
     def completion(self) -> Artifact:
         """What the completer learns, from the same videos as the extractors."""
+        if self.frozen:
+            return self.frozen.completion
         recipe = {
             **completion.address(self.settings.completion),
             "features": [self.features[m].address for m in MODALITIES],
@@ -158,8 +182,16 @@ class Plan:
             "code": MODEL_CODE_VERSION,
             "completed": self.completed.address,
             "labels": digest(labels),
+            **({"start": self.start} if self.start else {}),
         }
         return Artifact(f"runs/{self.settings.model.name}", recipe)
+
+    @cached_property
+    def work(self) -> str:
+        """Names the time spent on fitting, extracting and completing: with frozen states, only that on new videos."""
+        if not self.frozen:
+            return self.completion.address
+        return digest([self.completion.address, [part.key for _, part in self.catalogue.parts()]])
 
 
 def completed_with(completion_address: str) -> Artifact:

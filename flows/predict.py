@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from flows.lineage import FrozenStates, frozen_of
 from flows.plan import Extractors, completed_with
 from flows.prediction import probabilities, table
 from flows.settings import Settings, Tree, from_tree
@@ -22,8 +23,9 @@ from model.evaluate import evaluate
 from model.trained import Trained
 from pipeline.artifacts import Artifact, digest, load_state
 from pipeline.catalogue import Catalogue, Crawl, Part, load_part
+from pipeline.champions import champion
 from pipeline.complete import complete_part, load_completed
-from pipeline.errors import ModelError, SettingsError, StoreError
+from pipeline.errors import SettingsError, StoreError
 from pipeline.extract import Feature, Job, extract_part, load_failures
 from pipeline.media import Decoder
 from pipeline.progress import Progress, within
@@ -54,18 +56,20 @@ class Frozen:
 
 
 def find_run(model: Path) -> tuple[Store, str]:
-    """The store and the run that a folder names: the OUT of a run, or one run in it.
+    """The store and the run that a folder names: the champion of an OUT, or one run in it.
 
     Raises:
         StoreError: it is neither.
     """
     model = model.resolve()
-    root, run = (model, "latest") if (model / "store.json").exists() else (model.parent.parent, f"runs/{model.name}")
+    is_store = (model / "store.json").exists()
+    root = model if is_store else model.parent.parent
     if not (root / "store.json").exists():
         raise StoreError(
             f"{model} is neither the --out of a run nor a run in it. Expected, for example, OUT or OUT/latest."
         )
     store = Store.open(root)
+    run = champion(store) or "latest" if is_store else f"runs/{model.name}"
     if not store.exists(f"{run}/metrics.json"):
         raise StoreError(f"{root} holds no finished run. Train one: `nmcl run CRAWL --out {root}`.")
     return store, run
@@ -88,40 +92,23 @@ def load_run(model: Path, changes: Tree) -> Frozen:
     store, run = find_run(model)
     tree = {k: v for k, v in store.read_json(f"{run}/settings.json").items() if k != "columns"}
     settings = from_tree({**tree, **{k: tree.get(k, {}) | v for k, v in changes.items()}})
-    completed = store.read_json(f"{run}/recipe.json")["completed"]
-    completion = store.read_json(f"completed/all-{completed}/recipe.json")["completion"]
-    addresses = store.read_json(f"states/completion-{completion}/recipe.json")["features"]
-    extractors = Extractors(settings)
-    features = {
-        modality: _feature(store, extractors, modality, address)
-        for modality, address in zip(MODALITIES, addresses, strict=True)
-    }
+    states, extractors = frozen_of(store, run), Extractors(settings)
     return Frozen(
         store=store,
         settings=settings,
         trained=load_model(store.local_path(run)),
-        features=features,
+        features={modality: _feature(store, extractors, states, modality) for modality in MODALITIES},
         failures=extractors.failures(),
-        completion=load_state(store, _known(store, "states/completion", completion)),
-        completed=completed_with(completion),
+        completion=load_state(store, states.completion),
+        completed=completed_with(states.completion.address),
     )
 
 
-def _known(store: Store, kind: str, address: str) -> Artifact:
-    return Artifact(kind, store.read_json(f"{kind}-{address}/recipe.json"))
-
-
-def _feature(store: Store, extractors: Extractors, modality: Modality, address: str) -> Feature:
-    trained_on = _known(store, f"features/{modality}", address)
-    state_address = trained_on.recipe["state"]
-    artifact = extractors.features(modality, state_address)
-    if artifact.address != address:
-        raise ModelError(
-            f"The {modality} vectors this model was trained on were made in another way than this version would "
-            f"make them (recipe {address}, now {artifact.address}): other code, weights or limits. Train again."
-        )
-    state = load_state(store, _known(store, f"states/{modality}", state_address)) if state_address else State()
-    return Feature(extractors.all[modality], state, artifact)
+def _feature(store: Store, extractors: Extractors, states: FrozenStates, modality: Modality) -> Feature:
+    artifact = states.states.get(modality)
+    extractor = extractors.all[modality]
+    features = states.check(extractor, extractors.features(modality, artifact.address if artifact else None))
+    return Feature(extractor, load_state(store, artifact) if artifact else State(), features)
 
 
 def predict(crawl: Path, model: Path, out: Path, changes: Tree, progress: Progress, each: Each) -> dict[str, Any]:

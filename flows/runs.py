@@ -6,6 +6,7 @@ from flows.plan import Plan
 from flows.stages import STAGES, Context, ingest
 from pipeline.artifacts import has_state
 from pipeline.catalogue import load_catalogue
+from pipeline.champions import champion
 from pipeline.splits import require_trainable
 
 
@@ -43,6 +44,8 @@ def missing(plan: Plan) -> list[str]:
         "extract": all(store.exists(artifact.part(part.key)) for artifact in extracted for part in parts),
         "complete": has_state(store, plan.completion) and all(store.exists(plan.completed.part(p.key)) for p in parts),
         "train": store.exists(f"{plan.run.folder}/model.json"),
-        "evaluate": store.exists(f"{plan.run.folder}/metrics.json") and store.leads("latest", plan.run.folder),
+        "evaluate": store.exists(f"{plan.run.folder}/metrics.json")
+        and store.leads("latest", plan.run.folder)
+        and champion(store) is not None,
     }
     return [stage for stage in STAGES if not done[stage]]

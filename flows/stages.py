@@ -13,12 +13,15 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from flows import lineage
 from flows.evaluation import dataset, evaluate_run, labels_of, rows_of
 from flows.plan import Plan
 from flows.prediction import failures_of
 from flows.settings import Settings, to_tree
+from model.checkpoint import load as load_model
 from model.checkpoint import save as save_model
 from model.trained import fit as fit_model
+from pipeline import champions
 from pipeline.artifacts import has_state, load_state, save_state
 from pipeline.catalogue import TRAINING, Catalogue, load_catalogue
 from pipeline.complete import complete_part, fit_completion, load_completed, load_features
@@ -103,7 +106,7 @@ def fit(context: Context, plan: Plan) -> None:
         return
     folders = {crawl.name: crawl.folder for crawl in plan.catalogue.crawls}
     frames = plan.extractors.visual.frames
-    with timed(context.store, "fit", plan.completion.address), Decoder(context.settings.media) as decoder:
+    with timed(context.store, "fit", plan.work), Decoder(context.settings.media) as decoder:
         for modality in missing:
             extractor = plan.extractors.all[modality]
             sample = plan.fit_sample(modality)
@@ -121,7 +124,7 @@ def extract(context: Context, plan: Plan) -> list[Receipt]:
     starts = np.cumsum([0, *(part.n_videos for _, part in parts)]).tolist()
     total = plan.catalogue.n_videos
 
-    with timed(context.store, "extract", plan.completion.address), Decoder(context.settings.media) as decoder:
+    with timed(context.store, "extract", plan.work), Decoder(context.settings.media) as decoder:
 
         def work(i: int) -> Receipt:
             of_part = within(context.progress, "extract", starts[i], total)
@@ -147,7 +150,7 @@ def complete(context: Context, plan: Plan) -> None:
     parts = [part for _, part in plan.catalogue.parts()]
     if has_state(store, plan.completion) and all(store.exists(plan.completed.part(part.key)) for part in parts):
         return
-    with timed(store, "complete", plan.completion.address):
+    with timed(store, "complete", plan.work):
         if not has_state(store, plan.completion):
             blocks: dict[str, np.ndarray] = {
                 m: load_features(store, plan.catalogue, plan.features[m])[plan.fit_rows] for m in MODALITIES
@@ -185,6 +188,7 @@ def train(context: Context, plan: Plan) -> None:
     with timed(context.store, "train", plan.run.address):
         completed = load_completed(context.store, plan.catalogue, plan.completed, MODALITIES)
         choice, labels = context.settings.model, labels_of(plan)
+        start = load_model(context.store.local_path(plan.start)) if plan.start else None
         trained = fit_model(
             choice.name,
             dataset(completed, labels, rows_of(plan, completed, "train")),
@@ -193,18 +197,32 @@ def train(context: Context, plan: Plan) -> None:
             choice.options,
             choice.seed,
             context.progress,
+            start,
         )
         plan.run.note_recipe(context.store)
+        lineage.note(context.store, plan.run.folder, plan.catalogue, plan.placed)
         context.store.write_json(f"{plan.run.folder}/settings.json", to_tree(context.settings))
         save_model(trained, context.store.local_path(plan.run.folder))
 
 
 def evaluate(context: Context, plan: Plan) -> None:
-    """Score the run, predict every video of the store, and write the report."""
-    if context.store.exists(f"{plan.run.folder}/metrics.json"):
-        context.store.point("latest", plan.run.folder)
-        return
-    evaluate_run(plan, context.progress, context.command)
+    """Score the run, predict every video of the store, and write the report. The first run becomes champion."""
+    store, run = context.store, plan.run.folder
+    if not store.exists(f"{run}/metrics.json"):
+        evaluate_run(plan, context.progress, context.command)
+    store.point("latest", run)
+    lineage.note(store, run, plan.catalogue, plan.placed)  # a run of an earlier version lacks it
+    if champions.champion(store) is None:
+        crown(store, run, "first", "the first run")
+
+
+def crown(store: Store, run: str, how: champions.How, why: str) -> champions.Entry:
+    """Make a finished run the champion, with what it was trained on and what it scored in the history."""
+    metrics, crawls = store.read_json(f"{run}/metrics.json"), load_catalogue(store, f"{run}/catalogue.json").crawls
+    kept = ("videos", "train", "validation", "test", "unlabelled")
+    counts = {name: metrics["counts"][name] for name in kept}
+    scores = {name: metrics["test"][name] for name in ("macro_f1", "micro_f1", "n_rows")}
+    return champions.promote(store, run, how, why, {"crawls": [c.name for c in crawls], **counts}, {"test": scores})
 
 
 STAGES: dict[str, Callable[[Context, Plan], object]] = {

@@ -12,7 +12,7 @@ import torch
 from model.base import Epoch, Shape, VenueModel
 from model.data import Dataset, Standardizer, checked, n_rows
 from model.registry import method
-from model.train import decide, diagnosed, pick_device
+from model.train import Network, decide, diagnosed, pick_device
 from pipeline.errors import ModelError
 from pipeline.progress import Progress, silent
 
@@ -83,6 +83,7 @@ def fit(
     settings: Any = None,
     seed: int = 0,
     progress: Progress = silent,
+    start: "Trained | None" = None,
 ) -> Trained:
     """Train a model of the registry. Everything is fitted on training rows; validation rows choose the best
     epoch.
@@ -90,6 +91,8 @@ def fit(
     Args:
         settings: the model's own settings dataclass; None for its defaults.
         seed: same seed, machine and number of threads give the same bytes.
+        start: a model on the same features, whose standardisation and weights training starts from where it is learnt
+            by gradient descent; None: from scratch. Of other venues, what depends on the venues starts anew.
 
     Raises:
         ModelError: an unknown model, no rows, labels outside the venues, splits of different modalities,
@@ -100,10 +103,12 @@ def fit(
     if type(chosen) is not type(entry.settings):
         raise ModelError(f"{name} takes {type(entry.settings).__name__}, found {type(chosen).__name__}")
     _check_splits(train, validation, venues)
-    standardizer = Standardizer.fit(train)
+    standardizer = start.standardizer if start else Standardizer.fit(train)
     seen, held_out = standardizer.standardized(train), standardizer.standardized(validation)
     with _seeded(seed):
         network = entry.build(Shape(train.dims, venues), chosen)
+        if start is not None:
+            _adopt(network, start, Shape(train.dims, venues))
         history = network.fit(seen, held_out, seed, progress)
     network.cpu().eval()
     told = diagnosed(network, held_out, torch.device("cpu"))
@@ -123,6 +128,46 @@ def fit_alone(
     return {
         modality: fit(name, train.only([modality]), validation.only([modality]), venues, settings, seed, progress)
         for modality in train.modalities
+    }
+
+
+def can_start_warm(name: str) -> bool:
+    """Whether training can start from the weights of another model of that name: closed forms cannot."""
+    entry = method(name)
+    with torch.device("meta"):
+        return isinstance(entry.build(Shape({"any": 1, "other": 1}, ("a", "b")), entry.settings), Network)
+
+
+def _adopt(network: VenueModel, start: Trained, shape: Shape) -> None:
+    """Begin with the weights of `start` where they mean the same: of other venues, all that no number of venues shapes.
+
+    Raises:
+        ModelError: it is another kind of model, or one on other features.
+    """
+    if type(start.network) is not type(network) or start.dims != shape.dims:
+        raise ModelError(
+            f"found a {start.name} on {start.dims} to start from, expected the same model on {shape.dims}; "
+            f"train from scratch"
+        )
+    learnt = _learnt_by_gradient(network)
+    weights = {name: value for name, value in start.network.state_dict().items() if name in learnt}
+    own = {name: value.shape for name, value in network.state_dict().items()}
+    if start.venues != shape.venues:
+        with torch.device("meta"):
+            wider = method(start.name).build(Shape(shape.dims, (*shape.venues, "")), start.settings).state_dict()
+        weights = {name: value for name, value in weights.items() if name in wider and own[name] == wider[name].shape}
+    if any(own[name] != value.shape for name, value in weights.items()):
+        raise ModelError(f"the {start.name} to start from has other settings; train from scratch")
+    network.load_state_dict(weights, strict=False)
+
+
+def _learnt_by_gradient(network: VenueModel) -> set[str]:
+    """Names of the parameters and of the running statistics beside them. Closed forms keep what they learn apart."""
+    return {
+        f"{path}.{name}" if path else name
+        for path, module in network.named_modules()
+        if next(module.parameters(recurse=False), None) is not None
+        for name, _ in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
     }
 
 

@@ -91,8 +91,8 @@ def assign(videos: Sequence[Video], settings: SplitSettings, earlier: Mapping[st
     does not matter.
 
     Args:
-        earlier: content hash to the split it had in an earlier run, which it keeps, so that a new model is
-            not tested on what the old one learnt from.
+        earlier: content hash to the split it had in an earlier run, which it keeps whatever a manifest says, so
+            that a new model is not tested on what the old one learnt from.
     """
     groups = _by_content(videos)
     crawls_with_splits = {video.crawl for video in videos if video.split and video.venue}
@@ -180,13 +180,12 @@ def _place(
     placed: dict[str, Split] = {}
     free, training = [], []
     for content in contents:
-        before = earlier.get(content.sha256)
-        if content.split == "train" and absent and before not in ("train", *absent):
+        if content.sha256 in earlier:
+            placed[content.sha256] = earlier[content.sha256]
+        elif content.split == "train" and absent:
             training.append(content)
-        elif content.split and not (content.split == "train" and absent):
+        elif content.split:
             placed[content.sha256] = content.split
-        elif before:
-            placed[content.sha256] = before
         else:
             free.append(content)
     placed |= _share_out(free, settings.shares(SPLITS), settings.seed)

@@ -8,6 +8,8 @@
     completed/ADDRESS/part-KEY.parquet           every modality of every video, and which were observed
     runs/NAME-ADDRESS/                           model, metrics, predictions, report
     latest -> runs/NAME-ADDRESS                  the newest run
+    champion -> runs/NAME-ADDRESS                the run that predictions come from
+    champions.json                               how it came to be so
 
 A file is written whole or not at all: to a temporary name, flushed to disk, then renamed. So a file that exists is
 done, and a process killed at any point leaves a store that the same command completes.

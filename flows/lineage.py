@@ -1,0 +1,106 @@
+"""What a run was made from, so that others can be made from the same: noted beside it when it is trained."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from extractors.base import Extractor
+from pipeline.artifacts import Artifact, has_state
+from pipeline.catalogue import Catalogue, load_catalogue, save_catalogue
+from pipeline.errors import ModelError, StoreError
+from pipeline.records import MODALITIES, Modality, Split
+from pipeline.store import Store
+from pipeline.tables import decode, encode
+
+
+@dataclass(frozen=True)
+class FrozenStates:
+    """The states of a run, to extract and complete other videos just as its own."""
+
+    states: Mapping[Modality, Artifact]
+    """Of the extractors that learn."""
+    features: Mapping[Modality, str]
+    """Address of each modality's vectors."""
+    completion: Artifact
+
+    def check(self, extractor: Extractor, artifact: Artifact) -> Artifact:
+        """The artifact of one modality's vectors, if it is the run's.
+
+        Raises:
+            ModelError: this version of the code, or other settings, would extract other vectors.
+        """
+        modality = extractor.modality
+        if artifact.address != self.features[modality]:
+            raise ModelError(
+                f"The {modality} vectors this model was trained on were made in another way than they would be made "
+                f"now (recipe {self.features[modality]}, now {artifact.address}): other code, weights or limits. "
+                f"Train again, or retrain with --refit."
+            )
+        return artifact
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """A run's data and states."""
+
+    catalogue: Catalogue
+    """The crawls it was trained on, as they were."""
+    splits: Mapping[str, Split]
+    """By content hash, of the labelled videos."""
+    frozen: FrozenStates
+
+
+def note(store: Store, run: str, catalogue: Catalogue, splits: Mapping[str, Split]) -> None:
+    """Write down what a run's recipe does not tell."""
+    if not store.exists(_splits_file(run)):
+        names = sorted(splits)
+        columns = {"sha256": pa.array(names, pa.string()), "split": pa.array([splits[n] for n in names], pa.string())}
+        store.write(_splits_file(run), encode(pa.table(columns)))
+    save_catalogue(store, catalogue, _catalogue_file(run))
+
+
+def lineage_of(store: Store, run: str) -> Lineage:
+    """Where a run comes from.
+
+    Raises:
+        StoreError: its folder is gone or incomplete, or it was made by an earlier version, which noted less.
+    """
+    name = _splits_file(run)
+    if not (store.exists(name) and store.exists(_catalogue_file(run))):
+        raise StoreError(
+            f"{store.root}/{run} does not tell which videos it was trained on: an earlier version made it, or files "
+            f"are missing. Run the `nmcl run` that made it again, or promote another run: `nmcl runs`."
+        )
+    table = decode(store.read(name), name)
+    splits = dict(zip(table.column("sha256").to_pylist(), table.column("split").to_pylist(), strict=True))
+    return Lineage(load_catalogue(store, _catalogue_file(run)), splits, frozen_of(store, run))
+
+
+def frozen_of(store: Store, run: str) -> FrozenStates:
+    """The states of a run, by following the recipes back to the extractors.
+
+    Raises:
+        StoreError: a state or a recipe is missing.
+    """
+    completed = store.read_json(f"{run}/recipe.json")["completed"]
+    completion = _known(store, "states/completion", store.read_json(f"completed/all-{completed}/recipe.json"))
+    addresses: Mapping[Modality, str] = dict(zip(MODALITIES, completion.recipe["features"], strict=True))
+    recipes = {m: store.read_json(f"features/{m}-{address}/recipe.json") for m, address in addresses.items()}
+    states = {m: _known(store, f"states/{m}", recipe, "state") for m, recipe in recipes.items() if recipe["state"]}
+    for artifact in (completion, *states.values()):
+        if not has_state(store, artifact):
+            raise StoreError(f"{store.root}/{artifact.folder} is missing: what {run} learnt cannot be used again.")
+    return FrozenStates(states, addresses, completion)
+
+
+def _known(store: Store, kind: str, recipe: Mapping[str, str], name: str = "completion") -> Artifact:
+    return Artifact(kind, store.read_json(f"{kind}-{recipe[name]}/recipe.json"))
+
+
+def _splits_file(run: str) -> str:
+    return f"{run}/splits.parquet"
+
+
+def _catalogue_file(run: str) -> str:
+    return f"{run}/catalogue.json"
