@@ -193,6 +193,14 @@ class TextualExtractor:
         return vector.reshape(self.dim)
 
 
+def unknown_words(texts: Iterable[str], state: State) -> np.ndarray:
+    """Of each text the words that a state does not know, and all its words: shape (N, 2), int64."""
+    known = set(state.info.get("words", ()))
+    found = [tokens(text) for text in texts]
+    counts = [(sum(word not in known for word in words), len(words)) for words in found]
+    return np.array(counts, dtype=np.int64).reshape(-1, 2)
+
+
 def _most_frequent(texts: list[list[str]], n_words: int) -> list[list[str]]:
     """The texts without all but the `n_words` most frequent words; of equal ones, the first by alphabet."""
     counts = Counter(word for words in texts for word in words)

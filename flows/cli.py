@@ -146,6 +146,90 @@ def evaluate(out: Out, config: Config = None, sets: Sets = None) -> None:
     _stage("evaluate", out, config, sets)
 
 
+@app.command(
+    epilog=_epilog(
+        "nmcl retrain new-crawl --out out",
+        "nmcl retrain new-crawl --out out --warm-start --set promotion.min_gain=0.005",
+        "nmcl retrain new-crawl --out out --refit --allow-drift --set visual.backbone=resnet101",
+    )
+)
+def retrain(
+    crawl: Annotated[
+        Path | None, typer.Argument(help="Folder of new videos; without it, those that the store knows.")
+    ] = None,
+    out: Out = Path("out"),
+    warm_start: Annotated[bool, typer.Option("--warm-start", help="Start from the champion's weights.")] = False,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Let the extractors learn anew from all crawls, beside those there are.")
+    ] = False,
+    allow_drift: Annotated[bool, typer.Option("--allow-drift", help="Go on where the crawl has drifted.")] = False,
+    config: Config = None,
+    sets: Sets = None,
+    path_col: PathColumn = None,
+    text_col: TextColumn = None,
+    label_col: LabelColumn = None,
+    id_col: IdColumn = None,
+) -> None:
+    """Take up a new crawl, train a challenger, and promote it only if it is better than the champion.
+
+    Extractors and completion stay the champion's, and so do its test videos. Drift beyond the limits of `[drift]` stops
+    the run with exit code 2; the rule of promotion is `[promotion]`.
+    """
+    from flows import champion, console, summary
+    from flows.server import embedded
+    from flows.settings import load_tree
+
+    changes = _columns_named(load_tree(config, sets or ()), path_col, text_col, label_col, id_col)
+    asked = {"warm_start": warm_start, "refit": refit, "allow_drift": allow_drift}
+    context = _context(out, None)
+    with context.store.locked(), console.showing_progress():
+        outcome = champion.already_settled(context, crawl, changes, **asked)
+        if outcome is None:
+            with embedded(), summary.drift_before_error(context.store):
+                from flows.flows import retrain as flow
+
+                outcome = flow(str(crawl) if crawl else None, str(out), changes, **asked)
+    summary.of_retraining(context.store, outcome)
+
+
+@app.command(epilog=_epilog("nmcl promote nmcl-1b2c --out out", "nmcl promote latest --out out"))
+def promote(
+    run: Annotated[str, typer.Argument(help="A run, or the beginning of its name that no other has.")],
+    out: Out = Path("out"),
+) -> None:
+    """Make a run the champion by hand."""
+    from flows import champion, console
+    from pipeline.store import Store
+
+    store = Store.open(out)
+    with store.locked():
+        console.out.print(champion.promote(store, run), soft_wrap=True, markup=False)
+
+
+@app.command(epilog=_epilog("nmcl rollback --out out"))
+def rollback(out: Out = Path("out")) -> None:
+    """Return to the champion before the present one. Nothing is deleted."""
+    from flows import champion, console
+    from pipeline.store import Store
+
+    store = Store.open(out)
+    with store.locked():
+        console.out.print(champion.rollback(store), soft_wrap=True, markup=False)
+
+
+@app.command(epilog=_epilog("nmcl runs --out out", "nmcl runs --out out --json"))
+def runs(out: Out = Path("out"), json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+    """List the runs of a store and the history of its champions."""
+    from flows import summary, tables
+    from pipeline.store import Store
+
+    store = Store.open(out)
+    if json:
+        print(tables.as_json(store))
+    else:
+        summary.of_runs(store)
+
+
 @app.command(epilog=_epilog("nmcl predict new-crawl --model out --out venues.parquet"))
 def predict(
     crawl: Crawl,
@@ -165,11 +249,9 @@ def predict(
     """
     from flows import console, summary
     from flows.server import embedded
-    from flows.settings import load_tree, merged
+    from flows.settings import load_tree
 
-    columns = {"path": path_col, "text": text_col, "label": label_col, "id": id_col}
-    named = {name: column for name, column in columns.items() if column is not None}
-    changes = merged(load_tree(config, sets or ()), {"columns": named} if named else {})
+    changes = _columns_named(load_tree(config, sets or ()), path_col, text_col, label_col, id_col)
     with console.showing_progress(), embedded():
         from flows.flows import predict_venues
 
@@ -341,9 +423,16 @@ def bench(
 
 
 def _with_columns(settings: Any, path: str | None, text: str | None, label: str | None, id: str | None) -> Any:
+    named = _columns_named({}, path, text, label, id)
+    return replace(settings, columns=replace(settings.columns, **named.get("columns", {})))
+
+
+def _columns_named(tree: Any, path: str | None, text: str | None, label: str | None, id: str | None) -> Any:
+    from flows.settings import merged
+
     named = {"path": path, "text": text, "label": label, "id": id}
     given = {name: column for name, column in named.items() if column is not None}
-    return replace(settings, columns=replace(settings.columns, **given))
+    return merged(tree, {"columns": given} if given else {})
 
 
 def _context(out: Path, settings: Any) -> Any:

@@ -78,7 +78,7 @@ def table(title: str, header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> N
     """A plain table; numbers to the right, None as a dash."""
     drawn = Table(title=title, title_justify="left", title_style="bold")
     for i, name in enumerate(header):
-        drawn.add_column(name, justify="left" if i == 0 else "right")
+        drawn.add_column(name, justify="left" if i == 0 else "right", no_wrap=i == 0)
     for row in rows:
         drawn.add_row(*(_text(value) for value in row))
     out.print(drawn)

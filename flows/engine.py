@@ -26,9 +26,12 @@ from prefect.logging import get_run_logger
 from prefect.tasks import exponential_backoff
 
 from flows import console
+from flows.challenge import Case
 from flows.plan import Plan
 from flows.prediction import failures_of
 from flows.run_page import run_page
+from flows.retraining import Audience, Outcome
+from flows.tables import comparison_rows, drift_rows
 from pipeline.artifacts import digest
 from pipeline.errors import StoreTakenError
 from pipeline.store import Store
@@ -158,3 +161,39 @@ def show_outcomes(plan: Plan) -> dict[str, int]:
 def show_report(plan: Plan) -> None:
     """The scores of a run, what it confuses, and where its report is."""
     create_markdown_artifact(run_page(plan), key="report", description=plan.run.folder)
+
+
+class ShownRetraining(Audience):
+    """What a retraining finds, as artifacts in the Prefect UI."""
+
+    def extracted(self, plan: Plan) -> None:
+        """A table of outcomes."""
+        show_outcomes(plan)
+
+    def drifted(self, case: Case) -> None:
+        """A table of drift, one row a figure."""
+        note = case.store.read_json(f"{case.run}/drift.json")
+        header, *rows = drift_rows(note)
+        create_table_artifact(
+            [dict(zip(header, map(str, row), strict=True)) for row in rows],
+            key="drift",
+            description=f"{', '.join(note['crawls'])} against the crawls of {case.champion}",
+        )
+
+    def compared(self, case: Case) -> None:
+        """Champion against challenger, and the report of the challenger."""
+        show_report(case.challenger)
+        note = case.store.read_json(f"{case.run}/comparison.json")
+        header, *rows = comparison_rows(note)
+        lines = [header, ["---"] * len(header), *rows]
+        table = "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+        verdict = "promoted" if note["verdict"]["promoted"] else "not promoted"
+        reasons = "\n".join(f"* {reason}" for reason in note["verdict"]["reasons"])
+        create_markdown_artifact(f"# {case.run} is {verdict}\n\n{reasons}\n\n{table}\n", key="comparison")
+
+
+def show_outcome(store: Store, outcome: Outcome) -> None:
+    """How a retraining ended, in a few words."""
+    create_markdown_artifact(
+        f"**{outcome.result}**: {outcome.why}\n\nThe champion of {store.root} is {outcome.champion}.\n", key="champion"
+    )

@@ -3,17 +3,30 @@
 Import this only with `PREFECT_API_URL` set, or within `flows.server.embedded`: Prefect reads it on import.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow
 from pydantic import Field, WithJsonSchema
 
-from flows import predict, runs, stages
-from flows.engine import ShownProgress, alone_on, as_tasks, once, show_outcomes, show_report
-from flows.settings import Tree, json_schema, of_store, remember
+from flows import predict, retraining, runs, stages
+from flows.challenge import Options, prepare, settings_for
+from flows.engine import (
+    ShownProgress,
+    ShownRetraining,
+    alone_on,
+    as_tasks,
+    once,
+    show_outcome,
+    show_outcomes,
+    show_report,
+)
+from flows.retraining import Outcome
+from flows.settings import Settings, Tree, json_schema, merged, of_store, remember
 from flows.sources import crawls_of, settings_of, store_of
 from flows.stages import Context
+from pipeline import champions
 from pipeline.splits import require_trainable
 from pipeline.store import Store
 
@@ -75,19 +88,41 @@ def train_nmcl(out: Folder | None = None, settings: SettingsTree | None = None, 
 
 
 @flow(name="retrain", validate_parameters=True)
-def retrain(crawl: Folder | None = None, out: Folder | None = None, settings: SettingsTree | None = None) -> str:
-    """Take up what is new of a crawl, extract and complete it, and train and evaluate a model on all the store holds.
+def retrain(
+    crawl: Folder | None = None,
+    out: Folder | None = None,
+    settings: SettingsTree | None = None,
+    warm_start: bool = False,
+    refit: bool = False,
+    allow_drift: bool = False,
+) -> dict[str, Any]:
+    """Take up what is new of a crawl, train a challenger, and promote it if it is better than the champion.
 
-    As `nmcl run` on a further crawl: the autoencoder and the paragraph vectors learn anew from all crawls, so sound and
-    words of the earlier ones are extracted again. The new model becomes the store's `latest` whatever its scores: it is
-    not compared with the one before. Where nothing is new nothing is done. Returns the folder of the run.
+    Extractors and completion stay the champion's. See `flows.retraining`, and `model.comparison` for the rule. Where a
+    store has no champion, this is its first run. Where nothing is new nothing is done. Returns how it ended.
 
     Args:
-        crawl: folder of videos; without one, the crawls that the store knows.
+        crawl: folder of videos; without one, the crawls that the store knows, to take up what was added to them.
         out: folder of the store; without one `out`, or a rendered sample's while there is neither `out` nor a crawl.
-        settings: nested, as in a settings file; what is not named stays as the store was made.
+        settings: nested, as in a settings file; what is not named stays as the champion was made.
+        warm_start: start from the champion's weights, where the model is learnt by gradient descent.
+        refit: let the extractors learn anew from all crawls, beside those there are.
+        allow_drift: go on where the crawl has drifted beyond the limits.
     """
-    return _everything(crawl, store_of(crawl, out), settings, "")
+    root = store_of(crawl, out)
+    with alone_on(root) as store:
+        if champions.champion(store) is None:
+            folder = _everything(crawl, root, settings, "")
+            return asdict(Outcome("first", "there was no champion", folder, None))
+        options = Options(warm_start, refit)
+        changes = merged(settings or {}, {"drift": {"stop": False}} if allow_drift else {})
+        context = settings_for(Context(store, Settings(), ShownProgress(), as_tasks), changes, options)
+        crawls = crawls_of(crawl, store, context.progress)
+        as_tasks("ingest", lambda folder: stages.ingest(context, folder), crawls)
+        case = prepare(context, [Path(crawl)] if crawl else None, options)
+        outcome = retraining.retrain(context, case, ShownRetraining())
+        show_outcome(store, outcome)
+        return asdict(outcome)
 
 
 @flow(name="nmcl-run", validate_parameters=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.champions import champion
 from pipeline.report import (
     Completion,
     Counts,
@@ -20,6 +21,7 @@ from pipeline.report import (
     VenueRow,
 )
 from pipeline.sample import is_sample
+from pipeline.store import Store
 
 if TYPE_CHECKING:
     from flows.evaluation import Evaluated
@@ -62,8 +64,15 @@ def report_data(evaluated: "Evaluated", metrics: dict[str, Any], command: str) -
         settings=metrics["settings"],
         command=command,
         notices=metrics["notices"],
+        champion=_champion(plan.store),
+        is_challenger=bool(plan.earlier),
         is_sample=any(is_sample(Path(crawl.folder)) for crawl in plan.catalogue.crawls),
     )
+
+
+def _champion(store: Store) -> str:
+    run = champion(store)
+    return f"Champion at the time: {run}" if run else "The first run, and so the champion"
 
 
 def _split_scores(scores: dict[str, Any]) -> SplitScores:

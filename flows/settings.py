@@ -13,9 +13,11 @@ from extractors.acoustic import AcousticSettings
 from extractors.textual import TextualSettings
 from extractors.visual import VisualSettings
 from flows import console
+from model.comparison import PromotionSettings
 from model.registry import MODELS
 from pipeline.columns import ColumnSettings
 from pipeline.completion.base import CompletionSettings
+from pipeline.drift import DriftSettings
 from pipeline.errors import SettingsError
 from pipeline.ingest import IngestSettings
 from pipeline.media import MediaSettings
@@ -48,6 +50,8 @@ class Settings:
     textual: TextualSettings = field(default_factory=TextualSettings)
     completion: CompletionSettings = field(default_factory=CompletionSettings)
     model: ModelChoice = field(default_factory=ModelChoice)
+    drift: DriftSettings = field(default_factory=DriftSettings)
+    promotion: PromotionSettings = field(default_factory=PromotionSettings)
 
 
 Tree = dict[str, Any]
@@ -118,6 +122,14 @@ def _without(tree: Tree, name: str) -> Tree:
     if not rest:
         return {key: value for key, value in tree.items() if key != name}
     return {**tree, section: _without(tree[section], rest)}
+
+
+def of_champion(store: Store, run: str, changes: Tree) -> Settings:
+    """What the champion was made with, with some changes; how to read and to judge a crawl is as the store keeps it."""
+    tree = store.read_json(f"{run}/settings.json")
+    kept = store.read_json(_REMEMBERED) if store.exists(_REMEMBERED) else {}
+    judging = {section: kept[section] for section in ("columns", "ingest", "drift", "promotion") if section in kept}
+    return changed({**tree, **judging}, changes)
 
 
 def remember(store: Store, settings: Settings) -> None:

@@ -62,6 +62,10 @@ class Context:
     command: str = ""
     """The command line, for the report."""
 
+    def once(self, name: str, work: Callable[[], R]) -> R:
+        """One piece of work, done by the engine."""
+        return self.each(name, lambda _: work(), [None])[0]
+
     def plan(self, catalogue_name: str = TRAINING) -> Plan:
         """The plan for what is ingested now.
 

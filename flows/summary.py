@@ -1,11 +1,16 @@
 """What a command says at its end."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows import console
 from flows.service import Service, home
+from flows.tables import comparison_rows, drift_rows, news_rows, runs_of, venue_notes
+from pipeline.champions import champion, history
+from pipeline.errors import DriftError
 from pipeline.extract import load_failures
 from pipeline.records import MODALITIES, SPLITS
 from pipeline.store import Store
@@ -26,7 +31,84 @@ def of_run(store: Store) -> None:
     console.out.print(", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in counts.items()))
     for notice in metrics["notices"]:
         console.out.print(f"Note: {notice}", markup=False)
+    of_champion(store)
     console.out.print(f"Report: {store.local_path('latest').absolute() / 'report.html'}", soft_wrap=True, markup=False)
+
+
+def of_champion(store: Store) -> None:
+    """Which run predictions come from."""
+    run, latest = champion(store), store.local_path("latest").resolve().name
+    is_latest = run == f"runs/{latest}"
+    note = "this run" if is_latest else f"not this one: see `nmcl runs --out {store.root}`"
+    console.out.print(f"Champion: {run} ({note})", soft_wrap=True, markup=False)
+
+
+def of_runs(store: Store) -> None:
+    """Every run, oldest first, and how the champion came to be."""
+    rows = [
+        (
+            run["run"].removeprefix("runs/"),
+            run["state"] + (", latest" if run["is_latest"] else ""),
+            _minute(run["when"]),
+            run["metrics"].get("macro_f1"),
+            ", ".join(run["data"]["crawls"]),
+        )
+        for run in runs_of(store)
+    ]
+    console.table(f"Runs of {store.root}", ("run", "state", "when (UTC)", "macro-F1", "crawls"), rows)
+    for entry in history(store):
+        told = f"{_minute(entry.when)} {entry.who}: {entry.run} ({entry.how}) {entry.why}"
+        console.out.print(told, soft_wrap=True, markup=False)
+
+
+def _minute(when: str) -> str:
+    return when[:16].replace("T", " ")
+
+
+def of_retraining(store: Store, outcome: dict[str, Any]) -> None:
+    """What was new, how far it lies off, who won, and why."""
+    news, run = outcome["news"], outcome["challenger"]
+    if news:
+        _table("What is new", news_rows(news))
+    if run and store.exists(f"{run}/drift.json"):
+        of_drift(store, run)
+    if run and store.exists(f"{run}/comparison.json"):
+        note = store.read_json(f"{run}/comparison.json")
+        _table(f"Macro-F1 of {run} against {note['champion']}", comparison_rows(note))
+        console.out.print(f"Comparison: {store.root}/{run}/retraining.html", soft_wrap=True, markup=False)
+    endings = {
+        "first": "There was no champion: this is the first run.",
+        "nothing": "The champion stays",
+        "kept": "The champion stays, the challenger lost",
+        "promoted": "Promoted",
+        "rolled back": "The champion stays",
+    }
+    again = "" if outcome["is_new"] else " (nothing was left to do)"
+    why = "" if outcome["result"] == "first" else f"{again}: {outcome['why']}."
+    console.out.print(f"{endings[outcome['result']]}{why}", soft_wrap=True, markup=False)
+    console.out.print(f"Champion: {outcome['champion']}", soft_wrap=True, markup=False)
+
+
+def of_drift(store: Store, run: str) -> None:
+    """The figures of drift, and venues that came and went."""
+    note = store.read_json(f"{run}/drift.json")
+    _table(f"Drift of {', '.join(note['crawls'])} against {note['champion']}", drift_rows(note))
+    for text in venue_notes(note["venues"]):
+        console.out.print(text, soft_wrap=True, markup=False)
+
+
+@contextmanager
+def drift_before_error(store: Store) -> Iterator[None]:
+    """Show the figures of drift before the message that it stopped the run."""
+    try:
+        yield
+    except DriftError as error:
+        of_drift(store, error.run)
+        raise
+
+
+def _table(title: str, rows: list[list[Any]]) -> None:
+    console.table(title, tuple(rows[0]), [tuple(row) for row in rows[1:]])
 
 
 def of_catalogue(plan: "Plan") -> None:

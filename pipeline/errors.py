@@ -7,6 +7,7 @@
     │   ├── StoreError      the output folder is not ours, is damaged, is full, or lacks what was asked for
     │   │   └── StoreTakenError    another process writes to it
     │   ├── WeightsError    network weights are missing or not of the named backbone
+    │   ├── DriftError      a new crawl lies too far from the one the champion was trained on
     │   └── ModelError      a model file cannot be used, or the data is not what the model was trained on
     └── ClipError           one media file cannot be used: becomes a failure row, never stops a run
 
@@ -40,6 +41,21 @@ class StoreTakenError(StoreError):
 
 class WeightsError(UserError):
     """Network weights are missing or do not belong to the named backbone."""
+
+
+class DriftError(UserError):
+    """A new crawl lies too far from the one the champion was trained on; everything made so far is kept.
+
+    Args:
+        run: folder with `drift.json`.
+    """
+
+    def __init__(self, message: str, run: str) -> None:
+        super().__init__(message, run)
+        self.run = run
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class ModelError(UserError):

@@ -23,6 +23,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,11 @@ class Store:
     def exists(self, name: str) -> bool:
         """Whether the file was written; if so, whole."""
         return bool(self.fs.exists(self._full(name)))
+
+    def modified(self, name: str) -> str:
+        """When a file was written: UTC, ISO 8601, seconds."""
+        moment: datetime = self.fs.modified(self._full(name))
+        return moment.astimezone(UTC).isoformat(timespec="seconds")
 
     def list(self, folder: str) -> list[str]:
         """Names right under `folder`, sorted; empty where there is no such folder."""

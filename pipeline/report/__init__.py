@@ -1,4 +1,4 @@
-"""One self-contained HTML page about one training: `render(ReportData(...))`."""
+"""Self-contained HTML pages about one training, `render(ReportData(...))`, and about one retraining."""
 
 from pipeline.report.data import (
     Completion,
@@ -14,6 +14,7 @@ from pipeline.report.data import (
     VenueRow,
 )
 from pipeline.report.render import render
+from pipeline.report.retraining import PageTable, RetrainingData, render_retraining
 
 __all__ = [
     "Completion",
@@ -23,9 +24,12 @@ __all__ = [
     "Example",
     "Failure",
     "Gate",
+    "PageTable",
     "ReportData",
+    "RetrainingData",
     "Scores",
     "SplitScores",
     "VenueRow",
     "render",
+    "render_retraining",
 ]

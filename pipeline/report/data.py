@@ -165,5 +165,9 @@ class ReportData:
     """The command line that makes this run again."""
     notices: Sequence[str] = ()
     """What the reader must know before believing a number."""
+    champion: str | None = None
+    """Which run was the champion when the page was written, in words."""
+    is_challenger: bool = False
+    """Whether a page about its comparison with the champion lies beside this one."""
     is_sample: bool = False
     """The videos were rendered by `nmcl`, not filmed."""

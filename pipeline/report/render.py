@@ -28,7 +28,7 @@ def render(data: ReportData) -> str:
     chance = summary.chance(confusion)
     compared = summary.compared(data.test, data.modalities, data.methods)
     return (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             data=data,
@@ -83,7 +83,8 @@ def _nrmse_modalities(data: ReportData) -> list[str]:
     return list(dict.fromkeys(name for row in errors.values() for name in row))
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Where the templates are, with all that they use."""
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,

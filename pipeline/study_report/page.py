@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from pipeline.report import summary
 from pipeline.report.render import _FOLDER as _RUN_REPORT
-from pipeline.report.render import _environment as _run_environment
+from pipeline.report.render import environment as _run_environment
 from pipeline.study_report import findings
 from pipeline.study_report.data import StudyData, Trial, finite
 from pipeline.study_report.style import Drawing

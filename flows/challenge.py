@@ -1,0 +1,102 @@
+"""A champion and the challenger that is to be: what both know, and where the challenger goes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flows.lineage import Lineage, lineage_of
+from flows.news import News, content, joining, with_news
+from flows.plan import Plan
+from flows.settings import Tree, of_champion
+from flows.stages import Context
+from model.trained import can_start_warm
+from pipeline import champions
+from pipeline.catalogue import load_catalogue
+from pipeline.errors import SettingsError, StoreError
+from pipeline.store import Store
+
+LEARNT = ("visual", "acoustic", "textual", "completion")
+"""Sections of the settings that decide the champion's states; they change only with `refit`."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a challenger is made."""
+
+    warm_start: bool = False
+    """Start from the champion's weights."""
+    refit: bool = False
+    """Let extractors and completer learn anew from all crawls, beside those there are."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A champion, what is new, and the challenger that is to be."""
+
+    champion: str
+    """Folder of its run."""
+    lineage: Lineage
+    news: tuple[News, ...]
+    view: Plan
+    """All videos, old and new, as the champion sees them."""
+    challenger: Plan
+
+    @property
+    def store(self) -> Store:
+        """Where all of it lies."""
+        return self.view.store
+
+    @property
+    def run(self) -> str:
+        """Folder of the challenger."""
+        return self.challenger.run.folder
+
+    def contents(self) -> dict[str, str]:
+        """Digest of each new crawl, to know it again."""
+        named = {news.crawl for news in self.news if news.n_videos}
+        crawls = load_catalogue(self.store).crawls
+        return {crawl.name: content(crawl) for crawl in crawls if crawl.name in named}
+
+
+def settings_for(context: Context, changes: Tree, options: Options) -> Context:
+    """The context with the champion's settings and some changes.
+
+    Raises:
+        SettingsError: what was learnt is to change, without `refit`; or options that exclude each other.
+        StoreError: there is no champion.
+    """
+    run = champions.champion(context.store)
+    if run is None:
+        raise StoreError(f"{context.store.root} has no champion yet. Train one: `nmcl run CRAWL`.")
+    if options.refit and options.warm_start:
+        raise SettingsError("--warm-start needs the champion's vectors, --refit makes others. Choose one of them.")
+    if not options.refit and (refused := [section for section in changes if section in LEARNT]):
+        raise SettingsError(
+            f"{refused[0]}.* cannot change between champion and challenger: their vectors would differ. "
+            f"Retrain with --refit, which makes new vectors of all crawls."
+        )
+    return replace(context, settings=of_champion(context.store, run, changes))
+
+
+def prepare(context: Context, named: Sequence[Path] | None, options: Options) -> Case:
+    """What is new, and the challenger's plan. The named crawls are ingested.
+
+    Args:
+        named: folders; None: all that the store knows, but for those that were found doubtful as they are now.
+    """
+    store = context.store
+    champion = champions.champion(store)
+    assert champion is not None  # settings_for has seen to it
+    lineage = lineage_of(store, champion)
+    crawls = joining(store, named)
+    catalogue, news = with_news(store, lineage.catalogue, crawls)
+    warm = options.warm_start and can_start_warm(context.settings.model.name)
+    view = Plan(store, catalogue, context.settings, lineage.splits, lineage.frozen, champion if warm else None)
+    challenger = replace(view, frozen=None) if options.refit else view
+    return Case(champion, lineage, tuple(news), view, challenger)
+
+
+def now() -> str:
+    """For the notes of a run: UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

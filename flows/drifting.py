@@ -1,0 +1,105 @@
+"""How far the new videos of a retraining lie from the champion's crawls."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from extractors.textual import unknown_words
+from flows.challenge import Case, now
+from flows.prediction import failures_of
+from flows.stages import Context
+from pipeline import drift
+from pipeline.artifacts import load_state
+from pipeline.complete import load_features
+from pipeline.drift import Figure
+from pipeline.errors import DriftError
+from pipeline.records import MODALITIES, Video
+
+
+def look_for_drift(context: Context, case: Case) -> list[Figure]:
+    """Measure drift of the new videos against the champion's crawls, and write `drift.json`."""
+    plan, settings = case.view, context.settings.drift
+    store, videos = plan.store, plan.videos
+    old = {part.key for _, part in case.lineage.catalogue.parts()}
+    new = np.concatenate([np.full(part.n_videos, part.key not in old) for _, part in plan.catalogue.parts()])
+    failed = np.array([f is not None for f in failures_of(store, plan.failures, plan.catalogue, videos)])
+    figures = drift.of_files(failed[~new], failed[new], settings)
+    for modality in MODALITIES:
+        vectors = load_features(store, plan.catalogue, plan.features[modality])
+        figures += drift.of_vectors(modality, vectors[~new & ~failed], vectors[new & ~failed], settings)
+        context.progress("drift", len(figures), 15)
+    figures += _drift_of_words(case, new) + _drift_of_labels(videos, new, settings)
+    context.progress("drift", 15, 15)
+    exceeded = [f"{f.subject}.{f.name}" for f in figures if f.exceeded]
+    note = {
+        "champion": case.champion,
+        "crawls": case.contents(),
+        "figures": drift.to_json(figures),
+        "exceeded": exceeded,
+        "stopped": bool(exceeded) and settings.stop,
+        "settings": asdict(settings),
+        "news": [asdict(news) for news in case.news],
+        "venues": _venues(case, new),
+        "when": now(),
+    }
+    store.write_json(f"{case.run}/drift.json", note)
+    return figures
+
+
+def _drift_of_words(case: Case, new: np.ndarray) -> list[Figure]:
+    """Against descriptions that the paragraph vectors did not learn from either."""
+    plan, splits = case.view, case.lineage.splits
+    if "textual" not in plan.states:
+        return []
+    state = load_state(plan.store, plan.states["textual"])
+    described = [v.description is not None for v in plan.videos]
+    held_out = [splits.get(v.sha256) in ("validation", "test") for v in plan.videos]
+    words = [
+        unknown_words([v.description or "" for v, c in zip(plan.videos, chosen, strict=True) if c], state)
+        for chosen in (~new & held_out & described, new & described)
+    ]
+    return drift.of_words(words[0], words[1], plan.settings.drift)
+
+
+def _drift_of_labels(videos: Sequence[Video], new: np.ndarray, settings: drift.DriftSettings) -> list[Figure]:
+    venues = {venue: k for k, venue in enumerate(sorted({v.venue for v in videos if v.venue}))}
+    labels = np.array([venues[v.venue] if v.venue else -1 for v in videos])
+    return drift.of_labels(labels[~new & (labels >= 0)], labels[new & (labels >= 0)], settings)
+
+
+def _venues(case: Case, new: np.ndarray) -> dict[str, list[str]]:
+    """Venues that came and went.
+
+    `learnt_anew`: the challenger knows them, the champion does not; `dropped`: the reverse, as too few videos are left;
+    `too_few`: of the new crawls, but too few to be learnt; `not_seen`: not in the new crawls, and still learnt from
+    earlier ones.
+    """
+    before = set(case.store.read_json(f"{case.champion}/model.json")["venues"])
+    after = set(case.challenger.splits.venues)
+    seen = {v.venue for v, is_new in zip(case.view.videos, new, strict=True) if is_new and v.venue}
+    found = {
+        "learnt_anew": after - before,
+        "dropped": before - after,
+        "too_few": seen - after,
+        "not_seen": (before & after) - seen,
+    }
+    return {name: sorted(venues) for name, venues in found.items()}
+
+
+def stop_at(figures: Sequence[Figure], case: Case) -> None:
+    exceeded = [f for f in figures if f.exceeded]
+    if not exceeded or not case.view.settings.drift.stop:
+        return
+    names = " and ".join(news.crawl for news in case.news if news.n_videos)
+    told = "; ".join(
+        f"{f.subject} {f.name.replace('_', ' ')} is {f.value:.3g} where chance gives {f.by_chance:.3g}, "
+        f"more than {f.limit:g} above that"
+        for f in exceeded
+    )
+    raise DriftError(
+        f"{names} has drifted from what {case.champion} was trained on: {told}. The champion stays, and what was "
+        f"extracted is kept. See {case.store.root}/{case.run}/drift.json. If it is meant to be so, go on with "
+        f"--allow-drift, or let the extractors learn anew with --refit --allow-drift.",
+        case.run,
+    )

@@ -1,0 +1,135 @@
+"""Retrain: take up new crawls, train a challenger on them, and let it replace the champion if it is better.
+
+The challenger uses the champion's own extractors and completion, so that nothing of earlier crawls is extracted again
+and both decide the same vectors. Earlier videos keep their splits. Videos whose content is known are left out, whatever
+they are called now. It learns from the champion's crawls, from the crawl that is named, and from crawls that came since
+and were merely not enough to be better; not from those whose labels or effects were found doubtful.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from flows import stages
+from flows.challenge import Case
+from flows.contest import compare, known_verdict
+from flows.drifting import look_for_drift, stop_at
+from flows.news import News
+from flows.plan import Plan
+from flows.retraining_page import write_page
+from flows.stages import Context
+from model.comparison import Verdict
+from pipeline import champions
+from pipeline.splits import require_trainable
+from pipeline.store import Store
+
+Result = Literal["first", "nothing", "kept", "promoted", "rolled back"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a retraining ended. JSON values only."""
+
+    result: Result
+    """`first`: there was no champion; `nothing`: nothing new to learn from; `rolled back`: it won once, and a person
+    went back."""
+    why: str
+    champion: str
+    """After it."""
+    challenger: str | None
+    news: tuple[News, ...] = ()
+    is_new: bool = True
+    """False where all was done before."""
+
+
+class Audience:
+    """Who hears what a retraining finds while it goes on; this one does not listen."""
+
+    def extracted(self, plan: Plan) -> None:
+        """All videos are extracted."""
+
+    def drifted(self, case: Case) -> None:
+        """`drift.json` is written."""
+
+    def compared(self, case: Case) -> None:
+        """`comparison.json` is written."""
+
+
+def settled(case: Case) -> Outcome | None:
+    """How it ended, where there is nothing left to do."""
+    store = case.store
+    if _same_data(store, case):
+        return Outcome("nothing", _nothing(case.news), case.champion, None, case.news, is_new=False)
+    verdict = known_verdict(case)
+    if verdict is None or (verdict.promoted and not _was_promoted(case)):
+        return None
+    return replace(_concluded(case, verdict), is_new=False)
+
+
+def _same_data(store: Store, case: Case) -> bool:
+    """Whether the challenger would learn from what the champion learnt from, in the same way."""
+    own, its = store.read_json(f"{case.champion}/recipe.json"), case.challenger.run.recipe
+    return {k: v for k, v in own.items() if k != "start"} == {k: v for k, v in its.items() if k != "start"}
+
+
+def _nothing(news: Iterable[News]) -> str:
+    counts = list(news)
+    n_videos, n_known = sum(n.n_videos for n in counts), sum(n.n_known for n in counts)
+    relabelled = sum(n.n_relabelled for n in counts)
+    known = f"{n_known:,} of known content" if n_known else "none of new content"
+    if n_videos:
+        why = f"nothing to learn from: of {n_videos:,} new videos none is labelled with a venue that is learnt"
+    else:
+        why = f"nothing is new ({known})"
+    return why + (
+        f"; {relabelled:,} are labelled otherwise than before: the earlier label counts" if relabelled else ""
+    )
+
+
+def _was_promoted(case: Case) -> bool:
+    entries = champions.history(case.store)
+    return any(e.run == case.run and e.how == "retrain" and e.before == case.champion for e in entries)
+
+
+def retrain(context: Context, case: Case, audience: Audience) -> Outcome:
+    """Extract, look for drift, train, compare, and promote or not. What is done is not done again.
+
+    Raises:
+        DriftError: the new crawls lie too far off.
+        UserError: the labels do not suffice to train.
+    """
+    if outcome := settled(case):
+        return outcome
+    require_trainable(case.challenger.splits)  # before hours of extraction, not after
+    stages.extract(context, case.view)
+    audience.extracted(case.view)
+    figures = context.once("drift", lambda: look_for_drift(context, case))
+    audience.drifted(case)
+    write_page(case)
+    stop_at(figures, case)
+    for plan in [case.view] if case.challenger is case.view else [case.view, case.challenger]:
+        _vectors(context, plan)
+    context.once("train", lambda: stages.train(context, case.challenger))
+    context.once("evaluate", lambda: stages.evaluate(context, case.challenger))
+    verdict = context.once("compare", lambda: compare(case))
+    audience.compared(case)
+    write_page(case)
+    return _concluded(case, verdict)
+
+
+def _vectors(context: Context, plan: Plan) -> None:
+    context.once("fit", lambda: stages.fit(context, plan))
+    stages.extract(context, plan)
+    stages.complete(context, plan)
+
+
+def _concluded(case: Case, verdict: Verdict) -> Outcome:
+    """Promote the challenger if it won and never was promoted over this champion."""
+    why = "; ".join(verdict.reasons)
+    if not verdict.promoted:
+        return Outcome("kept", why, case.champion, case.run, case.news)
+    if _was_promoted(case):
+        why = f"{case.run} was promoted before, and rolled back since. `nmcl promote {case.run}` brings it back"
+        return Outcome("rolled back", why, case.champion, case.run, case.news)
+    stages.crown(case.store, case.run, "retrain", why)
+    return Outcome("promoted", why, case.run, case.run, case.news)

@@ -1,0 +1,200 @@
+"""Champion against challenger: both decide the same videos, and a written rule says which one is to be used.
+
+**Which labels can be trusted.** The champion's own test videos were labelled before the new crawl came, no model has
+learnt from them, and the champion was chosen under these labels: they are trusted, and a challenger that is worse on
+them has lost, whatever else it can do. Videos whose label was changed since are left out, as nobody knows which of the
+two is right. A new crawl's labels have no such record, and they are in the challenger's training and validation videos
+too: one that learnt a systematic mistake wins on test videos with the same mistake. So the fresh slice can confirm a
+challenger, never excuse it. And it counts only if its labels and the champion, who has not seen them, agree far more
+often than by chance (Cohen's kappa), measured by how well the champion agrees with the labels it is trusted for. Where
+they do not, the labels are wrong or the places look new; a person can tell which, a score cannot.
+
+**The rule.** The challenger is promoted if
+
+1. labels: on every new crawl with at least `judged_rows` labelled videos, the champion's kappa is at least
+   `min_agreement` of its kappa on its own test videos;
+2. not worse on the frozen test set: its macro-F1 is at most `max_loss` below the champion's, and McNemar's exact test
+   does not find (p < `alpha`) that the champion is right more often;
+3. not worse on the fresh slice: neither does it there;
+4. better: on the videos of both together its macro-F1 is more than `min_gain` above the champion's, or it tells a venue
+   that the champion does not know, with at least `min_recall` on that venue's test videos.
+
+With few test videos, 4 alone would be a coin toss between equals; 2 makes it one that costs nothing. Stricter: raise
+`min_gain`. Scores are of videos of the venues that both know, each model deciding among those.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from annotated_types import Ge, Interval
+from sklearn.metrics import cohen_kappa_score
+
+from model.evaluate import f1
+from model.study.statistics import bootstrap, macro_f1, mcnemar_test
+
+
+@dataclass(frozen=True)
+class PromotionSettings:
+    """The numbers of the rule above."""
+
+    max_loss: Annotated[float, Interval(ge=0, le=1)] = 0.01
+    """Of macro-F1 on the frozen test set."""
+    min_gain: Annotated[float, Interval(ge=0, le=1)] = 0.0
+    """Of macro-F1 on both slices together; exceeded, not just reached."""
+    alpha: Annotated[float, Interval(ge=0, le=1)] = 0.05
+    min_agreement: Annotated[float, Interval(ge=0, le=1)] = 0.5
+    """Kappa on a new crawl over kappa on the champion's test videos; 0 trusts any labels."""
+    judged_rows: Annotated[int, Ge(1)] = 10
+    """A crawl with fewer labelled videos is taken on trust: it can do little."""
+    min_recall: Annotated[float, Interval(ge=0, le=1)] = 0.5
+    """Of a venue that only the challenger knows."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Test videos that both models have decided."""
+
+    n_rows: int
+    champion: Mapping[str, float]
+    """micro_f1 and macro_f1, 0..1; empty without rows."""
+    challenger: Mapping[str, float]
+    gain: float | None
+    """Macro-F1 of the challenger less that of the champion."""
+    interval: tuple[float, float] | None
+    """95 % of `gain`, by paired bootstrap."""
+    wins: int
+    """Rows that only the challenger got right."""
+    losses: int
+    """Rows that only the champion got right."""
+    p_value: float | None
+    """McNemar's exact test, two-sided."""
+
+
+def compare(label: np.ndarray, champion: np.ndarray, challenger: np.ndarray) -> Slice:
+    """Args: true and decided venues, indices, shape (N,)."""
+    if len(label) == 0:
+        return Slice(0, {}, {}, None, None, 0, 0, None)
+    right, right_too = challenger == label, champion == label
+    names = ("micro_f1", "macro_f1")
+    scores = [dict(zip(names, f1(label, decided), strict=True)) for decided in (champion, challenger)]
+    return Slice(
+        n_rows=len(label),
+        champion=scores[0],
+        challenger=scores[1],
+        gain=scores[1]["macro_f1"] - scores[0]["macro_f1"],
+        interval=bootstrap(macro_f1, label, challenger, champion),
+        wins=int((right & ~right_too).sum()),
+        losses=int((right_too & ~right).sum()),
+        p_value=mcnemar_test(right, right_too),
+    )
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far labels and the champion agree beyond chance."""
+
+    n_rows: int
+    kappa: float | None
+    """1: always, 0: as by chance; None without rows."""
+
+
+def agreement(label: np.ndarray, decided: np.ndarray) -> Agreement:
+    """Args: labels and what the champion decided, indices, shape (N,)."""
+    if len(label) == 0:
+        return Agreement(0, None)
+    if len(np.unique(np.concatenate([label, decided]))) == 1:
+        return Agreement(len(label), 1.0)  # where there is nothing to tell apart, kappa is 0 / 0
+    return Agreement(len(label), float(cohen_kappa_score(label, decided)))
+
+
+@dataclass(frozen=True)
+class NewVenue:
+    """A venue that only the challenger knows."""
+
+    n_rows: int
+    """Its test videos."""
+    recall: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that the rule looks at."""
+
+    frozen: Slice
+    """The champion's test videos."""
+    fresh: Slice
+    """Test videos that came since."""
+    together: Slice
+    trusted: Agreement
+    """On the champion's test videos."""
+    crawls: Mapping[str, Agreement]
+    """On all labelled videos of each new crawl: the champion has learnt from none of them."""
+    new_venues: Mapping[str, NewVenue]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the rule says."""
+
+    promoted: bool
+    reasons: tuple[str, ...]
+    """One for each part of the rule that decided."""
+    doubted: tuple[str, ...]
+    """New crawls that later challengers shall not learn from unasked."""
+
+
+def decide(found: Comparison, settings: PromotionSettings) -> Verdict:
+    """Apply the rule."""
+    doubted = {name: reason for name, a in found.crawls.items() if (reason := _mistrust(name, a, found, settings))}
+    worse = [*_worse("frozen test set", found.frozen, settings, settings.max_loss)]
+    worse += _worse("fresh slice", found.fresh, settings, None) if not doubted else []
+    if doubted or worse:
+        names = tuple(doubted) if doubted else tuple(found.crawls)
+        return Verdict(False, (*doubted.values(), *worse), names)
+    better = [*_better(found, settings)]
+    if better:
+        return Verdict(True, tuple(better), ())
+    gain = found.together.gain
+    told = "there is no test video to compare on" if gain is None else f"macro-F1 {gain:+.3f} on all test videos"
+    return Verdict(False, (f"not better: {told}, expected more than {settings.min_gain:+.3f}",), ())
+
+
+def _mistrust(name: str, seen: Agreement, found: Comparison, settings: PromotionSettings) -> str | None:
+    if seen.kappa is None or found.trusted.kappa is None or seen.n_rows < settings.judged_rows:
+        return None
+    least = settings.min_agreement * found.trusted.kappa
+    if seen.kappa >= least:
+        return None
+    return (
+        f"the labels of {name} cannot be trusted: the champion agrees with them with kappa {seen.kappa:.2f}, "
+        f"with those of its own test videos with {found.trusted.kappa:.2f}; expected at least {least:.2f}"
+    )
+
+
+def _worse(where: str, seen: Slice, settings: PromotionSettings, max_loss: float | None) -> list[str]:
+    if seen.gain is None or seen.p_value is None:
+        return []
+    found = []
+    if max_loss is not None and seen.gain < -max_loss:
+        found.append(f"worse on the {where}: macro-F1 {seen.gain:+.3f}, expected at least {-max_loss:+.3f}")
+    if seen.losses > seen.wins and seen.p_value < settings.alpha:
+        found.append(f"surely worse on the {where}: {seen.losses} losses, {seen.wins} wins, p = {seen.p_value:.2g}")
+    return found
+
+
+def _better(found: Comparison, settings: PromotionSettings) -> list[str]:
+    gain = found.together.gain
+    reasons = []
+    if gain is not None and gain > settings.min_gain:
+        reasons.append(f"better: macro-F1 {gain:+.3f} on {found.together.n_rows:,} test videos, and nowhere worse")
+    for name, venue in found.new_venues.items():
+        if venue.recall is not None and venue.recall >= settings.min_recall:
+            reasons.append(f"tells {name}, a new venue: {venue.recall:.0%} of its {venue.n_rows:,} test videos")
+    return reasons
+
+
+def to_json(found: Comparison) -> dict[str, Any]:
+    """As nested JSON values."""
+    return asdict(found)
