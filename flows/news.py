@@ -85,7 +85,7 @@ def with_news(store: Store, base: Catalogue, crawls: Sequence[Crawl]) -> tuple[C
     for video in base.videos(store):
         if video.sha256:
             first.setdefault(video.sha256, video)
-    old_parts = {part.key for _, part in base.parts()}
+    old_parts = {(crawl.name, part.key) for crawl, part in base.parts()}
     catalogue, news = base, []
     for crawl in crawls:
         parts, known, fresh = _unknown_parts(store, crawl, first, old_parts)
@@ -99,14 +99,14 @@ def with_news(store: Store, base: Catalogue, crawls: Sequence[Crawl]) -> tuple[C
 
 
 def _unknown_parts(
-    store: Store, crawl: Crawl, first: Mapping[str, Video], old_parts: set[str]
+    store: Store, crawl: Crawl, first: Mapping[str, Video], old_parts: set[tuple[str, str]]
 ) -> tuple[list[Part], list[Video], list[Video]]:
     """The parts without content of other crawls, the videos left out, and those of content that nobody has."""
     parts: list[Part] = []
     known: list[Video] = []
     fresh: list[Video] = []
     for part in crawl.parts:
-        if part.key in old_parts:
+        if (crawl.name, part.key) in old_parts:
             parts.append(part)
             continue
         videos = load_part(store, part)

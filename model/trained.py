@@ -96,13 +96,17 @@ def fit(
 
     Raises:
         ModelError: an unknown model, no rows, labels outside the venues, splits of different modalities,
-            settings of another model, or a loss that is not finite.
+            settings of another model, or a loss that is not finite; or a start of another kind.
     """
     entry = method(name)
     chosen = entry.settings if settings is None else settings
     if type(chosen) is not type(entry.settings):
         raise ModelError(f"{name} takes {type(entry.settings).__name__}, found {type(chosen).__name__}")
     _check_splits(train, validation, venues)
+    if start is not None and (start.name, start.dims) != (name, train.dims):
+        raise ModelError(
+            f"found {start.name} on {start.dims} to start from, expected {name} on {train.dims}; train from scratch"
+        )
     standardizer = start.standardizer if start else Standardizer.fit(train)
     seen, held_out = standardizer.standardized(train), standardizer.standardized(validation)
     with _seeded(seed):
@@ -142,13 +146,8 @@ def _adopt(network: VenueModel, start: Trained, shape: Shape) -> None:
     """Begin with the weights of `start` where they mean the same: of other venues, all that no number of venues shapes.
 
     Raises:
-        ModelError: it is another kind of model, or one on other features.
+        ModelError: it has other settings.
     """
-    if type(start.network) is not type(network) or start.dims != shape.dims:
-        raise ModelError(
-            f"found a {start.name} on {start.dims} to start from, expected the same model on {shape.dims}; "
-            f"train from scratch"
-        )
     learnt = _learnt_by_gradient(network)
     weights = {name: value for name, value in start.network.state_dict().items() if name in learnt}
     own = {name: value.shape for name, value in network.state_dict().items()}

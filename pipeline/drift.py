@@ -36,7 +36,7 @@ class DriftSettings:
     """Change of the share of decoded videos without a modality."""
     max_mean_shift: Annotated[float, Ge(0)] = 0.75
     """Root mean square over features of the shift of their means, in standard deviations."""
-    max_covariance_shift: Annotated[float, Ge(0)] = 1.0
+    max_covariance_shift: Annotated[float, Ge(0)] = 0.5
     """Frobenius norm of the difference of covariances over that of the reference, in the first principal components."""
     max_mmd: Annotated[float, Ge(0)] = 0.25
     """Squared maximum mean discrepancy under a Gaussian kernel, 0..2."""

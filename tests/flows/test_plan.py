@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from flows.lineage import FrozenStates
 from flows.plan import Plan
 from flows.settings import Settings, load_settings
 from pipeline.catalogue import Catalogue, Crawl, make_part
+from pipeline.errors import ModelError
 from pipeline.records import Video
 from pipeline.store import Store
 
@@ -75,6 +77,51 @@ def test_a_setting_touches_only_what_it_decides(tmp_path: Path, assignment: str,
     before = addresses(plan_of(tmp_path, videos()))
     after = addresses(plan_of(tmp_path, videos(), load_settings(assignments=settings)))
     assert {name for name in before if before[name] != after[name]} == changed
+
+
+class TestFrozen:
+    """A later crawl with the states and splits of an earlier run."""
+
+    @staticmethod
+    def later(plan: Plan, more: int, **changes: object) -> Plan:
+        """The plan of a run of more videos that uses the states of `plan`."""
+        fresh = [video(i, "Beach" if i % 2 else "Street") for i in range(100, 100 + more)]
+        catalogue = plan.catalogue.with_crawl(Crawl("later", "/later", (make_part(plan.store, fresh),), ()))
+        vectors = {m: artifact.address for m, artifact in plan.features.items()}
+        frozen = FrozenStates(plan.states, vectors, plan.completion)
+        return replace(plan, catalogue=catalogue, earlier=plan.placed, frozen=frozen, **changes)  # type: ignore[arg-type]
+
+    def test_vectors_stay_where_they_are_and_the_run_is_another(self, tmp_path: Path) -> None:
+        plan = plan_of(tmp_path, videos())
+        later = self.later(plan, 30)
+        assert later.features == plan.features
+        assert later.completed == plan.completed
+        assert later.run != plan.run
+        assert later.work != plan.work
+        thawed = replace(later, frozen=None).features
+        same = {m for m in thawed if thawed[m] == plan.features[m]}
+        assert same == {"visual"}
+
+    def test_the_same_videos_are_the_same_run(self, tmp_path: Path) -> None:
+        plan = plan_of(tmp_path, videos())
+        later = self.later(plan, 30)
+        assert replace(later, catalogue=plan.catalogue).run == plan.run
+
+    def test_earlier_videos_keep_their_splits_and_new_ones_get_all_three(self, tmp_path: Path) -> None:
+        plan = plan_of(tmp_path, videos())
+        later = self.later(plan, 30)
+        assert later.splits.assignments[:50] == plan.splits.assignments
+        assert {a.split for a in later.splits.assignments[50:]} == {"train", "validation", "test"}
+
+    def test_what_starts_from_other_weights_is_another_run(self, tmp_path: Path) -> None:
+        plan = plan_of(tmp_path, videos())
+        assert self.later(plan, 30).run != self.later(plan, 30, start="runs/nmcl-0").run
+
+    def test_other_vectors_are_refused(self, tmp_path: Path) -> None:
+        plan = plan_of(tmp_path, videos())
+        other = load_settings(assignments=["visual.backbone=efficientnet_lite0", "visual.key_frames=2"])
+        with pytest.raises(ModelError, match="retrain with --refit"):
+            _ = self.later(plan, 30, settings=other).features
 
 
 def addresses(plan: Plan) -> dict[str, str]:

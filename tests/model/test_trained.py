@@ -17,7 +17,8 @@ from model.data import Dataset
 from model.evaluate import evaluate
 from model.nmcl import NMCLSettings
 from model.registry import MODELS
-from model.trained import Trained, fit, fit_alone
+from model.train import TrainSettings
+from model.trained import Trained, can_start_warm, fit, fit_alone
 from pipeline.errors import ModelError
 from tests.model.conftest import VENUES, quick, world
 
@@ -166,3 +167,55 @@ def test_what_cannot_be_trained_on_is_refused(train: Dataset, validation: Datase
     for name, rows, held_out, venues, settings, message in cases:
         with pytest.raises(ModelError, match=message):
             fit(name, rows, held_out, venues, settings)
+
+
+class TestWarmStart:
+    """Training that starts from the weights of another model."""
+
+    @pytest.fixture(scope="class")
+    def champion(self, train: Dataset, validation: Dataset) -> Trained:
+        return fit("nmcl", train, validation, VENUES, self.alone())
+
+    @staticmethod
+    def alone(**changes: object) -> NMCLSettings:
+        """One network: what is in closed form never starts warm."""
+        return quick(members=1, peers=(), **changes)
+
+    def test_begins_where_the_other_ended(self, champion: Trained, train: Dataset, validation: Dataset) -> None:
+        settings = self.alone(train=TrainSettings(max_epochs=1, learning_rate=1e-9, weight_decay=0.0, device="cpu"))
+        start = replace(champion, settings=settings)
+        warm = fit("nmcl", train, validation, VENUES, settings, start=start)
+        assert warm.standardizer is champion.standardizer
+        for (name, old), new in zip(champion.network.named_parameters(), warm.network.parameters(), strict=True):
+            torch.testing.assert_close(new, old, msg=name)
+        cold = fit("nmcl", train, validation, VENUES, settings)
+        assert warm.history[0].loss < cold.history[0].loss - 0.1
+
+    def test_of_other_venues_keeps_what_does_not_depend_on_them(
+        self, champion: Trained, train: Dataset, validation: Dataset
+    ) -> None:
+        settings = self.alone(train=TrainSettings(max_epochs=1, learning_rate=1e-9, weight_decay=0.0, device="cpu"))
+        warm = fit("nmcl", train, validation, (*VENUES[:3], "zoo"), settings, start=champion)
+        old, new = champion.network.state_dict(), warm.network.state_dict()
+        kept = {name for name, weight in champion.network.named_parameters() if torch.allclose(new[name], old[name])}
+        renewed = {name for name, weight in champion.network.named_parameters() if weight.ndim > 1} - kept
+        assert any("nets" in name for name in kept)
+        assert any("class_vectors" in name for name in renewed)
+
+    def test_refuses_another_model_and_other_features(
+        self, champion: Trained, train: Dataset, validation: Dataset
+    ) -> None:
+        with pytest.raises(ModelError, match="train from scratch"):
+            fit("mlp", train, validation, VENUES, brief("mlp"), start=champion)
+        with pytest.raises(ModelError, match="train from scratch"):
+            fit("nmcl", train.only(["sight"]), validation.only(["sight"]), VENUES, self.alone(), start=champion)
+        with pytest.raises(ModelError, match="other settings"):
+            fit("nmcl", train, validation, VENUES, self.alone(hidden=8), start=champion)
+
+    def test_a_closed_form_learns_as_from_scratch(self, train: Dataset, validation: Dataset, test: Dataset) -> None:
+        assert not can_start_warm("logistic")
+        assert can_start_warm("nmcl")
+        cold = fit("logistic", train, validation, VENUES)
+        warm = fit("logistic", train, validation, VENUES, start=cold)
+        same = [model.predict(test.modalities).probability for model in (cold, warm)]
+        np.testing.assert_array_equal(*same)

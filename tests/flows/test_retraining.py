@@ -1,0 +1,353 @@
+"""Retraining on parts of the rendered sample: real media through every stage, without an engine but for one command."""
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from flows import champion as by_hand
+from flows.challenge import Case, Options, prepare, settings_for
+from flows.cli import app
+from flows.lineage import lineage_of
+from flows.predict import find_run
+from flows.retraining import Audience, Outcome, retrain
+from flows.runs import up_to
+from flows.settings import Tree, from_tree, remember
+from flows.stages import Context, ingest
+from flows.tables import runs_of
+from pipeline import champions
+from pipeline.errors import DriftError, SettingsError, StoreError
+from pipeline.store import Store
+
+NMCL = str(Path(sys.executable).parent / "nmcl")
+QUICK: Tree = {
+    "visual": {"backbone": "efficientnet_lite0", "key_frames": 1},
+    "acoustic": {"max_frames": 500, "autoencoder": {"epochs": 0, "fine_tune_epochs": 0, "min_steps": 0}},
+    "textual": {"min_words": 20_000, "inference_epochs": 5},
+    "completion": {"method": "mean"},
+    "split": {"min_venue_videos": 10},
+    "model": {"name": "logistic"},
+}
+Rows = list[dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def rows(sample_crawl: Path) -> dict[str, Rows]:
+    """The labelled rows of the sample by venue."""
+    found: dict[str, Rows] = {}
+    with (sample_crawl / "manifest.csv").open() as file:
+        for row in csv.DictReader(file):
+            if row["venue"] and "broken" not in row["video_path"]:
+                row["video_path"] = str(sample_crawl / row["video_path"])
+                found.setdefault(row["venue"], []).append(row)
+    return found
+
+
+def write_crawl(folder: Path, rows: Iterable[dict[str, str]], prefix: str = "") -> Path:
+    """A crawl of links to some of the sample's videos, perhaps under other names."""
+    folder.mkdir(parents=True)
+    lines = []
+    for row in rows:
+        name = f"{prefix}{Path(row['video_path']).name}"
+        os.link(row["video_path"], folder / name)
+        lines.append(row | {"video_path": name, "video_id": f"{prefix}{row['video_id']}"})
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, lines[0].keys())
+        writer.writeheader()
+        writer.writerows(lines)
+    return folder
+
+
+def some(rows: dict[str, Rows], first: int, last: int) -> Rows:
+    """Videos of every venue."""
+    return [row for of_venue in rows.values() for row in of_venue[first:last]]
+
+
+def shuffled(rows: Rows) -> Rows:
+    venues = [row["venue"] for row in rows]
+    random.Random(0).shuffle(venues)
+    return [row | {"venue": venue} for row, venue in zip(rows, venues, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def first_run(rows: dict[str, Rows], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a champion."""
+    folder = tmp_path_factory.mktemp("first")
+    store = Store.create(folder / "out")
+    context = Context(store, from_tree(QUICK))
+    ingest(context, write_crawl(folder / "a", some(rows, 0, 16)))
+    remember(store, context.settings)
+    up_to(context, "evaluate")
+    return folder / "out"
+
+
+@pytest.fixture
+def store(first_run: Path, tmp_path: Path) -> Store:
+    """A store of its own with that champion."""
+    return Store.open(shutil.copytree(first_run, tmp_path / "out", symlinks=True))
+
+
+@pytest.fixture(scope="module")
+def crawl(rows: dict[str, Rows], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A later crawl: new videos, and three of the first crawl under other names."""
+    folder = write_crawl(tmp_path_factory.mktemp("later") / "b", [*some(rows, 16, 30), *some(rows, 0, 1)], "new-")
+    return folder
+
+
+def begin(store: Store, crawl: Path | None, changes: Tree | None = None, **options: bool) -> tuple[Context, Case]:
+    context = settings_for(Context(store, from_tree({})), changes or {}, Options(**options))
+    if crawl:
+        ingest(context, crawl)
+    return context, prepare(context, [crawl] if crawl else None, Options(**options))
+
+
+def do(store: Store, crawl: Path | None, changes: Tree | None = None, **options: bool) -> Outcome:
+    return retrain(*begin(store, crawl, changes, **options), Audience())
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def changed(before: dict[str, bytes], after: dict[str, bytes]) -> set[str]:
+    return {name for name, data in before.items() if after.get(name) != data}
+
+
+EASY: Tree = {"promotion": {"max_loss": 1.0, "min_gain": 0.0}, "model": {"name": "logistic"}}
+
+
+def win(store: Store, crawl: Path) -> Outcome:
+    """A challenger that beats a champion which was made to know nothing."""
+    context = Context(store, from_tree(QUICK | {"model": {"name": "majority"}}))
+    plan = up_to(context, "evaluate")
+    by_hand.promote(store, plan.run.folder)
+    return do(store, crawl, {"model": {"name": "logistic"}, "promotion": {"min_agreement": 0.0}})
+
+
+def test_the_first_run_is_champion_and_a_later_one_is_not(store: Store) -> None:
+    run = champions.champion(store)
+    assert run is not None
+    assert store.leads("latest", run)
+    other = up_to(Context(store, from_tree(QUICK | {"model": {"name": "majority"}})), "evaluate").run.folder
+    assert champions.champion(store) == run != other
+    assert store.leads("latest", other)
+    assert find_run(store.local_path()) == (store, run) or find_run(store.local_path())[1] == run
+    assert find_run(store.local_path(other))[1] == other
+    states = {r["run"]: r["state"] for r in runs_of(store)}
+    assert states == {run: "champion", other: "challenger"}
+
+
+def test_a_crawl_is_taken_up_on_the_champions_states(store: Store, crawl: Path) -> None:
+    root = store.local_path()
+    before, lineage = snapshot(root), lineage_of(store, champions.champion(store) or "")
+    context, case = begin(store, crawl)
+    (news,) = case.news
+    assert (news.n_videos, news.n_labelled, news.n_known, news.n_renamed) == (42, 42, 3, 3)
+    outcome = retrain(context, case, Audience())
+    after = snapshot(root)
+    assert {name for name in changed(before, after) if name.startswith(("features", "states", "completed"))} == set()
+    new_folders = {name.split("/")[1] for name in after if name.startswith(("features", "states", "completed"))}
+    assert new_folders == {
+        name.split("/")[1] for name in before if name.startswith(("features", "states", "completed"))
+    }
+    splits = lineage_of(store, case.run).splits
+    assert {k: splits[k] for k in lineage.splits} == dict(lineage.splits)
+    assert len(splits) == len(lineage.splits) + 42
+    assert store.exists(f"{case.run}/drift.json")
+    note = store.read_json(f"{case.run}/comparison.json")
+    n_test = sum(split == "test" for split in lineage.splits.values())
+    assert note["comparison"]["frozen"]["n_rows"] == n_test
+    assert note["comparison"]["fresh"]["n_rows"] == sum(s == "test" for s in splits.values()) - n_test
+    assert note["comparison"]["crawls"]["b"]["kappa"] > 0.5
+    assert outcome.result in ("kept", "promoted")
+    assert (champions.champion(store) == case.run) == note["verdict"]["promoted"]
+    assert "b" in store.read(f"{case.run}/retraining.html").decode()
+
+    files = snapshot(root)
+    again = do(store, crawl)
+    assert not again.is_new
+    assert snapshot(root) == files
+
+
+def test_a_better_challenger_is_promoted_and_can_be_rolled_back(store: Store, crawl: Path) -> None:
+    outcome = win(store, crawl)
+    assert outcome.result == "promoted"
+    assert outcome.champion == outcome.challenger == champions.champion(store)
+    entry = champions.history(store)[-1]
+    assert entry.how == "retrain"
+    assert "better: macro-F1" in entry.why
+    assert entry.data["crawls"] == ["a", "b"]
+    assert entry.metrics["test"]["macro_f1"] > 0.5
+
+    again = do(store, crawl)
+    assert (again.result, again.is_new) == ("nothing", False)
+    assert "3 of known content" in again.why
+
+    before = entry.before
+    by_hand.rollback(store)
+    assert champions.champion(store) == before
+    refused = do(store, crawl, {"model": {"name": "logistic"}, "promotion": {"min_agreement": 0.0}})
+    assert refused.result == "rolled back"
+    assert champions.champion(store) == before
+    by_hand.promote(store, outcome.challenger or "")
+    assert champions.champion(store) == outcome.challenger
+
+
+def test_shuffled_labels_lose_and_stay_out_of_the_next_challenger(
+    store: Store, rows: dict[str, Rows], crawl: Path, tmp_path: Path
+) -> None:
+    run = champions.champion(store)
+    bad = write_crawl(tmp_path / "shuffled", shuffled(some(rows, 16, 30)), "bad-")
+    outcome = do(store, bad)
+    assert outcome.result == "kept"
+    assert "labels of shuffled cannot be trusted" in outcome.why
+    assert champions.champion(store) == run
+    _, case = begin(store, crawl)
+    assert [news.crawl for news in case.news] == ["b"]
+    assert {c.name for c in case.challenger.catalogue.crawls} == {"a", "b"}
+    sweep = do(store, None)
+    assert sweep.result in ("kept", "promoted")
+    assert {c.name for c in lineage_of(store, sweep.challenger or "").catalogue.crawls} == {"a", "b"}
+
+
+STEPS = ("drift", "fit", "complete", "train", "evaluate", "compare", "after compare")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_what_is_interrupted_is_completed_by_the_same_command(
+    step: str, store: Store, crawl: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def each(name: str, work: Callable[[Any], Any], items: Any) -> list[Any]:
+        if name == step:
+            raise KeyboardInterrupt
+        return [work(item) for item in items]
+
+    context, case = begin(store, crawl)
+    with pytest.raises(KeyboardInterrupt):
+        retrain(Context(store, context.settings, each=each), case, Interrupting(step))
+    assert champions.champion(store) == case.champion
+    outcome = do(store, crawl)
+    assert outcome.is_new or step == "after compare"
+    assert outcome.challenger == case.run
+    verdict = store.read_json(f"{case.run}/comparison.json")["verdict"]
+    assert champions.champion(store) == (case.run if verdict["promoted"] else case.champion)
+
+
+class Interrupting(Audience):
+    def __init__(self, step: str) -> None:
+        self.step = step
+
+    def compared(self, case: Case) -> None:
+        if self.step == "after compare":
+            raise KeyboardInterrupt
+
+
+def test_drift_stops_and_loses_nothing(store: Store, crawl: Path) -> None:
+    run = champions.champion(store)
+    strict = {"drift": {"max_mean_shift": 0.0, "max_mmd": 0.0, "max_covariance_shift": 0.0, "max_unknown_words": 0.0}}
+    context, case = begin(store, crawl, strict)
+    figures = {"value": 0.0}
+    try:
+        retrain(context, case, Audience())
+    except DriftError as error:
+        assert "allow-drift" in str(error)
+        assert store.read_json(f"{error.run}/drift.json")["stopped"]
+        assert {r["run"]: r["state"] for r in runs_of(store)}[error.run] == "stopped"
+    else:
+        figures = store.read_json(f"{case.run}/drift.json")["figures"]
+        pytest.fail(f"nothing exceeded: {figures}")
+    assert champions.champion(store) == run
+    extracted = snapshot(store.local_path("features"))
+    allowed = do(store, crawl, {"drift": {**strict["drift"], "stop": False}})
+    assert allowed.challenger == case.run
+    assert snapshot(store.local_path("features")) == extracted
+    assert store.read_json(f"{case.run}/drift.json")["exceeded"]
+
+
+def test_refit_makes_new_states_beside_the_old_ones(store: Store, crawl: Path) -> None:
+    root = store.local_path()
+    before = snapshot(root)
+    with pytest.raises(SettingsError, match="Retrain with --refit"):
+        begin(store, crawl, {"visual": {"key_frames": 2}})
+    outcome = do(store, crawl, {"visual": {"key_frames": 2}}, refit=True)
+    after = snapshot(root)
+    kept = ("states", "features", "completed", "failures", "videos", "runs")
+    assert {name for name in changed(before, after) if name.startswith(kept)} == set()
+    assert len(store.list("states")) == 6
+    assert len([name for name in store.list("features") if name.startswith("visual")]) == 2
+    splits = [lineage_of(store, run).splits for run in (begin(store, crawl)[1].champion, outcome.challenger or "")]
+    assert splits[0].items() <= splits[1].items()
+
+
+def test_new_venues_are_compared_on_common_ones_and_reported(
+    store: Store, rows: dict[str, Rows], tmp_path: Path
+) -> None:
+    known = list(rows)[0]
+    zoo = [row | {"venue": "Zoo"} for row in rows[known][16:40]]
+    others = [row for venue in list(rows)[1:] for row in rows[venue][16:24]]
+    outcome = do(store, write_crawl(tmp_path / "zoo", [*zoo, *others], "zoo-"), {"drift": {"stop": False}})
+    run = outcome.challenger
+    venues = store.read_json(f"{run}/drift.json")["venues"]
+    assert venues["learnt_anew"] == ["Zoo"]
+    assert venues["not_seen"] == [known]
+    note = store.read_json(f"{run}/comparison.json")["comparison"]
+    assert note["new_venues"]["Zoo"]["n_rows"] >= 5
+    assert note["crawls"]["zoo"]["n_rows"] == len(others)
+
+
+def test_promote_and_rollback_refuse_what_they_cannot_do(store: Store) -> None:
+    run = champions.champion(store)
+    with pytest.raises(StoreError, match="is the first"):
+        by_hand.rollback(store)
+    with pytest.raises(StoreError, match="No run is called nothing"):
+        by_hand.promote(store, "nothing")
+    assert by_hand.promote(store, "logis") == f"{run} is the champion already."
+    store.write_json("runs/logistic-unfinished/model.json", {})
+    with pytest.raises(StoreError, match="Several runs"):
+        by_hand.promote(store, "logis")
+    with pytest.raises(StoreError, match="not a finished run"):
+        by_hand.promote(store, "logistic-un")
+
+
+def test_listed_for_people_and_for_programs(store: Store) -> None:
+    root = str(store.local_path())
+    told = CliRunner().invoke(app, ["runs", "--out", root])
+    assert told.exit_code == 0
+    assert "champion, latest" in told.stdout
+    listed = json.loads(CliRunner().invoke(app, ["runs", "--out", root, "--json"]).stdout)
+    assert listed["champion"] == listed["runs"][0]["run"] == listed["history"][0]["run"]
+    assert listed["runs"][0]["data"]["crawls"] == ["a"]
+
+
+def test_the_command_killed_and_run_again(store: Store, crawl: Path, tmp_path: Path) -> None:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    environment = kept | {"PREFECT_HOME": str(tmp_path / "home"), "COLUMNS": "120"}
+    command = [NMCL, "retrain", str(crawl), "--out", str(store.local_path())]
+    n_before = len(store.list("runs"))
+    running = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 300
+    while time.monotonic() < end and len(store.list("runs")) == n_before:
+        assert running.poll() is None
+        time.sleep(0.05)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Drift of b" in done.stdout
+    assert "together" in done.stdout
+    files = snapshot(store.local_path())
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert "nothing" in again.stdout
+    assert snapshot(store.local_path()) == files
