@@ -92,8 +92,12 @@ def prepare(context: Context, named: Sequence[Path] | None, options: Options) ->
     crawls = joining(store, named)
     catalogue, news = with_news(store, lineage.catalogue, crawls)
     warm = options.warm_start and can_start_warm(context.settings.model.name)
-    view = Plan(store, catalogue, context.settings, lineage.splits, lineage.frozen, champion if warm else None)
-    challenger = replace(view, frozen=None) if options.refit else view
+    settings = context.settings
+    if options.refit:  # the champion still sees what it was trained to see
+        own = of_champion(store, champion, {})
+        settings = replace(settings, **{section: getattr(own, section) for section in (*LEARNT, "media")})
+    view = Plan(store, catalogue, settings, lineage.splits, lineage.frozen, champion if warm else None)
+    challenger = replace(view, settings=context.settings, frozen=None) if options.refit else view
     return Case(champion, lineage, tuple(news), view, challenger)
 
 

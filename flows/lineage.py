@@ -35,7 +35,7 @@ class FrozenStates:
             raise ModelError(
                 f"The {modality} vectors this model was trained on were made in another way than they would be made "
                 f"now (recipe {self.features[modality]}, now {artifact.address}): other code, weights or limits. "
-                f"Train again, or retrain with --refit."
+                f"Train a new model with `nmcl run`, and `nmcl promote` it if you like it better."
             )
         return artifact
 

@@ -20,6 +20,7 @@ from flows.retraining_page import write_page
 from flows.stages import Context
 from model.comparison import Verdict
 from pipeline import champions
+from pipeline.artifacts import digest
 from pipeline.splits import require_trainable
 from pipeline.store import Store
 
@@ -68,8 +69,9 @@ def settled(case: Case) -> Outcome | None:
 
 def _same_data(store: Store, case: Case) -> bool:
     """Whether the challenger would learn from what the champion learnt from, in the same way."""
-    own, its = store.read_json(f"{case.champion}/recipe.json"), case.challenger.run.recipe
-    return {k: v for k, v in own.items() if k != "start"} == {k: v for k, v in its.items() if k != "start"}
+    recipes = (store.read_json(f"{case.champion}/recipe.json"), case.challenger.run.recipe)
+    own, its = (digest({name: value for name, value in recipe.items() if name != "start"}) for recipe in recipes)
+    return own == its
 
 
 def _nothing(news: Iterable[News]) -> str:

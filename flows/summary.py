@@ -45,17 +45,21 @@ def of_champion(store: Store) -> None:
 
 def of_runs(store: Store) -> None:
     """Every run, oldest first, and how the champion came to be."""
+    listed = runs_of(store)
     rows = [
         (
             run["run"].removeprefix("runs/"),
-            run["state"] + (", latest" if run["is_latest"] else ""),
+            run["state"],
             _minute(run["when"]),
             run["metrics"].get("macro_f1"),
             ", ".join(run["data"]["crawls"]),
         )
-        for run in runs_of(store)
+        for run in listed
     ]
     console.table(f"Runs of {store.root}", ("run", "state", "when (UTC)", "macro-F1", "crawls"), rows)
+    for run in listed:
+        if run["is_latest"]:
+            console.out.print(f"Latest: {run['run']}", soft_wrap=True, markup=False)
     for entry in history(store):
         told = f"{_minute(entry.when)} {entry.who}: {entry.run} ({entry.how}) {entry.why}"
         console.out.print(told, soft_wrap=True, markup=False)

@@ -120,7 +120,7 @@ class TestFrozen:
     def test_other_vectors_are_refused(self, tmp_path: Path) -> None:
         plan = plan_of(tmp_path, videos())
         other = load_settings(assignments=["visual.backbone=efficientnet_lite0", "visual.key_frames=2"])
-        with pytest.raises(ModelError, match="retrain with --refit"):
+        with pytest.raises(ModelError, match="Train a new model"):
             _ = self.later(plan, 30, settings=other).features
 
 

@@ -61,7 +61,7 @@ def slice_of(
 ) -> Slice:
     if gain is None:
         return Slice(0, {}, {}, None, None, 0, 0, None)
-    return Slice(n_rows, {"macro_f1": 0.9}, {"macro_f1": 0.9 + gain}, gain, (gain, gain), wins, losses, p_value)
+    return Slice(100, {"macro_f1": 0.9}, {"macro_f1": 0.9 + gain}, gain, (gain, gain), wins, losses, p_value)
 
 
 def found(**parts: object) -> Comparison:
