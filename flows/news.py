@@ -19,11 +19,11 @@ class News:
     """Videos of new content."""
     n_labelled: int
     n_known: int
-    """Videos left out, as an earlier crawl has their content."""
+    """All others: the champion's crawls have their content, or a crawl that came before."""
     n_renamed: int
-    """Of those, under another name."""
+    """Of those, in another crawl under another name."""
     n_relabelled: int
-    """Of those, with another venue: the earlier one counts."""
+    """Of those, in another crawl with another venue: the earlier one counts."""
 
 
 def joining(store: Store, named: Sequence[Path] | None) -> list[Crawl]:
@@ -125,7 +125,7 @@ def _news(crawl: Crawl, known: Sequence[Video], fresh: Sequence[Video], first: M
         crawl=crawl.name,
         n_videos=len(fresh),
         n_labelled=sum(v.venue is not None for v in fresh),
-        n_known=len(known),
+        n_known=sum(part.n_videos for part in crawl.parts) - len(fresh),
         n_renamed=sum(v.video_id != first[v.sha256].video_id for v in known),
         n_relabelled=sum(v.venue != first[v.sha256].venue for v in labelled),
     )

@@ -78,14 +78,11 @@ def _nothing(news: Iterable[News]) -> str:
     counts = list(news)
     n_videos, n_known = sum(n.n_videos for n in counts), sum(n.n_known for n in counts)
     relabelled = sum(n.n_relabelled for n in counts)
-    known = f"{n_known:,} of known content" if n_known else "none of new content"
     if n_videos:
         why = f"nothing to learn from: of {n_videos:,} new videos none is labelled with a venue that is learnt"
     else:
-        why = f"nothing is new ({known})"
-    return why + (
-        f"; {relabelled:,} are labelled otherwise than before: the earlier label counts" if relabelled else ""
-    )
+        why = f"nothing is new: all {n_known:,} videos are known"
+    return why + (f", {relabelled:,} with another label than before: the earlier one counts" if relabelled else "")
 
 
 def _was_promoted(case: Case) -> bool:

@@ -87,7 +87,7 @@ def of_retraining(store: Store, outcome: dict[str, Any]) -> None:
         "promoted": "Promoted",
         "rolled back": "The champion stays",
     }
-    again = "" if outcome["is_new"] else " (nothing was left to do)"
+    again = "" if outcome["is_new"] or outcome["result"] == "nothing" else ", as before"
     why = "" if outcome["result"] == "first" else f"{again}: {outcome['why']}."
     console.out.print(f"{endings[outcome['result']]}{why}", soft_wrap=True, markup=False)
     console.out.print(f"Champion: {outcome['champion']}", soft_wrap=True, markup=False)

@@ -55,7 +55,7 @@ def test_a_known_crawl_brings_what_was_added_to_it(store: Store) -> None:
     base = Catalogue((crawl_of(store, "a", first),))
     grown = crawl_of(store, "a", first, [video("a", "copy of one", "1"), video("a", "three", "3")])
     catalogue, (news,) = with_news(store, base, [grown])
-    assert (news.n_videos, news.n_known) == (1, 0)  # a copy within the crawl stays, as `nmcl run` keeps it
+    assert (news.n_videos, news.n_known, news.n_renamed) == (1, 3, 0)
     assert catalogue.crawls == (grown,)
 
 
