@@ -29,8 +29,8 @@ from flows import console
 from flows.challenge import Case
 from flows.plan import Plan
 from flows.prediction import failures_of
-from flows.run_page import run_page
 from flows.retraining import Audience, Outcome
+from flows.run_page import run_page
 from flows.tables import comparison_rows, drift_rows
 from pipeline.artifacts import digest
 from pipeline.errors import StoreTakenError

@@ -29,10 +29,8 @@ from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Ge, Interval
-from sklearn.metrics import cohen_kappa_score
 
 from model.evaluate import f1
-from model.study.statistics import bootstrap, macro_f1, mcnemar_test
 
 
 @dataclass(frozen=True)
@@ -76,6 +74,8 @@ def compare(label: np.ndarray, champion: np.ndarray, challenger: np.ndarray) -> 
     """Args: true and decided venues, indices, shape (N,)."""
     if len(label) == 0:
         return Slice(0, {}, {}, None, None, 0, 0, None)
+    from model.study.statistics import bootstrap, macro_f1, mcnemar_test
+
     right, right_too = challenger == label, champion == label
     names = ("micro_f1", "macro_f1")
     scores = [dict(zip(names, f1(label, decided), strict=True)) for decided in (champion, challenger)]
@@ -104,6 +104,8 @@ def agreement(label: np.ndarray, decided: np.ndarray) -> Agreement:
     """Args: labels and what the champion decided, indices, shape (N,)."""
     if len(label) == 0:
         return Agreement(0, None)
+    from sklearn.metrics import cohen_kappa_score
+
     if len(np.unique(np.concatenate([label, decided]))) == 1:
         return Agreement(len(label), 1.0)  # where there is nothing to tell apart, kappa is 0 / 0
     return Agreement(len(label), float(cohen_kappa_score(label, decided)))

@@ -13,8 +13,6 @@ from typing import Annotated
 
 import numpy as np
 from annotated_types import Ge, Interval
-from sklearn.decomposition import PCA
-from sklearn.metrics.pairwise import euclidean_distances
 
 Measure = Callable[[np.ndarray], np.ndarray]
 """From deals, shape (P, N), to values, shape (P,)."""
@@ -245,6 +243,8 @@ def principal(rows: np.ndarray, is_new: np.ndarray, n_components: int, seed: int
     k = min(n_components, rows.shape[1], min(sizes) // 2)
     if k == 0:
         return rows[:, :0]
+    from sklearn.decomposition import PCA
+
     centred = rows.copy()
     for side in (is_new, ~is_new):
         centred[side] -= rows[side].mean(axis=0)
@@ -255,6 +255,8 @@ def gaussian_kernel(rows: np.ndarray) -> np.ndarray:
     """exp(-d^2 / (2 s^2)) of all pairs of rows, shape (N, N), with the median distance as s."""
     if rows.size == 0:
         return np.ones((len(rows), len(rows)))
+    from sklearn.metrics.pairwise import euclidean_distances
+
     squares = euclidean_distances(rows, squared=True)
     median = float(np.median(squares[np.triu_indices(len(rows), 1)])) if len(rows) > 1 else 0.0
     return np.asarray(np.exp(-squares / (2 * median))) if median > 0 else np.ones_like(squares)
