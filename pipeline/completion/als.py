@@ -94,23 +94,15 @@ class Rows:
 
     n: int
     matrix: np.ndarray
-    """Z^T Z (D, D), float64; Z itself, float32, where that is smaller."""
+    """Z^T Z (D, D), float32 of sums in float64; Z itself where that is smaller."""
+    squares: float
+    """||Z||^2."""
 
     def cross(self, folding: np.ndarray) -> np.ndarray:
-        """U^T Z (k, D) of U = Z F; F (D, k)."""
-        left = self.matrix @ folding if self._is_few else folding
-        return np.asarray(left.T @ self.matrix)
-
-    @property
-    def squares(self) -> float:
-        """||Z||^2."""
-        if self._is_few:
-            return float(np.einsum("ij,ij->", self.matrix, self.matrix, dtype=np.float64))
-        return float(np.trace(self.matrix))
-
-    @property
-    def _is_few(self) -> bool:
-        return bool(self.n < self.matrix.shape[1])
+        """U^T Z (k, D), float64, of U = Z F; F (D, k). Products are float32: they are nearly all of a sweep."""
+        folding = folding.astype(np.float32)
+        left = folding if len(self.matrix) == len(folding) else self.matrix @ folding
+        return (left.T @ self.matrix).astype(np.float64)
 
 
 def gather(table: Table, scaling: Scaling) -> dict[Pattern, Rows]:
@@ -125,12 +117,13 @@ def gather(table: Table, scaling: Scaling) -> dict[Pattern, Rows]:
 def _rows(table: Table, scaling: Scaling, pattern: Pattern, chunks: list[np.ndarray]) -> Rows:
     n, d = sum(map(len, chunks)), sum(table.dims[name] for name in pattern)
     if n < d:
-        return Rows(n, scaling.read(table, pattern, np.concatenate(chunks)))
+        z = scaling.read(table, pattern, np.concatenate(chunks))
+        return Rows(n, z, float(np.einsum("ij,ij->", z, z, dtype=np.float64)))
     gram = np.zeros((d, d))
     for rows in chunks:
         z = scaling.read(table, pattern, rows)
         gram += z.T @ z
-    return Rows(n, gram)
+    return Rows(n, gram.astype(np.float32), float(np.trace(gram)))
 
 
 def sweep(seen: Mapping[Pattern, Rows], factors: Factors, lam: float) -> tuple[Factors, float]:
