@@ -148,6 +148,7 @@ def metrics_of(evaluated: Evaluated, seconds: dict[str, float]) -> dict[str, Any
         "diagnostics": evaluated.trained.diagnostics,
         "notices": list(notices_of(evaluated)),
         "seconds": seconds,
+        "extract_seconds": extract_seconds_of(plan),
         "settings": to_tree(plan.settings),
     }
 
@@ -188,6 +189,14 @@ def notices_of(evaluated: Evaluated) -> Iterable[str]:
         if not observed.any():
             yield f"No video has a {modality} vector: that modality is all zeros."
     yield from evaluated.plan.splits.notes
+
+
+def extract_seconds_of(plan: Plan) -> dict[str, float]:
+    """How the stage `extract` divides, summed over its parts; see `pipeline.extract.Receipt`."""
+    name = f"timings/extract-{plan.work}.json"
+    timing = plan.store.read_json(name) if plan.store.exists(name) else {}
+    spent: dict[str, float] = timing.get("spent", {})
+    return spent
 
 
 def seconds_of(plan: Plan) -> dict[str, float]:

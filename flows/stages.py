@@ -81,15 +81,21 @@ class Context:
 
 
 @contextmanager
-def timed(store: Store, stage: str, address: str) -> Iterator[None]:
-    """Add the seconds that a stage worked to what it worked before it was interrupted."""
+def timed(store: Store, stage: str, address: str) -> Iterator[Counter[str]]:
+    """Add the seconds that a stage worked to what it worked before it was interrupted.
+
+    What is counted in the block tells how they divide.
+    """
     name = f"timings/{stage}-{address}.json"
-    before = store.read_json(name)["seconds"] if store.exists(name) else 0.0
+    before = store.read_json(name) if store.exists(name) else {"seconds": 0.0}
+    spent = Counter(before.get("spent", {}))
     start = time.perf_counter()
     try:
-        yield
+        yield spent
     finally:
-        store.write_json(name, {"seconds": round(before + time.perf_counter() - start, 3)})
+        seconds = round(before["seconds"] + time.perf_counter() - start, 3)
+        divided = {"spent": {what: round(s, 3) for what, s in spent.items()}} if spent else {}
+        store.write_json(name, {"seconds": seconds, **divided})
 
 
 def ingest(context: Context, crawl: Path, catalogue_name: str = TRAINING) -> Catalogue:
@@ -128,7 +134,7 @@ def extract(context: Context, plan: Plan) -> list[Receipt]:
     starts = np.cumsum([0, *(part.n_videos for _, part in parts)]).tolist()
     total = plan.catalogue.n_videos
 
-    with timed(context.store, "extract", plan.work), Decoder(context.settings.media) as decoder:
+    with timed(context.store, "extract", plan.work) as spent, Decoder(context.settings.media) as decoder:
 
         def work(i: int) -> Receipt:
             of_part = within(context.progress, "extract", starts[i], total)
@@ -136,7 +142,10 @@ def extract(context: Context, plan: Plan) -> list[Receipt]:
             of_part("extract", receipt.n_videos, total)
             return receipt
 
-        return context.each("extract", work, range(len(parts)))
+        receipts = context.each("extract", work, range(len(parts)))
+        for receipt in receipts:
+            spent.update(receipt.seconds)
+    return receipts
 
 
 def _extraction(context: Context, plan: Plan) -> Job:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows import console
+from flows.bottleneck import bottleneck
 from flows.service import Service, home
 from flows.tables import comparison_rows, drift_rows, news_rows, runs_of, venue_notes
 from pipeline.champions import champion, history
@@ -32,6 +33,8 @@ def of_run(store: Store) -> None:
     for notice in metrics["notices"]:
         console.out.print(f"Note: {notice}", markup=False)
     of_champion(store)
+    if said := bottleneck(metrics["seconds"], metrics.get("extract_seconds", {})):
+        console.out.print(said, markup=False)
     console.out.print(f"Report: {store.local_path('latest').absolute() / 'report.html'}", soft_wrap=True, markup=False)
 
 

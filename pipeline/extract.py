@@ -1,7 +1,7 @@
 """Extract: one part of the catalogue in, one part of every modality's features out. Each file is decoded once."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,8 @@ from pipeline.catalogue import Crawl, Part, load_part
 from pipeline.errors import ClipError
 from pipeline.media import Decoder, FrameSelector, Request
 from pipeline.progress import Progress, silent
-from pipeline.records import Clip, Need, State, Video
+from pipeline.records import Clip, Modality, Need, State, Video
+from pipeline.stopwatch import Stopwatch
 from pipeline.store import Store
 from pipeline.tables import decode, encode, from_vectors, to_vectors
 
@@ -53,6 +54,8 @@ class Receipt:
     n_failed: int
     was_done: bool
     """True if there was nothing left to do."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """What they went to: `decoding` (waiting for decoded clips), each modality, `writing`."""
 
 
 def extract_part(
@@ -74,14 +77,17 @@ def extract_part(
         needs |= {"frames", "waveform"}
     clips = _clips(videos, Path(crawl.folder), needs, job.frames, failures, decoder)
     tables = [_Table(feature) for feature in missing]
-    for done, chunk in _chunks(clips, CLIPS_AT_A_TIME):
+    stopwatch = Stopwatch()
+    for done, chunk in _chunks(stopwatch.each("decoding", clips), CLIPS_AT_A_TIME):
         for table in tables:
-            table.add(chunk)
+            with stopwatch.on(table.modality):
+                table.add(chunk)
         progress("extract", done, part.n_videos)
-    _write_failures(store, job.failures, part, videos, failures)
-    for table in tables:
-        table.write(store, part, videos)
-    return Receipt(part.key, part.n_videos, len(failures), was_done=False)
+    with stopwatch.on("writing"):
+        _write_failures(store, job.failures, part, videos, failures)
+        for table in tables:
+            table.write(store, part, videos)
+    return Receipt(part.key, part.n_videos, len(failures), was_done=False, seconds=stopwatch.seconds)
 
 
 def _clips(
@@ -127,6 +133,10 @@ class _Table:
         self._vectors: list[np.ndarray] = []
         self._remarks: list[str | None] = []
         self._times_s: list[Sequence[float]] = []
+
+    @property
+    def modality(self) -> Modality:
+        return self._feature.extractor.modality
 
     def add(self, clips: Sequence[Clip]) -> None:
         self._vectors.append(self._feature.extractor.extract(clips, self._feature.state))

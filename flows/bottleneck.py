@@ -1,0 +1,43 @@
+"""What a run spent its time on, in one line, and what would shorten it."""
+
+from collections.abc import Mapping
+
+ADVICE = {
+    "decoding": "--set media.workers=N on more cores, or shorter clips by --set media.max_seconds=N",
+    "visual": "--set visual.key_frames=4, a smaller visual.backbone, or a GPU",
+    "acoustic": "more cores: sound is analysed clip by clip",
+    "textual": "more cores: descriptions are inferred one by one",
+    "writing": "a faster disk for the store",
+    "ingest": "a faster disk for the crawl: every byte is read and hashed once",
+    "fit": "--set acoustic.fit_videos=N and acoustic.max_frames=N, which bound what the autoencoder learns from",
+    "complete": "--set completion.method=ridge, which tries no other completer",
+    "train": "--set model.members=1, or a GPU",
+    "evaluate": "--set model.members=1, or a GPU",
+}
+SHOWN_FROM = 0.05
+"""Share of the time that is named by itself."""
+
+
+def bottleneck(seconds: Mapping[str, float], extract_seconds: Mapping[str, float]) -> str:
+    """Such as `Time: 84 s: visual 61 %, decoding 20 %, ... The bottleneck is visual; to shorten it: ...`.
+
+    Args:
+        seconds: of every stage.
+        extract_seconds: how `extract` divides, summed over its parts and workers; `decoding` is what networks waited
+            for. Without any, the stage counts as a whole.
+
+    Returns:
+        an empty text where nothing was measured.
+    """
+    spent = {stage: s for stage, s in seconds.items() if stage != "extract" or not extract_seconds}
+    in_parts = sum(extract_seconds.values())
+    if in_parts:
+        spent |= {what: s * seconds.get("extract", 0.0) / in_parts for what, s in extract_seconds.items()}
+    total = sum(spent.values())
+    if not total:
+        return ""
+    ordered = sorted(spent.items(), key=lambda item: -item[1])
+    named = [f"{what} {s / total:.0%}" for what, s in ordered if s >= SHOWN_FROM * total]
+    largest = ordered[0][0]
+    advice = f"; to shorten it: {ADVICE[largest]}" if largest in ADVICE else ""
+    return f"Time: {total:,.0f} s, of which {', '.join(named)}. The bottleneck is {largest}{advice}."
