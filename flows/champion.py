@@ -47,13 +47,13 @@ def rollback(store: Store) -> str:
 
 
 def _named(store: Store, name: str) -> str:
-    if name in ("latest", champions.LINK) and store.exists(f"{name}/metrics.json"):
-        return f"runs/{store.local_path(name).resolve().name}"
-    wanted = name.rstrip("/").removeprefix("runs/")
+    wanted = name.rstrip("/").rsplit("/", 1)[-1]
     runs = store.list("runs")
-    found = [r for r in runs if r == wanted] or [
-        r for r in runs if r.startswith(wanted) or r.rsplit("-", 1)[-1].startswith(wanted)
-    ]
+    if name == "latest":
+        runs = [run for run in runs if store.leads("latest", f"runs/{run}")]
+        wanted = ""
+    beginning = [run for run in runs if run.startswith(wanted) or run.rsplit("-", 1)[-1].startswith(wanted)]
+    found = [wanted] if wanted in runs else beginning
     if len(found) != 1:
         told = f"Several runs are called {name}: {', '.join(found)}" if found else f"No run is called {name}"
         raise StoreError(f"{told}. `nmcl runs --out {store.root}` lists them.")

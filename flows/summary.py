@@ -40,9 +40,8 @@ def of_run(store: Store) -> None:
 
 def of_champion(store: Store) -> None:
     """Which run predictions come from."""
-    run, latest = champion(store), store.local_path("latest").resolve().name
-    is_latest = run == f"runs/{latest}"
-    note = "this run" if is_latest else f"not this one: see `nmcl runs --out {store.root}`"
+    run = champion(store)
+    note = "this run" if run and store.leads("latest", run) else f"not this one: see `nmcl runs --out {store.root}`"
     console.out.print(f"Champion: {run} ({note})", soft_wrap=True, markup=False)
 
 
@@ -74,6 +73,10 @@ def _minute(when: str) -> str:
 
 def of_retraining(store: Store, outcome: dict[str, Any]) -> None:
     """What was new, how far it lies off, who won, and why."""
+    if outcome["result"] == "first":
+        console.out.print("There was no champion: this is the first run.")
+        of_run(store)
+        return
     news, run = outcome["news"], outcome["challenger"]
     if news:
         _table("What is new", news_rows(news))
@@ -84,15 +87,13 @@ def of_retraining(store: Store, outcome: dict[str, Any]) -> None:
         _table(f"Macro-F1 of {run} against {note['champion']}", comparison_rows(note))
         console.out.print(f"Comparison: {store.root}/{run}/retraining.html", soft_wrap=True, markup=False)
     endings = {
-        "first": "There was no champion: this is the first run.",
         "nothing": "The champion stays",
         "kept": "The champion stays, the challenger lost",
         "promoted": "Promoted",
         "rolled back": "The champion stays",
     }
     again = "" if outcome["is_new"] or outcome["result"] == "nothing" else ", as before"
-    why = "" if outcome["result"] == "first" else f"{again}: {outcome['why']}."
-    console.out.print(f"{endings[outcome['result']]}{why}", soft_wrap=True, markup=False)
+    console.out.print(f"{endings[outcome['result']]}{again}: {outcome['why']}.", soft_wrap=True, markup=False)
     console.out.print(f"Champion: {outcome['champion']}", soft_wrap=True, markup=False)
 
 

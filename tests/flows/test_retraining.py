@@ -333,6 +333,19 @@ def test_promote_and_rollback_refuse_what_they_cannot_do(store: Store) -> None:
         by_hand.promote(store, "logistic-un")
 
 
+def test_a_run_that_does_not_tell_where_it_comes_from(store: Store, crawl: Path) -> None:
+    run = champions.champion(store)
+    store.local_path(f"{run}/splits.parquet").unlink()  # as an earlier version left it
+    with pytest.raises(StoreError, match="does not tell which videos"):
+        begin(store, crawl)
+    up_to(Context(store, from_tree(QUICK)), "evaluate")
+    assert begin(store, None)[1].champion == run
+    (state,) = store.local_path("states").glob("textual-*/state.json")
+    state.unlink()
+    with pytest.raises(StoreError, match="cannot be used again"):
+        begin(store, crawl)
+
+
 def test_listed_for_people_and_for_programs(store: Store) -> None:
     root = str(store.local_path())
     told = CliRunner().invoke(app, ["runs", "--out", root])

@@ -15,11 +15,14 @@ from pipeline.report import (
     Example,
     Failure,
     Gate,
+    PageTable,
     ReportData,
+    RetrainingData,
     Scores,
     SplitScores,
     VenueRow,
     render,
+    render_retraining,
     summary,
     text,
 )
@@ -233,3 +236,27 @@ def test_values_as_text() -> None:
     assert text.percent(0.0816) == "8.2\N{NO-BREAK SPACE}%"
     assert text.shortened("a  long\nline", 6) == "a lon…"
     assert dict(summary.flat({"a": {"b": [1, None]}, "c": {}})) == {"a.b": "[1, null]", "c": "{}"}
+
+
+def test_the_page_of_a_retraining() -> None:
+    tables = [
+        PageTable("Drift", [["figure", "value", "verdict"], [HOSTILE, "0.5", "exceeded"], ["visual mmd", "0.1", "ok"]]),
+        PageTable("Crawls", [["crawl", "new videos"], ["b", 1500]]),
+    ]
+    data = RetrainingData("runs/b against runs/a", "today", "Stopped by drift", [HOSTILE], tables, [HOSTILE])
+    page = render_retraining(data)
+    parsed = Page(page)
+    assert parsed.tags.count("table") == 2
+    assert parsed.tags.count("tr") == 5
+    assert "script" not in parsed.tags
+    assert ("tr", "class", "chosen") in parsed.attributes
+    assert ("a", "href", "report.html") in parsed.attributes
+    assert "report.html" not in render_retraining(replace(data, has_report=False))
+    assert render_retraining(data) == page
+
+
+def test_the_page_tells_of_the_champion() -> None:
+    page = render(ReportData("t", "today", ("a", "b"), champion="Champion at the time: runs/a", is_challenger=True))
+    assert "Champion at the time: runs/a" in page
+    assert ("a", "href", "retraining.html") in Page(page).attributes
+    assert "retraining.html" not in render(ReportData("t", "today", ("a", "b")))
