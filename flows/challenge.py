@@ -53,8 +53,8 @@ class Case:
         return self.challenger.run.folder
 
     def contents(self) -> dict[str, str]:
-        """Digest of each new crawl, to know it again."""
-        named = {news.crawl for news in self.news if news.n_videos}
+        """Digest of each crawl that joins, to know it again."""
+        named = {news.crawl for news in self.news}
         crawls = load_catalogue(self.store).crawls
         return {crawl.name: content(crawl) for crawl in crawls if crawl.name in named}
 

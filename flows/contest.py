@@ -69,7 +69,6 @@ def compared(case: Case) -> Comparison:
         crawls={
             news.crawl: comparison.agreement(*(a[to_agree & (crawls == news.crawl)] for a in (label, decided[0])))
             for news in case.news
-            if news.n_videos
         },
         new_venues=_new_venues(case, models[0].venues, models[1].venues, shares[1], usable & (split == "test")),
     )

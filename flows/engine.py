@@ -31,7 +31,7 @@ from flows.plan import Plan
 from flows.prediction import failures_of
 from flows.retraining import Audience, Outcome
 from flows.run_page import run_page
-from flows.tables import comparison_rows, drift_rows
+from flows.tables import comparison_rows, drift_rows, drift_title
 from pipeline.artifacts import digest
 from pipeline.errors import StoreTakenError
 from pipeline.store import Store
@@ -177,7 +177,7 @@ class ShownRetraining(Audience):
         create_table_artifact(
             [dict(zip(header, map(str, row), strict=True)) for row in rows],
             key="drift",
-            description=f"{', '.join(note['crawls'])} against the crawls of {case.champion}",
+            description=drift_title(note),
         )
 
     def compared(self, case: Case) -> None:

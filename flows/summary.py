@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flows import console
 from flows.bottleneck import bottleneck
 from flows.service import Service, home
-from flows.tables import comparison_rows, drift_rows, news_rows, runs_of, venue_notes
+from flows.tables import comparison_rows, drift_rows, drift_title, news_rows, runs_of, venue_notes
 from pipeline.champions import champion, history
 from pipeline.errors import DriftError
 from pipeline.extract import load_failures
@@ -100,7 +100,7 @@ def of_retraining(store: Store, outcome: dict[str, Any]) -> None:
 def of_drift(store: Store, run: str) -> None:
     """The figures of drift, and venues that came and went."""
     note = store.read_json(f"{run}/drift.json")
-    _table(f"Drift of {', '.join(note['crawls'])} against {note['champion']}", drift_rows(note))
+    _table(drift_title(note), drift_rows(note))
     for text in venue_notes(note["venues"]):
         console.out.print(text, soft_wrap=True, markup=False)
 

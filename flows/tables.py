@@ -10,6 +10,12 @@ from pipeline.store import Store
 Row = list[Any]
 
 
+def drift_title(note: dict[str, Any]) -> str:
+    """Of a `drift.json`: what was measured against what."""
+    names = [news["crawl"] for news in note["news"] if news["n_videos"]]
+    return f"Drift of {', '.join(names) or 'no new videos'} against {note['champion']}"
+
+
 def drift_rows(note: dict[str, Any]) -> list[Row]:
     """Of a `drift.json`; the limit is what the value may not exceed."""
     rows: list[Row] = [["figure", "value", "by chance", "limit", "p", "verdict"]]

@@ -96,9 +96,9 @@ class Store:
         return bool(self.fs.exists(self._full(name)))
 
     def modified(self, name: str) -> str:
-        """When a file was written: UTC, ISO 8601, seconds."""
+        """When a file was written: UTC, ISO 8601."""
         moment: datetime = self.fs.modified(self._full(name))
-        return moment.astimezone(UTC).isoformat(timespec="seconds")
+        return moment.astimezone(UTC).isoformat(timespec="milliseconds")
 
     def list(self, folder: str) -> list[str]:
         """Names right under `folder`, sorted; empty where there is no such folder."""

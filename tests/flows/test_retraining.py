@@ -350,9 +350,12 @@ def test_listed_for_people_and_for_programs(store: Store) -> None:
     root = str(store.local_path())
     told = CliRunner().invoke(app, ["runs", "--out", root])
     assert told.exit_code == 0
-    assert "Latest: runs/logistic-" in told.stdout
+    assert "Latest: runs/majority-" in told.stdout
+    assert "(first) the first run" in told.stdout
     listed = json.loads(CliRunner().invoke(app, ["runs", "--out", root, "--json"]).stdout)
     assert listed["champion"] == listed["runs"][0]["run"] == listed["history"][0]["run"]
+    assert [run["state"] for run in listed["runs"]] == ["champion", "challenger"]
+    assert [run["is_latest"] for run in listed["runs"]] == [False, True]
     assert listed["runs"][0]["data"]["crawls"] == ["a"]
 
 
