@@ -358,7 +358,7 @@ def up(
         typer.Option(
             "--watch",
             envvar="NMCL_WATCH",
-            help="Each folder that lands in it is a crawl, and starts `retrain`; `crawls` if not given.",
+            help="Each folder that lands in this one is a crawl, and starts `retrain`.",
             show_default=False,
         ),
     ] = None,
@@ -374,7 +374,7 @@ def up(
 
     if watch and not watch.is_dir():
         raise CrawlError(f"There is no folder {watch} to watch. Make it, and let crawls land in it.")
-    summary.of_service(service.up(database_url, watch, out), watch or Path("crawls"), out or Path("out"))
+    summary.of_service(service.up(database_url, watch, out), watch, out or Path("out"))
 
 
 @app.command(epilog=_epilog("nmcl down"))

@@ -101,7 +101,7 @@ def up(database_url: str | None = None, watch: Path | None = None, out: Path | N
 
     Args:
         database_url: of PostgreSQL; without one the database is SQLite.
-        watch: the folder in which crawls land, and
+        watch: a folder in which crawls land, and
         out: the store that takes them up: see `flows.sweep`.
 
     Raises:

@@ -176,11 +176,12 @@ def _of_vectors(plan: "Plan", completed: bool) -> None:
         console.table(f"{len(failures):,} videos failed", ("video", "reason"), shown)
 
 
-def of_service(service: Service, watched: Path, out: Path) -> None:
+def of_service(service: Service, watched: Path | None, out: Path) -> None:
     """Where the server is, and what to do with it."""
     say = partial(console.out.print, soft_wrap=True, markup=False)
     say(f"Prefect runs at {service.ui}, its database is {service.database}; logs are in {home()}")
-    say(f"Crawls that land in {watched} are taken up into {out}, within ten minutes or so.")
+    if watched:
+        say(f"Crawls that land in {watched} are taken up into {out}, about ten minutes later.")
     say("Deployments: extract-features, train-nmcl, retrain, sweep. In this folder, for example:")
     for command in (
         "prefect deployment run extract-features --param crawl=DIR --param out=DIR --watch",

@@ -19,7 +19,6 @@ from pydantic import Field
 from pipeline.artifacts import digest
 from pipeline.landing import Landing, landings
 
-WATCHED = "crawls"
 STORE = "out"
 RETRAIN = "retrain/local"
 
@@ -29,7 +28,7 @@ def sweep(folder: str = "", out: str = "", settled_s: Annotated[float, Field(ge=
     """Start `retrain` for each crawl under a folder that has landed and for which it was not started since.
 
     Args:
-        folder: each of its subfolders is a crawl; `crawls` if not named.
+        folder: each of its subfolders is a crawl; without one nothing is done.
         out: folder of the store that takes them up; `out` if not named.
         settled_s: a crawl has landed when nothing in it has changed for so many seconds.
 
@@ -37,7 +36,7 @@ def sweep(folder: str = "", out: str = "", settled_s: Annotated[float, Field(ge=
         `started`, `taken up before` or `still landing`, by the name of the crawl.
     """
     found = {}
-    for landing in landings(Path(folder or WATCHED)):
+    for landing in landings(Path(folder)) if folder else []:
         found[landing.folder.name] = _take_up(landing, Path(out or STORE).resolve(), settled_s)
         get_run_logger().info("%s: %s", landing.folder, found[landing.folder.name])
     return found

@@ -122,16 +122,17 @@ def homes(postgres: str | None, tmp_path_factory: pytest.TempPathFactory) -> Ite
     without = run("prefect", "deployment", "run", "extract-features", home=folders["SQLite"])
     assert without.returncode == 1
     assert without.stderr.startswith("No Prefect server runs. Start one with `nmcl up`")
-    ups = [start("nmcl", "up", home=folders["SQLite"])]
+    watch = ("--watch", tmp_path_factory.mktemp("quiet"), "--out", "store")
+    ups = [start("nmcl", "up", *watch, home=folders["SQLite"])]
     if postgres:
         folders["PostgreSQL"] = tmp_path_factory.mktemp("postgres")
         port = {"PREFECT_SERVER_API_PORT": str(free_port())}
-        up = ("nmcl", "up", "--database-url", postgres, "--watch", folders["SQLite"].parent, "--out", "store")
-        ups.append(start(*up, home=folders["PostgreSQL"], **port))
+        ups.append(start("nmcl", "up", "--database-url", postgres, home=folders["PostgreSQL"], **port))
     try:
         for up, home in zip(map(end, ups), folders.values(), strict=True):
             assert up.returncode == 0, up.stderr
             assert running(home)["url"].removesuffix("/api") in up.stdout
+        assert swept(folders["SQLite"]) == {"folder": str(watch[1]), "out": str(ROOT / "store")}
         processes = [process for home in folders.values() for process in family(home)]
         yield folders
     finally:
@@ -178,7 +179,8 @@ def test_postgres(homes: dict[str, Path], postgres: str | None) -> None:
         pytest.skip("initdb and pg_ctl of PostgreSQL are not on the PATH")
     home = homes["PostgreSQL"]
     assert len(ask(home, "deployments")) == 4
-    assert swept(home) == {"folder": str(home.parent), "out": str(ROOT / "store")}
+    assert swept(home) == {"folder": "", "out": ""}
+    wait_for(lambda: runs_of(home, "sweep"))  # the server schedules them
     assert running(home)["database"] == postgres
     assert not (home / "service" / "prefect.db").exists()
 

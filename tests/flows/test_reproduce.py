@@ -80,7 +80,8 @@ def test_tables_and_figures_are_there(out: Path) -> None:
 
 
 def test_the_search_is_recorded(features: Path, tmp_path: Path) -> None:
-    chosen = ("--methods", "mlp,majority", "--seeds", "1", "--tune", "--skip", "completion", "--jobs", "1")
+    few = ("--skip", "completion,modalities,absence", "--jobs", "1")
+    chosen = ("--methods", "mlp,majority", "--seeds", "1", "--tune", *few)
     done = command("--features", features, "--out", tmp_path, *chosen)
     assert done.returncode == 0, done.stderr
     tuning = json.loads((tmp_path / "results.json").read_text())["tuning"]
@@ -91,7 +92,7 @@ def test_the_search_is_recorded(features: Path, tmp_path: Path) -> None:
 
 
 def test_dare_without_sounds_is_dare_lite_and_with_them_dare(features: Path, tmp_path: Path) -> None:
-    few = ("--methods", "dare", "--seeds", "1", "--skip", "completion", "--jobs", "1")
+    few = ("--methods", "dare", "--seeds", "1", "--skip", "completion,modalities,absence", "--jobs", "1")
     done = command("--features", features, "--out", tmp_path / "lite", *few)
     assert done.returncode == 0, done.stderr
     assert list(json.loads((tmp_path / "lite" / "results.json").read_text())["methods"]) == ["dare_lite"]

@@ -15,10 +15,8 @@ from pipeline.sample_scenes import HEIGHT, N_FRAMES, N_SAMPLES, VENUES, WIDTH, c
 
 
 @pytest.fixture(scope="module")
-def crawl(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sample") / "crawl"
-    make_sample(folder)
-    return folder
+def crawl(sample_crawl: Path) -> Path:
+    return sample_crawl
 
 
 @pytest.fixture
