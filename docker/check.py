@@ -1,11 +1,13 @@
 """The Dockerfile without Docker: its instructions, one by one, in chroots of a Debian that debootstrap made.
 
     debootstrap --variant=minbase --include=python3-venv,python3-pip,ca-certificates bookworm base
-    python docker/check.py build base work                 # every stage that the target cpu needs, under work/
-    python docker/check.py run work nmcl sample crawls     # a command in it, with its user, folder and environment
+    ln -s /usr/bin/python3 base/usr/local/bin/python
+    python docker/check.py build base work                         # every stage that the target cpu needs, under work/
+    python docker/check.py run work nmcl sample crawls/sample      # in it, with its user, folder and environment
+    python docker/check.py run work HEALTHCHECK                    # what the Dockerfile says there
 
-Root is needed. What is named in `SHARED` is as on this machine, so that pip finds its index. Only what our Dockerfile
-uses is understood: anything else stops the build.
+Root is needed. `ENVIRONMENT="NAME=VALUE ..."` adds to the environment. What is named in `SHARED` is as on this machine,
+so that pip finds its index. Only what our Dockerfile uses is understood: anything else stops the build.
 """
 
 import json

@@ -24,7 +24,12 @@ SETTINGS = [
     *("--set", "acoustic.max_frames=4000"),
     *("--set", "model.train.max_epochs=30"),
 ]
-FEW = ["--set", "ingest.part_size=8", "--set", "split.min_venue_videos=5"]
+FEW = [
+    *("--set", "ingest.part_size=8"),
+    *("--set", "split.min_venue_videos=5"),
+    *("--set", "acoustic.max_frames=200"),
+    *("--set", "completion.method=ridge"),
+]
 
 
 def nmcl(*arguments: str | Path, home: Path) -> subprocess.CompletedProcess[str]:
