@@ -22,7 +22,7 @@ from dockerfile_parse import DockerfileParser
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TARGET = "cpu"
-SHARED = ("/proc", "/dev", "/etc/resolv.conf", "/etc/ssl/certs", "/etc/pip.conf")
+SHARED = ("/proc", "/sys", "/dev", "/etc/resolv.conf", "/etc/ssl/certs", "/etc/pip.conf")
 SHELL = ("sh", "-c")
 
 
