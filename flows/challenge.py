@@ -68,7 +68,7 @@ def settings_for(context: Context, changes: Tree, options: Options) -> Context:
     """
     run = champions.champion(context.store)
     if run is None:
-        raise StoreError(f"{context.store.root} has no champion yet. Train one: `nmcl run CRAWL`.")
+        raise StoreError(f"{context.store.url} has no champion yet. Train one: `nmcl run CRAWL`.")
     if options.refit and options.warm_start:
         raise SettingsError("--warm-start needs the champion's vectors, --refit makes others. Choose one of them.")
     if not options.refit and (refused := [section for section in changes if section in LEARNT]):
@@ -79,7 +79,7 @@ def settings_for(context: Context, changes: Tree, options: Options) -> Context:
     return replace(context, settings=of_champion(context.store, run, changes))
 
 
-def prepare(context: Context, named: Sequence[Path] | None, options: Options) -> Case:
+def prepare(context: Context, named: Sequence[str | Path] | None, options: Options) -> Case:
     """What is new, and the challenger's plan. The named crawls are ingested.
 
     Args:

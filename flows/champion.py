@@ -12,6 +12,7 @@ from flows.sources import crawls_of
 from flows.stages import Context, crown
 from pipeline import champions
 from pipeline.catalogue import load_catalogue
+from pipeline.crawl_source import crawl_source
 from pipeline.errors import StoreError
 from pipeline.store import Store
 
@@ -40,7 +41,7 @@ def rollback(store: Store) -> str:
     run = champions.predecessor(entries)
     if run is None:
         found = f"{entries[-1].run} is the first" if entries else "there is no champion"
-        raise StoreError(f"Nothing to return to: {found}. `nmcl runs --out {store.root}` lists the runs.")
+        raise StoreError(f"Nothing to return to: {found}. `nmcl runs --out {store.url}` lists the runs.")
     _require_finished(store, run)
     crown(store, run, "rollback", f"rolled back from {entries[-1].run}")
     return f"Champion: {run}, rolled back from {entries[-1].run}."
@@ -56,23 +57,23 @@ def _named(store: Store, name: str) -> str:
     found = [wanted] if wanted in runs else beginning
     if len(found) != 1:
         told = f"Several runs are called {name}: {', '.join(found)}" if found else f"No run is called {name}"
-        raise StoreError(f"{told}. `nmcl runs --out {store.root}` lists them.")
+        raise StoreError(f"{told}. `nmcl runs --out {store.url}` lists them.")
     _require_finished(store, f"runs/{found[0]}")
     return f"runs/{found[0]}"
 
 
 def _require_finished(store: Store, run: str) -> None:
     if not store.exists(f"{run}/metrics.json"):
-        raise StoreError(f"{store.root}/{run} is not a finished run. The command that began it completes it.")
+        raise StoreError(f"{store.url}/{run} is not a finished run. The command that began it completes it.")
 
 
 def already_settled(
-    context: Context, crawl: Path | None, changes: Tree, *, warm_start: bool, refit: bool, allow_drift: bool
+    context: Context, crawl: str | Path | None, changes: Tree, *, warm_start: bool, refit: bool, allow_drift: bool
 ) -> dict[str, Any] | None:
     """How a retraining ended, if there is nothing left to do. Looks at a crawl only if it was ingested before."""
     store = context.store
     known = {known.folder for known in load_catalogue(store).crawls}
-    if champions.champion(store) is None or (crawl and str(crawl.resolve()) not in known):
+    if champions.champion(store) is None or (crawl and crawl_source(crawl).address not in known):
         return None
     options = Options(warm_start, refit)
     context = settings_for(context, merged(changes, {"drift": {"stop": False}} if allow_drift else {}), options)

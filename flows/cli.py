@@ -21,9 +21,11 @@ app = typer.Typer(
 )
 
 Crawl = Annotated[
-    Path, typer.Argument(help="Folder of videos, with a manifest, sidecars, or neither.", show_default=False)
+    str, typer.Argument(help="Folder or URL of videos, with a manifest, sidecars, or neither.", show_default=False)
 ]
-Out = Annotated[Path, typer.Option("--out", help="Folder of the store; made if it is not there.", show_default=False)]
+Out = Annotated[
+    str, typer.Option("--out", help="Folder or URL of the store; made if it is not there.", show_default=False)
+]
 Config = Annotated[Path | None, typer.Option("--config", help="Settings in a TOML file.")]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.NAME=VALUE", help="One setting; may be repeated.")
@@ -32,6 +34,13 @@ PathColumn = Annotated[str | None, typer.Option("--path-col", help="Manifest col
 TextColumn = Annotated[str | None, typer.Option("--text-col", help="Manifest column of the description.")]
 LabelColumn = Annotated[str | None, typer.Option("--label-col", help="Manifest column of the venue.")]
 IdColumn = Annotated[str | None, typer.Option("--id-col", help="Manifest column of the video's name.")]
+Engine = Annotated[
+    str | None, typer.Option("--engine", metavar="NAME", help="Who extracts: processes, threads, ray or dask.")
+]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Parts of the crawl that are done at a time.")]
+Address = Annotated[
+    str | None, typer.Option("--address", metavar="URL", help="A Ray or Dask cluster that runs; else one is started.")
+]
 
 
 def _epilog(*examples: str) -> str:
@@ -48,6 +57,8 @@ def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the full 
     epilog=_epilog(
         "nmcl run crawl --out out",
         "nmcl run crawl --out out --set visual.backbone=efficientnet_lite0 --set split.min_venue_videos=20",
+        "nmcl run crawl --out out --engine ray --workers 8",
+        "nmcl run s3://bucket/crawl --out s3://bucket/out",
     )
 )
 def run(
@@ -59,6 +70,9 @@ def run(
     text_col: TextColumn = None,
     label_col: LabelColumn = None,
     id_col: IdColumn = None,
+    engine: Engine = None,
+    workers: Workers = None,
+    address: Address = None,
 ) -> None:
     """From a folder of videos to an evaluated venue classifier: all stages, as Prefect flows.
 
@@ -69,7 +83,8 @@ def run(
     from flows.server import embedded
     from flows.settings import load_settings, remember, to_tree
 
-    settings = _with_columns(load_settings(config, sets or ()), path_col, text_col, label_col, id_col)
+    sets = [*(sets or ()), *_engine_sets(engine, workers, address)]
+    settings = _with_columns(load_settings(config, sets), path_col, text_col, label_col, id_col)
     context = _context(out, settings)
     with context.store.locked(), console.showing_progress():
         remember(context.store, context.settings)
@@ -77,7 +92,7 @@ def run(
             with embedded():
                 from flows.flows import nmcl_run
 
-                nmcl_run(str(crawl), str(out), to_tree(settings), context.command)
+                nmcl_run(crawl, context.store.url, to_tree(settings), context.command)
     summary.of_run(context.store)
 
 
@@ -104,7 +119,7 @@ def ingest(
     summary.of_catalogue(context.plan())
 
 
-def _stage(name: str, out: Path, config: Path | None, sets: list[str] | None) -> None:
+def _stage(name: str, out: str, config: Path | None, sets: list[str] | None) -> None:
     from flows import console, runs, summary
     from flows.settings import load_tree, of_store, remember
     from pipeline.store import Store
@@ -112,8 +127,27 @@ def _stage(name: str, out: Path, config: Path | None, sets: list[str] | None) ->
     context = _context(out, of_store(Store.open(out), load_tree(config, sets or ())))
     with context.store.locked(), console.showing_progress():
         remember(context.store, context.settings)
+        if not context.settings.engine.is_own_process:
+            _by_workers(context, name)
         plan = runs.up_to(context, name)
     summary.of_stage(name, plan)
+
+
+def _by_workers(context: Any, name: str) -> None:
+    """The stages up to `name`, on the Prefect server that workers need."""
+    from flows.server import embedded
+    from flows.settings import to_tree
+
+    with embedded():
+        from flows.flows import up_to
+
+        up_to(context.store.url, name, to_tree(context.settings), context.command)
+
+
+def _engine_sets(engine: str | None, workers: int | None, address: str | None) -> list[str]:
+    """The options as assignments of settings."""
+    given = {"name": engine, "workers": workers, "address": address}
+    return [f"engine.{name}={value}" for name, value in given.items() if value is not None]
 
 
 @app.command(epilog=_epilog("nmcl fit --out out"))
@@ -122,16 +156,36 @@ def fit(out: Out, config: Config = None, sets: Sets = None) -> None:
     _stage("fit", out, config, sets)
 
 
-@app.command(epilog=_epilog("nmcl extract --out out", "nmcl extract --out out --set visual.weights=resnet50.pth"))
-def extract(out: Out, config: Config = None, sets: Sets = None) -> None:
+@app.command(
+    epilog=_epilog(
+        "nmcl extract --out out",
+        "nmcl extract --out out --set visual.weights=resnet50.pth",
+        "nmcl extract --out out --engine dask --workers 32 --address tcp://scheduler:8786",
+    )
+)
+def extract(
+    out: Out,
+    config: Config = None,
+    sets: Sets = None,
+    engine: Engine = None,
+    workers: Workers = None,
+    address: Address = None,
+) -> None:
     """Extract every modality of every video; does first what is missing before it."""
-    _stage("extract", out, config, sets)
+    _stage("extract", out, config, [*(sets or ()), *_engine_sets(engine, workers, address)])
 
 
 @app.command(epilog=_epilog("nmcl complete --out out", "nmcl complete --out out --set completion.method=als"))
-def complete(out: Out, config: Config = None, sets: Sets = None) -> None:
+def complete(
+    out: Out,
+    config: Config = None,
+    sets: Sets = None,
+    engine: Engine = None,
+    workers: Workers = None,
+    address: Address = None,
+) -> None:
     """Fill in missing modalities; does first what is missing before it."""
-    _stage("complete", out, config, sets)
+    _stage("complete", out, config, [*(sets or ()), *_engine_sets(engine, workers, address)])
 
 
 @app.command(epilog=_epilog("nmcl train --out out", "nmcl train --out out --set model.name=logistic"))
@@ -155,9 +209,9 @@ def evaluate(out: Out, config: Config = None, sets: Sets = None) -> None:
 )
 def retrain(
     crawl: Annotated[
-        Path | None, typer.Argument(help="Folder of new videos; without it, those that the store knows.")
+        str | None, typer.Argument(help="Folder or URL of new videos; without it, those that the store knows.")
     ] = None,
-    out: Out = Path("out"),
+    out: Out = "out",
     warm_start: Annotated[bool, typer.Option("--warm-start", help="Start from the champion's weights.")] = False,
     refit: Annotated[
         bool, typer.Option("--refit", help="Let the extractors learn anew from all crawls, beside those there are.")
@@ -169,6 +223,9 @@ def retrain(
     text_col: TextColumn = None,
     label_col: LabelColumn = None,
     id_col: IdColumn = None,
+    engine: Engine = None,
+    workers: Workers = None,
+    address: Address = None,
 ) -> None:
     """Take up a new crawl, train a challenger, and promote it only if it is better than the champion.
 
@@ -179,7 +236,8 @@ def retrain(
     from flows.server import embedded
     from flows.settings import load_tree
 
-    changes = _columns_named(load_tree(config, sets or ()), path_col, text_col, label_col, id_col)
+    sets = [*(sets or ()), *_engine_sets(engine, workers, address)]
+    changes = _columns_named(load_tree(config, sets), path_col, text_col, label_col, id_col)
     asked = {"warm_start": warm_start, "refit": refit, "allow_drift": allow_drift}
     context = _context(out, None)
     with context.store.locked(), console.showing_progress():
@@ -188,14 +246,14 @@ def retrain(
             with embedded(), summary.drift_before_error(context.store):
                 from flows.flows import retrain as flow
 
-                outcome = flow(str(crawl) if crawl else None, str(out), changes, **asked)
+                outcome = flow(crawl, context.store.url, changes, **asked)
     summary.of_retraining(context.store, outcome)
 
 
 @app.command(epilog=_epilog("nmcl promote nmcl-1b2c --out out", "nmcl promote latest --out out"))
 def promote(
     run: Annotated[str, typer.Argument(help="A run, or the beginning of its name that no other has.")],
-    out: Out = Path("out"),
+    out: Out = "out",
 ) -> None:
     """Make a run the champion by hand."""
     from flows import champion, console
@@ -207,7 +265,7 @@ def promote(
 
 
 @app.command(epilog=_epilog("nmcl rollback --out out"))
-def rollback(out: Out = Path("out")) -> None:
+def rollback(out: Out = "out") -> None:
     """Return to the champion before the present one. Nothing is deleted."""
     from flows import champion, console
     from pipeline.store import Store
@@ -218,7 +276,7 @@ def rollback(out: Out = Path("out")) -> None:
 
 
 @app.command(epilog=_epilog("nmcl runs --out out", "nmcl runs --out out --json"))
-def runs(out: Out = Path("out"), json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+def runs(out: Out = "out", json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
     """List the runs of a store and the history of its champions."""
     from flows import summary, tables
     from pipeline.store import Store
@@ -233,7 +291,7 @@ def runs(out: Out = Path("out"), json: Annotated[bool, typer.Option("--json", he
 @app.command(epilog=_epilog("nmcl predict new-crawl --model out --out venues.parquet"))
 def predict(
     crawl: Crawl,
-    model: Annotated[Path, typer.Option("--model", help="The --out of a run, or one run in it.", show_default=False)],
+    model: Annotated[str, typer.Option("--model", help="The --out of a run, or one run in it.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help="File to write: .parquet, or .csv.", show_default=False)],
     config: Config = None,
     sets: Sets = None,
@@ -241,6 +299,9 @@ def predict(
     text_col: TextColumn = None,
     label_col: LabelColumn = None,
     id_col: IdColumn = None,
+    engine: Engine = None,
+    workers: Workers = None,
+    address: Address = None,
 ) -> None:
     """Venues of every video of a crawl: one row each, failures included.
 
@@ -251,11 +312,12 @@ def predict(
     from flows.server import embedded
     from flows.settings import load_tree
 
-    changes = _columns_named(load_tree(config, sets or ()), path_col, text_col, label_col, id_col)
+    sets = [*(sets or ()), *_engine_sets(engine, workers, address)]
+    changes = _columns_named(load_tree(config, sets), path_col, text_col, label_col, id_col)
     with console.showing_progress(), embedded():
         from flows.flows import predict_venues
 
-        result = predict_venues(str(crawl), str(model), str(out), changes)
+        result = predict_venues(crawl, model, str(out), changes)
     summary.of_prediction(result, out)
 
 
@@ -386,11 +448,12 @@ def down() -> None:
 
 
 @app.command(epilog=_epilog("nmcl announce new-crawl", "nmcl announce new-crawl --out out"))
-def announce(crawl: Crawl, out: Out = Path("out")) -> None:
+def announce(crawl: Crawl, out: Out = "out") -> None:
     """Tell the Prefect server that a crawl has landed: the deployment `retrain` takes it up into the store."""
     from flows import console, service
+    from pipeline.crawl_source import crawl_source
 
-    if not crawl.is_dir():
+    if not crawl_source(crawl).exists():
         raise CrawlError(f"There is no folder {crawl}.")
     if not os.environ.get("PREFECT_API_URL"):
         running = service.running()
@@ -435,7 +498,7 @@ def _columns_named(tree: Any, path: str | None, text: str | None, label: str | N
     return merged(tree, {"columns": given} if given else {})
 
 
-def _context(out: Path, settings: Any) -> Any:
+def _context(out: str, settings: Any) -> Any:
     from flows import console
     from flows.stages import Context
     from pipeline.store import Store

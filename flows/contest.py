@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from flows.challenge import Case, now
+from flows.evaluation import stored_model
 from flows.prediction import probabilities
 from model import comparison
-from model.checkpoint import load as load_model
 from model.comparison import Comparison, NewVenue, Verdict
 from pipeline.complete import load_completed
 from pipeline.records import MODALITIES
@@ -40,7 +40,7 @@ def compare(case: Case) -> Verdict:
 def compared(case: Case) -> Comparison:
     """Decisions of both on the test videos, old and fresh. See `model.comparison`."""
     store, plans = case.store, (case.view, case.challenger)
-    models = [load_model(store.local_path(run)) for run in (case.champion, case.run)]
+    models = [stored_model(store, run) for run in (case.champion, case.run)]
     completed = [load_completed(store, p.catalogue, p.completed, MODALITIES) for p in plans]
     shares = [probabilities(model, vectors) for model, vectors in zip(models, completed, strict=True)]
     usable = ~np.any([np.isnan(p).any(axis=1) for p in shares], axis=0)

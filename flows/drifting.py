@@ -99,7 +99,7 @@ def stop_at(figures: Sequence[Figure], case: Case) -> None:
     )
     raise DriftError(
         f"{names} has drifted from what {case.champion} was trained on: {told}. The champion stays, and what was "
-        f"extracted is kept. See {case.store.root}/{case.run}/drift.json. If it is meant to be so, go on with "
+        f"extracted is kept. See {case.store.url}/{case.run}/drift.json. If it is meant to be so, go on with "
         f"--allow-drift, or let the extractors learn anew with --refit --allow-drift.",
         case.run,
     )

@@ -5,10 +5,12 @@ Import this only with `PREFECT_API_URL` set, or within `flows.server.embedded`: 
 
 import re
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -22,23 +24,32 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists
+from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from prefect.tasks import exponential_backoff
 
+from extractors.threads import threads
 from flows import console
 from flows.challenge import Case
+from flows.parts import Each, Piece, Work, numbered, share_of
 from flows.plan import Plan
 from flows.prediction import failures_of
 from flows.retraining import Audience, Outcome
 from flows.run_page import run_page
+from flows.runners import WorkerLost, start
 from flows.tables import comparison_rows, drift_rows, drift_title
+from flows.workers import EngineSettings
 from pipeline.artifacts import digest
-from pipeline.errors import StoreTakenError
+from pipeline.errors import StoreTakenError, WorkerError
+from pipeline.progress import Progress, silent
 from pipeline.store import Store
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+DEATHS = 3
+"""A part that ended so many worker processes is given up."""
+TENDED_EVERY_S = 20.0
 RETRIES = 3
 BACKOFF_FACTOR_S = 2.0
 JITTER = 0.5
@@ -55,23 +66,97 @@ def _worth_retrying(task: Any, run: Any, state: Any) -> bool:
     return isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
 
 
+@task(
+    task_run_name="{stage}-{number}",
+    retries=RETRIES,
+    retry_delay_seconds=exponential_backoff(BACKOFF_FACTOR_S),
+    retry_jitter_factor=JITTER,
+    retry_condition_fn=_worth_retrying,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def numbered_task(stage: str, number: int, work: Callable[[], R]) -> R:
+    """One piece of work as a task run, retried when it fails."""
+    return work()
+
+
 def as_tasks(name: str, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """Each item as a task run of its own, retried when it fails. See `flows.stages.Each`."""
+    """One item after the other in this process, each as a task run."""
+    one = numbered_task.with_options(name=name)
+    return [one(name, number, partial(work, item)) for number, item in enumerate(items)]
 
-    @task(
-        name=name,
-        task_run_name=f"{name}-{{number}}",
-        retries=RETRIES,
-        retry_delay_seconds=exponential_backoff(BACKOFF_FACTOR_S),
-        retry_jitter_factor=JITTER,
-        retry_condition_fn=_worth_retrying,
-        cache_policy=NO_CACHE,
-        persist_result=False,
-    )
-    def one(number: int) -> R:
-        return work(items[number])
 
-    return [one(number) for number in range(len(items))]
+def each_by(engine: EngineSettings) -> Each:
+    """How the parts are done with these settings."""
+    return in_this_process if engine.is_own_process else partial(by_workers, engine)
+
+
+def in_this_process(name: str, work: Work[R], pieces: Sequence[Piece], progress: Progress) -> list[R]:
+    """Each part as a task run of this process. See `flows.parts.Each`."""
+    return as_tasks(name, numbered(name, work, pieces, progress), range(len(pieces)))
+
+
+def by_workers(
+    engine: EngineSettings, name: str, work: Work[R], pieces: Sequence[Piece], progress: Progress
+) -> list[R]:
+    """Each part as a task run of one of the engine's workers. See `flows.parts.Each`.
+
+    A part whose worker died is given to another, from the second time on while no other part is being worked on.
+
+    Raises:
+        WorkerError: some parts ended every worker they were given to. All others are done.
+    """
+    one = numbered_task.with_options(name=name)
+    n_videos = [piece.part.n_videos for piece in pieces]
+    waiting, deaths = deque(range(len(pieces))), Counter[int]()
+    running: dict[int, PrefectFuture[R]] = {}
+    ended: SimpleQueue[int] = SimpleQueue()
+    results: dict[int, R] = {}
+
+    def may_start(i: int) -> bool:
+        suspects = any(deaths[j] > 1 for j in (i, *running))
+        return not running or (len(running) < engine.workers and not suspects)
+
+    with threads(engine.threads_each), start(engine) as workers:
+        while waiting or running:
+            while waiting and may_start(waiting[0]):
+                i = waiting.popleft()
+                call = partial(settled, engine, work, pieces[i])
+                running[i] = workers.submit(one, {"stage": name, "number": i, "work": call})
+                running[i].add_done_callback(partial(_put, ended, i))
+            try:
+                i = ended.get(timeout=TENDED_EVERY_S)
+            except Empty:
+                workers.tend()
+                continue
+            try:
+                results[i] = workers.result(running.pop(i))
+            except WorkerLost:
+                deaths[i] += 1
+                if deaths[i] < DEATHS:
+                    waiting.append(i)
+            progress(name, sum(n_videos[j] for j in results), sum(n_videos))
+    _refuse_lost(name, [piece for i, piece in enumerate(pieces) if i not in results])
+    return [results[i] for i in range(len(pieces))]
+
+
+def _put(ended: SimpleQueue[int], i: int, _: object) -> None:
+    ended.put(i)
+
+
+def settled(engine: EngineSettings, work: Work[R], piece: Piece) -> R:
+    """The work on a part, in a worker with its share of the processor."""
+    share_of(engine)
+    return work(piece, silent)
+
+
+def _refuse_lost(name: str, lost: Sequence[Piece]) -> None:
+    if lost:
+        parts = ", ".join(f"{piece.part.key} ({piece.part.n_videos} videos of {piece.folder})" for piece in lost)
+        raise WorkerError(
+            f"{name}: {len(lost)} parts ended their worker process {DEATHS} times and were given up: {parts}. "
+            "All other parts are done; the same command tries these again. Is there memory enough for so many workers?"
+        )
 
 
 def once(name: str, work: Callable[[], R]) -> R:
@@ -90,10 +175,10 @@ def alone_on(root: str) -> Iterator[Store]:
     if store.is_held:
         yield store
         return
-    name = re.sub(r"[^\w.-]+", "-", f"store-{Path(store.root).name}-{digest(str(store.root))}")
+    name = re.sub(r"[^\w.-]+", "-", f"store-{Path(store.root).name}-{digest(store.url)}")
     with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):  # two runs may ask at once
         client.upsert_global_concurrency_limit_by_name(name, 1)
-    get_run_logger().info("Waiting for %s, should another run be at work on it.", store.root)
+    get_run_logger().info("Waiting for %s, should another run be at work on it.", store.url)
     with concurrency(name, strict=True, lease_duration=LEASE_S):
         store = Store.create(root)
         with ExitStack() as stack:
@@ -112,7 +197,7 @@ def _lock(store: Store, stack: ExitStack) -> None:
             if time.monotonic() > end:
                 raise
         if not said:
-            get_run_logger().info("An nmcl command is at work on %s: waiting for its end.", store.root)
+            get_run_logger().info("An nmcl command is at work on %s: waiting for its end.", store.url)
             said = True
         time.sleep(1.0)
 
@@ -153,7 +238,7 @@ def show_outcomes(plan: Plan) -> dict[str, int]:
     create_table_artifact(
         [{"outcome": kind, "videos": n, "example": examples.get(kind, "")} for kind, n in counts.most_common()],
         key="outcomes",
-        description=f"{len(failures):,} videos of {plan.store.root}, by what became of them",
+        description=f"{len(failures):,} videos of {plan.store.url}, by what became of them",
     )
     return dict(counts)
 
@@ -195,5 +280,5 @@ class ShownRetraining(Audience):
 def show_outcome(store: Store, outcome: Outcome) -> None:
     """How a retraining ended, in a few words."""
     create_markdown_artifact(
-        f"**{outcome.result}**: {outcome.why}\n\nThe champion of {store.root} is {outcome.champion}.\n", key="champion"
+        f"**{outcome.result}**: {outcome.why}\n\nThe champion of {store.url} is {outcome.champion}.\n", key="champion"
     )

@@ -19,6 +19,7 @@ from pipeline.complete import Completed, load_completed, load_features
 from pipeline.errors import ClipError
 from pipeline.progress import Progress
 from pipeline.records import MODALITIES, SPLITS, Modality, Split, State
+from pipeline.store import Store
 from pipeline.tables import encode
 
 
@@ -60,10 +61,16 @@ def evaluate_run(plan: Plan, progress: Progress, command: str) -> None:
     store.write_json(f"{folder}/metrics.json", metrics)
 
 
+def stored_model(store: Store, run: str) -> Trained:
+    """The model of a run."""
+    with store.folder_to_read(run) as folder:
+        return load_model(folder)
+
+
 def measure(plan: Plan, progress: Progress) -> Evaluated:
     """Predict every video, and score the splits."""
     store = plan.store
-    trained = load_model(store.local_path(plan.run.folder))
+    trained = stored_model(store, plan.run.folder)
     completed = load_completed(store, plan.catalogue, plan.completed, MODALITIES)
     probability = probabilities(trained, completed)
     rows = {split: rows_of(plan, completed, split) for split in SPLITS}

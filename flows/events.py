@@ -3,25 +3,25 @@
 Import this only with `PREFECT_API_URL` set: Prefect reads it on import.
 """
 
-from pathlib import Path
-
 from prefect import get_client
 from prefect.events import Event, Resource
 
 from pipeline.artifacts import digest
+from pipeline.crawl_source import crawl_source
+from pipeline.store import Store
 
 LANDED = "nmcl.crawl.landed"
 
 
-def announce(crawl: Path, out: Path) -> None:
+def announce(crawl: str, out: str) -> None:
     """Tell the server that a crawl has landed, and which store shall take it up. Returns when the server has it."""
-    crawl, out = crawl.resolve(), out.resolve()
+    source, store = crawl_source(crawl), Store(out)
     event = Event(
         event=LANDED,
         resource=Resource(
-            {"prefect.resource.id": f"nmcl.crawl.{digest(str(crawl))}", "prefect.resource.name": crawl.name}
+            {"prefect.resource.id": f"nmcl.crawl.{digest(source.address)}", "prefect.resource.name": source.name}
         ),
-        payload={"crawl": str(crawl), "out": str(out)},
+        payload={"crawl": source.address, "out": store.url},
     )
     with get_client(sync_client=True) as client:
         client.request("POST", "/events", json=[event.model_dump(mode="json")]).raise_for_status()

@@ -3,7 +3,7 @@
 Import this only with `PREFECT_API_URL` set, or within `flows.server.embedded`: Prefect reads it on import.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,12 +17,14 @@ from flows.engine import (
     ShownRetraining,
     alone_on,
     as_tasks,
+    each_by,
     once,
     show_outcome,
     show_outcomes,
     show_report,
 )
 from flows.retraining import Outcome
+from flows.runners import keeping_workers
 from flows.settings import Settings, Tree, json_schema, merged, of_store, remember
 from flows.sources import crawls_of, settings_of, store_of
 from flows.stages import Context
@@ -38,7 +40,7 @@ SettingsTree = Annotated[dict[str, Any], WithJsonSchema(json_schema())]
 def _context(store: Store, settings: Tree | None, command: str = "") -> Context:
     """Settings that are not named keep what the store was made with."""
     chosen = of_store(store, settings_of(store, settings))
-    return Context(store, chosen, ShownProgress(), as_tasks, command)
+    return Context(store, chosen, ShownProgress(), each_by(chosen.engine), command, once)
 
 
 @flow(name="extract-features", validate_parameters=True)
@@ -59,9 +61,10 @@ def extract_features(
         _ingest(context, crawl)
         plan = context.plan()
         once("fit", lambda: stages.fit(context, plan))
-        stages.extract(context, plan)
-        outcomes = show_outcomes(plan)
-        stages.complete(context, plan)
+        with keeping_workers():
+            stages.extract(context, plan)
+            outcomes = show_outcomes(plan)
+            stages.complete(context, plan)
         return outcomes
 
 
@@ -116,11 +119,13 @@ def retrain(
             return asdict(Outcome("first", "there was no champion", folder, None))
         options = Options(warm_start, refit)
         changes = merged(settings or {}, {"drift": {"stop": False}} if allow_drift else {})
-        context = settings_for(Context(store, Settings(), ShownProgress(), as_tasks), changes, options)
+        context = settings_for(Context(store, Settings(), ShownProgress(), once=once), changes, options)
+        context = replace(context, each=each_by(context.settings.engine))
         crawls = crawls_of(crawl, store, context.progress)
         as_tasks("ingest", lambda folder: stages.ingest(context, folder), crawls)
-        case = prepare(context, [Path(crawl)] if crawl else None, options)
-        outcome = retraining.retrain(context, case, ShownRetraining())
+        case = prepare(context, [crawl] if crawl else None, options)
+        with keeping_workers():
+            outcome = retraining.retrain(context, case, ShownRetraining())
         show_outcome(store, outcome)
         return asdict(outcome)
 
@@ -134,7 +139,16 @@ def nmcl_run(crawl: str, out: str, settings: dict[str, Any] | None = None, comma
 @flow(name="predict-venues", validate_parameters=True)
 def predict_venues(crawl: str, model: str, out: str, settings: dict[str, Any] | None = None) -> dict[str, Any]:
     """Venues of every video of a crawl, by a trained model, into one Parquet file. Returns counts and scores."""
-    return predict.predict(Path(crawl), Path(model), Path(out), settings or {}, ShownProgress(), as_tasks)
+    frozen = predict.load_run(model, settings or {})
+    with keeping_workers():
+        return predict.predict(crawl, frozen, Path(out), ShownProgress(), each_by(frozen.settings.engine))
+
+
+@flow(name="nmcl-stages", validate_parameters=True)
+def up_to(out: str, last: str, settings: dict[str, Any], command: str) -> None:
+    """What is missing of the stages up to `last`, as `nmcl extract` and its like do, by the engine's workers."""
+    with alone_on(out) as store, keeping_workers():
+        runs.up_to(_context(store, settings, command), last)
 
 
 def _everything(crawl: str | None, out: str, settings: Tree | None, command: str) -> str:

@@ -69,7 +69,7 @@ def lineage_of(store: Store, run: str) -> Lineage:
     name = _splits_file(run)
     if not (store.exists(name) and store.exists(_catalogue_file(run))):
         raise StoreError(
-            f"{store.root}/{run} does not tell which videos it was trained on: an earlier version made it, or files "
+            f"{store.url}/{run} does not tell which videos it was trained on: an earlier version made it, or files "
             f"are missing. Run the `nmcl run` that made it again, or promote another run: `nmcl runs`."
         )
     table = decode(store.read(name), name)
@@ -90,7 +90,7 @@ def frozen_of(store: Store, run: str) -> FrozenStates:
     states = {m: _known(store, f"states/{m}", recipe, "state") for m, recipe in recipes.items() if recipe["state"]}
     for artifact in (completion, *states.values()):
         if not has_state(store, artifact):
-            raise StoreError(f"{store.root}/{artifact.folder} is missing: what {run} learnt cannot be used again.")
+            raise StoreError(f"{store.url}/{artifact.folder} is missing: what {run} learnt cannot be used again.")
     return FrozenStates(states, addresses, completion)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.artifacts import digest
 from pipeline.catalogue import Catalogue, Crawl, Part, load_catalogue, load_part, make_part
+from pipeline.crawl_source import crawl_source
 from pipeline.records import Video
 from pipeline.store import Store
 
@@ -26,14 +27,14 @@ class News:
     """Of those, in another crawl with another venue: the earlier one counts."""
 
 
-def joining(store: Store, named: Sequence[Path] | None) -> list[Crawl]:
+def joining(store: Store, named: Sequence[str | Path] | None) -> list[Crawl]:
     """Crawls that a challenger learns from beside the champion's, in the order they came.
 
     Args:
         named: folders; None: all that the store knows, but for those that were found doubtful as they are now.
     """
     known, found = load_catalogue(store).crawls, standings(store)
-    folders = {str(folder.resolve()) for folder in named or ()}
+    folders = {crawl_source(folder).address for folder in named or ()}
 
     def joins(crawl: Crawl) -> bool:
         standing = found.get(crawl.name)

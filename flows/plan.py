@@ -28,6 +28,10 @@ class Extractors:
 
     settings: Settings
 
+    def __reduce__(self) -> tuple[type["Extractors"], tuple[Settings]]:
+        """Only settings travel: whoever receives them loads its own networks."""
+        return Extractors, (self.settings,)
+
     @cached_property
     def visual(self) -> VisualExtractor:
         """Also chooses the key frames."""

@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,27 +13,28 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from flows.lineage import FrozenStates, frozen_of
+from flows.evaluation import stored_model
+from flows.lineage import frozen_of
+from flows.parts import CompletePart, Each, ExtractPart, in_turn, loaded_here, pieces_of
 from flows.plan import Extractors, completed_with
 from flows.prediction import probabilities, table
 from flows.settings import Settings, Tree, from_tree
-from flows.stages import Context, Each, ingest
-from model.checkpoint import load as load_model
+from flows.stages import Context, ingest
 from model.evaluate import evaluate
 from model.trained import Trained
-from pipeline.artifacts import Artifact, digest, load_state
+from pipeline.artifacts import Artifact, digest
 from pipeline.catalogue import Catalogue, Crawl, Part, load_part
 from pipeline.champions import champion
-from pipeline.complete import complete_part, load_completed
+from pipeline.complete import load_completed
+from pipeline.crawl_source import crawl_source
 from pipeline.errors import SettingsError, StoreError
-from pipeline.extract import Feature, Job, extract_part, load_failures
-from pipeline.media import Decoder
-from pipeline.progress import Progress, within
-from pipeline.records import MODALITIES, Modality, State, Video
-from pipeline.store import Store
+from pipeline.extract import load_failures
+from pipeline.progress import Progress, silent
+from pipeline.records import MODALITIES, Modality, Video
+from pipeline.store import POINTERS, Store
 
-FREE = ("columns", "ingest", "media")
-"""Sections of the settings that may differ from the run's: they say how to read the crawl, not what to make of it."""
+FREE = ("columns", "ingest", "media", "engine")
+"""Sections of the settings that may differ from the run's: they say how the work is done, not what is made."""
 
 
 @dataclass(frozen=True)
@@ -43,39 +44,42 @@ class Frozen:
     store: Store
     settings: Settings
     trained: Trained
-    features: dict[Modality, Feature]
+    extractors: Extractors
+    states: Mapping[Modality, Artifact]
+    features: dict[Modality, Artifact]
     failures: Artifact
-    completion: State
+    completion: Artifact
     completed: Artifact
 
-    @property
-    def job(self) -> Job:
-        """What to extract of a new crawl."""
-        visual = Extractors(self.settings).visual
-        return Job(tuple(self.features.values()), visual.frames, self.failures)
 
-
-def find_run(model: Path) -> tuple[Store, str]:
-    """The store and the run that a folder names: the champion of an OUT, or one run in it.
+def find_run(model: str | Path) -> tuple[Store, str]:
+    """The store and the run that a folder or URL names: the champion of an OUT, or one run in it.
 
     Raises:
         StoreError: it is neither.
     """
-    model = model.resolve()
-    is_store = (model / "store.json").exists()
-    root = model if is_store else model.parent.parent
-    if not (root / "store.json").exists():
-        raise StoreError(
-            f"{model} is neither the --out of a run nor a run in it. Expected, for example, OUT or OUT/latest."
-        )
-    store = Store.open(root)
-    run = champion(store) or "latest" if is_store else f"runs/{model.name}"
+    store, run = _located(str(model))
     if not store.exists(f"{run}/metrics.json"):
-        raise StoreError(f"{root} holds no finished run. Train one: `nmcl run CRAWL --out {root}`.")
+        raise StoreError(f"{store.url} holds no finished run. Train one: `nmcl run CRAWL --out {store.url}`.")
     return store, run
 
 
-def load_run(model: Path, changes: Tree) -> Frozen:
+def _located(model: str) -> tuple[Store, str]:
+    address = crawl_source(model).address  # links followed, so that OUT/latest is the run it leads to
+    last = address.rsplit("/", 1)[-1]
+    for n_up in (0, 1, 2):
+        root = address.rsplit("/", n_up)[0]
+        if (n_up == 1 and last not in POINTERS) or not Store(root).exists("store.json"):
+            continue
+        store = Store.open(root)
+        run = (champion(store) or store.target("latest"), store.target(last), f"runs/{last}")[n_up]
+        return store, run or "latest"
+    raise StoreError(
+        f"{model} is neither the --out of a run nor a run in it. Expected, for example, OUT or OUT/latest."
+    )
+
+
+def load_run(model: str, changes: Tree) -> Frozen:
     """Everything a prediction needs, by following the recipes from the run back to the extractors.
 
     Args:
@@ -93,25 +97,22 @@ def load_run(model: Path, changes: Tree) -> Frozen:
     tree = {k: v for k, v in store.read_json(f"{run}/settings.json").items() if k != "columns"}
     settings = from_tree({**tree, **{k: tree.get(k, {}) | v for k, v in changes.items()}})
     states, extractors = frozen_of(store, run), Extractors(settings)
+    learnt = {modality: artifact.address for modality, artifact in states.states.items()}
+    features = {m: states.check(e, extractors.features(m, learnt.get(m))) for m, e in extractors.all.items()}
     return Frozen(
         store=store,
         settings=settings,
-        trained=load_model(store.local_path(run)),
-        features={modality: _feature(store, extractors, states, modality) for modality in MODALITIES},
+        trained=stored_model(store, run),
+        extractors=extractors,
+        states=states.states,
+        features=features,
         failures=extractors.failures(),
-        completion=load_state(store, states.completion),
+        completion=states.completion,
         completed=completed_with(states.completion.address),
     )
 
 
-def _feature(store: Store, extractors: Extractors, states: FrozenStates, modality: Modality) -> Feature:
-    artifact = states.states.get(modality)
-    extractor = extractors.all[modality]
-    features = states.check(extractor, extractors.features(modality, artifact.address if artifact else None))
-    return Feature(extractor, load_state(store, artifact) if artifact else State(), features)
-
-
-def predict(crawl: Path, model: Path, out: Path, changes: Tree, progress: Progress, each: Each) -> dict[str, Any]:
+def predict(crawl: str, frozen: Frozen, out: Path, progress: Progress = silent, each: Each = in_turn) -> dict[str, Any]:
     """Ingest, extract, complete and classify a crawl, part by part, and write one table of all its videos.
 
     What is extracted stays in the model's store, so that the same command again finds it.
@@ -120,12 +121,11 @@ def predict(crawl: Path, model: Path, out: Path, changes: Tree, progress: Progre
         `videos`, `ok`, `failed`, `empty`; `venues`: how often each was the first guess; `scores`: where the crawl has
         labels the model knows, micro- and macro-F1 on them.
     """
-    frozen = load_run(model, changes)
     store = frozen.store
     with store.locked():
         context = Context(store, frozen.settings, progress, each)
-        crawl = crawl.resolve()
-        name = f"predicted/{crawl.name}-{digest(str(crawl), 8)}.json"
+        source = crawl_source(crawl)
+        name = f"predicted/{source.name}-{digest(source.address, 8)}.json"
         catalogue = ingest(context, crawl, name)
         tables, probability = _predict_parts(context, frozen, catalogue)
     predictions = pa.concat_tables(tables)
@@ -135,27 +135,18 @@ def predict(crawl: Path, model: Path, out: Path, changes: Tree, progress: Progre
 
 
 def _predict_parts(context: Context, frozen: Frozen, catalogue: Catalogue) -> tuple[list[pa.Table], np.ndarray]:
-    parts, job = list(catalogue.parts()), frozen.job
-    total = catalogue.n_videos
-    starts = np.cumsum([0, *(part.n_videos for _, part in parts)]).tolist()
-    with Decoder(frozen.settings.media) as decoder:
-
-        def work(i: int) -> tuple[pa.Table, np.ndarray]:
-            crawl, part = parts[i]
-            of_part = within(context.progress, "predict", starts[i], total)
-            extract_part(frozen.store, crawl, part, job, decoder, of_part)
-            result = _predict_part(frozen, crawl, part)
-            of_part("predict", part.n_videos, total)
-            return result
-
-        results = context.each("predict", work, range(len(parts)))
+    store, pieces = frozen.store, pieces_of(catalogue)
+    extract = ExtractPart(store, frozen.extractors, frozen.states, frozen.features, frozen.failures)
+    complete = CompletePart(store, frozen.features, frozen.completion, frozen.completed)
+    with loaded_here():
+        context.each("extract", extract, pieces, context.progress)
+        context.each("complete", complete, pieces, context.progress)
+    results = [_predict_part(frozen, crawl, part) for crawl, part in catalogue.parts()]
     return [rows for rows, _ in results], np.concatenate([probability for _, probability in results])
 
 
 def _predict_part(frozen: Frozen, crawl: Crawl, part: Part) -> tuple[pa.Table, np.ndarray]:
     store = frozen.store
-    features = {modality: feature.artifact for modality, feature in frozen.features.items()}
-    complete_part(store, part, features, frozen.completion, frozen.completed)
     alone = Catalogue((replace(crawl, parts=(part,)),))
     probability = probabilities(frozen.trained, load_completed(store, alone, frozen.completed, MODALITIES))
     videos, failures = load_part(store, part), load_failures(store, frozen.failures, part)

@@ -24,7 +24,7 @@ def run_page(plan: Plan) -> str:
     scores += [(f"test, {modality} alone", found) for modality, found in metrics["modality"].items()]
     predictions = decode(store.read(f"{folder}/predictions.parquet"), f"{folder}/predictions.parquet")
     pieces = [
-        f"The whole report, to open on the machine that ran this:\n\n`{store.root}/{folder}/report.html`",
+        f"The whole report, to open on the machine that ran this:\n\n`{store.url}/{folder}/report.html`",
         _table(("", *SCORES), ((name, *(_score(found[key]) for key in SCORES)) for name, found in scores)),
         ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in metrics["counts"].items()),
         *(f"Note: {notice}" for notice in metrics["notices"]),

@@ -7,6 +7,7 @@ from flows.stages import STAGES, Context, ingest
 from pipeline.artifacts import has_state
 from pipeline.catalogue import load_catalogue
 from pipeline.champions import champion
+from pipeline.crawl_source import crawl_source
 from pipeline.splits import require_trainable
 
 
@@ -25,10 +26,10 @@ def up_to(context: Context, last: str) -> Plan:
     return plan
 
 
-def is_complete(context: Context, crawl: Path) -> bool:
+def is_complete(context: Context, crawl: str | Path) -> bool:
     """Whether a run of this crawl has nothing left to do. Looks at the crawl only if it was ingested before."""
     known = {crawl.folder for crawl in load_catalogue(context.store).crawls}
-    if str(crawl.resolve()) not in known:
+    if crawl_source(crawl).address not in known:
         return False
     ingest(context, crawl)
     return missing(context.plan()) == []
@@ -41,8 +42,8 @@ def missing(plan: Plan) -> list[str]:
     extracted = [*plan.features.values(), plan.failures]
     done = {
         "fit": all(has_state(store, artifact) for artifact in plan.states.values()),
-        "extract": all(store.exists(artifact.part(part.key)) for artifact in extracted for part in parts),
-        "complete": has_state(store, plan.completion) and all(store.exists(plan.completed.part(p.key)) for p in parts),
+        "extract": store.has_all(artifact.part(part.key) for artifact in extracted for part in parts),
+        "complete": has_state(store, plan.completion) and store.has_all(plan.completed.part(p.key) for p in parts),
         "train": store.exists(f"{plan.run.folder}/model.json"),
         "evaluate": store.exists(f"{plan.run.folder}/metrics.json")
         and store.leads("latest", plan.run.folder)

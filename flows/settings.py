@@ -13,6 +13,7 @@ from extractors.acoustic import AcousticSettings
 from extractors.textual import TextualSettings
 from extractors.visual import VisualSettings
 from flows import console
+from flows.workers import EngineSettings
 from model.comparison import PromotionSettings
 from model.registry import MODELS
 from pipeline.columns import ColumnSettings
@@ -52,6 +53,7 @@ class Settings:
     model: ModelChoice = field(default_factory=ModelChoice)
     drift: DriftSettings = field(default_factory=DriftSettings)
     promotion: PromotionSettings = field(default_factory=PromotionSettings)
+    engine: EngineSettings = field(default_factory=EngineSettings)
 
 
 Tree = dict[str, Any]
@@ -89,7 +91,7 @@ def of_store(store: Store, changes: Tree) -> Settings:
     remembered = store.read_json(_REMEMBERED) if store.exists(_REMEMBERED) else {}
     if unknown := list(_unknown(remembered)):
         console.note(
-            f"{store.root}/{_REMEMBERED} was written by another version of nmcl: this one does not know "
+            f"{store.url}/{_REMEMBERED} was written by another version of nmcl: this one does not know "
             f"{', '.join(unknown)}, and goes on without. Choose other settings by --set."
         )
     for name in unknown:
@@ -197,7 +199,9 @@ def from_tree(tree: Tree) -> Settings:
     options = _validated(type(defaults), merged(asdict(defaults), model), "model.")
     chosen = {"name": name, "seed": _validated(int, seed, "model.seed"), "options": options}
     values = {name: _validated(_type_of(name), value, f"{name}.") for name, value in kept.items()}
-    return Settings(**values, model=ModelChoice(**chosen))
+    settings = Settings(**values, model=ModelChoice(**chosen))
+    settings.engine.check()
+    return settings
 
 
 def _type_of(section: str) -> type:

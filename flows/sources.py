@@ -4,6 +4,7 @@ from pathlib import Path
 
 from flows.settings import Tree, merged
 from pipeline.catalogue import load_catalogue
+from pipeline.crawl_source import crawl_source
 from pipeline.errors import CrawlError
 from pipeline.progress import Progress
 from pipeline.sample import make_sample
@@ -21,7 +22,7 @@ def store_of(crawl: str | None, out: str | None) -> str:
     return out or (STORE if crawl or Path(STORE, "store.json").exists() else SAMPLE_STORE)
 
 
-def crawls_of(crawl: str | None, store: Store, progress: Progress) -> list[Path]:
+def crawls_of(crawl: str | None, store: Store, progress: Progress) -> list[str]:
     """The crawl that is named; else those that the store knows, to take up what was added to them.
 
     In the sample's store, the sample: it is rendered where it is not.
@@ -30,13 +31,13 @@ def crawls_of(crawl: str | None, store: Store, progress: Progress) -> list[Path]
         CrawlError: none is named, and none is known and still there.
     """
     if crawl:
-        return [Path(crawl)]
+        return [crawl]
     if store.root == str(Path(SAMPLE_STORE).absolute()):
         make_sample(Path(SAMPLE_CRAWL), progress=progress)
-        return [Path(SAMPLE_CRAWL)]
-    known = [Path(known.folder) for known in load_catalogue(store).crawls]
-    if not (there := [folder for folder in known if folder.is_dir()]):
-        raise CrawlError(f"{store.root} knows no crawl that is still there. Name one: `--param crawl=DIR`.")
+        return [SAMPLE_CRAWL]
+    known = [known.folder for known in load_catalogue(store).crawls]
+    if not (there := [folder for folder in known if crawl_source(folder).exists()]):
+        raise CrawlError(f"{store.url} knows no crawl that is still there. Name one: `--param crawl=DIR`.")
     return there
 
 

@@ -5,7 +5,7 @@ Each makes only what is missing, and everything before it must have been made; `
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,41 +14,41 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from flows import lineage
-from flows.evaluation import dataset, evaluate_run, labels_of, rows_of
+from flows.evaluation import dataset, evaluate_run, labels_of, rows_of, stored_model
+from flows.parts import CompletePart, Each, ExtractPart, in_turn, loaded_here, pieces_of
 from flows.plan import Plan
 from flows.prediction import failures_of
 from flows.settings import Settings, to_tree
-from model.checkpoint import load as load_model
 from model.checkpoint import save as save_model
 from model.trained import fit as fit_model
 from pipeline import champions
-from pipeline.artifacts import has_state, load_state, save_state
+from pipeline.artifacts import has_state, save_state
 from pipeline.catalogue import TRAINING, Catalogue, load_catalogue
-from pipeline.complete import complete_part, fit_completion, load_completed, load_features
+from pipeline.complete import fit_completion, load_completed, load_features
+from pipeline.crawl_source import crawl_source
 from pipeline.errors import CrawlError, StoreError
-from pipeline.extract import Feature, Job, Receipt, extract_part
+from pipeline.extract import Receipt
 from pipeline.fit import fit_extractor
 from pipeline.ingest import ingest as ingest_crawl
 from pipeline.media import Decoder
-from pipeline.progress import Progress, silent, within
-from pipeline.records import MODALITIES, State
+from pipeline.progress import Progress, silent
+from pipeline.records import MODALITIES
 from pipeline.splits import require_trainable
 from pipeline.store import Store
 
-T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Each(Protocol):
-    """How an engine does one piece of work for each of many items."""
+class Once(Protocol):
+    """How an engine does one piece of work that is not of a part."""
 
-    def __call__(self, name: str, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-        """Results in the order of the items."""
+    def __call__(self, name: str, work: Callable[[], R]) -> R:
+        """Args: name: of the work, for people."""
 
 
-def in_turn(name: str, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """No engine: one item after the other, in this process."""
-    return [work(item) for item in items]
+def at_once(name: str, work: Callable[[], R]) -> R:
+    """No engine."""
+    return work()
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,7 @@ class Context:
     each: Each = in_turn
     command: str = ""
     """The command line, for the report."""
-
-    def once(self, name: str, work: Callable[[], R]) -> R:
-        """One piece of work, done by the engine."""
-        return self.each(name, lambda _: work(), [None])[0]
+    once: Once = at_once
 
     def plan(self, catalogue_name: str = TRAINING) -> Plan:
         """The plan for what is ingested now.
@@ -75,7 +72,7 @@ class Context:
         catalogue = load_catalogue(self.store, catalogue_name)
         if not catalogue.crawls:
             raise StoreError(
-                f"{self.store.root} holds no crawl yet. Start with `nmcl ingest CRAWL --out {self.store.root}`."
+                f"{self.store.url} holds no crawl yet. Start with `nmcl ingest CRAWL --out {self.store.url}`."
             )
         return Plan(self.store, catalogue, self.settings)
 
@@ -98,12 +95,13 @@ def timed(store: Store, stage: str, address: str) -> Iterator[Counter[str]]:
         store.write_json(name, {"seconds": seconds, **divided})
 
 
-def ingest(context: Context, crawl: Path, catalogue_name: str = TRAINING) -> Catalogue:
+def ingest(context: Context, crawl: str | Path, catalogue_name: str = TRAINING) -> Catalogue:
     """Read a crawl into the catalogue. See `pipeline.ingest.ingest`."""
     settings = context.settings
     start = time.perf_counter()
     before = load_catalogue(context.store, catalogue_name)
-    catalogue = ingest_crawl(context.store, crawl, settings.columns, settings.ingest, catalogue_name, context.progress)
+    source = crawl_source(crawl)
+    catalogue = ingest_crawl(context.store, source, settings.columns, settings.ingest, catalogue_name, context.progress)
     if catalogue != before and catalogue_name == TRAINING:
         context.store.write_json("timings/ingest.json", {"seconds": round(time.perf_counter() - start, 3)})
     return catalogue
@@ -126,42 +124,23 @@ def fit(context: Context, plan: Plan) -> None:
 
 def extract(context: Context, plan: Plan) -> list[Receipt]:
     """Vectors of every modality, part by part."""
-    job = _extraction(context, plan)
-    parts = list(plan.catalogue.parts())
-    written = [*(feature.artifact for feature in job.features), job.failures]
-    if all(context.store.exists(artifact.part(part.key)) for artifact in written for _, part in parts):
+    pieces = pieces_of(plan.catalogue)
+    written = [*plan.features.values(), plan.failures]
+    if context.store.has_all(artifact.part(piece.part.key) for artifact in written for piece in pieces):
         return []
-    starts = np.cumsum([0, *(part.n_videos for _, part in parts)]).tolist()
-    total = plan.catalogue.n_videos
-
-    with timed(context.store, "extract", plan.work) as spent, Decoder(context.settings.media) as decoder:
-
-        def work(i: int) -> Receipt:
-            of_part = within(context.progress, "extract", starts[i], total)
-            receipt = extract_part(context.store, *parts[i], job, decoder, of_part)
-            of_part("extract", receipt.n_videos, total)
-            return receipt
-
-        receipts = context.each("extract", work, range(len(parts)))
+    work = ExtractPart(context.store, plan.extractors, plan.states, plan.features, plan.failures)
+    with timed(context.store, "extract", plan.work) as spent, loaded_here():
+        receipts = context.each("extract", work, pieces, context.progress)
         for receipt in receipts:
             spent.update(receipt.seconds)
     return receipts
 
 
-def _extraction(context: Context, plan: Plan) -> Job:
-    def state(modality: str) -> State:
-        artifact = plan.states.get(modality)  # type: ignore[call-overload]
-        return load_state(context.store, artifact) if artifact else State()
-
-    features = tuple(Feature(plan.extractors.all[m], state(m), plan.features[m]) for m in MODALITIES)
-    return Job(features, plan.extractors.visual.frames, plan.failures)
-
-
 def complete(context: Context, plan: Plan) -> None:
     """Fill in missing modalities, part by part."""
     store = context.store
-    parts = [part for _, part in plan.catalogue.parts()]
-    if has_state(store, plan.completion) and all(store.exists(plan.completed.part(part.key)) for part in parts):
+    pieces = pieces_of(plan.catalogue)
+    if has_state(store, plan.completion) and store.has_all(plan.completed.part(p.part.key) for p in pieces):
         return
     with timed(store, "complete", plan.work):
         if not has_state(store, plan.completion):
@@ -170,14 +149,9 @@ def complete(context: Context, plan: Plan) -> None:
             }
             _refuse_unreadable(plan, blocks)
             save_state(store, plan.completion, fit_completion(blocks, context.settings.completion, context.progress))
-        state = load_state(store, plan.completion)
-
-        def work(i: int) -> bool:
-            done = complete_part(store, parts[i], plan.features, state, plan.completed)
-            context.progress("complete", i + 1, len(parts))
-            return done
-
-        context.each("complete", work, range(len(parts)))
+        work = CompletePart(store, plan.features, plan.completion, plan.completed)
+        with loaded_here():
+            context.each("complete", work, pieces, context.progress)
 
 
 def _refuse_unreadable(plan: Plan, blocks: Mapping[str, np.ndarray]) -> None:
@@ -189,7 +163,7 @@ def _refuse_unreadable(plan: Plan, blocks: Mapping[str, np.ndarray]) -> None:
     first = f" The first: {failures[0].detail}." if failures else ""
     raise CrawlError(
         f"None of the {len(plan.videos):,} videos gave anything to learn from. "
-        f"Files that do not decode: {kinds or 'none'}.{first} See {plan.store.root}/{plan.failures.folder}."
+        f"Files that do not decode: {kinds or 'none'}.{first} See {plan.store.where(plan.failures.folder)}."
     )
 
 
@@ -201,7 +175,7 @@ def train(context: Context, plan: Plan) -> None:
     with timed(context.store, "train", plan.run.address):
         completed = load_completed(context.store, plan.catalogue, plan.completed, MODALITIES)
         choice, labels = context.settings.model, labels_of(plan)
-        start = load_model(context.store.local_path(plan.start)) if plan.start else None
+        start = stored_model(context.store, plan.start) if plan.start else None
         trained = fit_model(
             choice.name,
             dataset(completed, labels, rows_of(plan, completed, "train")),
@@ -215,7 +189,8 @@ def train(context: Context, plan: Plan) -> None:
         plan.run.note_recipe(context.store)
         lineage.note(context.store, plan.run.folder, plan.catalogue, plan.placed)
         context.store.write_json(f"{plan.run.folder}/settings.json", to_tree(context.settings))
-        save_model(trained, context.store.local_path(plan.run.folder))
+        with context.store.folder_to_write(plan.run.folder) as folder:
+            save_model(trained, folder)
 
 
 def evaluate(context: Context, plan: Plan) -> None:

@@ -35,13 +35,13 @@ def of_run(store: Store) -> None:
     of_champion(store)
     if said := bottleneck(metrics["seconds"], metrics.get("extract_seconds", {})):
         console.out.print(said, markup=False)
-    console.out.print(f"Report: {store.local_path('latest').absolute() / 'report.html'}", soft_wrap=True, markup=False)
+    console.out.print(f"Report: {store.where('latest/report.html')}", soft_wrap=True, markup=False)
 
 
 def of_champion(store: Store) -> None:
     """Which run predictions come from."""
     run = champion(store)
-    note = "this run" if run and store.leads("latest", run) else f"not this one: see `nmcl runs --out {store.root}`"
+    note = "this run" if run and store.leads("latest", run) else f"not this one: see `nmcl runs --out {store.url}`"
     console.out.print(f"Champion: {run} ({note})", soft_wrap=True, markup=False)
 
 
@@ -58,7 +58,7 @@ def of_runs(store: Store) -> None:
         )
         for run in listed
     ]
-    console.table(f"Runs of {store.root}", ("run", "state", "when (UTC)", "macro-F1", "crawls"), rows)
+    console.table(f"Runs of {store.url}", ("run", "state", "when (UTC)", "macro-F1", "crawls"), rows)
     for run in listed:
         if run["is_latest"]:
             console.out.print(f"Latest: {run['run']}", soft_wrap=True, markup=False)
@@ -85,7 +85,7 @@ def of_retraining(store: Store, outcome: dict[str, Any]) -> None:
     if run and store.exists(f"{run}/comparison.json"):
         note = store.read_json(f"{run}/comparison.json")
         _table(f"Macro-F1 of {run} against {note['champion']}", comparison_rows(note))
-        console.out.print(f"Comparison: {store.root}/{run}/retraining.html", soft_wrap=True, markup=False)
+        console.out.print(f"Comparison: {store.url}/{run}/retraining.html", soft_wrap=True, markup=False)
     endings = {
         "nothing": "The champion stays",
         "kept": "The champion stays, the challenger lost",
@@ -148,7 +148,7 @@ def of_stage(stage: str, plan: "Plan") -> None:
     if stage == "evaluate":
         of_run(plan.store)
     elif stage == "train":
-        console.out.print(f"Model: {plan.store.local_path(plan.run.folder)}", soft_wrap=True, markup=False)
+        console.out.print(f"Model: {plan.store.where(plan.run.folder)}", soft_wrap=True, markup=False)
     elif stage == "fit":
         for modality, artifact in plan.states.items():
             console.out.print(f"{modality}: {artifact.folder}", markup=False)

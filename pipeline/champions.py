@@ -47,7 +47,7 @@ def history(store: Store) -> list[Entry]:
     try:
         return [Entry(**entry) for entry in store.read_json(FILE)["history"]]
     except (KeyError, TypeError) as error:
-        raise StoreError(f"{store.root}/{FILE} is damaged ({error}). Restore it, or delete it and promote.") from error
+        raise StoreError(f"{store.url}/{FILE} is damaged ({error}). Restore it, or delete it and promote.") from error
 
 
 def champion(store: Store) -> str | None:

@@ -1,5 +1,6 @@
 """Complete: every modality of every video, what was missing filled in from what was observed."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,6 +20,8 @@ from pipeline.tables import decode, encode, from_vectors, to_vectors
 
 ONE_THREAD_VALUES = 2**24
 """Below so many values (7,000 videos) the matrix products are short: threads lose more by waiting than they gain."""
+_alone = threading.Lock()
+"""The number of BLAS threads belongs to the process, and not to those who work side by side in it."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,9 @@ def complete_part(
     blocks: dict[str, np.ndarray] = {m: load_vectors(store, artifact, part) for m, artifact in features.items()}
     columns: dict[str, pa.Array] = {"video_id": pa.array([v.video_id for v in load_part(store, part)], pa.string())}
     empty = completion.empty_rows(blocks)
-    for modality, vectors in completion.complete(blocks, state).items():
+    with _alone, threadpool_limits(1, user_api="blas"):  # a product shared out among threads may round differently
+        completed = completion.complete(blocks, state)
+    for modality, vectors in completed.items():
         observed = ~np.isnan(blocks[modality]).any(axis=1)
         filled = np.where(empty[:, None], np.float32(np.nan), vectors)  # nothing is known of such a video
         columns[modality] = from_vectors(filled)

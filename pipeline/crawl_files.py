@@ -5,7 +5,7 @@ import posixpath
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -103,7 +103,15 @@ def list_files(folder: Path) -> CrawlFiles:
     """
     root = _checked_root(folder)
     left_out: dict[str, list[str]] = defaultdict(list)
-    names = sorted(_walk(root, left_out))
+    return files_of(root, sorted(_walk(root, left_out)), left_out)
+
+
+def files_of(root: Path, names: Sequence[str], left_out: Mapping[str, list[str]]) -> CrawlFiles:
+    """The crawl at `root` that has these files, sorted; partial downloads among them are left out, too."""
+    partial = [name for name in names if _PARTIAL.search(posixpath.basename(name))]
+    if partial:
+        left_out = {**left_out, "partial downloads": [*left_out.get("partial downloads", []), *partial]}
+        names = [name for name in names if name not in set(partial)]
     return CrawlFiles(
         root=root,
         videos=tuple(name for name in names if is_video_name(name)),

@@ -8,7 +8,8 @@
     │   │   └── StoreTakenError    another process writes to it
     │   ├── WeightsError    network weights are missing or not of the named backbone
     │   ├── DriftError      a new crawl lies too far from the one the champion was trained on
-    │   └── ModelError      a model file cannot be used, or the data is not what the model was trained on
+    │   ├── ModelError      a model file cannot be used, or the data is not what the model was trained on
+    │   └── WorkerError     worker processes cannot be had, or died each time of the same part
     └── ClipError           one media file cannot be used: becomes a failure row, never stops a run
 
 A message says what was found, what was expected and what to do. Everything else that is raised is a bug.
@@ -60,6 +61,10 @@ class DriftError(UserError):
 
 class ModelError(UserError):
     """A model file cannot be used, or the data is not what the model was trained on."""
+
+
+class WorkerError(UserError):
+    """Worker processes cannot be had, or some parts ended every one they were given to."""
 
 
 class ClipError(NmclError):

@@ -3,16 +3,16 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.artifacts import Artifact
-from pipeline.catalogue import Crawl, Part, load_part
+from pipeline.catalogue import Part, load_part
+from pipeline.crawl_source import CrawlSource, clips_of, crawl_source
 from pipeline.errors import ClipError
-from pipeline.media import Decoder, FrameSelector, Request
+from pipeline.media import Decoder, FrameSelector
 from pipeline.progress import Progress, silent
 from pipeline.records import Clip, Modality, Need, State, Video
 from pipeline.stopwatch import Stopwatch
@@ -59,9 +59,9 @@ class Receipt:
 
 
 def extract_part(
-    store: Store, crawl: Crawl, part: Part, job: Job, decoder: Decoder, progress: Progress = silent
+    store: Store, folder: str, part: Part, job: Job, decoder: Decoder, progress: Progress = silent
 ) -> Receipt:
-    """Make what is missing of a part's features and failures.
+    """Make what is missing of a part's features and failures. Args: folder: of the crawl.
 
     The failures go first: a file once known to fail is not decoded again, so that features made later agree with
     those made now. To try failed files again, delete the failures and features of their part.
@@ -75,7 +75,7 @@ def extract_part(
     needs = {feature.extractor.need for feature in missing}
     if first_time:
         needs |= {"frames", "waveform"}
-    clips = _clips(videos, Path(crawl.folder), needs, job.frames, failures, decoder)
+    clips = _clips(videos, crawl_source(folder), needs, job.frames, failures, decoder)
     tables = [_Table(feature) for feature in missing]
     stopwatch = Stopwatch()
     for done, chunk in _chunks(stopwatch.each("decoding", clips), CLIPS_AT_A_TIME):
@@ -92,7 +92,7 @@ def extract_part(
 
 def _clips(
     videos: Sequence[Video],
-    folder: Path,
+    source: CrawlSource,
     needs: set[Need],
     frames: FrameSelector,
     failures: dict[str, ClipError],
@@ -102,8 +102,7 @@ def _clips(
     decodes = bool(needs & {"frames", "waveform"})
     readable = [video for video in videos if video.video_id not in failures]
     selector = frames if "frames" in needs else None
-    requests = (Request(folder / video.path, selector, waveform="waveform" in needs) for video in readable)
-    decoded = decoder.clips(requests)
+    decoded = clips_of([(source, video.path) for video in readable], selector, "waveform" in needs, decoder)
     for video in videos:
         if video.video_id in failures:
             yield Clip()

@@ -2,10 +2,10 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.media import Decoder, FrameSelector, Request
+from pipeline.crawl_source import clips_of, crawl_source
+from pipeline.media import Decoder, FrameSelector
 from pipeline.progress import Progress, silent
 from pipeline.records import Clip, State, Video
 
@@ -59,8 +59,7 @@ def _clips(
     if extractor.need == "description":
         yield from (Clip(description=video.description) for video in videos)
         return
-    selector = frames if extractor.need == "frames" else None
-    requests = (
-        Request(Path(folders[v.crawl]) / v.path, selector, waveform=extractor.need == "waveform") for v in videos
-    )
-    yield from (clip for clip in decoder.clips(requests) if isinstance(clip, Clip))
+    selector, waveform = frames if extractor.need == "frames" else None, extractor.need == "waveform"
+    sources = {crawl: crawl_source(folder) for crawl, folder in folders.items()}
+    wanted = [(sources[video.crawl], video.path) for video in videos]
+    yield from (clip for clip in clips_of(wanted, selector, waveform, decoder) if isinstance(clip, Clip))

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import pyarrow as pa
@@ -12,8 +11,9 @@ from annotated_types import Interval
 
 from pipeline.artifacts import digest
 from pipeline.catalogue import TRAINING, Catalogue, Crawl, Part, load_catalogue, load_part, make_part, save_catalogue
+from pipeline.crawl_source import CrawlSource
 from pipeline.errors import CrawlError
-from pipeline.manifest import ColumnSettings, Listing, read_crawl
+from pipeline.manifest import ColumnSettings, Listing, read_files
 from pipeline.progress import Progress, silent
 from pipeline.records import Entry, Video
 from pipeline.store import Store
@@ -32,7 +32,7 @@ class IngestSettings:
 
 def ingest(
     store: Store,
-    folder: Path,
+    source: CrawlSource,
     columns: ColumnSettings,
     settings: IngestSettings,
     catalogue_name: str = TRAINING,
@@ -49,33 +49,31 @@ def ingest(
     Raises:
         CrawlError: the folder or its manifest cannot be used.
     """
-    folder = folder.resolve()
-    _refuse_nesting(store, folder)
-    listing = read_crawl(folder, columns)
+    _refuse_nesting(store, source.address)
+    with source.files() as files:
+        listing = read_files(files, columns, source.address)
     catalogue = load_catalogue(store, catalogue_name)
-    known = next((crawl for crawl in catalogue.crawls if crawl.folder == str(folder)), None)
-    name = known.name if known else _unique_name(folder, catalogue)
-    hashes = _hash_files(store, folder, name, listing.entries, progress)
+    known = next((crawl for crawl in catalogue.crawls if crawl.folder == source.address), None)
+    name = known.name if known else _unique_name(source, catalogue)
+    hashes = _hash_files(store, source, name, listing.entries, progress)
     videos = _rows(name, listing, hashes)
     slices = _cut(videos, [load_part(store, part) for part in known.parts] if known else [], settings.part_size)
     parts: list[Part] = [make_part(store, rows) for rows in slices]
-    catalogue = catalogue.with_crawl(Crawl(name, str(folder), tuple(parts), listing.notes))
+    catalogue = catalogue.with_crawl(Crawl(name, source.address, tuple(parts), listing.notes))
     save_catalogue(store, catalogue, catalogue_name)
     return catalogue
 
 
-def _refuse_nesting(store: Store, folder: Path) -> None:
-    if not store.is_local:
-        return
-    out = store.local_path().resolve()
-    if out == folder or out.is_relative_to(folder):
-        raise CrawlError(f"The output {out} lies inside the crawl {folder}. Name an --out outside of it.")
+def _refuse_nesting(store: Store, crawl: str) -> None:
+    out = str(store.local_path().resolve()) if store.is_local else store.url
+    if f"{out}/".startswith(f"{crawl}/"):
+        raise CrawlError(f"The output {out} lies inside the crawl {crawl}. Name an --out outside of it.")
 
 
-def _unique_name(folder: Path, catalogue: Catalogue) -> str:
+def _unique_name(source: CrawlSource, catalogue: Catalogue) -> str:
     taken = {crawl.name for crawl in catalogue.crawls}
-    name = folder.name or "crawl"
-    return name if name not in taken else f"{name}-{digest(str(folder), 6)}"
+    name = source.name or "crawl"
+    return name if name not in taken else f"{name}-{digest(source.address, 6)}"
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ class _Stat:
 
 
 def _hash_files(
-    store: Store, folder: Path, crawl: str, entries: Sequence[Entry], progress: Progress
+    store: Store, source: CrawlSource, crawl: str, entries: Sequence[Entry], progress: Progress
 ) -> dict[str, _Stat]:
     """Size, time of change and SHA-256 by path. A file that cannot be read is left out."""
     name = f"videos/files-{crawl}.parquet"
@@ -96,7 +94,7 @@ def _hash_files(
     found: dict[str, _Stat] = {}
     stale: list[str] = []
     for path in dict.fromkeys(entry.path for entry in entries):
-        stat = _stat(folder / path)
+        stat = source.stat(path)
         if stat is None:
             continue
         old = known.get(path)
@@ -106,7 +104,7 @@ def _hash_files(
             stale.append(path)
     if not stale and found == known:
         return found
-    for done, (path, stat_and_hash) in enumerate(_hash_all(folder, stale), start=1):
+    for done, (path, stat_and_hash) in enumerate(_hash_all(source, stale), start=1):
         if stat_and_hash:
             found[path] = stat_and_hash
         progress("hash files", done, len(stale))
@@ -116,25 +114,22 @@ def _hash_files(
     return found
 
 
-def _stat(path: Path) -> tuple[int, int] | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_size, stat.st_mtime_ns
-
-
-def _hash_all(folder: Path, paths: Iterable[str]) -> Iterable[tuple[str, _Stat | None]]:
-    hash_one: Callable[[str], tuple[str, _Stat | None]] = lambda path: (path, _hash(folder / path))  # noqa: E731
+def _hash_all(source: CrawlSource, paths: Iterable[str]) -> Iterable[tuple[str, _Stat | None]]:
+    hash_one: Callable[[str], tuple[str, _Stat | None]] = lambda path: (path, _hash(source, path))  # noqa: E731
     with ThreadPoolExecutor() as pool:
         yield from pool.map(hash_one, paths)
 
 
-def _hash(path: Path) -> _Stat | None:
+def _hash(source: CrawlSource, path: str) -> _Stat | None:
+    stat = source.stat(path)
+    if stat is None:
+        return None
     try:
-        stat = path.stat()
-        with path.open("rb") as file:
-            return _Stat(stat.st_size, stat.st_mtime_ns, hashlib.file_digest(file, "sha256").hexdigest())
+        with source.open(path) as file:
+            sha256 = hashlib.sha256()
+            while block := file.read(2**20):
+                sha256.update(block)
+            return _Stat(*stat, sha256.hexdigest())
     except OSError:
         return None
 

@@ -14,7 +14,7 @@ from pipeline.manifest_rows import Row, understand
 from pipeline.records import Entry
 from pipeline.sidecars import SidecarReader
 
-__all__ = ["ColumnSettings", "Listing", "read_crawl"]
+__all__ = ["ColumnSettings", "Listing", "read_crawl", "read_files"]
 
 _FORMS = "manifest.(csv|tsv|jsonl|parquet)"
 
@@ -40,13 +40,17 @@ def read_crawl(folder: Path, columns: ColumnSettings) -> Listing:
     Raises:
         CrawlError: there is no video, or the manifest or some of its rows cannot be used.
     """
-    files = list_files(folder)
+    return read_files(list_files(folder), columns, str(folder))
+
+
+def read_files(files: CrawlFiles, columns: ColumnSettings, address: str) -> Listing:
+    """`read_crawl` of files that are listed already. Args: address: of the crawl, for messages."""
     manifest = _manifest_of(files)
     if manifest is not None:
         return _from_manifest(manifest, files, columns)
     if not files.videos:
         raise CrawlError(
-            f"No video found in {folder}: looked for {_FORMS} there, and in it and its folders "
+            f"No video found in {address}: looked for {_FORMS} there, and in it and its folders "
             f"for files ending in {' '.join(VIDEO_SUFFIXES)}. Put videos there, or give another folder. "
             f"{' '.join(files.notes)}"
         )

@@ -52,6 +52,8 @@ class MediaSettings:
     """Address space of one decoding process."""
     workers: Annotated[int, Ge(0)] = 0
     """Decoding processes; 0 for one a core."""
+    max_fetch_mb: Annotated[int, Ge(1)] = 1024
+    """A larger file of a crawl on an object store is not fetched."""
 
 
 @dataclass(frozen=True)

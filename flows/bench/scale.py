@@ -13,6 +13,7 @@ import pyarrow as pa
 from extractors.visual import VisualSettings
 from flows import runs, stages
 from flows.bench.material import make_crawl, scratch, settings_with, source_of
+from flows.parts import Piece, Work
 from flows.plan import Plan
 from flows.server import embedded
 from flows.settings import Settings
@@ -26,7 +27,6 @@ from pipeline.records import Modality, State
 from pipeline.store import Store
 from pipeline.tables import encode, from_vectors
 
-T = TypeVar("T")
 R = TypeVar("R")
 LITE = VisualSettings(backbone="efficientnet_lite0")
 """The lightest network: whatever else there is weighs most beside it."""
@@ -130,18 +130,18 @@ class Watch:
         self.chunks: list[tuple[float, int]] = []
         """Time, and videos done."""
 
-    def each(self, name: str, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-        """See `flows.stages.Each`: by Prefect."""
-        from flows.engine import as_tasks
+    def each(self, name: str, work: Work[R], pieces: Sequence[Piece], progress: Progress) -> list[R]:
+        """See `flows.parts.Each`: by Prefect."""
+        from flows.engine import in_this_process
 
-        def timed(item: T) -> R:
+        def timed(piece: Piece, progress: Progress) -> R:
             start = time.perf_counter()
             try:
-                return work(item)
+                return work(piece, progress)
             finally:
                 self.work_s += time.perf_counter() - start
 
-        return as_tasks(name, timed, items)
+        return in_this_process(name, timed, pieces, progress)
 
     def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
         """See `pipeline.progress.Progress`."""

@@ -1,0 +1,229 @@
+"""Prefect's task runners as workers: the only door to prefect-ray and prefect-dask.
+
+Import this only with `PREFECT_API_URL` set, or within `flows.server.embedded`: Prefect reads it on import.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Protocol
+
+from prefect import Task
+from prefect.futures import PrefectFuture
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+
+from flows.workers import EngineSettings, settle_in
+from pipeline.errors import WorkerError
+
+RAY_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # our own bars and messages speak on the console
+}
+
+
+class WorkerLost(Exception):
+    """The process that worked on a task died."""
+
+
+class Workers(Protocol):
+    """Those who do tasks, as many at a time as the settings say."""
+
+    def submit(self, task: Task[..., Any], parameters: dict[str, Any]) -> PrefectFuture[Any]:
+        """Give the task to a worker. No more than `EngineSettings.workers` may be under way."""
+
+    def result(self, future: PrefectFuture[Any]) -> Any:
+        """What a finished task returned or raised. Raises WorkerLost where its process died."""
+
+    def tend(self) -> None:
+        """Replace workers that are gone, where the engine has not. Called now and then while tasks are under way."""
+        return
+
+
+_kept: list[tuple[ExitStack, dict[EngineSettings, Workers]]] = []
+"""Of the `keeping_workers` blocks that this process is in: what ends with them, and the workers."""
+
+
+@contextmanager
+def keeping_workers() -> Iterator[None]:
+    """Workers that are started in the block stay for what comes later in it: starting them takes seconds."""
+    with ExitStack() as stack:
+        _kept.append((stack, {}))
+        try:
+            yield
+        finally:
+            _kept.pop()
+
+
+@contextmanager
+def start(engine: EngineSettings) -> Iterator[Workers]:
+    """Workers of an engine, until the block ends, or that of `keeping_workers` around it."""
+    if not _kept:
+        with ENGINES[engine.name](engine) as workers:
+            yield workers
+        return
+    stack, started = _kept[-1]
+    if engine not in started:
+        started[engine] = stack.enter_context(ENGINES[engine.name](engine))
+    yield started[engine]
+
+
+class _Single(Workers):
+    """All workers are those of one task runner."""
+
+    def __init__(
+        self,
+        runner: TaskRunner[Any],
+        lost: tuple[type[BaseException], ...] = (),
+        options: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        self._runner = runner
+        self._lost = lost
+        self._options = options
+
+    def submit(self, task: Task[..., Any], parameters: dict[str, Any]) -> PrefectFuture[Any]:
+        with self._options():
+            future: PrefectFuture[Any] = self._runner.submit(task, parameters)
+            return future
+
+    def result(self, future: PrefectFuture[Any]) -> Any:
+        try:
+            return future.result()
+        except self._lost as error:
+            raise WorkerLost from error
+
+
+class _OwnDask(_Single):
+    """Dask starts a worker anew that died, but not one that died while it was starting."""
+
+    def __init__(self, runner: Any, lost: tuple[type[BaseException], ...], n_workers: int) -> None:
+        super().__init__(runner, lost)
+        self._client = runner.client
+        self._n_workers = n_workers
+        self._were_too_few = False
+
+    def tend(self) -> None:
+        n_alive = len(self._client.scheduler_info(n_workers=-1)["workers"])
+        too_few = n_alive < self._n_workers
+        if too_few and self._were_too_few:
+            self._client.cluster.scale(n_alive)  # gives up those that are not there
+            self._client.cluster.scale(self._n_workers)
+        self._were_too_few = too_few and not self._were_too_few
+
+
+class _Processes(Workers):
+    """Every worker is a runner of its own: a pool breaks with any of its processes, and the work of all is lost."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._idle: list[ProcessPoolTaskRunner] = []
+        self._busy: dict[PrefectFuture[Any], ProcessPoolTaskRunner] = {}
+
+    def submit(self, task: Task[..., Any], parameters: dict[str, Any]) -> PrefectFuture[Any]:
+        runner = self._idle.pop() if self._idle else self._new()
+        future: PrefectFuture[Any] = runner.submit(task, parameters)
+        self._busy[future] = runner
+        return future
+
+    def _new(self) -> ProcessPoolTaskRunner:
+        return self._stack.enter_context(ProcessPoolTaskRunner(max_workers=1, initializer=settle_in))
+
+    def result(self, future: PrefectFuture[Any]) -> Any:
+        runner = self._busy.pop(future)
+        try:
+            result = future.result()
+        except BrokenProcessPool as error:
+            raise WorkerLost from error
+        self._idle.append(runner)
+        return result
+
+
+@contextmanager
+def _processes(engine: EngineSettings) -> Iterator[Workers]:
+    with ExitStack() as stack:
+        yield _Processes(stack)
+
+
+@contextmanager
+def _threads(engine: EngineSettings) -> Iterator[Workers]:
+    runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=engine.workers)
+    with runner:
+        yield _Single(runner)
+
+
+@contextmanager
+def _ray(engine: EngineSettings) -> Iterator[Workers]:
+    for name, value in RAY_QUIET.items():
+        os.environ.setdefault(name, value)
+    ray, prefect_ray = _needed("ray", "ray"), _needed("prefect_ray", "ray")
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    context = _needed("prefect_ray.context", "ray")
+    # Without `max_calls` a process with a GPU would end after every part, and its model with it.
+    wanted = {"num_cpus": engine.threads_each, "num_gpus": engine.gpus, "max_retries": 0, "max_calls": 0}
+    quiet = {"log_to_driver": False, "configure_logging": False}
+    own = {"num_cpus": engine.workers * engine.threads_each, "include_dashboard": False}
+    runner = prefect_ray.RayTaskRunner(engine.address or None, quiet if engine.address else quiet | own)
+    exceptions = ray.exceptions
+    lost = (
+        exceptions.WorkerCrashedError,
+        exceptions.NodeDiedError,
+        exceptions.OutOfMemoryError,
+        exceptions.LocalRayletDiedError,
+        exceptions.ObjectLostError,
+    )
+    with _connected(runner, engine):
+        yield _Single(runner, lost, lambda: context.remote_options(**wanted))
+
+
+@contextmanager
+def _dask(engine: EngineSettings) -> Iterator[Workers]:
+    dask, distributed = _needed("dask", "dask"), _needed("distributed", "dask")
+    prefect_dask = _needed("prefect_dask", "dask")
+    if engine.address:
+        runner = prefect_dask.DaskTaskRunner(address=engine.address)
+    else:
+        cluster = {
+            "n_workers": engine.workers,
+            "threads_per_worker": 1,
+            "memory_limit": 0,  # its guard would kill a worker for the memory of all
+            "dashboard_address": None,
+            "silence_logs": "CRITICAL",
+        }
+        runner = prefect_dask.DaskTaskRunner(cluster_kwargs=cluster)
+    lost = (distributed.KilledWorker, distributed.client.FutureCancelledError)
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}), _connected(runner, engine):
+        yield _Single(runner, lost) if engine.address else _OwnDask(runner, lost, engine.workers)
+
+
+@contextmanager
+def _connected(runner: TaskRunner[Any], engine: EngineSettings) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(runner)
+            getattr(runner, "client", None)  # Dask's connects when it is first asked for
+        except (OSError, TimeoutError, RuntimeError) as error:
+            where = f"at {engine.address}" if engine.address else "on this machine"
+            raise WorkerError(f"No {engine.name} cluster can be had {where}: {error}") from error
+        yield
+
+
+def _needed(module: str, extra: str) -> ModuleType:
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise WorkerError(
+            f"The engine {extra} needs packages that are not installed (no module {error.name}). Install them: "
+            f"{sys.executable} -m pip install -c constraints.txt 'nmcl[{extra}]'"
+        ) from error
+
+
+ENGINES: dict[str, Callable[[EngineSettings], AbstractContextManager[Workers]]] = {
+    "processes": _processes,
+    "threads": _threads,
+    "ray": _ray,
+    "dask": _dask,
+}

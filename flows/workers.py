@@ -1,0 +1,71 @@
+"""Who works on the parts of a crawl: the settings of the engine, and how a worker process settles in.
+
+This never imports Prefect; `flows.runners` has its task runners.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
+
+from annotated_types import Ge
+
+from pipeline.errors import SettingsError
+
+EngineName = Literal["processes", "threads", "ray", "dask"]
+ENGINES: tuple[str, ...] = get_args(EngineName)
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """Who works on the parts of a crawl, and how many at a time. Changes no vector."""
+
+    name: EngineName = "processes"
+    """Prefect's task runner. One worker of `processes` or `threads` is the command's own process."""
+    workers: Annotated[int, Ge(1)] = 1
+    """Parts at a time."""
+    address: str = ""
+    """Of a Ray or Dask cluster that runs; empty: one on this machine, for as long as the command takes."""
+    threads: Annotated[int, Ge(0)] = 0
+    """Processor threads of a worker; 0: this machine's cores shared out among its workers, 1 on a cluster."""
+    gpus: Annotated[float, Ge(0)] = 0.0
+    """Of each Ray worker; with a share such as 0.5 two use one together."""
+
+    @property
+    def is_own_process(self) -> bool:
+        """Whether the parts are done in turn, where the command runs."""
+        return self.workers == 1 and self.name in ("processes", "threads")
+
+    @property
+    def threads_each(self) -> int:
+        """Processor threads of one worker."""
+        return self.threads or (1 if self.address else max(1, cores() // self.workers))
+
+    def check(self) -> None:
+        """Raises SettingsError where the settings contradict each other."""
+        if self.address and self.name not in ("ray", "dask"):
+            raise SettingsError(
+                f"engine.address is {self.address!r}, but only ray and dask know clusters: --engine ray"
+            )
+        if self.gpus and self.name != "ray":
+            raise SettingsError(f"engine.gpus is {self.gpus:g}, but only ray hands out GPUs: --engine ray")
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def settle_in() -> None:
+    """What a process of `processes` does first: leave Ctrl-C to the command, and end when the command has ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    command = multiprocessing.parent_process()
+    if command is not None:
+        threading.Thread(target=_end_after, args=(command,), daemon=True).start()
+
+
+def _end_after(command: multiprocessing.process.BaseProcess) -> None:
+    command.join()
+    os._exit(1)

@@ -1,0 +1,63 @@
+"""A Prefect server and a crawl for the tests of engines and object stores."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.server import free_port, start, wait_until_ready
+from flows.settings import Settings, from_tree
+from tests.media import shades, tone, write_video
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Of commands that use one Prefect server."""
+    home, port = tmp_path_factory.mktemp("prefect"), free_port()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    quiet = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "DO_NOT_TRACK": "1", "PYTHONPATH": str(ROOT)}
+    found = {**kept, **quiet, "PREFECT_HOME": str(home), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+    server = start(home, port, "--no-ui", env=found)
+    try:
+        wait_until_ready(server, found["PREFECT_API_URL"], home)
+        yield found
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.fixture(scope="session")
+def small_crawl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirteen clips of two venues, some without sound or words, and a file that is none."""
+    crawl = tmp_path_factory.mktemp("crawl") / "clips"
+    crawl.mkdir()
+    lines = ["path,description,venue", "broken.mp4,no video,Beach"]
+    (crawl / "broken.mp4").write_bytes(b"no video")
+    for i in range(13):
+        venue, words = (("Beach", "sand sea sun"), ("Slope", "snow ski ice"))[i % 2]
+        sound = tone(300 + 10 * i, 0.8) if i % 5 else None
+        write_video(crawl / f"{i}.mp4", shades([20 + i, 60 + 100 * (i % 2)], 4), sound=sound)
+        lines.append(f"{i}.mp4,{words if i % 4 else ''},{venue}")
+    (crawl / "manifest.csv").write_text("\n".join(lines))
+    return crawl
+
+
+@pytest.fixture(scope="session")
+def quick() -> Settings:
+    """Settings that learn little from `small_crawl`, in seven parts."""
+    return from_tree(
+        {
+            "visual": {"backbone": "efficientnet_lite0"},
+            "ingest": {"part_size": 2},
+            "split": {"min_venue_videos": 4},
+            "acoustic": {
+                "max_frames": 100,
+                "autoencoder": {"epochs": 0, "fine_tune_epochs": 0, "min_steps": 0},
+            },
+            "textual": {"min_words": 1000},
+            "model": {"name": "logistic"},
+        }
+    )

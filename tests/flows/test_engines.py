@@ -1,0 +1,194 @@
+"""The engines: the same bytes by all, and parts outlive the processes that work on them. Real clusters, real kills."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows import runs, stages
+from flows.server import free_port
+from flows.settings import Settings, remember
+from flows.stages import Context
+from pipeline.store import Store
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="module")
+def fitted(small_crawl: Path, quick: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in which everything is learnt, and nothing extracted."""
+    out = tmp_path_factory.mktemp("store") / "out"
+    context = Context(Store.create(out), quick)
+    remember(context.store, quick)
+    stages.ingest(context, small_crawl)
+    runs.up_to(context, "fit")
+    return out
+
+
+@pytest.fixture(scope="module")
+def expected(fitted: Path, quick: Settings, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What one process makes of it, with all threads."""
+    out = tmp_path_factory.mktemp("expected") / "out"
+    shutil.copytree(fitted, out)
+    runs.up_to(Context(Store.open(out), quick), "complete")
+    return made(out)
+
+
+def made(out: Path) -> dict[str, bytes]:
+    files = [p for folder in ("features", "completed", "failures") for p in (out / folder).rglob("*.*")]
+    return {str(path.relative_to(out)): path.read_bytes() for path in files}
+
+
+@contextmanager
+def no_cluster(environment: dict[str, str]) -> Iterator[tuple[list[str], list[psutil.Process]]]:
+    """The command starts its workers itself."""
+    yield [], []
+
+
+@contextmanager
+def ray_cluster(environment: dict[str, str]) -> Iterator[tuple[list[str], list[psutil.Process]]]:
+    """Ray with two workers, started before."""
+    pytest.importorskip("prefect_ray", reason="prefect-ray is not installed")
+    port = free_port()
+    command = [BIN / "ray", "start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--include-dashboard=false"]
+    with running(command, environment) as head:
+        wait_for(lambda: b"Ray runtime started" in (Path(environment["PREFECT_HOME"]) / "log").read_bytes())
+        yield ["--address", f"127.0.0.1:{port}"], [head]
+
+
+@contextmanager
+def dask_cluster(environment: dict[str, str]) -> Iterator[tuple[list[str], list[psutil.Process]]]:
+    """A Dask scheduler and two workers, started before."""
+    pytest.importorskip("prefect_dask", reason="prefect-dask is not installed")
+    address = f"tcp://127.0.0.1:{free_port()}"
+    scheduler = [BIN / "dask", "scheduler", "--no-dashboard", "--host", address]
+    worker = [BIN / "dask", "worker", "--no-dashboard", "--nthreads", "1", "--memory-limit", "0", address]
+    with ExitStack() as stack:
+        stack.enter_context(running(scheduler, environment))
+        yield ["--address", address], [stack.enter_context(running(worker, environment)) for _ in range(2)]
+
+
+@contextmanager
+def running(command: list[str | Path], environment: dict[str, str]) -> Iterator[psutil.Process]:
+    """A process; at the end nothing of it is left."""
+    with (Path(environment["PREFECT_HOME"]) / "log").open("wb") as log:
+        process = subprocess.Popen([str(word) for word in command], env=environment, stdout=log, stderr=log)
+    watched = psutil.Process(process.pid)
+    try:
+        yield watched
+    finally:
+        family = [watched, *watched.children(recursive=True)] if watched.is_running() else []
+        for member in family:
+            member.terminate()
+        _, left = psutil.wait_procs(family, 10)
+        for member in left:
+            member.kill()
+        process.wait()
+
+
+def wait_for(condition: Callable[[], bool], limit_s: float = 240) -> None:
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def workers_among(roots: list[psutil.Process]) -> list[psutil.Process]:
+    """Processes that have started decoders, which a worker does on its first part."""
+    found = []
+    for member in (child for root in roots for child in root.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            if any("spawn_main" in " ".join(child.cmdline()) for child in member.children()):
+                found.append(member)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("engine", "cluster"),
+    [("processes", no_cluster), ("threads", no_cluster), ("ray", ray_cluster), ("dask", dask_cluster)],
+)
+def test_the_same_bytes_though_a_worker_is_killed(
+    engine: str,
+    cluster: Callable[..., AbstractContextManager[tuple[list[str], list[psutil.Process]]]],
+    environment: dict[str, str],
+    fitted: Path,
+    expected: dict[str, bytes],
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(fitted, out)
+    with cluster(environment) as (address, roots):
+        words = ["complete", "--out", str(out), "--engine", engine, "--workers", "2", *address]
+        command = subprocess.Popen(
+            [str(BIN / "nmcl"), *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        roots = roots or [psutil.Process(command.pid)]
+        wait_for(lambda: any(out.glob("features/*/part-*")) or command.poll() is not None)
+        assert command.poll() is None, command.communicate()
+        if engine != "threads":  # they are the command's own process
+            workers_among(roots)[0].kill()
+        printed, told = command.communicate()
+    assert command.returncode == 0, told
+    assert made(out) == expected
+    assert printed.lstrip().startswith("Vectors")  # nothing of the engine's own
+    assert {line.split(":")[0] for line in told.splitlines()} == {"extract", "completion", "complete"}, told
+    assert json.loads((out / "settings.json").read_text())["engine"]["name"] == engine
+
+
+@pytest.mark.parametrize("engine", ["processes", "ray", "dask"])
+def test_a_part_that_always_kills_its_worker_is_named_and_the_others_are_done(
+    engine: str, environment: dict[str, str]
+) -> None:
+    if engine != "processes":
+        pytest.importorskip(f"prefect_{engine}", reason=f"prefect-{engine} is not installed")
+    command = [sys.executable, "-m", "tests.flows.deadly", engine]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    others, error = done.stdout.strip().split("\n")
+    assert others == str([f"done-{i}" for i in range(6) if i != 3])
+    assert error.startswith("work: 1 parts ended their worker process 3 times and were given up: 3 (2 videos of crawl)")
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--engine", "spark"], "engine.name is 'spark'"),
+        (["--engine", "threads", "--address", "tcp://127.0.0.1:1"], "only ray and dask know clusters"),
+        (["--engine", "dask", "--address", "tcp://127.0.0.1:1"], "No dask cluster can be had at tcp://127.0.0.1:1"),
+    ],
+)
+def test_what_cannot_be_is_said(
+    options: list[str], message: str, environment: dict[str, str], fitted: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(fitted, out)
+    impatient = environment | {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "1s"}
+    command = [str(BIN / "nmcl"), "extract", "--out", str(out), "--workers", "2", *options]
+    done = subprocess.run(command, env=impatient, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_package_is_named_with_the_command_that_installs_it(environment: dict[str, str]) -> None:
+    script = (
+        "import sys\n"
+        "sys.modules['prefect_ray'] = None\n"
+        "from flows.runners import start\n"
+        "from flows.workers import EngineSettings\n"
+        "from pipeline.errors import WorkerError\n"
+        "try:\n"
+        "    with start(EngineSettings(name='ray')): pass\n"
+        "except WorkerError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert "prefect_ray" in done.stdout
+    assert done.stdout.strip().endswith("pip install -c constraints.txt 'nmcl[ray]'"), done.stderr

@@ -1,0 +1,245 @@
+"""Stores and crawls on an S3 server: the main job, kills included, byte for byte as on a disk."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows import runs, stages
+from flows.server import free_port
+from flows.settings import Settings, remember, to_tree
+from flows.stages import Context
+from pipeline.crawl_source import clips_of, crawl_source
+from pipeline.errors import ClipError, CrawlError, StoreError
+from pipeline.media import Decoder, MediaSettings
+from pipeline.records import Clip
+from pipeline.store import Store, file_system
+from tests.media import shades, tone, write_video
+
+BIN = Path(sys.executable).parent
+pytest.importorskip("s3fs", reason="s3fs is not installed")
+pytest.importorskip("moto.server", reason="moto, an S3 server, is not installed")
+
+
+@pytest.fixture(scope="module")
+def s3(environment: dict[str, str]) -> Iterator[dict[str, str]]:
+    """The environment of commands that use an empty S3 server with the buckets `crawls` and `stores`."""
+    port = free_port()
+    found = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "nobody",
+        "AWS_SECRET_ACCESS_KEY": "nothing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    command = [str(BIN / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in found.items():
+            patch.setenv(name, value)
+        try:
+            make_buckets("crawls", "stores")
+            yield environment | found
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def make_buckets(*names: str) -> None:
+    end = time.monotonic() + 120
+    for name in names:
+        while True:
+            try:
+                file_system(f"s3://{name}")[0].mkdir(name)
+                break
+            except OSError:
+                assert time.monotonic() < end
+                time.sleep(0.2)
+
+
+@pytest.fixture
+def store(s3: dict[str, str], request: pytest.FixtureRequest) -> Store:
+    return Store.create(f"s3://stores/{request.node.name}")
+
+
+@pytest.fixture(scope="module")
+def expected(small_crawl: Path, quick: Settings, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What is made of the crawl on a disk."""
+    context = Context(Store.create(tmp_path_factory.mktemp("expected") / "out"), quick)
+    remember(context.store, quick)
+    stages.ingest(context, small_crawl)
+    runs.up_to(context, "complete")
+    return made(context.store)
+
+
+def made(store: Store) -> dict[str, bytes]:
+    names = [
+        f"{kind}/{artifact}/{part}"
+        for kind in ("features", "completed", "failures")
+        for artifact in store.list(kind)
+        for part in store.list(f"{kind}/{artifact}")
+    ]
+    return {name: store.read(name) for name in names}
+
+
+def test_the_whole_job_killed_and_run_again(
+    s3: dict[str, str], small_crawl: Path, quick: Settings, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    fs, _ = file_system("s3://crawls")
+    fs.put(str(small_crawl), "crawls/clips", recursive=True)
+    sets = [f"--set={name}={value}" for name, value in flat(to_tree(quick))]
+    command = [str(BIN / "nmcl"), "run", "s3://crawls/clips", "--out", "s3://stores/out", *sets]
+    killed = subprocess.Popen(command, env=s3, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 300
+    while not fs.glob("stores/out/features/visual-*/part-*"):
+        assert killed.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert len(fs.glob("stores/out/features/visual-*/part-*")) < 7
+
+    done = subprocess.run(command, env=s3, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    store = Store.open("s3://stores/out")
+    assert made(store) == expected
+    run = store.target("latest")
+    assert f"Report: s3://stores/out/{run}/report.html" in done.stdout
+    assert store.list("") == sorted(
+        ["catalogue.json", "completed", "failures", "features", "latest.json", "runs", "settings.json", "states",
+         "store.json", "timings", "videos"]
+    )  # fmt: skip
+
+    before = {path: info["ETag"] for path, info in fs.find("stores/out", detail=True).items()}
+    table = tmp_path / "venues.csv"
+    for model in ("s3://stores/out", f"s3://stores/out/{run}"):
+        words = ["predict", "s3://crawls/clips", "--model", model, "--out", str(table)]
+        predicted = subprocess.run([str(BIN / "nmcl"), *words], env=s3, capture_output=True, text=True, check=False)
+        assert predicted.returncode == 0, predicted.stderr
+        with table.open() as file:
+            status = [row["status"] for row in csv.DictReader(file)]
+        assert status.count("ok") == 13
+    after = {path: info["ETag"] for path, info in fs.find("stores/out", detail=True).items()}
+    assert {path: after.get(path) for path in before} == before
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
+        elif value is not None and value != "":
+            yield prefix + name, json.dumps(value)
+
+
+def test_files_are_whole_or_missing(store: Store) -> None:
+    store.write("a/part-1", b"x" * 100)
+    store.write("a/part-1", b"y")
+    store.write_json("a/part-2", {"é": 1})
+    assert store.read("a/part-1") == b"y"
+    assert store.read_json("a/part-2") == {"é": 1}
+    assert store.list("a") == ["part-1", "part-2"]
+    assert store.list("nothing") == []
+    assert store.has_all(["a/part-1", "a/part-2"])
+    assert not store.has_all(["a/part-1", "b/part-1"])
+    with pytest.raises(StoreError, match=r"s3://stores/.*/b is missing"):
+        store.read("b")
+
+
+def test_latest_leads_to_a_run(store: Store) -> None:
+    for run in ("runs/a", "runs/b"):
+        store.write(f"{run}/x", run.encode())
+        store.point("latest", run)
+        assert store.leads("latest", run)
+        assert store.read("latest/x") == run.encode()
+    assert store.where("latest/x") == f"{store.url}/runs/b/x"
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("s3://no-such-bucket/out", "Is there such a bucket"),
+        ("nonsense://bucket/out", "Name a folder, or a URL"),
+    ],
+)
+def test_what_cannot_be_opened_is_said(s3: dict[str, str], url: str, message: str) -> None:
+    with pytest.raises(StoreError, match=message):
+        Store.create(url)
+
+
+def test_one_writer_at_a_time(store: Store, s3: dict[str, str]) -> None:
+    script = (
+        "import sys\n"
+        "from pipeline.errors import StoreError\n"
+        "from pipeline.store import Store\n"
+        "try:\n"
+        "    with Store.open(sys.argv[1]).locked(): print('free')\n"
+        "except StoreError as error: print(error)\n"
+    )
+
+    def try_it() -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", script, store.url], env=s3, capture_output=True, text=True, check=False
+        )
+        return done.stdout
+
+    with store.locked(), store.locked():
+        assert "Another nmcl command" in try_it()
+    assert try_it() == "free\n"
+
+
+def test_a_writer_whose_lease_was_taken_over_writes_no_more(store: Store) -> None:
+    with store.locked():
+        store.fs.pipe_file(f"{store.root}/.lock", b'{"token": "theirs", "renewals": 1, "holder": "them"}')
+        end = time.monotonic() + 60
+        with pytest.raises(StoreError, match="took it over"):  # noqa: PT012
+            while time.monotonic() < end:
+                store.write("x", b"1")
+                time.sleep(0.1)
+    assert b"theirs" in store.fs.cat_file(f"{store.root}/.lock")
+
+
+def test_videos_are_fetched_one_by_one_and_removed(
+    s3: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fs, _ = file_system("s3://crawls")
+    write_video(tmp_path / "good.mp4", shades([20, 120], 4), sound=tone(300, 0.5))
+    fs.pipe_file("crawls/odd/long.mp4", b"x" * (2**20 + 1))
+    fs.put_file(str(tmp_path / "good.mp4"), "crawls/odd/good.mp4")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    source = crawl_source("s3://crawls/odd/")
+    wanted = [(source, name) for name in ("good.mp4", "long.mp4", "absent.mp4", *["good.mp4"] * 30)]
+    most = 0
+    found = []
+    with Decoder(replace(MediaSettings(), workers=1, max_fetch_mb=1)) as decoder:
+        for clip in clips_of(wanted, None, True, decoder):
+            found.append(clip.kind if isinstance(clip, ClipError) else type(clip))
+            most = max(most, len(list(scratch.rglob("*.mp4"))))
+    assert found == [Clip, "too_large", "missing", *[Clip] * 30]
+    assert most < 15
+    assert not any(scratch.iterdir())
+
+
+def test_keys_that_are_no_paths_are_left_out(s3: dict[str, str]) -> None:
+    fs, _ = file_system("s3://crawls")
+    for key in ("a.mp4", "b/c.mp4", "../d.mp4", ".hidden/e.mp4", "f.mp4.part", "g.info.json"):
+        fs.pipe_file(f"crawls/keys/{key}", b"{}")
+    source = crawl_source("s3://crawls/keys")
+    with source.files() as files:
+        assert files.videos == ("a.mp4", "b/c.mp4")
+        assert (files.root / "g.info.json").read_text() == "{}"
+        assert [note.split(":")[0] for note in files.notes] == [
+            "Left out 1 keys that are no paths",
+            "Left out 1 partial downloads",
+        ]
+    with pytest.raises(CrawlError, match="nothing under s3://crawls/none"), crawl_source("s3://crawls/none").files():
+        pass
