@@ -117,7 +117,7 @@ def by_workers(
         suspects = any(deaths[j] > 1 for j in (i, *running))
         return not running or (len(running) < engine.workers and not suspects)
 
-    with threads(engine.threads_each), start(engine) as workers:
+    with threads(engine.threads_of_process), start(engine) as workers:
         while waiting or running:
             while waiting and may_start(waiting[0]):
                 i = waiting.popleft()

@@ -145,8 +145,7 @@ def loaded_here() -> Iterator[None]:
 def share_of(engine: EngineSettings) -> None:
     """From now on, parts done in this process take a worker's share of the processor."""
     global _decoders
-    use_threads(engine.threads_each)
-    if engine.name != "threads":
-        _decoders = engine.threads_each
+    use_threads(engine.threads_of_process)
+    _decoders = engine.threads_of_process
     if engine.name == "dask":
         multiprocessing.current_process().daemon = False  # or it could not start decoding processes

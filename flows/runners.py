@@ -20,9 +20,10 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 from flows.workers import EngineSettings, settle_in
 from pipeline.errors import WorkerError
 
-RAY_QUIET = {
+RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # our own bars and messages speak on the console
+    "RAY_AUTH_MODE": "token",  # what a cluster has unless told otherwise, and a client has not
 }
 
 
@@ -157,7 +158,7 @@ def _threads(engine: EngineSettings) -> Iterator[Workers]:
 
 @contextmanager
 def _ray(engine: EngineSettings) -> Iterator[Workers]:
-    for name, value in RAY_QUIET.items():
+    for name, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     ray, prefect_ray = _needed("ray", "ray"), _needed("prefect_ray", "ray")
     logging.getLogger("ray").setLevel(logging.CRITICAL)
@@ -166,7 +167,7 @@ def _ray(engine: EngineSettings) -> Iterator[Workers]:
     wanted = {"num_cpus": engine.threads_each, "num_gpus": engine.gpus, "max_retries": 0, "max_calls": 0}
     quiet = {"log_to_driver": False, "configure_logging": False}
     own = {"num_cpus": engine.workers * engine.threads_each, "include_dashboard": False}
-    runner = prefect_ray.RayTaskRunner(engine.address or None, quiet if engine.address else quiet | own)
+    runner = prefect_ray.RayTaskRunner(engine.address or "local", quiet if engine.address else quiet | own)
     exceptions = ray.exceptions
     lost = (
         exceptions.WorkerCrashedError,

@@ -43,6 +43,11 @@ class EngineSettings:
         """Processor threads of one worker."""
         return self.threads or (1 if self.address else max(1, cores() // self.workers))
 
+    @property
+    def threads_of_process(self) -> int:
+        """Processor threads of a process that does parts: `threads` are workers of one process."""
+        return self.threads_each * (self.workers if self.name == "threads" else 1)
+
     def check(self) -> None:
         """Raises SettingsError where the settings contradict each other."""
         if self.address and self.name not in ("ray", "dask"):
