@@ -25,7 +25,6 @@ from pipeline import champions
 from pipeline.artifacts import has_state, save_state
 from pipeline.catalogue import TRAINING, Catalogue, load_catalogue
 from pipeline.complete import fit_completion, load_completed, load_features
-from pipeline.crawl_source import crawl_source
 from pipeline.errors import CrawlError, StoreError
 from pipeline.extract import Receipt
 from pipeline.fit import fit_extractor
@@ -100,8 +99,7 @@ def ingest(context: Context, crawl: str | Path, catalogue_name: str = TRAINING) 
     settings = context.settings
     start = time.perf_counter()
     before = load_catalogue(context.store, catalogue_name)
-    source = crawl_source(crawl)
-    catalogue = ingest_crawl(context.store, source, settings.columns, settings.ingest, catalogue_name, context.progress)
+    catalogue = ingest_crawl(context.store, crawl, settings.columns, settings.ingest, catalogue_name, context.progress)
     if catalogue != before and catalogue_name == TRAINING:
         context.store.write_json("timings/ingest.json", {"seconds": round(time.perf_counter() - start, 3)})
     return catalogue

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ from annotated_types import Interval
 
 from pipeline.artifacts import digest
 from pipeline.catalogue import TRAINING, Catalogue, Crawl, Part, load_catalogue, load_part, make_part, save_catalogue
-from pipeline.crawl_source import CrawlSource
+from pipeline.crawl_source import CrawlSource, crawl_source
 from pipeline.errors import CrawlError
 from pipeline.manifest import ColumnSettings, Listing, read_files
 from pipeline.progress import Progress, silent
@@ -32,7 +33,7 @@ class IngestSettings:
 
 def ingest(
     store: Store,
-    source: CrawlSource,
+    crawl: str | Path,
     columns: ColumnSettings,
     settings: IngestSettings,
     catalogue_name: str = TRAINING,
@@ -49,6 +50,7 @@ def ingest(
     Raises:
         CrawlError: the folder or its manifest cannot be used.
     """
+    source = crawl_source(crawl)
     _refuse_nesting(store, source.address)
     with source.files() as files:
         listing = read_files(files, columns, source.address)
