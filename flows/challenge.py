@@ -64,7 +64,7 @@ def settings_for(context: Context, changes: Tree, options: Options) -> Context:
 
     Raises:
         SettingsError: what was learnt is to change, without `refit`; or options that exclude each other.
-        StoreError: there is no champion.
+        StoreError: there is no champion, or it does not tell where it comes from.
     """
     run = champions.champion(context.store)
     if run is None:
@@ -76,6 +76,7 @@ def settings_for(context: Context, changes: Tree, options: Options) -> Context:
             f"{refused[0]}.* cannot change between champion and challenger: their vectors would differ. "
             f"Retrain with --refit, which makes new vectors of all crawls."
         )
+    lineage_of(context.store, run)  # before a crawl is ingested, not after
     return replace(context, settings=of_champion(context.store, run, changes))
 
 

@@ -47,14 +47,15 @@ def news_rows(news: list[dict[str, Any]]) -> list[Row]:
 
 
 def comparison_rows(note: dict[str, Any]) -> list[Row]:
-    """Of a `comparison.json`: macro-F1 of both, and test videos that only the challenger or only the champion got."""
-    header = ["test videos", "champion", "challenger", "gain", "95 %", "won:lost", "p"]
-    return [header, *(_slice_row(name, note["comparison"][name]) for name in ("frozen", "fresh", "together"))]
+    """Of a `comparison.json`: macro-F1 of both; `won`: test videos that only the challenger and only the champion got."""
+    header = ["test videos", "champion", "challenger", "gain", "95 % of it", "won", "p"]
+    names = {"frozen": "frozen", "fresh": "fresh", "together": "both"}
+    return [header, *(_slice_row(name, note["comparison"][key]) for key, name in names.items())]
 
 
 def _slice_row(name: str, s: dict[str, Any]) -> Row:
     scores = [_short(s[who].get("macro_f1")) for who in ("champion", "challenger")]
-    interval = "{:+.3f} {:+.3f}".format(*s["interval"]) if s["interval"] else "–"
+    interval = "{:.3f} {:.3f}".format(*s["interval"]) if s["interval"] else "–"
     gain = "–" if s["gain"] is None else f"{s['gain']:+.3f}"
     won = f"{s['wins']}:{s['losses']}"
     return [f"{name} ({s['n_rows']:,})", *scores, gain, interval, won, _short(s["p_value"])]

@@ -24,7 +24,12 @@ CONSTANT = 1e-6
 
 @dataclass(frozen=True)
 class DriftSettings:
-    """Which drift stops a retraining: a figure that exceeds what chance gives by more than its limit."""
+    """Which drift stops a retraining: a figure that exceeds what chance gives by more than its limit.
+
+    Between two crawls of 480 and 150 clips of one source no figure exceeded chance by more than 0.04. Between them and
+    rendered clips of other places the mean shift did by 0.25 (text), 0.60 (pictures) and 1.5 (sound), the covariance
+    shift by 0.39, 1.5 and 0.61, the discrepancy by 0.07, 0.12 and 0.41; 0.57 more of the words were unknown.
+    """
 
     stop: bool = True
     """False: drift is reported and the retraining goes on."""
@@ -32,11 +37,11 @@ class DriftSettings:
     """Change of the share of files that do not decode."""
     max_missing: Annotated[float, Interval(ge=0, le=1)] = 0.25
     """Change of the share of decoded videos without a modality."""
-    max_mean_shift: Annotated[float, Ge(0)] = 0.75
+    max_mean_shift: Annotated[float, Ge(0)] = 0.5
     """Root mean square over features of the shift of their means, in standard deviations."""
     max_covariance_shift: Annotated[float, Ge(0)] = 0.5
     """Frobenius norm of the difference of covariances over that of the reference, in the first principal components."""
-    max_mmd: Annotated[float, Ge(0)] = 0.25
+    max_mmd: Annotated[float, Ge(0)] = 0.1
     """Squared maximum mean discrepancy under a Gaussian kernel, 0..2."""
     max_unknown_words: Annotated[float, Interval(ge=0, le=1)] = 0.25
     """Change of the share of words that the paragraph vectors do not know, against validation and test videos."""

@@ -339,7 +339,7 @@ def test_a_run_that_does_not_tell_where_it_comes_from(store: Store, crawl: Path)
     with pytest.raises(StoreError, match="does not tell which videos"):
         begin(store, crawl)
     up_to(Context(store, from_tree(QUICK)), "evaluate")
-    assert begin(store, None)[1].champion == run
+    assert begin(store, crawl)[1].champion == run
     (state,) = store.local_path("states").glob("textual-*/state.json")
     state.unlink()
     with pytest.raises(StoreError, match="cannot be used again"):
@@ -374,7 +374,7 @@ def test_the_command_killed_and_run_again(store: Store, crawl: Path, tmp_path: P
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Drift of b" in done.stdout
-    assert "together" in done.stdout
+    assert "both (" in done.stdout
     with closing(sqlite3.connect(tmp_path / "home" / "prefect.db")) as database:
         shown = {key for (key,) in database.execute("select key from artifact")}
     assert {"outcomes", "drift", "comparison", "report", "champion"} <= shown
