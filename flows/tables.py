@@ -47,7 +47,7 @@ def news_rows(news: list[dict[str, Any]]) -> list[Row]:
 
 
 def comparison_rows(note: dict[str, Any]) -> list[Row]:
-    """Of a `comparison.json`: macro-F1 of both; `won`: test videos that only the challenger and only the champion got."""
+    """Of a `comparison.json`: macro-F1, and how many videos only the challenger and only the champion got."""
     header = ["test videos", "champion", "challenger", "gain", "95 % of it", "won", "p"]
     names = {"frozen": "frozen", "fresh": "fresh", "together": "both"}
     return [header, *(_slice_row(name, note["comparison"][key]) for key, name in names.items())]
