@@ -28,6 +28,9 @@ FEW = [
     *("--set", "ingest.part_size=8"),
     *("--set", "split.min_venue_videos=5"),
     *("--set", "acoustic.max_frames=200"),
+    *("--set", "acoustic.autoencoder.epochs=1"),
+    *("--set", "acoustic.autoencoder.fine_tune_epochs=1"),
+    *("--set", "acoustic.autoencoder.min_steps=0"),
     *("--set", "completion.method=ridge"),
 ]
 
