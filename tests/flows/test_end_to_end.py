@@ -22,6 +22,7 @@ SETTINGS = [
     *("--set", "visual.backbone=efficientnet_lite0"),
     *("--set", "ingest.part_size=64"),
     *("--set", "acoustic.max_frames=4000"),
+    *("--set", "acoustic.autoencoder.min_steps=400"),
     *("--set", "model.train.max_epochs=30"),
 ]
 FEW = [
