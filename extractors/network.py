@@ -80,7 +80,8 @@ def _on_cpu(network: nn.Module, side: int, bfloat16: bool) -> Run:
     example = torch.zeros(1, side, side, 3, dtype=torch.uint8)
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing is deprecated; OpenVINO cannot read what takes its place yet
-        model = ov.convert_model(torch.jit.trace(network, example, check_trace=False), example_input=example)
+        traced: Any = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
+        model = ov.convert_model(traced, example_input=example)
     model.reshape([BATCH_FRAMES, side, side, 3])
     n_threads = torch.get_num_threads()
     hints = {

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -83,8 +83,8 @@ def timed(store: Store, stage: str, address: str) -> Iterator[Counter[str]]:
     What is counted in the block tells how they divide.
     """
     name = f"timings/{stage}-{address}.json"
-    before = store.read_json(name) if store.exists(name) else {"seconds": 0.0}
-    spent = Counter(before.get("spent", {}))
+    before: dict[str, Any] = store.read_json(name) if store.exists(name) else {"seconds": 0.0}
+    spent: Counter[str] = Counter(before.get("spent", {}))
     start = time.perf_counter()
     try:
         yield spent

@@ -226,7 +226,8 @@ def _luma(frame: "VideoFrame") -> np.ndarray:
     if not frame.format.name.startswith(_LUMA_FIRST) or frame.format.components[0].bits != 8:
         frame = frame.reformat(format="gray", threads=1)
     plane = frame.planes[0]
-    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
+    lines = np.asarray(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+    return lines[: frame.height, : frame.width]
 
 
 _LUMA_FIRST = ("yuv4", "yuvj4", "yuva4", "nv12", "nv21", "gray")

@@ -102,7 +102,7 @@ class Rows:
         """U^T Z (k, D), float64, of U = Z F; F (D, k). Products are float32: they are nearly all of a sweep."""
         folding = folding.astype(np.float32)
         left = folding if len(self.matrix) == len(folding) else self.matrix @ folding
-        return (left.T @ self.matrix).astype(np.float64)
+        return np.asarray(left.T @ self.matrix, np.float64)
 
 
 def gather(table: Table, scaling: Scaling) -> dict[Pattern, Rows]:

@@ -114,8 +114,8 @@ def test_the_whole_job_killed_and_run_again(
     run = store.target("latest")
     assert f"Report: s3://stores/out/{run}/report.html" in done.stdout
     assert store.list("") == sorted(
-        ["catalogue.json", "completed", "failures", "features", "latest.json", "runs", "settings.json", "states",
-         "store.json", "timings", "videos"]
+        ["catalogue.json", "champion.json", "champions.json", "completed", "failures", "features", "latest.json",
+         "runs", "settings.json", "states", "store.json", "timings", "videos"]
     )  # fmt: skip
 
     before = {path: info["ETag"] for path, info in fs.find("stores/out", detail=True).items()}
