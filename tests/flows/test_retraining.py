@@ -24,6 +24,7 @@ from flows.challenge import Case, Options, prepare, settings_for
 from flows.cli import app
 from flows.lineage import lineage_of
 from flows.predict import find_run
+from flows.parts import in_turn
 from flows.retraining import Audience, Outcome, retrain
 from flows.runs import up_to
 from flows.settings import Tree, from_tree, remember
@@ -253,15 +254,20 @@ class Interrupting(Audience):
 def test_what_is_interrupted_anywhere_is_completed_by_the_same_command(ready: Store, crawl: Path) -> None:
     for step in ("drift", "fit", "complete", "train", "evaluate", "compare", "compared"):
 
-        def each(name: str, work: Callable[[Any], Any], items: Any, step: str = step) -> list[Any]:
+        def each(name: str, *parts: Any, step: str = step) -> list[Any]:
             if name == step:
                 raise Interrupted
-            return [work(item) for item in items]
+            return in_turn(name, *parts)
+
+        def once(name: str, work: Callable[[], Any], step: str = step) -> Any:
+            if name == step:
+                raise Interrupted
+            return work()
 
         context, case = begin(ready, crawl)
         audience = Interrupting() if step == "compared" else Audience()
         with pytest.raises(Interrupted):
-            retrain(replace(context, each=each), case, audience)
+            retrain(replace(context, each=each, once=once), case, audience)
         assert champions.champion(ready) == case.champion
     outcome = do(ready, crawl)
     assert outcome.challenger == case.run
