@@ -184,6 +184,7 @@ def _ray(engine: EngineSettings) -> Iterator[Workers]:
 def _dask(engine: EngineSettings) -> Iterator[Workers]:
     dask, distributed = _needed("dask", "dask"), _needed("distributed", "dask")
     prefect_dask = _needed("prefect_dask", "dask")
+    os.environ.setdefault("PREFECT_PLUGINS_ENABLED", "false")  # ours is for the command; workers have a loop already
     if engine.address:
         runner = prefect_dask.DaskTaskRunner(address=engine.address)
     else:

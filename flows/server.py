@@ -29,7 +29,6 @@ QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     CONSOLE_LEVEL: "CRITICAL",  # our own bars and messages speak on the console
-    "PREFECT_PLUGINS_ENABLED": "false",  # ours is for the `prefect` command; in a worker's event loop none can start
     "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning",  # told when a worker process was killed
     # The recorder writes a hundred events at a time: 11 instead of 54 ms of server time for a task run.
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",

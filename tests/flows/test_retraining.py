@@ -23,8 +23,8 @@ from flows import champion as by_hand
 from flows.challenge import Case, Options, prepare, settings_for
 from flows.cli import app
 from flows.lineage import lineage_of
-from flows.predict import find_run
 from flows.parts import in_turn
+from flows.predict import find_run
 from flows.retraining import Audience, Outcome, retrain
 from flows.runs import up_to
 from flows.settings import Tree, from_tree, remember
