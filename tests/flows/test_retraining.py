@@ -41,7 +41,7 @@ QUICK: Tree = {
     "textual": {"min_words": 20_000, "inference_epochs": 5},
     "completion": {"method": "mean"},
     "split": {"min_venue_videos": 10},
-    "model": {"name": "logistic"},
+    "model": {"name": "logistic", "inverse_penalties": [0.01]},
 }
 Rows = list[dict[str, str]]
 
@@ -154,7 +154,7 @@ def changed(before: dict[str, bytes], after: dict[str, bytes]) -> set[str]:
 def win(store: Store, crawl: Path) -> Outcome:
     """A challenger that beats a champion which knows nothing."""
     by_hand.promote(store, "majority")
-    return do(store, crawl, {"model": {"name": "logistic"}, "promotion": {"min_agreement": 0.0}})
+    return do(store, crawl, {"model": QUICK["model"], "promotion": {"min_agreement": 0.0}})
 
 
 def test_the_first_run_is_champion_and_a_later_one_is_not(store: Store) -> None:
@@ -218,7 +218,7 @@ def test_a_better_challenger_is_promoted_and_can_be_rolled_back(ready: Store, cr
     before = entry.before
     by_hand.rollback(ready)
     assert champions.champion(ready) == before
-    refused = do(ready, crawl, {"model": {"name": "logistic"}, "promotion": {"min_agreement": 0.0}})
+    refused = do(ready, crawl, {"model": QUICK["model"], "promotion": {"min_agreement": 0.0}})
     assert refused.result == "rolled back"
     assert champions.champion(ready) == before
     by_hand.promote(ready, outcome.challenger or "")
