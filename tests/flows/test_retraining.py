@@ -32,6 +32,7 @@ from flows.stages import Context, extract, ingest
 from flows.tables import runs_of
 from pipeline import champions
 from pipeline.errors import DriftError, SettingsError, StoreError
+from pipeline.progress import Progress
 from pipeline.store import Store
 
 NMCL = str(Path(sys.executable).parent / "nmcl")
@@ -254,15 +255,13 @@ class Interrupting(Audience):
 def test_what_is_interrupted_anywhere_is_completed_by_the_same_command(ready: Store, crawl: Path) -> None:
     for step in ("drift", "fit", "complete", "train", "evaluate", "compare", "compared"):
 
-        def each(name: str, *parts: Any, step: str = step) -> list[Any]:
-            if name == step:
-                raise Interrupted
-            return in_turn(name, *parts)
-
         def once(name: str, work: Callable[[], Any], step: str = step) -> Any:
             if name == step:
                 raise Interrupted
             return work()
+
+        def each(name: str, work: Any, pieces: Any, progress: Progress, step: str = step) -> list[Any]:
+            return once(name, lambda: in_turn(name, work, pieces, progress), step)  # type: ignore[no-any-return]
 
         context, case = begin(ready, crawl)
         audience = Interrupting() if step == "compared" else Audience()
@@ -298,13 +297,13 @@ def test_refit_makes_new_states_beside_the_old_ones(ready: Store, crawl: Path) -
     root = ready.local_path()
     before = snapshot(root)
     with pytest.raises(SettingsError, match="Retrain with --refit"):
-        begin(ready, crawl, {"visual": {"key_frames": 2}})
-    outcome = do(ready, crawl, {"visual": {"key_frames": 2}}, refit=True)
+        begin(ready, crawl, {"textual": {"dim": 20}})
+    outcome = do(ready, crawl, {"textual": {"dim": 20}}, refit=True)
     after = snapshot(root)
     kept = ("states", "features", "completed", "failures", "videos", "runs")
     assert {name for name in changed(before, after) if name.startswith(kept)} == set()
     assert len(ready.list("states")) == 6
-    assert len([name for name in ready.list("features") if name.startswith("visual")]) == 2
+    assert len([name for name in ready.list("features") if name.startswith("textual")]) == 2
     splits = [lineage_of(ready, run).splits for run in (begin(ready, crawl)[1].champion, outcome.challenger or "")]
     assert splits[0].items() <= splits[1].items()
 
