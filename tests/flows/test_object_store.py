@@ -225,7 +225,7 @@ def test_videos_are_fetched_one_by_one_and_removed(
             found.append(clip.kind if isinstance(clip, ClipError) else type(clip))
             most = max(most, len(list(scratch.rglob("*.mp4"))))
     assert found == [Clip, "too_large", "missing", *[Clip] * 50]
-    assert most <= AHEAD + 3
+    assert most <= AHEAD + 8  # those that wait, are fetched or decoded
     assert not any(scratch.iterdir())
 
 
