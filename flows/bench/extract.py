@@ -33,7 +33,7 @@ RESNET = VisualSettings(backbone="resnet50", weights="random")
 class Size:
     """How much is measured."""
 
-    videos: int = 48
+    videos: int = 144
     repeats: int = 3
     visual: VisualSettings = RESNET
 

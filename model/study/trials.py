@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from joblib import Parallel, delayed, parallel_config
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from model.base import Epoch, Scores
 from model.evaluate import f1
 from model.study.folds import Fold
 from model.trained import Trained, fit
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, WorkerError
 from pipeline.progress import Progress
 
 T = TypeVar("T")
@@ -106,13 +107,23 @@ def score(trial: Trial) -> float | None:
 def side_by_side(
     stage: str, work: Callable[[T], R], items: Sequence[T], jobs: int, progress: Progress, name: Callable[[T], str]
 ) -> list[R]:
-    """Results in the order of the items, `jobs` at a time: each then has a process and one thread of its own."""
+    """Results in the order of the items, `jobs` at a time: each then has a process and one thread of its own.
+
+    Raises:
+        WorkerError: one of the processes was killed.
+    """
     progress(stage, 0, len(items), "")
     if jobs == 1:
         return list(_told(map(work, items), items, stage, progress, name))
     with parallel_config(backend="loky", inner_max_num_threads=1):
         results = Parallel(n_jobs=jobs, return_as="generator")(delayed(_single_threaded)(work, item) for item in items)
-        return list(_told(results, items, stage, progress, name))
+        try:
+            return list(_told(results, items, stage, progress, name))
+        except TerminatedWorkerError as error:
+            raise WorkerError(
+                f"{stage}: one of {jobs} processes was killed, most likely for want of memory. "
+                "Run again, with --jobs 1 if it happens again."
+            ) from error
 
 
 def _single_threaded(work: Callable[[T], R], item: T) -> R:

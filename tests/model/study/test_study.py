@@ -1,6 +1,8 @@
 """A whole study of a small world: every section is there, numbers agree with each other, and nothing leaks."""
 
 import json
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +13,10 @@ from model.registry import MODELS, Method
 from model.study.folds import fold, stratified
 from model.study.sections import hide, study_completion, subsets
 from model.study.study import StudySettings, study
+from model.study.trials import side_by_side
 from model.study.tuning import candidates, changed, tune
 from pipeline.completion import CompletionSettings
+from pipeline.errors import WorkerError
 from pipeline.feature_table import TEST, TRAIN, FeatureTable
 from pipeline.progress import silent
 from pipeline.study_report.data import StudyData
@@ -92,6 +96,17 @@ def test_two_processes_give_the_same_numbers(told: tuple[StudyData, dict[str, np
     _, predictions = study(table(), settings, QUICK)
     for name in ("logistic/0", "logistic/1", "majority/0"):
         np.testing.assert_allclose(predictions[name], told[1][name], atol=1e-6)
+
+
+def _killed(item: int) -> int:
+    if item == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def test_a_killed_process_is_said() -> None:
+    with pytest.raises(WorkerError, match="--jobs 1"):
+        side_by_side("methods", _killed, [0, 1, 2], 2, silent, str)
 
 
 @pytest.mark.parametrize("method", ["nmcl", "logistic", "trumann"])
