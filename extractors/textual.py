@@ -10,6 +10,7 @@ import hashlib
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -104,7 +105,7 @@ class TextualExtractor:
         vectors = np.full((len(clips), self.dim), np.nan, dtype=np.float32)
         if not state.arrays:
             return vectors
-        model = self._rebuilt(state)
+        model = copy(self._rebuilt(state))  # shares the weights; its random numbers are of this thread alone
         for vector, clip in zip(vectors, clips, strict=True):
             if words := [word for word in tokens(clip.description or "") if word in model.wv.key_to_index]:
                 vector[:] = self._infer(model, words)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -38,6 +39,15 @@ def extractor() -> TextualExtractor:
 @pytest.fixture(scope="module")
 def state(extractor: TextualExtractor) -> State:
     return extractor.fit([*texts(SEA, 60, 1), *texts(CITY, 60, 2)], silent)
+
+
+def test_threads_do_not_disturb_each_other(extractor: TextualExtractor, state: State) -> None:
+    """Two parts may be done at once in one process."""
+    parts = [texts(SEA, 60, seed) for seed in range(8)]
+    expected = [extractor.extract(part, state) for part in parts]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda part: extractor.extract(part, state), parts))
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize(
