@@ -47,18 +47,18 @@ def load(network: nn.Module, preprocess: Preprocess, device: str, bfloat16: bool
     Args:
         network: in evaluation mode; maps (n, 3, side, side) float32 to (n, dim).
         preprocess: what the network was trained on.
-        device: `cpu`, or a name that torch knows.
+        device: a name that torch knows, such as `cpu` or `cuda:1`.
         bfloat16: multiply in bfloat16 instead of float32.
     """
     whole = _FromPixels(network, preprocess).eval()
-    if device == "cpu":
+    if torch.device(device).type == "cpu":
         return _on_cpu(whole, preprocess.crop, bfloat16)
     return _on_torch(whole, torch.device(device), bfloat16)
 
 
 def has_bfloat16(device: str) -> bool:
     """Whether a device has instructions for products in bfloat16."""
-    if device == "cpu":
+    if torch.device(device).type == "cpu":
         return "BF16" in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
@@ -108,16 +108,19 @@ def _on_cpu(network: nn.Module, side: int, bfloat16: bool) -> Run:
     return run
 
 
+def _pinned(batch: np.ndarray, device: torch.device) -> torch.Tensor:
+    """In memory that CUDA copies from while it computes."""
+    tensor = torch.from_numpy(batch)
+    return tensor.pin_memory() if device.type == "cuda" else tensor
+
+
 def _on_torch(network: nn.Module, device: torch.device, bfloat16: bool) -> Run:
     network = network.to(device).to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def run(frames: np.ndarray) -> np.ndarray:
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            features = [
-                network(torch.from_numpy(batch).pin_memory().to(device, non_blocking=True))
-                for batch in _batches(frames)
-            ]
+            features = [network(_pinned(batch, device).to(device, non_blocking=True)) for batch in _batches(frames)]
         whole: np.ndarray = torch.cat(features).float().cpu().numpy()
         return whole[: len(frames)]
 

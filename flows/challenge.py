@@ -8,7 +8,7 @@ from pathlib import Path
 from flows.lineage import Lineage, lineage_of
 from flows.news import News, content, joining, with_news
 from flows.plan import Plan
-from flows.settings import Tree, of_champion
+from flows.settings import Tree, merged, of_champion
 from flows.stages import Context
 from model.trained import can_start_warm
 from pipeline import champions
@@ -28,6 +28,8 @@ class Options:
     """Start from the champion's weights."""
     refit: bool = False
     """Let extractors and completer learn anew from all crawls, beside those there are."""
+    allow_drift: bool = False
+    """Go on where the crawls have drifted beyond the limits."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def settings_for(context: Context, changes: Tree, options: Options) -> Context:
             f"Retrain with --refit, which makes new vectors of all crawls."
         )
     lineage_of(context.store, run)  # before a crawl is ingested, not after
-    return replace(context, settings=of_champion(context.store, run, changes))
+    tolerant = {"drift": {"stop": False}} if options.allow_drift else {}
+    return replace(context, settings=of_champion(context.store, run, merged(changes, tolerant)))
 
 
 def prepare(context: Context, named: Sequence[str | Path] | None, options: Options) -> Case:

@@ -1,20 +1,35 @@
-"""The champion of a store, chosen by hand; and whether a retraining has anything left to do."""
+"""The champion of a store: how a run becomes it, and how a person chooses it."""
 
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from flows import stages
-from flows.challenge import Options, prepare, settings_for
-from flows.retraining import settled
-from flows.settings import Tree, merged
-from flows.sources import crawls_of
-from flows.stages import Context, crown
 from pipeline import champions
 from pipeline.catalogue import load_catalogue
-from pipeline.crawl_source import crawl_source
 from pipeline.errors import StoreError
 from pipeline.store import Store
+
+
+def crown(store: Store, run: str, how: champions.How, why: str) -> champions.Entry:
+    """Make a finished run the champion, with what it was trained on and what it scored in the history."""
+    return champions.promote(store, run, how, why, data_of(store, run), {"test": scores_of(store, run)})
+
+
+def data_of(store: Store, run: str) -> dict[str, Any]:
+    """What a run was trained on: its crawls, and counts of their videos as far as it is finished."""
+    noted = load_catalogue(store, f"{run}/catalogue.json")
+    counts = ("videos", "train", "validation", "test", "unlabelled")
+    metrics = _metrics(store, run)
+    return {"crawls": [c.name for c in noted.crawls]} | {name: metrics["counts"][name] for name in counts if metrics}
+
+
+def scores_of(store: Store, run: str) -> dict[str, Any]:
+    """What a run scored on its test videos; empty before it is finished."""
+    metrics = _metrics(store, run)
+    return {name: metrics["test"][name] for name in ("macro_f1", "micro_f1", "n_rows") if metrics}
+
+
+def _metrics(store: Store, run: str) -> dict[str, Any]:
+    metrics: dict[str, Any] = store.read_json(f"{run}/metrics.json") if store.exists(f"{run}/metrics.json") else {}
+    return metrics
 
 
 def promote(store: Store, name: str) -> str:
@@ -65,19 +80,3 @@ def _named(store: Store, name: str) -> str:
 def _require_finished(store: Store, run: str) -> None:
     if not store.exists(f"{run}/metrics.json"):
         raise StoreError(f"{store.url}/{run} is not a finished run. The command that began it completes it.")
-
-
-def already_settled(
-    context: Context, crawl: str | Path | None, changes: Tree, *, warm_start: bool, refit: bool, allow_drift: bool
-) -> dict[str, Any] | None:
-    """How a retraining ended, if there is nothing left to do. Looks at a crawl only if it was ingested before."""
-    store = context.store
-    known = {known.folder for known in load_catalogue(store).crawls}
-    if champions.champion(store) is None or (crawl and crawl_source(crawl).address not in known):
-        return None
-    options = Options(warm_start, refit)
-    context = settings_for(context, merged(changes, {"drift": {"stop": False}} if allow_drift else {}), options)
-    for folder in crawls_of(str(crawl) if crawl else None, store, context.progress):
-        stages.ingest(context, folder)
-    outcome = settled(prepare(context, [crawl] if crawl else None, options))
-    return asdict(outcome) if outcome else None

@@ -3,7 +3,8 @@
 import os
 import sys
 import traceback
-from dataclasses import replace
+from dataclasses import asdict
+from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,18 +82,17 @@ def run(
     """
     from flows import console, runs, summary
     from flows.server import embedded
-    from flows.settings import load_settings, remember, to_tree
+    from flows.settings import from_tree, remember, to_tree
 
-    sets = [*(sets or ()), *_engine_sets(engine, workers, address)]
-    settings = _with_columns(load_settings(config, sets), path_col, text_col, label_col, id_col)
-    context = _context(out, settings)
+    changes = _changes(config, sets, _columns(path_col, text_col, label_col, id_col), _engine(engine, workers, address))
+    context = _context(out, from_tree(changes))
     with context.store.locked(), console.showing_progress():
         remember(context.store, context.settings)
         if not runs.is_complete(context, crawl):
             with embedded():
                 from flows.flows import nmcl_run
 
-                nmcl_run(crawl, context.store.url, to_tree(settings), context.command)
+                nmcl_run(crawl, context.store.url, to_tree(context.settings), context.command)
     summary.of_run(context.store)
 
 
@@ -109,22 +109,21 @@ def ingest(
 ) -> None:
     """Read a crawl into the store's catalogue: manifest, content hashes, splits. Nothing is decoded yet."""
     from flows import console, stages, summary
-    from flows.settings import load_settings, remember
+    from flows.settings import from_tree, remember
 
-    settings = _with_columns(load_settings(config, sets or ()), path_col, text_col, label_col, id_col)
-    context = _context(out, settings)
+    context = _context(out, from_tree(_changes(config, sets, _columns(path_col, text_col, label_col, id_col))))
     with context.store.locked(), console.showing_progress():
         stages.ingest(context, crawl)
         remember(context.store, context.settings)
     summary.of_catalogue(context.plan())
 
 
-def _stage(name: str, out: str, config: Path | None, sets: list[str] | None) -> None:
+def _stage(name: str, out: str, changes: dict[str, Any]) -> None:
     from flows import console, runs, summary
-    from flows.settings import load_tree, of_store, remember
+    from flows.settings import of_store, remember
     from pipeline.store import Store
 
-    context = _context(out, of_store(Store.open(out), load_tree(config, sets or ())))
+    context = _context(out, of_store(Store.open(out), changes))
     with context.store.locked(), console.showing_progress():
         remember(context.store, context.settings)
         if not context.settings.engine.is_own_process:
@@ -144,16 +143,10 @@ def _by_workers(context: Any, name: str) -> None:
         up_to(context.store.url, name, to_tree(context.settings), context.command)
 
 
-def _engine_sets(engine: str | None, workers: int | None, address: str | None) -> list[str]:
-    """The options as assignments of settings."""
-    given = {"name": engine, "workers": workers, "address": address}
-    return [f"engine.{name}={value}" for name, value in given.items() if value is not None]
-
-
 @app.command(epilog=_epilog("nmcl fit --out out"))
 def fit(out: Out, config: Config = None, sets: Sets = None) -> None:
     """Let the extractors learn: the autoencoder from sound, the paragraph vectors from descriptions."""
-    _stage("fit", out, config, sets)
+    _stage("fit", out, _changes(config, sets))
 
 
 @app.command(
@@ -172,7 +165,7 @@ def extract(
     address: Address = None,
 ) -> None:
     """Extract every modality of every video; does first what is missing before it."""
-    _stage("extract", out, config, [*(sets or ()), *_engine_sets(engine, workers, address)])
+    _stage("extract", out, _changes(config, sets, _engine(engine, workers, address)))
 
 
 @app.command(epilog=_epilog("nmcl complete --out out", "nmcl complete --out out --set completion.method=als"))
@@ -185,19 +178,19 @@ def complete(
     address: Address = None,
 ) -> None:
     """Fill in missing modalities; does first what is missing before it."""
-    _stage("complete", out, config, [*(sets or ()), *_engine_sets(engine, workers, address)])
+    _stage("complete", out, _changes(config, sets, _engine(engine, workers, address)))
 
 
 @app.command(epilog=_epilog("nmcl train --out out", "nmcl train --out out --set model.name=logistic"))
 def train(out: Out, config: Config = None, sets: Sets = None) -> None:
     """Train the model; does first what is missing before it."""
-    _stage("train", out, config, sets)
+    _stage("train", out, _changes(config, sets))
 
 
 @app.command(epilog=_epilog("nmcl evaluate --out out"))
 def evaluate(out: Out, config: Config = None, sets: Sets = None) -> None:
     """Score the model, predict every video and write the report; does first what is missing before it."""
-    _stage("evaluate", out, config, sets)
+    _stage("evaluate", out, _changes(config, sets))
 
 
 @app.command(
@@ -232,21 +225,20 @@ def retrain(
     Extractors and completion stay the champion's, and so do its test videos. Drift beyond the limits of `[drift]` stops
     the run with exit code 2; the rule of promotion is `[promotion]`.
     """
-    from flows import champion, console, summary
+    from flows import console, retraining, summary
+    from flows.challenge import Options
     from flows.server import embedded
-    from flows.settings import load_tree
 
-    sets = [*(sets or ()), *_engine_sets(engine, workers, address)]
-    changes = _columns_named(load_tree(config, sets), path_col, text_col, label_col, id_col)
-    asked = {"warm_start": warm_start, "refit": refit, "allow_drift": allow_drift}
+    changes = _changes(config, sets, _columns(path_col, text_col, label_col, id_col), _engine(engine, workers, address))
+    options = Options(warm_start, refit, allow_drift)
     context = _context(out, None)
     with context.store.locked(), console.showing_progress():
-        outcome = champion.already_settled(context, crawl, changes, **asked)
+        outcome = retraining.already_settled(context, crawl, changes, options)
         if outcome is None:
             with embedded(), summary.drift_before_error(context.store):
                 from flows.flows import retrain as flow
 
-                outcome = flow(crawl, context.store.url, changes, **asked)
+                outcome = flow(crawl, context.store.url, changes, **asdict(options))
     summary.of_retraining(context.store, outcome)
 
 
@@ -278,12 +270,12 @@ def rollback(out: Out = "out") -> None:
 @app.command(epilog=_epilog("nmcl runs --out out", "nmcl runs --out out --json"))
 def runs(out: Out = "out", json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
     """List the runs of a store and the history of its champions."""
-    from flows import summary, tables
+    from flows import listing, summary
     from pipeline.store import Store
 
     store = Store.open(out)
     if json:
-        print(tables.as_json(store))
+        print(listing.as_json(store))
     else:
         summary.of_runs(store)
 
@@ -310,10 +302,8 @@ def predict(
     """
     from flows import console, summary
     from flows.server import embedded
-    from flows.settings import load_tree
 
-    sets = [*(sets or ()), *_engine_sets(engine, workers, address)]
-    changes = _columns_named(load_tree(config, sets), path_col, text_col, label_col, id_col)
+    changes = _changes(config, sets, _columns(path_col, text_col, label_col, id_col), _engine(engine, workers, address))
     with console.showing_progress(), embedded():
         from flows.flows import predict_venues
 
@@ -485,17 +475,24 @@ def bench(
         run_benches(name, Request(crawl, full, console.progress), json)
 
 
-def _with_columns(settings: Any, path: str | None, text: str | None, label: str | None, id: str | None) -> Any:
-    named = _columns_named({}, path, text, label, id)
-    return replace(settings, columns=replace(settings.columns, **named.get("columns", {})))
+def _changes(config: Path | None, sets: list[str] | None, *options: dict[str, Any]) -> dict[str, Any]:
+    """Every setting that the command line names, nested; options of their own count most."""
+    from flows.settings import load_tree, merged
+
+    return reduce(merged, options, load_tree(config, sets or ()))
 
 
-def _columns_named(tree: Any, path: str | None, text: str | None, label: str | None, id: str | None) -> Any:
-    from flows.settings import merged
+def _columns(path: str | None, text: str | None, label: str | None, id: str | None) -> dict[str, Any]:
+    return _section("columns", {"path": path, "text": text, "label": label, "id": id})
 
-    named = {"path": path, "text": text, "label": label, "id": id}
-    given = {name: column for name, column in named.items() if column is not None}
-    return merged(tree, {"columns": given} if given else {})
+
+def _engine(name: str | None, workers: int | None, address: str | None) -> dict[str, Any]:
+    return _section("engine", {"name": name, "workers": workers, "address": address})
+
+
+def _section(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    given = {option: value for option, value in options.items() if value is not None}
+    return {name: given} if given else {}
 
 
 def _context(out: str, settings: Any) -> Any:

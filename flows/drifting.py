@@ -25,12 +25,12 @@ def look_for_drift(context: Context, case: Case) -> list[Figure]:
     new = np.concatenate([np.full(part.n_videos, part.key not in old) for _, part in plan.catalogue.parts()])
     failed = np.array([f is not None for f in failures_of(store, plan.failures, plan.catalogue, videos)])
     figures = drift.of_files(failed[~new], failed[new], settings)
-    for modality in MODALITIES:
+    for number, modality in enumerate(MODALITIES):
+        context.progress("drift", number, len(MODALITIES), modality)
         vectors = load_features(store, plan.catalogue, plan.features[modality])
         figures += drift.of_vectors(modality, vectors[~new & ~failed], vectors[new & ~failed], settings)
-        context.progress("drift", len(figures), 15)
+    context.progress("drift", len(MODALITIES), len(MODALITIES))
     figures += _drift_of_words(case, new) + _drift_of_labels(videos, new, settings)
-    context.progress("drift", 15, 15)
     exceeded = [f"{f.subject}.{f.name}" for f in figures if f.exceeded]
     note = {
         "champion": case.champion,
@@ -88,6 +88,7 @@ def _venues(case: Case, new: np.ndarray) -> dict[str, list[str]]:
 
 
 def stop_at(figures: Sequence[Figure], case: Case) -> None:
+    """Raises DriftError where a figure exceeds its limit, unless the settings let drift pass."""
     exceeded = [f for f in figures if f.exceeded]
     if not exceeded or not case.view.settings.drift.stop:
         return

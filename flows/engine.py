@@ -107,7 +107,7 @@ def by_workers(
         WorkerError: some parts ended every worker they were given to. All others are done.
     """
     one = numbered_task.with_options(name=name)
-    n_videos = [piece.part.n_videos for piece in pieces]
+    n_done, n_videos = 0, sum(piece.part.n_videos for piece in pieces)
     waiting, deaths = deque(range(len(pieces))), Counter[int]()
     running: dict[int, PrefectFuture[R]] = {}
     ended: SimpleQueue[int] = SimpleQueue()
@@ -131,11 +131,12 @@ def by_workers(
                 continue
             try:
                 results[i] = workers.result(running.pop(i))
+                n_done += pieces[i].part.n_videos
             except WorkerLost:
                 deaths[i] += 1
                 if deaths[i] < DEATHS:
                     waiting.append(i)
-            progress(name, sum(n_videos[j] for j in results), sum(n_videos))
+            progress(name, n_done, n_videos)
     _refuse_lost(name, [piece for i, piece in enumerate(pieces) if i not in results])
     return [results[i] for i in range(len(pieces))]
 

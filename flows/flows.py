@@ -25,7 +25,7 @@ from flows.engine import (
 )
 from flows.retraining import Outcome
 from flows.runners import keeping_workers
-from flows.settings import Settings, Tree, json_schema, merged, of_store, remember
+from flows.settings import Settings, Tree, json_schema, of_store, remember
 from flows.sources import crawls_of, settings_of, store_of
 from flows.stages import Context
 from pipeline import champions
@@ -117,9 +117,8 @@ def retrain(
         if champions.champion(store) is None:
             folder = _everything(crawl, root, settings, "")
             return asdict(Outcome("first", "there was no champion", folder, None))
-        options = Options(warm_start, refit)
-        changes = merged(settings or {}, {"drift": {"stop": False}} if allow_drift else {})
-        context = settings_for(Context(store, Settings(), ShownProgress(), once=once), changes, options)
+        options = Options(warm_start, refit, allow_drift)
+        context = settings_for(Context(store, Settings(), ShownProgress(), once=once), settings or {}, options)
         context = replace(context, each=each_by(context.settings.engine))
         crawls = crawls_of(crawl, store, context.progress)
         as_tasks("ingest", lambda folder: stages.ingest(context, folder), crawls)

@@ -7,20 +7,25 @@ and were merely not enough to be better; not from those whose labels or effects 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 from flows import stages
-from flows.challenge import Case
+from flows.challenge import Case, Options, prepare, settings_for
+from flows.champion import crown
 from flows.contest import compare, known_verdict
 from flows.drifting import look_for_drift, stop_at
 from flows.news import News
 from flows.plan import Plan
 from flows.retraining_page import write_page
+from flows.settings import Tree
+from flows.sources import crawls_of
 from flows.stages import Context
 from model.comparison import Verdict
 from pipeline import champions
 from pipeline.artifacts import digest
+from pipeline.catalogue import load_catalogue
+from pipeline.crawl_source import crawl_source
 from pipeline.splits import require_trainable
 from pipeline.store import Store
 
@@ -54,6 +59,19 @@ class Audience:
 
     def compared(self, case: Case) -> None:
         """`comparison.json` is written."""
+
+
+def already_settled(context: Context, crawl: str | None, changes: Tree, options: Options) -> dict[str, Any] | None:
+    """How a retraining ended, if there is nothing left to do. Looks at a crawl only if it was ingested before."""
+    store = context.store
+    known = {known.folder for known in load_catalogue(store).crawls}
+    if champions.champion(store) is None or (crawl and crawl_source(crawl).address not in known):
+        return None
+    context = settings_for(context, changes, options)
+    for folder in crawls_of(crawl, store, context.progress):
+        stages.ingest(context, folder)
+    outcome = settled(prepare(context, [crawl] if crawl else None, options))
+    return asdict(outcome) if outcome else None
 
 
 def settled(case: Case) -> Outcome | None:
@@ -130,5 +148,5 @@ def _concluded(case: Case, verdict: Verdict) -> Outcome:
     if _was_promoted(case):
         why = f"{case.run} was promoted before, and rolled back since. `nmcl promote {case.run}` brings it back"
         return Outcome("rolled back", why, case.champion, case.run, case.news)
-    stages.crown(case.store, case.run, "retrain", why)
+    crown(case.store, case.run, "retrain", why)
     return Outcome("promoted", why, case.run, case.run, case.news)

@@ -60,17 +60,12 @@ Tree = dict[str, Any]
 """Nested settings as TOML and JSON write them."""
 
 
-def load_settings(config: Path | None = None, assignments: Iterable[str] = ()) -> Settings:
-    """Defaults, overridden by a TOML file, overridden by `SECTION.NAME=VALUE` assignments.
+def load_tree(config: Path | None = None, assignments: Iterable[str] = ()) -> Tree:
+    """What a TOML file names, overridden by `SECTION.NAME=VALUE` assignments; for `from_tree`, `changed` or `of_store`.
 
     Raises:
-        SettingsError: an unreadable file, an unknown name, or a value that is not allowed.
+        SettingsError: an unreadable file, or text that is no assignment.
     """
-    return from_tree(load_tree(config, assignments))
-
-
-def load_tree(config: Path | None, assignments: Iterable[str]) -> Tree:
-    """Only what a file and assignments name, not yet checked against the settings there are."""
     tree = _read_toml(config) if config else {}
     for assignment in assignments:
         tree = merged(tree, _parse(assignment))

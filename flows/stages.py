@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from flows import lineage
+from flows.champion import crown
 from flows.evaluation import dataset, evaluate_run, labels_of, rows_of, stored_model
 from flows.parts import CompletePart, Each, ExtractPart, in_turn, loaded_here, pieces_of
 from flows.plan import Plan
@@ -200,15 +201,6 @@ def evaluate(context: Context, plan: Plan) -> None:
     lineage.note(store, run, plan.catalogue, plan.placed)  # a run of an earlier version lacks it
     if champions.champion(store) is None:
         crown(store, run, "first", "the first run")
-
-
-def crown(store: Store, run: str, how: champions.How, why: str) -> champions.Entry:
-    """Make a finished run the champion, with what it was trained on and what it scored in the history."""
-    metrics, crawls = store.read_json(f"{run}/metrics.json"), load_catalogue(store, f"{run}/catalogue.json").crawls
-    kept = ("videos", "train", "validation", "test", "unlabelled")
-    counts = {name: metrics["counts"][name] for name in kept}
-    scores = {name: metrics["test"][name] for name in ("macro_f1", "micro_f1", "n_rows")}
-    return champions.promote(store, run, how, why, {"crawls": [c.name for c in crawls], **counts}, {"test": scores})
 
 
 STAGES: dict[str, Callable[[Context, Plan], object]] = {

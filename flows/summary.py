@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from flows import console
 from flows.bottleneck import bottleneck
+from flows.listing import runs_of
 from flows.service import Service, home
-from flows.tables import comparison_rows, drift_rows, drift_title, news_rows, runs_of, venue_notes
+from flows.tables import comparison_rows, drift_rows, drift_title, news_rows, venue_notes
 from pipeline.champions import champion, history
 from pipeline.errors import DriftError
 from pipeline.extract import load_failures

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from flows.server import free_port
-from flows.settings import load_settings, remember
+from flows.settings import from_tree, load_tree, remember
 from pipeline.store import Store
 from tests.media import shades, tone, write_video
 
@@ -234,7 +234,7 @@ def test_a_night(home: Path, crawl: Path, tmp_path: Path) -> None:
     Later the folder is swept.
     """
     store = Store.create(out := tmp_path / "out")
-    remember(store, load_settings(None, TINY))
+    remember(store, from_tree(load_tree(None, TINY)))
     with store.locked():
         announced = run("nmcl", "announce", crawl, "--out", out, home=home)
         assert announced.returncode == 0, announced.stderr

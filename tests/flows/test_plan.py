@@ -7,13 +7,13 @@ import pytest
 
 from flows.lineage import FrozenStates
 from flows.plan import Plan
-from flows.settings import Settings, load_settings
+from flows.settings import Settings, from_tree, load_tree
 from pipeline.catalogue import Catalogue, Crawl, make_part
 from pipeline.errors import ModelError
 from pipeline.records import Video
 from pipeline.store import Store
 
-SETTINGS = load_settings(assignments=["visual.backbone=efficientnet_lite0", "split.min_venue_videos=5"])
+SETTINGS = from_tree(load_tree(assignments=["visual.backbone=efficientnet_lite0", "split.min_venue_videos=5"]))
 
 
 def video(i: int, venue: str | None, sha256: str = "") -> Video:
@@ -75,7 +75,7 @@ def test_what_a_test_video_says_changes_no_state(tmp_path: Path) -> None:
 def test_a_setting_touches_only_what_it_decides(tmp_path: Path, assignment: str, changed: set[str]) -> None:
     settings = ["visual.backbone=efficientnet_lite0", "split.min_venue_videos=5", assignment]
     before = addresses(plan_of(tmp_path, videos()))
-    after = addresses(plan_of(tmp_path, videos(), load_settings(assignments=settings)))
+    after = addresses(plan_of(tmp_path, videos(), from_tree(load_tree(assignments=settings))))
     assert {name for name in before if before[name] != after[name]} == changed
 
 
@@ -119,7 +119,7 @@ class TestFrozen:
 
     def test_other_vectors_are_refused(self, tmp_path: Path) -> None:
         plan = plan_of(tmp_path, videos())
-        other = load_settings(assignments=["visual.backbone=efficientnet_lite0", "visual.key_frames=2"])
+        other = from_tree(load_tree(assignments=["visual.backbone=efficientnet_lite0", "visual.key_frames=2"]))
         with pytest.raises(ModelError, match="Train a new model"):
             _ = self.later(plan, 30, settings=other).features
 

@@ -23,13 +23,13 @@ from flows import champion as by_hand
 from flows.challenge import Case, Options, prepare, settings_for
 from flows.cli import app
 from flows.lineage import lineage_of
+from flows.listing import runs_of
 from flows.parts import in_turn
 from flows.predict import find_run
 from flows.retraining import Audience, Outcome, retrain
 from flows.runs import up_to
 from flows.settings import Tree, from_tree, remember
 from flows.stages import Context, extract, ingest
-from flows.tables import runs_of
 from pipeline import champions
 from pipeline.errors import DriftError, SettingsError, StoreError
 from pipeline.progress import Progress

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from flows.settings import Settings, changed, from_tree, json_schema, load_settings, of_store, to_tree
+from flows.settings import Settings, changed, from_tree, json_schema, load_tree, of_store, to_tree
 from model.registry import MODELS
 from pipeline.errors import SettingsError
 from pipeline.store import Store
@@ -18,7 +18,7 @@ def test_defaults_survive_the_way_through_json() -> None:
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_every_model_has_its_own_settings(name: str) -> None:
-    settings = load_settings(assignments=[f"model.name={name}"])
+    settings = from_tree(load_tree(assignments=[f"model.name={name}"]))
     assert settings.model.options == MODELS[name].settings
     assert from_tree(to_tree(settings)) == settings
 
@@ -26,7 +26,7 @@ def test_every_model_has_its_own_settings(name: str) -> None:
 def test_file_then_assignments(tmp_path: Path) -> None:
     config = tmp_path / "nmcl.toml"
     config.write_text('[visual]\nbackbone = "resnet101"\nkey_frames = 4\n[model.train]\nlearning_rate = 0.002\n')
-    settings = load_settings(config, ["visual.key_frames=5", "visual.weights=/data/w.pth", "model.dropout=0.4"])
+    settings = from_tree(load_tree(config, ["visual.key_frames=5", "visual.weights=/data/w.pth", "model.dropout=0.4"]))
     assert settings.visual.backbone == "resnet101"
     assert settings.visual.key_frames == 5
     assert settings.visual.weights == "/data/w.pth"
@@ -52,12 +52,12 @@ def test_file_then_assignments(tmp_path: Path) -> None:
 )
 def test_refusals_say_what_to_do(assignment: str, message: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        load_settings(assignments=[assignment])
+        from_tree(load_tree(assignments=[assignment]))
     assert message in str(caught.value)
 
 
 def test_another_model_forgets_the_options_of_the_last() -> None:
-    remembered = to_tree(load_settings(assignments=["model.dropout=0.4", "model.seed=3", "visual.key_frames=5"]))
+    remembered = to_tree(from_tree(load_tree(assignments=["model.dropout=0.4", "model.seed=3", "visual.key_frames=5"])))
     settings = changed(remembered, {"model": {"name": "logistic"}})
     assert settings.model.options == MODELS["logistic"].settings
     assert (settings.model.seed, settings.visual.key_frames) == (3, 5)
@@ -66,10 +66,10 @@ def test_another_model_forgets_the_options_of_the_last() -> None:
 
 def test_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be read"):
-        load_settings(tmp_path / "absent.toml")
+        from_tree(load_tree(tmp_path / "absent.toml"))
     (tmp_path / "bad.toml").write_text("[visual\n")
     with pytest.raises(SettingsError, match="is not TOML"):
-        load_settings(tmp_path / "bad.toml")
+        from_tree(load_tree(tmp_path / "bad.toml"))
 
 
 def test_the_schema_takes_all_settings_and_refuses_others() -> None:
@@ -87,12 +87,12 @@ def test_the_schema_takes_all_settings_and_refuses_others() -> None:
 
 def test_a_store_of_another_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store.create(tmp_path)
-    remembered = to_tree(load_settings(assignments=["visual.key_frames=5", "model.dropout=0.4"]))
+    remembered = to_tree(from_tree(load_tree(assignments=["visual.key_frames=5", "model.dropout=0.4"])))
     remembered["model"] |= {"linear_peer": True, "train": remembered["model"]["train"] | {"swing": 1}}
     store.write_json("settings.json", remembered | {"smell": {"noses": 2}})
     settings = of_store(store, {"visual": {"backbone": "resnet101"}})
-    assert settings == load_settings(
-        assignments=["visual.key_frames=5", "visual.backbone=resnet101", "model.dropout=0.4"]
+    assert settings == from_tree(
+        load_tree(assignments=["visual.key_frames=5", "visual.backbone=resnet101", "model.dropout=0.4"])
     )
     said = capsys.readouterr().err
     assert "does not know smell, model.linear_peer, model.train.swing, and goes on without" in said
