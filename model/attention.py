@@ -19,6 +19,9 @@ from model.perceptron import xavier_linear
 CHUNK_ELEMENTS = 1 << 22
 """Floats (16 MiB) that the scaled weights of one chunk of categories may take, if that is at least one
 category."""
+CACHED_ELEMENTS = 1 << 18
+"""Floats (1 MiB) of hidden layers that are worked on at a time, if that is at least one row's: they stay in a core's
+cache."""
 
 
 def categories_per_chunk(n_rows: int, n_features: int, n_categories: int) -> int:
@@ -71,19 +74,62 @@ def _chunks(weight: Tensor, memory: Tensor) -> list[slice]:
     return [slice(start, min(start + step, len(memory))) for start in range(0, len(memory), step)]
 
 
+class LowRankAttention(torch.autograd.Function):
+    """Logits of eq. 16 and 17 before the softmax, without c, from hidden layers that are mixtures of a few:
+
+        theta_j = ReLU(sum_r mix_jr seen_r),   logit_j = z_j . theta_j
+
+    Shapes: seen (N, R, H), mix (K, R), vectors (K, H); result (N, K).
+
+    The hidden layers of all categories, (N, K, H), are 50 MB for 256 rows at the paper's size. They are made for a few
+    rows at a time, which stay in a core's cache, and made again on the way back: cheaper than to read them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, seen: Tensor, mix: Tensor, vectors: Tensor) -> Tensor:
+        ctx.save_for_backward(seen, mix, vectors)
+        logits = seen.new_empty(len(seen), len(mix))
+        for rows in _rows_in_cache(seen, mix):
+            hidden = torch.matmul(mix, seen[rows]).relu_()
+            torch.sum(hidden.mul_(vectors), dim=2, out=logits[rows])
+        return logits
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        (grad,) = gradients
+        seen, mix, vectors = ctx.saved_tensors
+        to_seen, to_mix, to_vectors = torch.empty_like(seen), torch.zeros_like(mix), torch.zeros_like(vectors)
+        for rows in _rows_in_cache(seen, mix):
+            hidden = torch.matmul(mix, seen[rows]).relu_()
+            upstream = grad[rows, :, None]
+            to_active = torch.ops.aten.threshold_backward(upstream * vectors, hidden, 0)
+            to_vectors += hidden.mul_(upstream).sum(dim=0)
+            to_seen[rows] = torch.matmul(mix.T, to_active)
+            to_mix += torch.bmm(to_active, seen[rows].mT).sum(dim=0)
+        return to_seen, to_mix, to_vectors
+
+
+def _rows_in_cache(seen: Tensor, mix: Tensor) -> list[slice]:
+    """A GPU takes all rows at once: it has the bandwidth, and many small steps would keep it waiting."""
+    of_row = len(mix) * seen.shape[2]
+    step = max(1, CACHED_ELEMENTS // of_row) if seen.device.type == "cpu" else len(seen)
+    return [slice(start, start + step) for start in range(0, len(seen), step)]
+
+
 def low_rank_logits(
     x: Tensor, plain: Tensor, left: Tensor, right: Tensor, weight: Tensor, vectors: Tensor, keep: Tensor
 ) -> Tensor:
-    """The same for a memory 1 + left @ right of rank r, left (K, r), right (r, D): N H r (D + K) instead of N
-    H K D.
+    """The same as `CategoryAttention` for a memory 1 + left @ right of rank r, left (K, r), right (r, D): N H r (D + K)
+    products instead of N H K D.
 
     W psi_j = W x + sum_r left_jr W (right_r * x), and these r + 1 products are the same for all categories. `plain`
     is the first with the bias, W x + b, shape (N, H).
     """
-    plain = plain * keep  # keep >= 0, so it may go before the ReLU, where there is less of it
-    shared = ((x[:, None, :] * right) @ weight.T) * keep[:, None, :]
-    hidden = torch.relu(torch.baddbmm(plain[:, None, :], left.expand(len(x), -1, -1), shared))
-    return torch.einsum("njh,jh->nj", hidden, vectors)
+    products = torch.cat([plain[:, None, :], (x[:, None, :] * right) @ weight.T], dim=1)
+    mix = torch.cat([left.new_ones(len(left), 1), left], dim=1)
+    seen = products * keep[:, None, :]  # keep >= 0, so it may go before the ReLU, where there is less of it
+    logits: Tensor = LowRankAttention.apply(seen, mix, vectors)
+    return logits
 
 
 class FoldedNorm(nn.Module):

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from model import attention
-from model.attention import AttentionHead, CategoryAttention, FoldedNorm, categories_per_chunk, low_rank_logits
+from model.attention import (
+    AttentionHead,
+    CategoryAttention,
+    FoldedNorm,
+    LowRankAttention,
+    categories_per_chunk,
+    low_rank_logits,
+)
 from tests.model import reference
 
 
@@ -72,6 +79,15 @@ def test_low_rank_is_exact_for_its_memory() -> None:
     keep = torch.rand(6, 7, dtype=torch.float64)
     full = CategoryAttention.apply(x, 1 + left @ right, weight, bias, vectors, keep)
     torch.testing.assert_close(low_rank_logits(x, x @ weight.T + bias, left, right, weight, vectors, keep), full)
+
+
+@pytest.mark.parametrize("cached", [1, 60, 1 << 18])
+def test_low_rank_gradients_agree_with_finite_differences(cached: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "CACHED_ELEMENTS", cached)
+    random = torch.Generator().manual_seed(0)
+    shapes = [(7, 3, 6), (5, 3), (5, 6)]
+    inputs = [torch.randn(shape, generator=random, dtype=torch.float64).requires_grad_() for shape in shapes]
+    assert torch.autograd.gradcheck(LowRankAttention.apply, inputs, atol=1e-7)
 
 
 def test_memory_starts_at_ones_whatever_its_rank() -> None:
