@@ -21,6 +21,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+INTERRUPTED = 130
+"""Exit code that Typer gives to a command that Ctrl-C ended."""
+
 Crawl = Annotated[
     str, typer.Argument(help="Folder or URL of videos, with a manifest, sidecars, or neither.", show_default=False)
 ]
@@ -507,9 +510,10 @@ def main() -> None:
     """Entry point of the `nmcl` command: errors a person can mend come without a trace."""
     try:
         app()
-    except KeyboardInterrupt:
-        print("Interrupted. What was finished is kept; the same command goes on from there.", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print("Interrupted. What was finished is kept; the same command goes on from there.", file=sys.stderr)
+        raise
     except NmclError as error:
         if os.environ.get("NMCL_DEBUG"):
             traceback.print_exc()

@@ -38,10 +38,10 @@ from flows.retraining import Audience, Outcome
 from flows.run_page import run_page
 from flows.runners import WorkerLost, start
 from flows.tables import comparison_rows, drift_rows, drift_title
-from flows.workers import EngineSettings
+from flows.workers import EngineSettings, until_interrupted
 from pipeline.artifacts import digest
 from pipeline.errors import StoreTakenError, WorkerError
-from pipeline.progress import Progress, silent
+from pipeline.progress import Progress
 from pipeline.store import Store
 
 T = TypeVar("T")
@@ -148,7 +148,7 @@ def _put(ended: SimpleQueue[int], i: int, _: object) -> None:
 def settled(engine: EngineSettings, work: Work[R], piece: Piece) -> R:
     """The work on a part, in a worker with its share of the processor."""
     share_of(engine)
-    return work(piece, silent)
+    return work(piece, until_interrupted)
 
 
 def _refuse_lost(name: str, lost: Sequence[Piece]) -> None:

@@ -4,7 +4,9 @@ Import this only with `PREFECT_API_URL` set, or within `flows.server.embedded`: 
 """
 
 import logging
+import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -17,7 +19,7 @@ from prefect import Task
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
-from flows.workers import EngineSettings, settle_in
+from flows.workers import EngineSettings, interrupt, settle_in
 from pipeline.errors import WorkerError
 
 RAY_ENVIRONMENT = {
@@ -146,14 +148,24 @@ class _Processes(Workers):
 @contextmanager
 def _processes(engine: EngineSettings) -> Iterator[Workers]:
     with ExitStack() as stack:
-        yield _Processes(stack)
+        try:
+            yield _Processes(stack)
+        except KeyboardInterrupt:
+            for worker in multiprocessing.active_children():  # they may not have heard it: it was for the command alone
+                if worker.pid:
+                    os.kill(worker.pid, signal.SIGINT)
+            raise
 
 
 @contextmanager
 def _threads(engine: EngineSettings) -> Iterator[Workers]:
     runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=engine.workers)
     with runner:
-        yield _Single(runner)
+        try:
+            yield _Single(runner)
+        except KeyboardInterrupt:
+            interrupt()
+            raise
 
 
 @contextmanager

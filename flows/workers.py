@@ -63,12 +63,30 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_interrupted = threading.Event()
+
+
+class Interrupted(Exception):
+    """A part was left unfinished. No KeyboardInterrupt: one out of a task leaves Prefect's runners unable to end."""
+
+
+def interrupt() -> None:
+    """Let the parts that this process works on end early, by an error."""
+    _interrupted.set()
+
+
 def settle_in() -> None:
-    """What a process of `processes` does first: leave Ctrl-C to the command, and end when the command has ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """What a process of `processes` does first: hear Ctrl-C without falling over it, and end when the command does."""
+    signal.signal(signal.SIGINT, lambda *_: interrupt())
     command = multiprocessing.parent_process()
     if command is not None:
         threading.Thread(target=_end_after, args=(command,), daemon=True).start()
+
+
+def until_interrupted(stage: str, done: int, total: int, note: str = "") -> None:
+    """A `pipeline.progress.Progress` that shows nothing, and raises Interrupted in a worker that is to end early."""
+    if _interrupted.is_set():
+        raise Interrupted
 
 
 def _end_after(command: multiprocessing.process.BaseProcess) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -155,6 +156,26 @@ def test_a_part_that_always_kills_its_worker_is_named_and_the_others_are_done(
     assert others == str([f"done-{i}" for i in range(6) if i != 3])
     assert error.startswith("work: 1 parts ended their worker process 3 times and were given up: 3 (2 videos of crawl)")
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("engine", ["processes", "threads"])
+def test_ctrl_c_leaves_parts_unfinished_and_nothing_running(
+    engine: str, environment: dict[str, str], fitted: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(fitted, out)
+    words = [str(BIN / "nmcl"), "complete", "--out", str(out), "--engine", engine, "--workers", "2"]
+    command = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: any(out.glob("features/*/part-*")) or command.poll() is not None)
+    family = psutil.Process(command.pid).children(recursive=True)
+    command.send_signal(signal.SIGINT)
+    _, told = command.communicate(timeout=120)
+    assert command.returncode == 130, told
+    assert told.strip().endswith("Interrupted. What was finished is kept; the same command goes on from there.")
+    assert psutil.wait_procs(family, 10)[1] == []
+    assert made(out).items() < expected.items()
+    subprocess.run(words, env=environment, capture_output=True, check=True)
+    assert made(out) == expected
 
 
 @pytest.mark.parametrize(
