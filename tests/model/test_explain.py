@@ -14,7 +14,7 @@ from tests.model.conftest import VENUES, quick
 
 @pytest.fixture(scope="module")
 def trained(train: Dataset, validation: Dataset) -> Trained:
-    return fit("nmcl", train, validation, VENUES, quick())
+    return fit("nmcl", train, validation, VENUES, quick(members=2))
 
 
 def mean(of_members: list[torch.Tensor]) -> np.ndarray:
