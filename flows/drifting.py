@@ -25,10 +25,12 @@ def look_for_drift(context: Context, case: Case) -> list[Figure]:
     new = np.concatenate([np.full(part.n_videos, part.key not in old) for _, part in plan.catalogue.parts()])
     failed = np.array([f is not None for f in failures_of(store, plan.failures, plan.catalogue, videos)])
     figures = drift.of_files(failed[~new], failed[new], settings)
+    looked_at = drift.sample(~new & ~failed, settings) | drift.sample(new & ~failed, settings)
     for number, modality in enumerate(MODALITIES):
         context.progress("drift", number, len(MODALITIES), modality)
-        vectors = load_features(store, plan.catalogue, plan.features[modality])
-        figures += drift.of_vectors(modality, vectors[~new & ~failed], vectors[new & ~failed], settings)
+        vectors = load_features(store, plan.catalogue, plan.features[modality], looked_at)
+        is_new = new[looked_at]
+        figures += drift.of_vectors(modality, vectors[~is_new], vectors[is_new], settings)
     context.progress("drift", len(MODALITIES), len(MODALITIES))
     figures += _drift_of_words(case, new) + _drift_of_labels(videos, new, settings)
     exceeded = [f"{f.subject}.{f.name}" for f in figures if f.exceeded]

@@ -1,7 +1,7 @@
 """The embedded Prefect server: private, on SQLite, started for one command and stopped with it.
 
-Prefect reads its settings when it is imported, so this module never imports it, and whoever uses `embedded` imports
-Prefect only within the block.
+Prefect reads its settings when it is imported, so this module imports it only once they are made, and whoever uses
+`embedded` does so only within the block.
 """
 
 import ctypes
@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ def embedded() -> Iterator[str]:
         environment = {k: v for k, v in os.environ.items() if k != CONSOLE_LEVEL}
         server = start(home, port, "--no-ui", env=environment, preexec_fn=_die_with_parent)
         stack.callback(_stop, server)
+        import_module("flows.flows")  # some seconds, in which the server starts
         wait_until_ready(server, url, home)
         yield url
 

@@ -144,7 +144,7 @@ def complete(context: Context, plan: Plan) -> None:
     with timed(store, "complete", plan.work):
         if not has_state(store, plan.completion):
             blocks: dict[str, np.ndarray] = {
-                m: load_features(store, plan.catalogue, plan.features[m])[plan.fit_rows] for m in MODALITIES
+                m: load_features(store, plan.catalogue, plan.features[m], plan.fit_rows) for m in MODALITIES
             }
             _refuse_unreadable(plan, blocks)
             save_state(store, plan.completion, fit_completion(blocks, context.settings.completion, context.progress))

@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from flows import console
 from flows.bottleneck import bottleneck
 from flows.listing import runs_of
@@ -13,7 +15,7 @@ from flows.service import Service, home
 from flows.tables import comparison_rows, drift_rows, drift_title, news_rows, venue_notes
 from pipeline.champions import champion, history
 from pipeline.errors import DriftError
-from pipeline.extract import load_failures
+from pipeline.extract import load_failures, load_vectors
 from pipeline.records import MODALITIES, SPLITS
 from pipeline.store import Store
 
@@ -158,16 +160,16 @@ def of_stage(stage: str, plan: "Plan") -> None:
 
 
 def _of_vectors(plan: "Plan", completed: bool) -> None:
-    from pipeline.complete import load_features
-
     failures = {}
     for _, part in plan.catalogue.parts():
         failures.update(load_failures(plan.store, plan.failures, part))
     n_decoded = plan.catalogue.n_videos - len(failures)
     rows = []
     for modality in MODALITIES:
-        vectors = load_features(plan.store, plan.catalogue, plan.features[modality])
-        n_present = int((vectors == vectors).all(axis=1).sum())
+        n_present = 0
+        for _, part in plan.catalogue.parts():
+            vectors = load_vectors(plan.store, plan.features[modality], part)
+            n_present += int((~np.isnan(vectors)).all(axis=1).sum())
         rows.append((modality, vectors.shape[1], n_present, n_decoded - n_present))
     console.table("Vectors", ("modality", "length", "extracted", "completed" if completed else "missing"), rows)
     if plan.settings.visual.weights == "random":

@@ -86,9 +86,16 @@ def complete_part(
     return True
 
 
-def load_features(store: Store, catalogue: Catalogue, artifact: Artifact) -> np.ndarray:
-    """One modality's vectors of all videos of a catalogue, in order: shape (N, D), float32, NaN rows where absent."""
-    return np.concatenate([load_vectors(store, artifact, part) for _, part in catalogue.parts()])
+def load_features(store: Store, catalogue: Catalogue, artifact: Artifact, rows: np.ndarray | None = None) -> np.ndarray:
+    """One modality's vectors of the videos of a catalogue, in order: shape (N, D), float32, NaN rows where absent.
+
+    Args:
+        rows: which of the videos, shape (n_videos,), bool; None: all. The others are in memory for one part at a time.
+    """
+    chosen = np.ones(catalogue.n_videos, bool) if rows is None else rows
+    starts = np.cumsum([part.n_videos for _, part in catalogue.parts()])[:-1]
+    pairs = zip(catalogue.parts(), np.split(chosen, starts), strict=True)
+    return np.concatenate([load_vectors(store, artifact, part)[wanted] for (_, part), wanted in pairs])
 
 
 def load_completed(store: Store, catalogue: Catalogue, artifact: Artifact, modalities: Sequence[str]) -> Completed:

@@ -121,6 +121,13 @@ class _Rows:
     is_new: np.ndarray
 
 
+def sample(rows: np.ndarray, settings: DriftSettings) -> np.ndarray:
+    """Those of some rows that are looked at, so that no others need to be loaded. Shapes (N,), bool."""
+    looked_at = np.zeros_like(rows)
+    looked_at[_sample(np.flatnonzero(rows), settings.max_rows, settings.seed)] = True
+    return looked_at
+
+
 def _together(reference: np.ndarray, new: np.ndarray, settings: DriftSettings) -> _Rows:
     few = [_sample(rows, settings.max_rows, settings.seed) for rows in (reference, new)]
     return _Rows(np.concatenate(few), np.repeat([False, True], [len(rows) for rows in few]))

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.linalg
 
 from pipeline.completion.base import Blocks, CompletionSettings, Pattern
 from pipeline.completion.filling import check_training, fill_in, learnt, present
@@ -151,9 +150,12 @@ def sweep(seen: Mapping[Pattern, Rows], factors: Factors, lam: float) -> tuple[F
 
 
 def _solve(gram: np.ndarray, ridge: float, right: np.ndarray) -> np.ndarray:
-    """(gram + ridge E)^-1 right, float64; ridge above 0."""
-    factor = scipy.linalg.cho_factor(gram + ridge * np.eye(len(gram)), overwrite_a=True)
-    return np.asarray(scipy.linalg.cho_solve(factor, right))
+    """(gram + ridge E)^-1 right, float64; ridge above 0.
+
+    By the inverse, as a product with thousands of columns is several times as fast as solving for each; with the ridge
+    it is well conditioned.
+    """
+    return np.asarray(np.linalg.inv(gram + ridge * np.eye(len(gram))) @ right)
 
 
 def _settled(objectives: list[float], tolerance: float) -> bool:

@@ -1,13 +1,17 @@
 """A Prefect server and a crawl for the tests of engines and object stores."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from flows import runs, stages
 from flows.server import free_port, start, wait_until_ready
-from flows.settings import Settings, from_tree
+from flows.settings import Settings, from_tree, remember
+from flows.stages import Context
+from pipeline.store import Store
 from tests.media import shades, tone, write_video
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,3 +65,34 @@ def quick() -> Settings:
             "model": {"name": "logistic"},
         }
     )
+
+
+@pytest.fixture(scope="session")
+def fitted(small_crawl: Path, quick: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in which everything is learnt from `small_crawl`, and nothing extracted."""
+    out = tmp_path_factory.mktemp("fitted") / "out"
+    context = Context(Store.create(out), quick)
+    remember(context.store, quick)
+    stages.ingest(context, small_crawl)
+    runs.up_to(context, "fit")
+    return out
+
+
+@pytest.fixture(scope="session")
+def expected(fitted: Path, quick: Settings, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What one process makes of it on a disk, with all threads."""
+    out = tmp_path_factory.mktemp("expected") / "out"
+    shutil.copytree(fitted, out)
+    runs.up_to(Context(Store.open(out), quick), "complete")
+    return made(Store.open(out))
+
+
+def made(store: Store) -> dict[str, bytes]:
+    """Every file of vectors and failures, by name."""
+    names = [
+        f"{kind}/{artifact}/{part}"
+        for kind in ("features", "completed", "failures")
+        for artifact in store.list(kind)
+        for part in store.list(f"{kind}/{artifact}")
+    ]
+    return {name: store.read(name) for name in names}

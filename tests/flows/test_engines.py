@@ -13,39 +13,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows import runs, stages
 from flows.server import free_port
-from flows.settings import Settings, remember
-from flows.stages import Context
 from pipeline.store import Store
+from tests.flows.conftest import made
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-
-
-@pytest.fixture(scope="module")
-def fitted(small_crawl: Path, quick: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store in which everything is learnt, and nothing extracted."""
-    out = tmp_path_factory.mktemp("store") / "out"
-    context = Context(Store.create(out), quick)
-    remember(context.store, quick)
-    stages.ingest(context, small_crawl)
-    runs.up_to(context, "fit")
-    return out
-
-
-@pytest.fixture(scope="module")
-def expected(fitted: Path, quick: Settings, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What one process makes of it, with all threads."""
-    out = tmp_path_factory.mktemp("expected") / "out"
-    shutil.copytree(fitted, out)
-    runs.up_to(Context(Store.open(out), quick), "complete")
-    return made(out)
-
-
-def made(out: Path) -> dict[str, bytes]:
-    files = [p for folder in ("features", "completed", "failures") for p in (out / folder).rglob("*.*")]
-    return {str(path.relative_to(out)): path.read_bytes() for path in files}
 
 
 @contextmanager
@@ -138,7 +111,7 @@ def test_the_same_bytes_though_a_worker_is_killed(
             workers_among(roots)[0].kill()
         printed, told = command.communicate()
     assert command.returncode == 0, told
-    assert made(out) == expected
+    assert made(Store.open(out)) == expected
     assert printed.lstrip().startswith("Vectors")  # nothing of the engine's own
     assert {line.split(":")[0] for line in told.splitlines()} == {"extract", "completion", "complete"}, told
     assert json.loads((out / "settings.json").read_text())["engine"]["name"] == engine
@@ -173,7 +146,7 @@ def test_ctrl_c_leaves_parts_unfinished_and_nothing_running(
     assert command.returncode == 130, told
     assert told.strip().endswith("Interrupted. What was finished is kept; the same command goes on from there.")
     assert psutil.wait_procs(family, 10)[1] == []
-    assert made(out).items() < expected.items()
+    assert made(Store.open(out)).items() < expected.items()
 
 
 @pytest.mark.parametrize(

@@ -14,15 +14,14 @@ from typing import Any
 
 import pytest
 
-from flows import runs, stages
 from flows.server import free_port
-from flows.settings import Settings, remember, to_tree
-from flows.stages import Context
+from flows.settings import Settings, to_tree
 from pipeline.crawl_source import clips_of, crawl_source
 from pipeline.errors import ClipError, CrawlError, StoreError
 from pipeline.media import AHEAD, Decoder, MediaSettings
 from pipeline.records import Clip
 from pipeline.store import Store, file_system
+from tests.flows.conftest import made
 from tests.media import shades, tone, write_video
 
 BIN = Path(sys.executable).parent
@@ -68,26 +67,6 @@ def make_buckets(*names: str) -> None:
 @pytest.fixture
 def store(s3: dict[str, str], request: pytest.FixtureRequest) -> Store:
     return Store.create(f"s3://stores/{request.node.name}")
-
-
-@pytest.fixture(scope="module")
-def expected(small_crawl: Path, quick: Settings, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What is made of the crawl on a disk."""
-    context = Context(Store.create(tmp_path_factory.mktemp("expected") / "out"), quick)
-    remember(context.store, quick)
-    stages.ingest(context, small_crawl)
-    runs.up_to(context, "complete")
-    return made(context.store)
-
-
-def made(store: Store) -> dict[str, bytes]:
-    names = [
-        f"{kind}/{artifact}/{part}"
-        for kind in ("features", "completed", "failures")
-        for artifact in store.list(kind)
-        for part in store.list(f"{kind}/{artifact}")
-    ]
-    return {name: store.read(name) for name in names}
 
 
 def test_the_whole_job_killed_and_run_again(

@@ -170,3 +170,14 @@ def test_many_rows_are_sampled_alike() -> None:
     first, again = (drift.of_vectors("visual", old, new, few) for _ in range(2))
     assert first == again
     assert {f.n_new for f in first} == {50}
+    every = np.ones(500, bool)
+    loaded = drift.of_vectors("visual", old[drift.sample(every, few)], new[drift.sample(every, few)], few)
+    assert loaded == first
+
+
+def test_the_sample_is_of_the_rows_in_question() -> None:
+    rows = np.arange(300) % 3 == 0
+    found = drift.sample(rows, replace(SETTINGS, max_rows=40))
+    assert found.sum() == 40
+    assert not (found & ~rows).any()
+    np.testing.assert_array_equal(drift.sample(rows, SETTINGS), rows)
