@@ -5,6 +5,7 @@ import math
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,8 @@ from model.data import Dataset
 from model.evaluate import f1
 from pipeline.errors import ModelError
 from pipeline.progress import Progress
+
+MatmulPrecision = Literal["highest", "high", "medium"]
 
 DECIDE_ROWS = 1024
 """Rows per batch where no gradient is needed."""
@@ -50,6 +53,9 @@ class TrainSettings:
     themselves."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` is CUDA where there is one."""
+    matmul: MatmulPrecision = "highest"
+    """Of matrix products in training, in torch's words: `high` multiplies in TF32 and `medium` in bfloat16, each where
+    the hardware can; sums, weights and the decisions stay float32. `medium` halves a step with the full memory."""
 
 
 class Network(VenueModel):
@@ -76,6 +82,17 @@ def pick_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+@contextmanager
+def multiplying(precision: MatmulPrecision) -> Iterator[None]:
+    """Within the block, float32 matrices are multiplied so. See `torch.set_float32_matmul_precision`."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def train_network(
     network: Network, settings: TrainSettings, train: Dataset, validation: Dataset, progress: Progress
 ) -> tuple[Epoch, ...]:
@@ -96,7 +113,8 @@ def train_network(
     best = _Best(settings.patience, settings.window)
     for number in range(1, settings.max_epochs + 1):
         _set_rate(optimizer, settings, number)
-        loss = _train_epoch(network, averaged, optimizer, settings, train, number)
+        with multiplying(settings.matmul):
+            loss = _train_epoch(network, averaged, optimizer, settings, train, number)
         epoch = _validate(averaged, validation, number, loss)
         history.append(epoch)
         progress("train", number, settings.max_epochs, f"validation macro-F1 {epoch.validation.macro_f1:.3f}")

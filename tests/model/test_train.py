@@ -10,7 +10,7 @@ import torch
 from model.base import Features, Mask, Output, Shape
 from model.data import Dataset
 from model.nmcl import NMCL
-from model.train import Network, TrainSettings, decide, train_network
+from model.train import Network, TrainSettings, decide, multiplying, train_network
 from pipeline.errors import ModelError
 from pipeline.progress import silent
 from tests.model.conftest import VENUES, quick
@@ -104,7 +104,9 @@ def test_a_loss_that_is_not_finite_stops_with_advice(train: Dataset, validation:
         network.fit(train, validation, 0, silent)
 
 
-@pytest.mark.parametrize("changes", [{"average": 0.9}, {"schedule": "constant"}, {"average": 0.0}])
+@pytest.mark.parametrize(
+    "changes", [{"average": 0.9}, {"schedule": "constant"}, {"average": 0.0}, {"matmul": "medium"}]
+)
 def test_options_train(changes: dict[str, object], train: Dataset, validation: Dataset) -> None:
     base = TrainSettings(max_epochs=20, device="cpu", learning_rate=1e-2, weight_decay=0.1)
     settings = replace(base, **changes)  # type: ignore[arg-type]
@@ -112,6 +114,26 @@ def test_options_train(changes: dict[str, object], train: Dataset, validation: D
     history = NMCL(Shape(train.dims, VENUES), quick(train=settings)).fit(train, validation, 0, silent)
     assert max(epoch.validation.micro_f1 for epoch in history) > 0.5
     assert history[-1].loss < history[0].loss
+
+
+def test_products_are_as_asked_in_training_and_exact_outside_of_it() -> None:
+    used: list[str] = []
+
+    class Watching(Scripted):
+        def loss(self, features: Features, observed: Mask, label: torch.Tensor) -> torch.Tensor:
+            used.append(torch.get_float32_matmul_precision())
+            return super().loss(features, observed, label)
+
+        def forward(self, features: Features, observed: Mask) -> Output:
+            used.append(torch.get_float32_matmul_precision())
+            return super().forward(features, observed)
+
+    settings = replace(SETTINGS, max_epochs=1, min_steps=1, matmul="medium")
+    train_network(Watching([1]), settings, ones(), ones(), silent)
+    assert used == ["medium", "highest"]
+    with pytest.raises(ModelError), multiplying("medium"):
+        raise ModelError("in the middle")
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def outputs(network: NMCL, rows: Dataset) -> Iterator[torch.Tensor]:
