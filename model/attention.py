@@ -89,7 +89,7 @@ class LowRankAttention(torch.autograd.Function):
         ctx.save_for_backward(seen, mix, vectors)
         logits = seen.new_empty(len(seen), len(mix))
         for rows in _rows_in_cache(seen, mix):
-            hidden = torch.matmul(mix, seen[rows]).relu_()
+            hidden = _mixed(mix, seen[rows]).relu_()
             torch.sum(hidden.mul_(vectors), dim=2, out=logits[rows])
         return logits
 
@@ -99,13 +99,18 @@ class LowRankAttention(torch.autograd.Function):
         seen, mix, vectors = ctx.saved_tensors
         to_seen, to_mix, to_vectors = torch.empty_like(seen), torch.zeros_like(mix), torch.zeros_like(vectors)
         for rows in _rows_in_cache(seen, mix):
-            hidden = torch.matmul(mix, seen[rows]).relu_()
+            hidden = _mixed(mix, seen[rows]).relu_()
             upstream = grad[rows, :, None]
             to_active = torch.ops.aten.threshold_backward(upstream * vectors, hidden, 0)
             to_vectors += hidden.mul_(upstream).sum(dim=0)
-            to_seen[rows] = torch.matmul(mix.T, to_active)
+            to_seen[rows] = _mixed(mix.T, to_active)
             to_mix += torch.bmm(to_active, seen[rows].mT).sum(dim=0)
         return to_seen, to_mix, to_vectors
+
+
+def _mixed(mix: Tensor, seen: Tensor) -> Tensor:
+    """mix @ each of seen; `torch.matmul` would make one product of them, and copy what it gives into order."""
+    return torch.bmm(mix.expand(len(seen), -1, -1), seen)
 
 
 def _rows_in_cache(seen: Tensor, mix: Tensor) -> list[slice]:
