@@ -21,8 +21,8 @@ NMCL = str(Path(sys.executable).parent / "nmcl")
 SETTINGS = [
     *("--set", "visual.backbone=efficientnet_lite0"),
     *("--set", "ingest.part_size=64"),
-    *("--set", "acoustic.max_frames=4000"),
-    *("--set", "acoustic.autoencoder.min_steps=400"),
+    *("--set", "acoustic.max_frames=3000"),
+    *("--set", "acoustic.autoencoder.min_steps=200"),
     *("--set", "model.train.max_epochs=30"),
 ]
 FEW = [

@@ -131,13 +131,12 @@ def test_a_part_that_always_kills_its_worker_is_named_and_the_others_are_done(
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("engine", ["processes", "threads"])
 def test_ctrl_c_leaves_parts_unfinished_and_nothing_running(
-    engine: str, environment: dict[str, str], fitted: Path, expected: dict[str, bytes], tmp_path: Path
+    environment: dict[str, str], fitted: Path, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     shutil.copytree(fitted, out)
-    words = [str(BIN / "nmcl"), "complete", "--out", str(out), "--engine", engine, "--workers", "2"]
+    words = [str(BIN / "nmcl"), "complete", "--out", str(out), "--workers", "2"]
     command = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: any(out.glob("features/*/part-*")) or command.poll() is not None)
     family = psutil.Process(command.pid).children(recursive=True)
