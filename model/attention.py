@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from model.perceptron import xavier_linear
 
-CHUNK_ELEMENTS = 1 << 20
-"""Floats (4 MiB) that the scaled weights of one chunk of categories may take, if that is at least one
+CHUNK_ELEMENTS = 1 << 22
+"""Floats (16 MiB) that the scaled weights of one chunk of categories may take, if that is at least one
 category."""
 CACHED_ELEMENTS = 1 << 18
 """Floats (1 MiB) of hidden layers that are worked on at a time, if that is at least one row's: they stay in a core's
@@ -42,12 +42,15 @@ class CategoryAttention(torch.autograd.Function):
         ctx: Any, x: Tensor, memory: Tensor, weight: Tensor, bias: Tensor, vectors: Tensor, keep: Tensor
     ) -> Tensor:
         hidden = x.new_empty(len(memory), len(x), len(weight))
-        for part in _chunks(weight, memory):
-            attending = memory[part, None, :] * weight
+        logits = x.new_empty(len(memory), len(x))
+        chunks = _chunks(weight, memory)
+        room = weight.new_empty(len(memory[chunks[0]]), *weight.shape)
+        for part in chunks:
+            attending = torch.mul(memory[part, None, :], weight, out=room[: len(memory[part])])
             torch.baddbmm(bias, x.expand(len(attending), -1, -1), attending.mT, out=hidden[part])
-        hidden.relu_()
+            logits[part] = torch.bmm(hidden[part].relu_() * keep, vectors[part, :, None]).squeeze(2)
         ctx.save_for_backward(x, memory, weight, vectors, keep, hidden)
-        return torch.einsum("knh,nh,kh->nk", hidden, keep, vectors)
+        return logits.T
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -55,16 +58,19 @@ class CategoryAttention(torch.autograd.Function):
         x, memory, weight, vectors, keep, hidden = ctx.saved_tensors
         to_x, to_weight, to_bias = torch.zeros_like(x), torch.zeros_like(weight), weight.new_zeros(len(weight))
         to_memory, to_vectors = torch.empty_like(memory), torch.empty_like(vectors)
-        for part in _chunks(weight, memory):
+        chunks = _chunks(weight, memory)
+        room = weight.new_empty(len(memory[chunks[0]]), *weight.shape)
+        for part in chunks:
             upstream = grad.T[part, :, None] * keep
             to_active = torch.ops.aten.threshold_backward(upstream * vectors[part, None, :], hidden[part], 0)
-            to_vectors[part] = upstream.mul_(hidden[part]).sum(dim=1)
+            torch.sum(upstream.mul_(hidden[part]), dim=1, out=to_vectors[part])
             to_bias += to_active.sum(dim=(0, 1))
-            to_x.addbmm_(to_active, memory[part, None, :] * weight)
-            to_attending = torch.matmul(to_active.mT, x)
+            attending = torch.mul(memory[part, None, :], weight, out=room[: len(memory[part])])
+            to_x.addbmm_(to_active, attending)
+            to_attending = torch.bmm(to_active.mT, x.expand(len(to_active), -1, -1), out=attending)
             for of_category, attention in zip(to_attending, memory[part], strict=True):
                 to_weight.addcmul_(of_category, attention)
-            to_memory[part] = to_attending.mul_(weight).sum(dim=1)
+            torch.sum(to_attending.mul_(weight), dim=1, out=to_memory[part])
         return to_x, to_memory, to_weight, to_bias, to_vectors, None
 
 
