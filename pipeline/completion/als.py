@@ -26,6 +26,8 @@ LAMBDAS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 """Regularisations tried on held-out blocks; the published values are 0.03 to 0.07."""
 LAMBDA_UNMEASURED = 0.1
 """Where no block can be held out."""
+PRODUCT_ROWS = 8192
+"""Rows whose products are made at once: fewer keep the processor less busy, more take more memory."""
 TUNING_ROWS = 5000
 
 Factors = dict[str, np.ndarray]
@@ -84,7 +86,7 @@ def fold(factors: Factors, has: Pattern, lam: float) -> np.ndarray:
     u = (M M^T + lambda n E)^-1 M z over the columns M (k, D) of the blocks the row has; n = D.
     """
     m = np.concatenate([factors[name] for name in has], axis=1)
-    return np.ascontiguousarray(_solve(m @ m.T, lam * m.shape[1], m).T)
+    return np.asarray(m.T @ _inverse(m @ m.T, lam * m.shape[1]))
 
 
 @dataclass(frozen=True)
@@ -93,50 +95,64 @@ class Rows:
 
     n: int
     matrix: np.ndarray
-    """Z^T Z (D, D), float32 of sums in float64; Z itself where that is smaller."""
+    """Z^T Z (D, D), float32; Z itself where that is smaller."""
     squares: float
     """||Z||^2."""
 
-    def cross(self, folding: np.ndarray) -> np.ndarray:
-        """U^T Z (k, D), float64, of U = Z F; F (D, k). Products are float32: they are nearly all of a sweep."""
-        folding = folding.astype(np.float32)
-        left = folding if len(self.matrix) == len(folding) else self.matrix @ folding
-        return np.asarray(left.T @ self.matrix, np.float64)
+    def crosses(self, m: np.ndarray, inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """U^T Z (k, D) and U^T U (k, k), float64, of U = Z M^T S, with columns M (k, D) and a symmetric S (k, k).
+
+        Products with Z are float32: they are nearly all of a sweep.
+        """
+        if len(self.matrix) < m.shape[1]:
+            u = (self.matrix @ m.T.astype(np.float32)) @ inverse
+            return (u.T.astype(np.float32) @ self.matrix).astype(np.float64), u.T @ u
+        folding = m.T @ inverse
+        cross = (folding.T.astype(np.float32) @ self.matrix).astype(np.float64)
+        return cross, cross @ folding
 
 
 def gather(table: Table, scaling: Scaling) -> dict[Pattern, Rows]:
-    """The rows of each pattern, in one pass. Products are float32 within a chunk, sums over chunks float64."""
+    """The rows of each pattern, in one pass."""
     chunks: dict[Pattern, list[np.ndarray]] = {}
     for pattern, rows in table.walk():
         if pattern:
             chunks.setdefault(pattern, []).append(rows)
-    return {pattern: _rows(table, scaling, pattern, of_pattern) for pattern, of_pattern in chunks.items()}
+    return {pattern: _rows(table, scaling, pattern, np.concatenate(found)) for pattern, found in chunks.items()}
 
 
-def _rows(table: Table, scaling: Scaling, pattern: Pattern, chunks: list[np.ndarray]) -> Rows:
-    n, d = sum(map(len, chunks)), sum(table.dims[name] for name in pattern)
-    if n < d:
-        z = scaling.read(table, pattern, np.concatenate(chunks))
-        return Rows(n, z, float(np.einsum("ij,ij->", z, z, dtype=np.float64)))
-    gram = np.zeros((d, d))
-    for rows in chunks:
+def _rows(table: Table, scaling: Scaling, pattern: Pattern, rows: np.ndarray) -> Rows:
+    if len(rows) < sum(table.dims[name] for name in pattern):
         z = scaling.read(table, pattern, rows)
-        gram += z.T @ z
-    return Rows(n, gram.astype(np.float32), float(np.trace(gram)))
+        return Rows(len(rows), z, float(np.einsum("ij,ij->", z, z, dtype=np.float64)))
+    products = _products(table, scaling, pattern, rows)
+    return Rows(len(rows), products, float(np.trace(products, dtype=np.float64)))
+
+
+def _products(table: Table, scaling: Scaling, pattern: Pattern, rows: np.ndarray) -> np.ndarray:
+    """Z^T Z (D, D), float32."""
+    d = sum(table.dims[name] for name in pattern)
+    room = np.empty((min(PRODUCT_ROWS, len(rows)), d), np.float32)
+    total, part = np.zeros((d, d), np.float32), np.empty((d, d), np.float32)
+    for start in range(0, len(rows), PRODUCT_ROWS):
+        z = scaling.read(table, pattern, rows[start : start + PRODUCT_ROWS], room)
+        total += np.matmul(z.T, z, out=part)
+    return total
 
 
 def sweep(seen: Mapping[Pattern, Rows], factors: Factors, lam: float) -> tuple[Factors, float]:
     """Solve all rows given the columns, then all columns given the rows; and the objective thereafter."""
     rank = next(iter(factors.values())).shape[0] if factors else 0
+    of_block = {name: m @ m.T for name, m in factors.items()}
     grams = {name: np.zeros((rank, rank)) for name in factors}
     crosses = {name: np.zeros_like(m) for name, m in factors.items()}
     n_observed = dict.fromkeys(factors, 0)
     objective = 0.0
     for pattern, rows in seen.items():
-        folding = fold(factors, pattern, lam)
-        cross = rows.cross(folding)
-        gram = cross @ folding
-        objective += rows.squares + lam * len(folding) * float(np.trace(gram))
+        m = np.concatenate([factors[name] for name in pattern], axis=1)
+        ridge = lam * m.shape[1]
+        cross, gram = rows.crosses(m, _inverse(sum(of_block[name] for name in pattern), ridge))
+        objective += rows.squares + ridge * float(np.trace(gram))
         begin = 0
         for name in pattern:
             width = factors[name].shape[1]
@@ -145,17 +161,17 @@ def sweep(seen: Mapping[Pattern, Rows], factors: Factors, lam: float) -> tuple[F
             n_observed[name] += rows.n
             begin += width
     # m = (U^T U + lambda n E)^-1 U^T z, where a block's share of the objective is ||Z||^2 - <U^T Z, M>
-    solved = {name: _solve(grams[name], lam * n_observed[name], crosses[name]) for name in factors}
+    solved = {name: _inverse(grams[name], lam * n_observed[name]) @ crosses[name] for name in factors}
     return solved, objective - sum(float(np.vdot(crosses[name], m)) for name, m in solved.items())
 
 
-def _solve(gram: np.ndarray, ridge: float, right: np.ndarray) -> np.ndarray:
-    """(gram + ridge E)^-1 right, float64; ridge above 0.
+def _inverse(gram: np.ndarray, ridge: float) -> np.ndarray:
+    """(gram + ridge E)^-1, float64; ridge above 0.
 
-    By the inverse, as a product with thousands of columns is several times as fast as solving for each; with the ridge
-    it is well conditioned.
+    A product of the inverse with thousands of columns is several times as fast as solving for each; with the ridge it
+    is well conditioned.
     """
-    return np.asarray(np.linalg.inv(gram + ridge * np.eye(len(gram))) @ right)
+    return np.asarray(np.linalg.inv(gram + ridge * np.eye(len(gram))))
 
 
 def _settled(objectives: list[float], tolerance: float) -> bool:

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pipeline.completion.als import AlsCompleter, Factors, Rows, fold, gather, start, sweep
+from pipeline.completion.als import PRODUCT_ROWS, AlsCompleter, Factors, Rows, fold, gather, start, sweep
 from pipeline.completion.base import CompletionSettings
 from pipeline.completion.scaling import Scaling, fit_scaling
-from pipeline.completion.table import CHUNK_ROWS, Table, check
+from pipeline.completion.table import Table, check
 
 Blocks = dict[str, np.ndarray]
 WorldMaker = Callable[..., tuple[Blocks, Blocks]]
@@ -71,10 +71,13 @@ def test_completed_rows_are_folded_in_by_their_own_normal_equations(make_world: 
 
 def test_few_rows_and_their_products_say_the_same() -> None:
     rng = np.random.default_rng(0)
-    z, folding = rng.standard_normal((6, 8)).astype(np.float32), rng.standard_normal((8, 3))
-    few, many = Rows(6, z, 0.0), Rows(8, z.T @ z, 0.0)
-    np.testing.assert_allclose(few.cross(folding), many.cross(folding), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(many.cross(folding), (z @ folding).T @ z, rtol=1e-4, atol=1e-5)
+    z, m = rng.standard_normal((6, 8)).astype(np.float32), rng.standard_normal((3, 8))
+    inverse = np.linalg.inv(m @ m.T)
+    u = z @ m.T @ inverse
+    for rows in (Rows(6, z, 0.0), Rows(8, z.T @ z, 0.0)):
+        cross, gram = rows.crosses(m, inverse)
+        np.testing.assert_allclose(cross, u.T @ z, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(gram, u.T @ u, rtol=1e-4, atol=1e-5)
 
 
 def test_fold_is_one_matrix_for_all_rows_of_a_pattern() -> None:
@@ -114,7 +117,7 @@ def test_stops_when_settled(make_world: WorldMaker) -> None:
 
 
 def test_chunks_do_not_show(make_world: WorldMaker) -> None:
-    n = CHUNK_ROWS + 500
+    n = 2 * PRODUCT_ROWS + 500
     table = check(make_world(n)[1])
     scaling = fit_scaling(table, balance=False)
     factors, objective = sweep(gather(table, scaling), start(table, CompletionSettings(rank=4)), LAM)
