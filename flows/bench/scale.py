@@ -36,7 +36,7 @@ LITE = VisualSettings(backbone="efficientnet_lite0")
 class Size:
     """How much is measured."""
 
-    videos: tuple[int, ...] = (64, 128, 256)
+    videos: tuple[int, ...] = (256, 512, 1024)
     finished: int = 10_000
     rows: int = 20_000
     part_size: int = 256

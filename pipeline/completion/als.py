@@ -151,7 +151,7 @@ def sweep(seen: Mapping[Pattern, Rows], factors: Factors, lam: float) -> tuple[F
     for pattern, rows in seen.items():
         m = np.concatenate([factors[name] for name in pattern], axis=1)
         ridge = lam * m.shape[1]
-        cross, gram = rows.crosses(m, _inverse(sum(of_block[name] for name in pattern), ridge))
+        cross, gram = rows.crosses(m, _inverse(np.sum([of_block[name] for name in pattern], axis=0), ridge))
         objective += rows.squares + ridge * float(np.trace(gram))
         begin = 0
         for name in pattern:
