@@ -29,7 +29,7 @@ NOISE = 1.0
 class Size:
     """How much is measured."""
 
-    rows: int = 40_000
+    rows: int = 100_000
     rank: int = 100
     sweeps: int = 20
     """Of a fit: between the few that a tolerance of 1e-4 may need and the 50 that are the most."""
