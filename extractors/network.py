@@ -88,6 +88,7 @@ def _on_cpu(network: nn.Module, side: int, bfloat16: bool) -> Run:
         "PERFORMANCE_HINT": "THROUGHPUT",
         "INFERENCE_NUM_THREADS": n_threads,
         "NUM_STREAMS": n_threads,  # each batch on a core of its own
+        "ENABLE_CPU_PINNING": False,  # several workers would be pinned to the same core
         "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
     }
     compiled = ov.Core().compile_model(model, "CPU", hints)
