@@ -16,6 +16,7 @@ from flows.plan import Plan
 from flows.settings import from_tree
 from model.baselines.tagged_sounds import count_concepts
 from model.registry import ABLATIONS, MODELS, Method, method
+from model.study.journal import Journal
 from model.study.study import Section, StudySettings, study
 from pipeline.catalogue import TRAINING, load_catalogue
 from pipeline.complete import load_features
@@ -31,6 +32,8 @@ from pipeline.taxonomy import read_taxonomy
 
 TUNED_TRIES = 8
 """Settings that `--tune` tries per method."""
+UNFINISHED = ".unfinished"
+"""Folder of what was found, until the study is."""
 SPLIT_NUMBERS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
 
@@ -62,6 +65,8 @@ class Request:
 def reproduce(request: Request, progress: Progress, command: str) -> StudyData:
     """Run the study and write `results.json`, tables, figures and a page into the folder.
 
+    Until then the folder has what was found; the same study again, killed or not, goes on from there.
+
     Raises:
         UserError: of whatever the user can put right.
     """
@@ -72,7 +77,9 @@ def reproduce(request: Request, progress: Progress, command: str) -> StudyData:
     settings = StudySettings(
         tuple(models), request.seeds, TUNED_TRIES if request.tune else 0, request.jobs, _sections(request.skip)
     )
-    data, predictions = study(table, settings, models, progress)
+    journal = Journal(request.out / UNFINISHED)
+    with _writing(request.out):
+        data, predictions = study(table, settings, models, progress, journal)
     data = replace(
         data,
         title=f"NMCL and its rivals on {(request.features or request.store or Path()).name}",
@@ -85,6 +92,7 @@ def reproduce(request: Request, progress: Progress, command: str) -> StudyData:
         write_study(data, request.out)
         np.savez(request.out / "predictions.npz", **predictions)  # type: ignore[arg-type]
         _write_whole(request.out / "results.json", json.dumps(results(data), indent=1, allow_nan=False))
+    journal.clear()
     return data
 
 

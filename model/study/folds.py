@@ -1,6 +1,8 @@
 """One division of a feature table into training, validation and test rows, missing modalities filled in."""
 
+import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -37,6 +39,18 @@ class Fold:
     def venues(self) -> tuple[str, ...]:
         """K names."""
         return self.table.venues
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all numbers and names, in hexadecimal."""
+        hashed = hashlib.blake2b(repr((self.seed, self.venues, sorted(self.table.modalities))).encode(), digest_size=16)
+        blocks = [self.split, self.table.label, *(block for _, block in sorted(self.table.modalities.items()))]
+        for part in (self.train, self.validation, self.test):
+            blocks += [*part.modalities.values(), *part.observed.values()]
+        for block in blocks:
+            hashed.update(repr((block.shape, block.dtype)).encode())
+            hashed.update(np.ascontiguousarray(block).data)
+        return hashed.hexdigest()
 
 
 def fold(table: FeatureTable, seed: int, settings: CompletionSettings) -> Fold:

@@ -11,15 +11,15 @@ from threadpoolctl import threadpool_limits
 from model.data import Dataset
 from model.evaluate import f1
 from model.study.folds import Fold, fit_completer, fold, rows
+from model.study.runner import Runner
 from model.study.statistics import spread
-from model.study.trials import Outcome, Trial, run, side_by_side
+from model.study.trials import Outcome, Trial, run
 from model.trained import fit
 from pipeline import completion
 from pipeline.completion import COMPLETERS, CompletionSettings
 from pipeline.completion.scaling import fit_scaling
 from pipeline.completion.table import check
 from pipeline.feature_table import TEST, TRAIN, FeatureTable
-from pipeline.progress import Progress
 from pipeline.study_report.data import AbsenceScores, CompleterScores, CompletionLevel
 
 MOST_MODALITIES = 4
@@ -36,7 +36,7 @@ def subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def study_subsets(
-    folds: Sequence[Fold], method: str, settings: Any, completer: CompletionSettings, jobs: int, progress: Progress
+    folds: Sequence[Fold], method: str, settings: Any, completer: CompletionSettings, runner: Runner
 ) -> dict[tuple[str, ...], list[Outcome]]:
     """One method on each proper subset of the modalities (Tables 3 and 4), on the folds' own splits.
 
@@ -48,7 +48,7 @@ def study_subsets(
         for whole in folds:
             table = replace(whole.table.only(subset), split=whole.split)
             trials.append(Trial(method, settings, fold(table, whole.seed, completer), whole.seed))
-    found = iter(side_by_side("modalities", run, trials, jobs, progress, lambda trial: "+".join(trial.fold.train.dims)))
+    found = iter(runner.side_by_side("modalities", run, trials, lambda trial: "+".join(trial.fold.train.dims)))
     return {subset: [next(found) for _ in folds] for subset in wanted}
 
 
@@ -61,19 +61,20 @@ class Hiding:
     completer: str
     settings: CompletionSettings
 
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """See `runner.Item`."""
+        return self.whole.digest, self.hidden, self.completer, self.settings
 
-def study_completion(
-    whole: Fold, settings: CompletionSettings, jobs: int, progress: Progress
-) -> tuple[CompletionLevel, ...]:
+
+def study_completion(whole: Fold, settings: CompletionSettings, runner: Runner) -> tuple[CompletionLevel, ...]:
     """How well each completer fills in whole blocks hidden at random from 10 to 90 % of them.
 
     A row keeps at least one modality. Completers learn from training rows with blocks hidden alike; errors are
     those of hidden blocks of test rows, and macro-F1 is that of a logistic regression on the incomplete test rows.
     """
     items = [Hiding(whole, hidden, name, settings) for hidden in LEVELS for name in COMPLETERS]
-    found = iter(
-        side_by_side("completion", _hide, items, jobs, progress, lambda item: f"{item.hidden:.0%} {item.completer}")
-    )
+    found = iter(runner.side_by_side("completion", _hide, items, lambda item: f"{item.hidden:.0%} {item.completer}"))
     return tuple(CompletionLevel(hidden, {name: next(found) for name in COMPLETERS}) for hidden in LEVELS)
 
 

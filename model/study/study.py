@@ -12,9 +12,11 @@ from model.explain import attention_memory, relation
 from model.nmcl import NMCLSettings
 from model.registry import MODELS, Method
 from model.study.folds import Fold, fold
+from model.study.journal import Journal
+from model.study.runner import Runner, default_jobs
 from model.study.sections import Handling, study_absence, study_completion, study_subsets
 from model.study.statistics import bootstrap, macro_f1, mcnemar_test, paired_t_test, spread
-from model.study.trials import Outcome, Trial, default_jobs, run, side_by_side
+from model.study.trials import Outcome, Trial, run
 from model.study.tuning import tune
 from pipeline import completion
 from pipeline.completion import CompletionSettings
@@ -63,25 +65,30 @@ def study(
     settings: StudySettings,
     models: Mapping[str, Method] = MODELS,
     progress: Progress = silent,
+    journal: Journal | None = None,
 ) -> tuple[StudyData, dict[str, np.ndarray]]:
     """Compare methods on a table.
 
     Without a split of its own the table is split anew for every seed; with one, seeds only change what methods draw.
     Everything is fitted on training rows, and chosen on validation rows.
 
+    Args:
+        journal: of a study that was killed; what it found is not done again.
+
     Returns:
         What the study tells, without title, date and command; and the test predictions of every method and seed by
         name, with their labels.
     """
-    jobs = settings.jobs or default_jobs(sum(block.nbytes for block in table.modalities.values()))
+    n_bytes = sum(block.nbytes for block in table.modalities.values())
+    runner = Runner(settings.jobs or default_jobs(n_bytes), progress, journal)
     completer = _completer(table, progress)
     folds = _folds(table, settings.seeds, completer)
     methods = {name: models[name] for name in settings.methods}
     chosen = {name: method.settings for name, method in methods.items()}
     tried: dict[str, list[Tried]] = {}
     if settings.budget:
-        chosen, tried = tune(methods, folds[0], settings.budget, jobs, progress)
-    outcomes = _compare(folds, chosen, jobs, progress)
+        chosen, tried = tune(methods, folds[0], settings.budget, runner)
+    outcomes = _compare(folds, chosen, runner)
     data = StudyData(
         title="",
         created="",
@@ -96,10 +103,10 @@ def study(
         tuning=tried,
     )
     if len(table.modalities) > 1 and "completion" not in settings.skip:
-        data = replace(data, completion=study_completion(folds[0], completer, jobs, progress))
+        data = replace(data, completion=study_completion(folds[0], completer, runner))
     if REFERENCE in outcomes:
         data = _of_reference(data, folds[0], outcomes[REFERENCE])
-        subject = _Subject(folds, outcomes[REFERENCE], chosen[REFERENCE], jobs, progress)
+        subject = _Subject(folds, outcomes[REFERENCE], chosen[REFERENCE], runner)
         if "modalities" not in settings.skip:
             data = _of_subsets(data, subject, completer)
         if len(table.modalities) > 1 and "absence" not in settings.skip:
@@ -125,15 +132,13 @@ def _folds(table: FeatureTable, seeds: int, completer: CompletionSettings) -> li
     return [first, *(fold(table, seed, completer) for seed in range(1, seeds))]
 
 
-def _compare(
-    folds: Sequence[Fold], chosen: Mapping[str, Any], jobs: int, progress: Progress
-) -> dict[str, list[Outcome]]:
+def _compare(folds: Sequence[Fold], chosen: Mapping[str, Any], runner: Runner) -> dict[str, list[Outcome]]:
     trials = [
         Trial(name, settings, rows, rows.seed, keep=name == REFERENCE)
         for name, settings in chosen.items()
         for rows in folds
     ]
-    found = iter(side_by_side("methods", run, trials, jobs, progress, lambda trial: f"{trial.method} {trial.seed}"))
+    found = iter(runner.side_by_side("methods", run, trials, lambda trial: f"{trial.method} {trial.seed}"))
     return {name: [next(found) for _ in folds] for name in chosen}
 
 
@@ -230,8 +235,7 @@ class _Subject:
     folds: Sequence[Fold]
     outcomes: Sequence[Outcome]
     settings: NMCLSettings
-    jobs: int
-    progress: Progress
+    runner: Runner
 
 
 def _of_reference(data: StudyData, first: Fold, outcomes: Sequence[Outcome]) -> StudyData:
@@ -265,7 +269,7 @@ def _peer_note(outcomes: Sequence[Outcome]) -> list[str]:
 
 def _of_subsets(data: StudyData, subject: _Subject, completer: CompletionSettings) -> StudyData:
     """Tables 3 and 4."""
-    of_subsets = study_subsets(subject.folds, REFERENCE, subject.settings, completer, subject.jobs, subject.progress)
+    of_subsets = study_subsets(subject.folds, REFERENCE, subject.settings, completer, subject.runner)
     by_name: dict[str, Sequence[Outcome]] = {"+".join(subset): of_seeds for subset, of_seeds in of_subsets.items()}
     by_name["+".join(data.dims)] = subject.outcomes
     return replace(
@@ -287,7 +291,7 @@ def _of_absence(subject: _Subject) -> dict[str, dict[Handling, AbsenceScores]]:
         subject.folds,
         {
             "completed": subject.outcomes,
-            "masked": side_by_side("absence", run, masked, subject.jobs, subject.progress, lambda t: f"{t.seed}"),
+            "masked": subject.runner.side_by_side("absence", run, masked, lambda t: f"{t.seed}"),
         },
     )
 

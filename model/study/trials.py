@@ -1,28 +1,16 @@
-"""Training one method once, and many such trials side by side."""
+"""Training one method once."""
 
-import os
 import time
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import torch
-from joblib import Parallel, delayed, parallel_config
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from model.base import Epoch, Scores
 from model.evaluate import f1
 from model.study.folds import Fold
 from model.trained import Trained, fit
-from pipeline.errors import ModelError, WorkerError
-from pipeline.progress import Progress
-
-T = TypeVar("T")
-R = TypeVar("R")
-
-MAX_SHARED_BYTES = 1 << 30
-"""Larger tables are worked on by one process with all threads: each further one would hold its own copy."""
+from pipeline.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -35,6 +23,11 @@ class Trial:
     seed: int
     keep: bool = False
     """Whether the outcome holds the trained model."""
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """See `runner.Item`."""
+        return self.method, self.settings, self.fold.digest, self.seed, self.keep
 
 
 @dataclass(frozen=True)
@@ -102,45 +95,3 @@ def score(trial: Trial) -> float | None:
             raise
         return None
     return validated(trained, rows).macro_f1
-
-
-def side_by_side(
-    stage: str, work: Callable[[T], R], items: Sequence[T], jobs: int, progress: Progress, name: Callable[[T], str]
-) -> list[R]:
-    """Results in the order of the items, `jobs` at a time: each then has a process and one thread of its own.
-
-    Raises:
-        WorkerError: one of the processes was killed.
-    """
-    progress(stage, 0, len(items), "")
-    if jobs == 1:
-        return list(_told(map(work, items), items, stage, progress, name))
-    with parallel_config(backend="loky", inner_max_num_threads=1):
-        results = Parallel(n_jobs=jobs, return_as="generator")(delayed(_single_threaded)(work, item) for item in items)
-        try:
-            return list(_told(results, items, stage, progress, name))
-        except TerminatedWorkerError as error:
-            raise WorkerError(
-                f"{stage}: one of {jobs} processes was killed, most likely for want of memory. "
-                "Run again, with --jobs 1 if it happens again."
-            ) from error
-
-
-def _single_threaded(work: Callable[[T], R], item: T) -> R:
-    torch.set_num_threads(1)
-    return work(item)
-
-
-def _told(
-    results: Iterable[R], items: Sequence[T], stage: str, progress: Progress, name: Callable[[T], str]
-) -> Iterable[R]:
-    for done, (result, item) in enumerate(zip(results, items, strict=True), start=1):
-        progress(stage, done, len(items), name(item))
-        yield result
-
-
-def default_jobs(n_bytes: int) -> int:
-    """How many trials at a time: one per core, but one where there is a GPU or the features are large."""
-    if torch.cuda.is_available() or n_bytes > MAX_SHARED_BYTES:
-        return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -9,13 +9,13 @@ import numpy as np
 
 from model.registry import Method
 from model.study.folds import Fold
-from model.study.trials import Trial, score, side_by_side
-from pipeline.progress import Progress
+from model.study.runner import Runner
+from model.study.trials import Trial, score
 from pipeline.study_report.data import Trial as Tried
 
 
 def tune(
-    methods: Mapping[str, Method], rows: Fold, budget: int, jobs: int, progress: Progress
+    methods: Mapping[str, Method], rows: Fold, budget: int, runner: Runner
 ) -> tuple[dict[str, Any], dict[str, list[Tried]]]:
     """The best settings of each method by validation macro-F1, and all that was tried.
 
@@ -31,7 +31,7 @@ def tune(
         for name, changes in plans.items()
         for change in changes
     ]
-    found = iter(side_by_side("tune", score, trials, jobs, progress, lambda trial: trial.method))
+    found = iter(runner.side_by_side("tune", score, trials, lambda trial: trial.method))
     chosen: dict[str, Any] = {}
     tried: dict[str, list[Tried]] = {}
     for name, changes in plans.items():

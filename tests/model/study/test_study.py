@@ -11,14 +11,13 @@ import pytest
 from model.evaluate import f1
 from model.registry import MODELS, Method
 from model.study.folds import fold, stratified
+from model.study.runner import Runner
 from model.study.sections import hide, study_completion, subsets
 from model.study.study import StudySettings, study
-from model.study.trials import side_by_side
 from model.study.tuning import candidates, changed, tune
 from pipeline.completion import CompletionSettings
 from pipeline.errors import WorkerError
 from pipeline.feature_table import TEST, TRAIN, FeatureTable
-from pipeline.progress import silent
 from pipeline.study_report.data import StudyData
 from pipeline.study_report.results import results
 from tests.model.conftest import VENUES, quick, world
@@ -106,7 +105,7 @@ def _killed(item: int) -> int:
 
 def test_a_killed_process_is_said() -> None:
     with pytest.raises(WorkerError, match="--jobs 1"):
-        side_by_side("methods", _killed, [0, 1, 2], 2, silent, str)
+        Runner(2).side_by_side("methods", _killed, [0, 1, 2], str)
 
 
 @pytest.mark.parametrize("method", ["nmcl", "logistic", "trumann"])
@@ -140,7 +139,7 @@ def test_hiding_never_takes_a_rows_last_modality() -> None:
 
 def test_filling_in_the_mean_is_off_by_one_deviation() -> None:
     whole = fold(table(600), 0, CompletionSettings(method="mean"))
-    levels = study_completion(whole, CompletionSettings(rank=3, regularization=0.1), 1, silent)
+    levels = study_completion(whole, CompletionSettings(rank=3, regularization=0.1), Runner())
     for level in levels:
         assert level.completers["mean"].nrmse == pytest.approx(1.0, abs=0.1)
 
@@ -166,7 +165,7 @@ def test_the_search_chooses_by_validation_rows() -> None:
         QUICK["nmcl"], settings=heads_only, grid={"train.learning_rate": (1e-6, 1e-5), "dropout": (0.0, 0.1)}
     )
     rows = fold(table(), 0, CompletionSettings(method="mean"))
-    chosen, tried = tune({"nmcl": method, "majority": MODELS["majority"]}, rows, 3, 1, silent)
+    chosen, tried = tune({"nmcl": method, "majority": MODELS["majority"]}, rows, 3, Runner())
     assert chosen["nmcl"] == method.settings  # the others hardly learn
     assert [trial.chosen for trial in tried["nmcl"]] == [True, False, False]
     assert tried["nmcl"][0].settings == {"train.learning_rate": method.settings.train.learning_rate, "dropout": 0.3}

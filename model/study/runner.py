@@ -1,0 +1,90 @@
+"""Many pieces of a study side by side, each done once even if the study is killed and run again."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+from joblib import Parallel, delayed, parallel_config
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from model.study.journal import Finding, Journal
+from pipeline.errors import WorkerError
+from pipeline.progress import Progress, silent
+
+R = TypeVar("R", bound=Finding)
+
+MAX_SHARED_BYTES = 1 << 30
+"""Larger tables are worked on by one process with all threads: each further one would hold its own copy."""
+
+
+class Item(Protocol):
+    """A piece of work."""
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """All that decides what is found, in values whose `repr` is the same in every process."""
+
+
+T = TypeVar("T", bound=Item)
+
+
+@dataclass(frozen=True)
+class Runner:
+    """How the pieces are done."""
+
+    jobs: int = 1
+    """At a time; where there are several, each has a process and one thread of its own."""
+    progress: Progress = silent
+    journal: Journal | None = None
+    """Where findings are kept, and looked for first."""
+
+    def side_by_side(self, stage: str, work: Callable[[T], R], items: Sequence[T], name: Callable[[T], str]) -> list[R]:
+        """Results in the order of the items.
+
+        Raises:
+            WorkerError: one of the processes was killed.
+        """
+        found: dict[int, Any] = {i: known for i, item in enumerate(items) for known in self._known(work, item)}
+        missing = [i for i in range(len(items)) if i not in found]
+        self.progress(stage, len(found), len(items), "")
+        for i, result in zip(missing, self._done(stage, work, [items[i] for i in missing]), strict=True):
+            found[i] = result
+            if self.journal:
+                self.journal.keep(_asked(work, items[i]), result)
+            self.progress(stage, len(found), len(items), name(items[i]))
+        return [found[i] for i in range(len(items))]
+
+    def _known(self, work: Callable[[T], R], item: T) -> tuple[Any, ...]:
+        return self.journal.find(_asked(work, item)) if self.journal else ()
+
+    def _done(self, stage: str, work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+        if self.jobs == 1:
+            yield from map(work, items)
+            return
+        with parallel_config(backend="loky", inner_max_num_threads=1):
+            todo = (delayed(_single_threaded)(work, item) for item in items)
+            try:
+                yield from Parallel(n_jobs=self.jobs, return_as="generator")(todo)
+            except TerminatedWorkerError as error:
+                raise WorkerError(
+                    f"{stage}: one of {self.jobs} processes was killed, most likely for want of memory. "
+                    "Run again, with --jobs 1 if it happens again."
+                ) from error
+
+
+def _asked(work: Callable[..., Any], item: Item) -> tuple[object, ...]:
+    return (work.__qualname__, *item.identity)
+
+
+def _single_threaded(work: Callable[[T], R], item: T) -> R:
+    torch.set_num_threads(1)
+    return work(item)
+
+
+def default_jobs(n_bytes: int) -> int:
+    """How many trials at a time: one per core, but one where there is a GPU or the features are large."""
+    if torch.cuda.is_available() or n_bytes > MAX_SHARED_BYTES:
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

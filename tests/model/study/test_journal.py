@@ -1,0 +1,110 @@
+"""A study that is stopped goes on where it was, to the same figures."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.registry import MODELS
+from model.study.folds import fold
+from model.study.journal import CARD, Finding, Journal
+from model.study.study import Section, StudySettings, study
+from model.study.trials import Outcome, Trial, run
+from pipeline.completion import CompletionSettings
+from pipeline.feature_table import FeatureTable
+from pipeline.progress import Progress
+from pipeline.study_report.data import CompleterScores, Spread
+from tests.model.conftest import VENUES, quick, world
+
+MEAN = CompletionSettings(method="mean")
+SECTIONS: tuple[Section, ...] = ("modalities", "completion", "absence")
+
+
+@pytest.fixture(scope="module")
+def table() -> FeatureTable:
+    rows = world(120, 0)
+    sound = rows.modalities["sound"].copy()
+    sound[::8] = np.nan
+    return FeatureTable({**rows.modalities, "sound": sound}, rows.label, VENUES)
+
+
+def outcome(table: FeatureTable, *, keep: bool) -> Outcome:
+    return run(Trial("nmcl", quick(), fold(table, 0, MEAN), 0, keep))
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_an_outcome_comes_back_as_it_was(table: FeatureTable, tmp_path: Path, keep: bool) -> None:
+    journal, found = Journal(tmp_path), outcome(table, keep=keep)
+    journal.keep(("a", 1), found)
+    assert journal.find(("a", 2)) == ()
+    (again,) = journal.find(("a", 1))
+    assert isinstance(again, Outcome)
+    assert again.probability.tobytes() == found.probability.tobytes()
+    assert again.per_modality.keys() == found.per_modality.keys()
+    assert (again.history, again.seconds, again.validation) == (found.history, found.seconds, found.validation)
+    assert (again.trained is None) == (found.trained is None)
+    if again.trained and found.trained:
+        rows = fold(table, 0, MEAN).test
+        decided = [t.predict(rows.modalities, rows.observed).probability for t in (again.trained, found.trained)]
+        assert decided[0].tobytes() == decided[1].tobytes()
+
+
+@pytest.mark.parametrize("found", [0.25, None, CompleterScores(0.5, {"a": None}, Spread(0.5, None, (0.5,)))])
+def test_a_score_comes_back_as_it_was(tmp_path: Path, found: Finding) -> None:
+    Journal(tmp_path).keep(("a",), found)
+    assert Journal(tmp_path).find(("a",)) == (found,)
+
+
+def test_what_is_damaged_counts_as_not_found(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.keep(("a",), 0.25)
+    (card,) = tmp_path.rglob(CARD)
+    card.write_text("{")
+    assert journal.find(("a",)) == ()
+    journal.keep(("a",), 0.5)
+    assert journal.find(("a",)) == (0.5,)
+
+
+def test_rows_decide_what_is_asked(table: FeatureTable) -> None:
+    first, again, other = (fold(table, seed, MEAN) for seed in (0, 0, 1))
+    assert first.digest == again.digest != other.digest
+    changed = {name: block + (name == "sound") for name, block in table.modalities.items()}
+    assert fold(replace(table, modalities=changed), 0, MEAN).digest != first.digest
+
+
+class Stopped(Exception):
+    """By the user."""
+
+
+def stop_at(n_done: int) -> Progress:
+    """Stops a study after so many trainings."""
+
+    def stop(stage: str, done: int, total: int, note: str = "") -> None:
+        if (stage, done) == ("methods", n_done):
+            raise Stopped
+
+    return stop
+
+
+def test_a_study_goes_on_where_it_was(table: FeatureTable, tmp_path: Path) -> None:
+    models = {**MODELS, "nmcl": replace(MODELS["nmcl"], settings=quick())}
+    settings = StudySettings(
+        ("logistic", "nmcl", "majority"), seeds=2, jobs=1, skip=("modalities", "completion", "absence")
+    )
+    whole = study(table, settings, models)
+    told: list[tuple[str, int]] = []
+
+    def listen(stage: str, done: int, total: int, note: str = "") -> None:
+        told.append((stage, done))
+
+    for n_done in (3, 5):
+        with pytest.raises(Stopped):
+            study(table, settings, models, stop_at(n_done), Journal(tmp_path))
+    data, predictions = study(table, settings, models, listen, Journal(tmp_path))
+    assert [done for stage, done in told if stage == "methods"] == [5, 6]
+    for name, expected in whole[1].items():
+        assert predictions[name].tobytes() == expected.tobytes()
+    assert [row.macro_f1 for row in data.methods] == [row.macro_f1 for row in whole[0].methods]
+    Journal(tmp_path).clear()
+    assert not tmp_path.exists()
