@@ -55,8 +55,8 @@ class TrainSettings:
     """`auto` is CUDA where there is one."""
     matmul: MatmulPrecision = "highest"
     """Of matrix products in training, in torch's words: `high` multiplies in TF32 and `medium` in bfloat16, each where
-    the hardware can; sums, weights and the decisions stay float32. `medium` takes a fifth to a third off a step with
-    the full memory."""
+    the hardware can; sums, weights and the decisions stay float32. `medium` takes a third off a step with the full
+    memory."""
 
 
 class Network(VenueModel):
