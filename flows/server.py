@@ -30,6 +30,7 @@ QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     CONSOLE_LEVEL: "CRITICAL",  # our own bars and messages speak on the console
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",  # of every event that a server misses
     "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning",  # told when a worker process was killed
     # The recorder writes a hundred events at a time: 11 instead of 54 ms of server time for a task run.
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
@@ -38,7 +39,7 @@ QUIET = {
 
 
 class ServerError(UserError):
-    """A server or a worker does not start."""
+    """A server or a worker does not start, or a server is gone."""
 
 
 def default_home() -> Path:
@@ -56,11 +57,12 @@ def embedded() -> Iterator[str]:
     """A server's address, in the environment of this process; a server named there already is used instead.
 
     Raises:
-        ServerError: it does not answer in time.
+        ServerError: it does not answer in time, or does not answer any more.
     """
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     if url := os.environ.get("PREFECT_API_URL"):
-        yield url
+        with _missed(url):
+            yield url
         return
     with ExitStack() as stack:
         home = stack.enter_context(_own_home())
@@ -74,7 +76,24 @@ def embedded() -> Iterator[str]:
         stack.callback(_stop, server)
         import_module("flows.flows")  # some seconds, in which the server starts
         wait_until_ready(server, url, home)
-        yield url
+        with _missed(url):
+            yield url
+
+
+@contextmanager
+def _missed(url: str) -> Iterator[None]:
+    """Only Prefect's client uses httpx."""
+    try:
+        yield
+    except Exception as error:
+        import httpx
+
+        if isinstance(error, httpx.TransportError):
+            raise ServerError(
+                f"The Prefect server at {url} does not answer ({error}). What was finished is kept: "
+                "the same command goes on from there when the server is back, or without PREFECT_API_URL."
+            ) from error
+        raise
 
 
 @contextmanager

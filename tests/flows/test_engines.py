@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.server import free_port
+from flows.server import free_port, start, wait_until_ready
 from pipeline.store import Store
 from tests.flows.conftest import made
 
@@ -146,6 +146,27 @@ def test_ctrl_c_leaves_parts_unfinished_and_nothing_running(
     assert told.strip().endswith("Interrupted. What was finished is kept; the same command goes on from there.")
     assert psutil.wait_procs(family, 10)[1] == []
     assert made(Store.open(out)).items() < expected.items()
+
+
+def test_a_server_that_is_gone_is_said(environment: dict[str, str], fitted: Path, tmp_path: Path) -> None:
+    out, home, port = tmp_path / "out", tmp_path / "home", free_port()
+    shutil.copytree(fitted, out)
+    home.mkdir()
+    url = f"http://127.0.0.1:{port}/api"
+    changes = {"PREFECT_HOME": str(home), "PREFECT_API_URL": url, "PREFECT_CLIENT_MAX_RETRIES": "0"}
+    server = start(home, port, "--no-ui", env=environment | changes)
+    try:
+        wait_until_ready(server, url, home)
+        words = [str(BIN / "nmcl"), "extract", "--out", str(out), "--engine", "threads", "--workers", "2"]
+        command = subprocess.Popen(words, env=environment | changes, stderr=subprocess.PIPE, text=True)
+        wait_for(lambda: any(out.glob("features/*/part-*")) or command.poll() is not None)
+    finally:
+        server.kill()
+        server.wait()
+    _, told = command.communicate(timeout=240)
+    assert command.returncode == 2, told
+    assert f"The Prefect server at {url} does not answer" in told
+    assert "Traceback" not in told
 
 
 @pytest.mark.parametrize(
