@@ -25,12 +25,14 @@ from pipeline.errors import UserError
 
 HOST = "127.0.0.1"
 READY_WITHIN_S = 180.0
-CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
+CONSOLE = {
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # our own bars and messages speak on the console
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",  # it tells of every event that a server misses
+}
 QUIET = {
+    **CONSOLE,
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    CONSOLE_LEVEL: "CRITICAL",  # our own bars and messages speak on the console
-    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",  # of every event that a server misses
     "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning",  # told when a worker process was killed
     # The recorder writes a hundred events at a time: 11 instead of 54 ms of server time for a task run.
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
@@ -71,7 +73,7 @@ def embedded() -> Iterator[str]:
         # Nobody reads the log of a server that stops with the command.
         os.environ.update(PREFECT_HOME=str(home), PREFECT_API_URL=url, PREFECT_LOGGING_TO_API_ENABLED="false")
         stack.callback(os.environ.pop, "PREFECT_API_URL")
-        environment = {k: v for k, v in os.environ.items() if k != CONSOLE_LEVEL}
+        environment = {k: v for k, v in os.environ.items() if k not in CONSOLE}
         server = start(home, port, "--no-ui", env=environment, preexec_fn=_die_with_parent)
         stack.callback(_stop, server)
         import_module("flows.flows")  # some seconds, in which the server starts

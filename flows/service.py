@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 from flows.database import Database
-from flows.server import CONSOLE_LEVEL, HOST, QUIET, READY_WITHIN_S, ServerError, default_home, free_port
+from flows.server import CONSOLE, HOST, QUIET, READY_WITHIN_S, ServerError, default_home, free_port
 from flows.server import start as start_server
 from flows.server import wait_until_ready as wait_for_server
 
@@ -32,7 +32,7 @@ PORT = "PREFECT_SERVER_API_PORT"
 SQLITE = "SQLite"
 STOPS_WITHIN_S = 20.0
 SETTINGS = {
-    **{name: value for name, value in QUIET.items() if name != CONSOLE_LEVEL},
+    **{name: value for name, value in QUIET.items() if name not in CONSOLE},
     "PREFECT_WORKER_QUERY_SECONDS": "2",
     # A store that a killed run had taken becomes free also when the server was started anew in between.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",

@@ -15,7 +15,7 @@ DOORS = {
     "gensim": {"extractors/textual.py"},
     "implicit": {"pipeline/completion/implicit_als.py"},
     "ffmpeg": {"pipeline/media.py"},
-    "joblib": {"model/study/trials.py"},
+    "joblib": {"model/study/runner.py"},
     "pebble": {"pipeline/media.py"},
     "av": {"pipeline/media.py", "pipeline/sample.py", "pipeline/bench/decoding.py"},
     "fsspec": {"pipeline/store.py"},
