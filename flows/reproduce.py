@@ -78,8 +78,7 @@ def reproduce(request: Request, progress: Progress, command: str) -> StudyData:
         tuple(models), request.seeds, TUNED_TRIES if request.tune else 0, request.jobs, _sections(request.skip)
     )
     journal = Journal(request.out / UNFINISHED)
-    with _writing(request.out):
-        data, predictions = study(table, settings, models, progress, journal)
+    data, predictions = study(table, settings, models, progress, journal)
     data = replace(
         data,
         title=f"NMCL and its rivals on {(request.features or request.store or Path()).name}",

@@ -63,7 +63,7 @@ def embedded() -> Iterator[str]:
     """
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     if url := os.environ.get("PREFECT_API_URL"):
-        with _missed(url):
+        with _missed(url, "when it is back, or without PREFECT_API_URL"):
             yield url
         return
     with ExitStack() as stack:
@@ -78,13 +78,13 @@ def embedded() -> Iterator[str]:
         stack.callback(_stop, server)
         import_module("flows.flows")  # some seconds, in which the server starts
         wait_until_ready(server, url, home)
-        with _missed(url):
+        with _missed(url, "with a new one"):
             yield url
 
 
 @contextmanager
-def _missed(url: str) -> Iterator[None]:
-    """Only Prefect's client uses httpx."""
+def _missed(url: str, way_out: str) -> Iterator[None]:
+    """Say that the server is gone, where Prefect's client, the only user of httpx, finds it so."""
     try:
         yield
     except Exception as error:
@@ -93,7 +93,7 @@ def _missed(url: str) -> Iterator[None]:
         if isinstance(error, httpx.TransportError):
             raise ServerError(
                 f"The Prefect server at {url} does not answer ({error}). What was finished is kept: "
-                "the same command goes on from there when the server is back, or without PREFECT_API_URL."
+                f"the same command goes on from there {way_out}."
             ) from error
         raise
 

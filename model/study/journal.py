@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from model import checkpoint
 from model.base import CODE_VERSION, Epoch, Scores
 from model.study.trials import Outcome
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, StoreError
 from pipeline.study_report.data import CompleterScores
 
 ARRAYS, CARD, MODEL = "arrays.npz", "card.json", "model"
@@ -64,14 +64,23 @@ class Journal:
             return ()
 
     def keep(self, asked: tuple[object, ...], finding: Finding) -> None:
-        """Write it down, whole or not at all."""
+        """Write it down, whole or not at all.
+
+        Raises:
+            StoreError: there is no room, or no permission.
+        """
         folder = self._folder / _key(asked)
         partial = folder.with_suffix(".partial")
-        for old in (partial, folder):
-            shutil.rmtree(old, ignore_errors=True)
-        partial.mkdir(parents=True)
-        _write(partial, finding)
-        partial.rename(folder)
+        try:
+            for old in (partial, folder):
+                shutil.rmtree(old, ignore_errors=True)
+            partial.mkdir(parents=True)
+            _write(partial, finding)
+            partial.rename(folder)
+        except OSError as error:
+            raise StoreError(
+                f"{self._folder} cannot be written to: {error.strerror}. Make room or choose another --out."
+            ) from error
 
     def clear(self) -> None:
         """The study is finished."""
