@@ -36,12 +36,15 @@ def source_of(crawl: Path | None, folder: Path, progress: Progress) -> tuple[Pat
     return folder, "the rendered sample, not real videos: name some by --crawl"
 
 
-def make_crawl(source: Path, n_videos: int, folder: Path) -> str:
+def make_crawl(source: Path, n_videos: int, folder: Path, n_files: int | None = None) -> str:
     """A crawl of exactly n videos of another, with their descriptions; returns what to say about it.
 
     Where there are too few, hard links stand for more: other names, hence other rows, of the same bytes.
+
+    Args:
+        n_files: how many files of the other crawl are taken at most; None: all that are needed.
     """
-    entries = read_crawl(source, ColumnSettings()).entries
+    entries = read_crawl(source, ColumnSettings()).entries[:n_files]
     folder.mkdir(parents=True)
     copies: dict[str, Path] = {}
     with (folder / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
@@ -54,7 +57,7 @@ def make_crawl(source: Path, n_videos: int, folder: Path) -> str:
             else:
                 shutil.copyfile(source / entry.path, folder / name)
                 copies[entry.path] = folder / name
-            manifest.writerow([f"v{number:06d}", name, entry.description or ""])
+            manifest.writerow([f"{folder.name}-{number:06d}", name, entry.description or ""])
     n_links = n_videos - len(copies)
     return f"{n_videos:,} videos" + (f", {n_links:,} of them hard links under other names" if n_links else "")
 

@@ -21,6 +21,7 @@ from flows.stages import Context
 from pipeline.artifacts import load_state, save_state
 from pipeline.bench.measure import in_new_process, peak_bytes_above, seconds
 from pipeline.bench.result import Result
+from pipeline.extract import CLIPS_AT_A_TIME
 from pipeline.ingest import IngestSettings
 from pipeline.progress import Progress, silent
 from pipeline.records import Modality, State
@@ -57,10 +58,13 @@ def bench_scale(crawl: Path | None, size: Size | None = None, progress: Progress
         source, origin = source_of(crawl, folder / "sample", progress)
         states = _learn(source, settings, folder / "learn")
         with embedded():
+            warm_up = folder / "warm-up"
+            make_crawl(source, CLIPS_AT_A_TIME, warm_up)
             for done, n in enumerate(size.videos):
                 progress("bench scale", done, steps, f"{n:,} videos")
-                notes.append(make_crawl(source, n, folder / f"crawl-{n}") + f"; {origin}")
-                measured = in_new_process(measure_extraction, folder / f"crawl-{n}", settings, states)
+                crawl_n = folder / f"crawl-{n}"
+                notes.append(make_crawl(source, n, crawl_n, n_files=size.videos[0]) + f"; {origin}")
+                measured = in_new_process(measure_extraction, warm_up, crawl_n, settings, states)
                 figures |= {f"at_{n}_{name}": value for name, value in measured.items()}
         progress("bench scale", steps - 2, steps, "second run")
         figures["second_run_s"] = measure_second_run(folder / "finished", size.finished, settings, states)
@@ -75,10 +79,11 @@ def bench_scale(crawl: Path | None, size: Size | None = None, progress: Progress
     }
     notes += [
         f"{size.visual.backbone}, parts of {size.part_size}, a Prefect task a part on the embedded server",
-        "video_s: from the first chunk of videos on, so that starting networks and processes (start_s) is apart",
+        f"video_s: of the work on parts, after one of {CLIPS_AT_A_TIME} videos (start_s) has started networks and "
+        "processes",
         "peak_bytes: resident memory of the extracting process above its start, and of its largest decoder",
-        "orchestration_share: of the stage, what is outside of the work on a part (Prefect), or in it but reading and "
-        "writing the store",
+        "orchestration_share: of the stage, what is outside of the work on a part (Prefect; its start included), or in "
+        "it but reading and writing the store",
         f"second_run_s: listing and all checks of {size.finished:,} finished videos, whose files are links of one "
         "short file and whose vectors are zeros; imports apart",
         f"ingest_s: {size.rows:,} manifest rows, files of links of short ones; with their hashing",
@@ -122,61 +127,59 @@ class TimedStore(Store):
             self.spent_s += time.perf_counter() - start
 
 
-class Watch:
-    """An `Each` and a `Progress` that remember when what was done."""
+class Warmed:
+    """An `Each` by Prefect that keeps the time of the first piece, of the others and of what is around them."""
 
     def __init__(self) -> None:
+        self.start_s = 0.0
+        """Of the first piece."""
         self.work_s = 0.0
-        self.chunks: list[tuple[float, int]] = []
-        """Time, and videos done."""
+        """Within the work on the other pieces."""
+        self.outside_s = 0.0
+        """Outside of the work on any piece."""
 
     def each(self, name: str, work: Work[R], pieces: Sequence[Piece], progress: Progress) -> list[R]:
-        """See `flows.parts.Each`: by Prefect."""
+        """See `flows.parts.Each`."""
         from flows.engine import in_this_process
+
+        taken: list[float] = []
 
         def timed(piece: Piece, progress: Progress) -> R:
             start = time.perf_counter()
             try:
                 return work(piece, progress)
             finally:
-                self.work_s += time.perf_counter() - start
+                taken.append(time.perf_counter() - start)
 
-        return in_this_process(name, timed, pieces, progress)
-
-    def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """See `pipeline.progress.Progress`."""
-        if stage == "extract" and done > (self.chunks[-1][1] if self.chunks else 0):
-            self.chunks.append((time.perf_counter(), done))
-
-    @property
-    def video_s(self) -> float:
-        """Seconds a video after the first chunk; with it where there is one only."""
-        (first_s, first), (last_s, last) = self.chunks[0], self.chunks[-1]
-        return (last_s - first_s) / (last - first)
+        start = time.perf_counter()
+        results = in_this_process(name, timed, pieces, progress)
+        self.outside_s = time.perf_counter() - start - sum(taken)
+        self.start_s, self.work_s = taken[0], sum(taken[1:])
+        return results
 
 
-def measure_extraction(crawl: Path, settings: Settings, states: dict[Modality, State]) -> dict[str, float]:
-    """One crawl, ingested and extracted in a store of its own."""
-    watch = Watch()
+def measure_extraction(
+    warm_up: Path, crawl: Path, settings: Settings, states: dict[Modality, State]
+) -> dict[str, float]:
+    """One crawl after another that warms up, ingested and extracted in a store of their own."""
+    warmed = Warmed()
     store = TimedStore(Store.create(crawl.parent / f"out-{crawl.name}").local_path())
-    context = Context(store, settings, watch.progress, watch.each)
+    context = Context(store, settings, each=warmed.each)
+    stages.ingest(context, warm_up)
     plan = _prepare(context, crawl, states)
     store.spent_s = 0.0
     start = time.perf_counter()
-    watch.chunks.append((start, 0))
     peak = peak_bytes_above(lambda: stages.extract(context, plan))
     wall_s = time.perf_counter() - start
-    del watch.chunks[0]
     in_decoder = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    outside_s = wall_s - watch.work_s
     return {
         "wall_s": wall_s,
-        "start_s": watch.chunks[0][0] - start,
-        "video_s": watch.video_s,
+        "start_s": warmed.start_s,
+        "video_s": warmed.work_s / (len(plan.videos) - CLIPS_AT_A_TIME),
         "peak_bytes": float(peak + in_decoder),
-        "prefect_s": outside_s,
+        "prefect_s": warmed.outside_s,
         "store_s": store.spent_s,
-        "orchestration_share": (outside_s + store.spent_s) / wall_s,
+        "orchestration_share": (warmed.outside_s + store.spent_s) / wall_s,
     }
 
 
