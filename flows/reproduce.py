@@ -2,8 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -24,7 +22,7 @@ from pipeline.errors import SettingsError, StoreError
 from pipeline.feature_table import TEST, TRAIN, VALIDATION, FeatureTable, labelled, read_feature_file
 from pipeline.progress import Progress
 from pipeline.records import MODALITIES
-from pipeline.store import Store
+from pipeline.store import Store, writing
 from pipeline.study_report import write_study
 from pipeline.study_report.data import StudyData
 from pipeline.study_report.results import results
@@ -70,7 +68,7 @@ def reproduce(request: Request, progress: Progress, command: str) -> StudyData:
     Raises:
         UserError: of whatever the user can put right.
     """
-    with _writing(request.out):
+    with writing(str(request.out)):
         request.out.mkdir(parents=True, exist_ok=True)
     table = _table(request)
     models, notices = chosen_models(request, table)
@@ -87,7 +85,7 @@ def reproduce(request: Request, progress: Progress, command: str) -> StudyData:
         notices=[*notices, *data.notices],
         command=command,
     )
-    with _writing(request.out):
+    with writing(str(request.out)):
         write_study(data, request.out)
         np.savez(request.out / "predictions.npz", **predictions)  # type: ignore[arg-type]
         _write_whole(request.out / "results.json", json.dumps(results(data), indent=1, allow_nan=False))
@@ -100,16 +98,6 @@ def _write_whole(path: Path, content: str) -> None:
     temporary = path.with_name(f".{path.name}")
     temporary.write_text(content, encoding="utf-8")
     os.replace(temporary, path)
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(
-            f"{folder} cannot be written to: {error.strerror}. Make room or choose another --out."
-        ) from error
 
 
 def _sections(names: tuple[str, ...]) -> tuple[Section, ...]:

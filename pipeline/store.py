@@ -85,6 +85,16 @@ def translated(what: str, doing: str) -> Iterator[None]:
         raise StoreError(f"{what} cannot be {doing}: {error}.") from ConnectionError(str(error))
 
 
+@contextmanager
+def writing(what: str) -> Iterator[None]:
+    """As `translated`, but that the folder is not there is an error of its own too."""
+    try:
+        with translated(what, "written"):
+            yield
+    except FileNotFoundError as error:
+        raise StoreError(f"{what} cannot be written: {error}. Is there such a bucket or folder?") from error
+
+
 def _client_errors() -> tuple[type[Exception], ...]:
     """What clients of object stores raise besides OSError; only of those that are in use."""
     names = (("botocore.exceptions", "BotoCoreError"), ("aiohttp", "ClientError"))
@@ -214,14 +224,11 @@ class Store:
         lease = _held.get(self.url)
         if lease is not None and lease.is_lost:
             raise StoreError(f"{self.url} was not reached for long, and another nmcl command took it over. Run again.")
-        try:
-            with translated(self.where(name), "written"):
-                if self.is_local:
-                    self._replace(Path(self._full(name)), data)
-                else:
-                    self.fs.pipe_file(self._full(name), data)
-        except FileNotFoundError as error:
-            raise StoreError(f"{self.where(name)} cannot be written: {error}. Is there such a bucket?") from error
+        with writing(self.where(name)):
+            if self.is_local:
+                self._replace(Path(self._full(name)), data)
+            else:
+                self.fs.pipe_file(self._full(name), data)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write JSON with sorted keys, so that equal values are equal bytes."""

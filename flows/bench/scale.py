@@ -127,14 +127,14 @@ class TimedStore(Store):
             self.spent_s += time.perf_counter() - start
 
 
-class Warmed:
+class TimedPieces:
     """An `Each` by Prefect that keeps the time of the first piece, of the others and of what is around them."""
 
     def __init__(self) -> None:
         self.start_s = 0.0
         """Of the first piece."""
-        self.work_s = 0.0
-        """Within the work on the other pieces."""
+        self.video_s = 0.0
+        """Of the other pieces, a video."""
         self.outside_s = 0.0
         """Outside of the work on any piece."""
 
@@ -154,17 +154,18 @@ class Warmed:
         start = time.perf_counter()
         results = in_this_process(name, timed, pieces, progress)
         self.outside_s = time.perf_counter() - start - sum(taken)
-        self.start_s, self.work_s = taken[0], sum(taken[1:])
+        self.start_s = taken[0]
+        self.video_s = sum(taken[1:]) / sum(piece.part.n_videos for piece in pieces[1:])
         return results
 
 
 def measure_extraction(
     warm_up: Path, crawl: Path, settings: Settings, states: dict[Modality, State]
 ) -> dict[str, float]:
-    """One crawl after another that warms up, ingested and extracted in a store of their own."""
-    warmed = Warmed()
+    """A crawl extracted after another, whose single part warms up, in a store of their own. Seconds, bytes, a share."""
+    timed = TimedPieces()
     store = TimedStore(Store.create(crawl.parent / f"out-{crawl.name}").local_path())
-    context = Context(store, settings, each=warmed.each)
+    context = Context(store, settings, each=timed.each)
     stages.ingest(context, warm_up)
     plan = _prepare(context, crawl, states)
     store.spent_s = 0.0
@@ -174,12 +175,12 @@ def measure_extraction(
     in_decoder = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     return {
         "wall_s": wall_s,
-        "start_s": warmed.start_s,
-        "video_s": warmed.work_s / (len(plan.videos) - CLIPS_AT_A_TIME),
+        "start_s": timed.start_s,
+        "video_s": timed.video_s,
         "peak_bytes": float(peak + in_decoder),
-        "prefect_s": warmed.outside_s,
+        "prefect_s": timed.outside_s,
         "store_s": store.spent_s,
-        "orchestration_share": (warmed.outside_s + store.spent_s) / wall_s,
+        "orchestration_share": (timed.outside_s + store.spent_s) / wall_s,
     }
 
 

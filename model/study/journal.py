@@ -17,7 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 from model import checkpoint
 from model.base import CODE_VERSION, Epoch, Scores
 from model.study.trials import Outcome
-from pipeline.errors import ModelError, StoreError
+from pipeline.errors import ModelError
+from pipeline.store import writing
 from pipeline.study_report.data import CompleterScores
 
 ARRAYS, CARD, MODEL = "arrays.npz", "card.json", "model"
@@ -71,16 +72,12 @@ class Journal:
         """
         folder = self._folder / _key(asked)
         partial = folder.with_suffix(".partial")
-        try:
+        with writing(str(self._folder)):
             for old in (partial, folder):
                 shutil.rmtree(old, ignore_errors=True)
             partial.mkdir(parents=True)
             _write(partial, finding)
             partial.rename(folder)
-        except OSError as error:
-            raise StoreError(
-                f"{self._folder} cannot be written to: {error.strerror}. Make room or choose another --out."
-            ) from error
 
     def clear(self) -> None:
         """The study is finished."""
