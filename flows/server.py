@@ -4,10 +4,8 @@ Prefect reads its settings when it is imported, so this module imports it only o
 `embedded` does so only within the block.
 """
 
-import ctypes
 import fcntl
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
+from pipeline.processes import die_with_parent
 
 HOST = "127.0.0.1"
 READY_WITHIN_S = 180.0
@@ -74,7 +73,7 @@ def embedded() -> Iterator[str]:
         os.environ.update(PREFECT_HOME=str(home), PREFECT_API_URL=url, PREFECT_LOGGING_TO_API_ENABLED="false")
         stack.callback(os.environ.pop, "PREFECT_API_URL")
         environment = {k: v for k, v in os.environ.items() if k not in CONSOLE}
-        server = start(home, port, "--no-ui", env=environment, preexec_fn=_die_with_parent)
+        server = start(home, port, "--no-ui", env=environment, preexec_fn=die_with_parent)
         stack.callback(_stop, server)
         import_module("flows.flows")  # some seconds, in which the server starts
         wait_until_ready(server, url, home)
@@ -135,12 +134,6 @@ def start(home: Path, port: int, *options: str, **popen: Any) -> subprocess.Pope
             start_new_session=True,  # Ctrl-C is for this process; it then stops the server
             **popen,
         )
-
-
-def _die_with_parent() -> None:
-    """So that a killed command leaves no server behind (Linux; elsewhere it has to be stopped by hand)."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def wait_until_ready(server: subprocess.Popen[bytes], url: str, home: Path) -> None:

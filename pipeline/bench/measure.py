@@ -11,6 +11,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
+from pipeline.processes import die_with_parent
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -65,5 +67,5 @@ def _status_bytes(name: str) -> int:
 
 def in_new_process(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call a function of a module in a fresh process: no memory or cache of this one is in its way."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=die_with_parent) as pool:
         return pool.submit(work, *args, **kwargs).result()

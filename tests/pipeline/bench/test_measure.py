@@ -1,8 +1,12 @@
 """Measured time, memory and rate against what is known of the work."""
 
+import os
+import subprocess
+import sys
 import time
 
 import numpy as np
+import psutil
 
 from pipeline.bench import measure
 from pipeline.bench.result import Result
@@ -20,6 +24,21 @@ def test_peak_memory_counts_what_is_freed_again() -> None:
 
 def peak_of_64_mib() -> int:
     return measure.peak_bytes_above(lambda: np.ones(2**26, np.uint8).sum())
+
+
+def test_a_killed_bench_leaves_no_process_behind() -> None:
+    script = "from pipeline.bench.measure import in_new_process; from tests.pipeline.bench.test_measure import linger\n"
+    script += "if __name__ == '__main__': in_new_process(linger)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as bench:
+        assert bench.stdout
+        child = psutil.Process(int(bench.stdout.readline()))
+        bench.kill()
+        assert not psutil.wait_procs([child], timeout=10)[1]
+
+
+def linger() -> None:
+    print(os.getpid(), flush=True)
+    time.sleep(60)
 
 
 def test_rate_of_matrix_products() -> None:
