@@ -12,19 +12,29 @@ from extractors.visual import VisualExtractor
 from pipeline.bench.measure import gemm_flops_per_s
 from pipeline.records import State
 
+GEMM_SIDE_ON_GPU = 8192
+"""Rows and columns of a product that reaches a GPU's best rate."""
 
-def torch_gemm_flops_per_s(bfloat16: bool = False) -> float:
+
+def torch_gemm_flops_per_s(bfloat16: bool = False, device: str = "cpu") -> float:
     """See `gemm_flops_per_s`; in bfloat16 or float32."""
     dtype = torch.bfloat16 if bfloat16 else torch.float32
-    return gemm_flops_per_s(torch.mm, lambda a: torch.from_numpy(a).to(dtype))
+    if torch.device(device).type == "cpu":
+        return gemm_flops_per_s(torch.mm, lambda a: torch.from_numpy(a).to(dtype))
+
+    def multiply(a: torch.Tensor, b: torch.Tensor) -> None:
+        torch.mm(a, b)
+        torch.cuda.synchronize(device)
+
+    return gemm_flops_per_s(multiply, lambda a: torch.from_numpy(a).to(device, dtype), GEMM_SIDE_ON_GPU)
 
 
 @torch.inference_mode()
-def plain_visual(network: nn.Module, preprocess: Preprocess, frames: np.ndarray) -> np.ndarray:
+def plain_visual(network: nn.Module, preprocess: Preprocess, frames: np.ndarray, device: str = "cpu") -> np.ndarray:
     """Mean feature of one clip's frames (n, crop, crop, 3) uint8 RGB: eager, float32, channels first; shape (dim,)."""
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (preprocess.mean, preprocess.std))
-    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous().float() / 255
-    features: np.ndarray = network((pixels - mean) / std).mean(dim=0).numpy()
+    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (preprocess.mean, preprocess.std))
+    pixels = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2).contiguous().float() / 255
+    features: np.ndarray = network((pixels - mean) / std).mean(dim=0).cpu().numpy()
     return features
 
 

@@ -17,7 +17,7 @@ from extractors.preprocess import Preprocess
 if TYPE_CHECKING:
     from openvino import InferRequest
 
-BATCH_FRAMES = 16
+BATCH_FRAMES = {"cpu": 16, "cuda": 64}
 """Frames in one forward pass; a last, smaller batch is padded, so that a vector does not depend on its neighbours."""
 
 Run = Callable[[np.ndarray], np.ndarray]
@@ -70,9 +70,9 @@ def _openvino() -> Any:
     return openvino
 
 
-def _batches(frames: np.ndarray) -> Iterator[np.ndarray]:
-    padded = np.concatenate([frames, np.zeros((-len(frames) % BATCH_FRAMES, *frames.shape[1:]), np.uint8)])
-    yield from np.split(padded, len(padded) // BATCH_FRAMES)
+def _batches(frames: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    padded = np.concatenate([frames, np.zeros((-len(frames) % size, *frames.shape[1:]), np.uint8)])
+    yield from np.split(padded, len(padded) // size)
 
 
 def _on_cpu(network: nn.Module, side: int, bfloat16: bool) -> Run:
@@ -82,7 +82,8 @@ def _on_cpu(network: nn.Module, side: int, bfloat16: bool) -> Run:
         warnings.simplefilter("ignore")  # tracing is deprecated; OpenVINO cannot read what takes its place yet
         traced: Any = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
         model = ov.convert_model(traced, example_input=example)
-    model.reshape([BATCH_FRAMES, side, side, 3])
+    size = BATCH_FRAMES["cpu"]
+    model.reshape([size, side, side, 3])
     n_threads = torch.get_num_threads()
     hints = {
         "PERFORMANCE_HINT": "THROUGHPUT",
@@ -101,7 +102,7 @@ def _on_cpu(network: nn.Module, side: int, bfloat16: bool) -> Run:
 
         queue = ov.AsyncInferQueue(compiled)
         queue.set_callback(keep)
-        for number, batch in enumerate(_batches(frames)):
+        for number, batch in enumerate(_batches(frames, size)):
             queue.start_async([batch], number)
         queue.wait_all()
         return np.concatenate([features[number] for number in range(len(features))])[: len(frames)]
@@ -117,11 +118,13 @@ def _pinned(batch: np.ndarray, device: torch.device) -> torch.Tensor:
 
 def _on_torch(network: nn.Module, device: torch.device, bfloat16: bool) -> Run:
     network = network.to(device).to(memory_format=torch.channels_last)
+    size = BATCH_FRAMES.get(device.type, BATCH_FRAMES["cpu"])
 
     @torch.inference_mode()
     def run(frames: np.ndarray) -> np.ndarray:
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            features = [network(_pinned(batch, device).to(device, non_blocking=True)) for batch in _batches(frames)]
+            batches = (_pinned(batch, device) for batch in _batches(frames, size))
+            features = [network(batch.to(device, non_blocking=True)) for batch in batches]
         whole: np.ndarray = torch.cat(features).float().cpu().numpy()
         return whole[: len(frames)]
 

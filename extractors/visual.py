@@ -173,18 +173,19 @@ class VisualExtractor:
     def is_bfloat16(self) -> bool:
         """Whether the network multiplies in bfloat16 on this machine."""
         if self.settings.precision == "auto":
-            return self.backbone.bears_bfloat16 and has_bfloat16(self._device)
+            return self.backbone.bears_bfloat16 and has_bfloat16(self.device)
         return self.settings.precision == "bfloat16"
 
     @property
-    def _device(self) -> str:
+    def device(self) -> str:
+        """Where the network runs, as torch names it."""
         if self.settings.device == "auto":
             return "cuda" if torch.cuda.is_available() else "cpu"
         return self.settings.device
 
     @cached_property
     def _run(self) -> Run:
-        return load(self.plain_network(), self.backbone.preprocess, self._device, self.is_bfloat16)
+        return load(self.plain_network(), self.backbone.preprocess, self.device, self.is_bfloat16)
 
     @cached_property
     def _weights(self) -> dict[str, torch.Tensor]:

@@ -24,6 +24,7 @@ class Committee(Network):
     """`members` networks trained side by side on the same batches, stopped where their common decision is best."""
 
     members: nn.ModuleList
+    recordable = True
 
     def __init__(self, shape: Shape, settings: NMCLSettings) -> None:
         super().__init__()

@@ -128,6 +128,8 @@ def as_printed(deviation: str) -> NMCLSettings:
 class NMCL(Network):
     """Equations 2 to 20."""
 
+    recordable = True
+
     def __init__(self, shape: Shape, settings: NMCLSettings) -> None:
         super().__init__()
         self.settings = settings

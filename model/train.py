@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -15,8 +15,10 @@ from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
 
 from model.base import Epoch, Features, Mask, Output, Scores, VenueModel
+from model.batches import Batches, tensors
 from model.data import Dataset
 from model.evaluate import f1
+from model.step import RecordedStep, Step
 from pipeline.errors import ModelError
 from pipeline.progress import Progress
 
@@ -55,14 +57,16 @@ class TrainSettings:
     """`auto` is CUDA where there is one."""
     matmul: MatmulPrecision = "highest"
     """Of matrix products in training, in torch's words: `high` multiplies in TF32 and `medium` in bfloat16, each where
-    the hardware can; sums, weights and the decisions stay float32. `medium` takes a third off a step with the full
-    memory."""
+    the hardware can (of a GPU, those of the full memory); sums, weights and the decisions stay float32. `medium` takes
+    a third off a step with the full memory."""
 
 
 class Network(VenueModel):
     """A model trained by `train_network`; a subclass gives `forward`, `loss` and its settings' `train`."""
 
     training_settings: TrainSettings
+    recordable: ClassVar[bool] = False
+    """Whether a step is the same work whatever is in the batch, all of it on the device. See `RecordedStep`."""
 
     @abstractmethod
     def loss(self, features: Features, observed: Mask, label: Tensor) -> Tensor:
@@ -109,13 +113,18 @@ def train_network(
     device = pick_device(settings.device)
     network.to(device)
     averaged = copy.deepcopy(network) if settings.average else network
-    optimizer = _optimizer(network, settings)
+    size = max(1, min(settings.batch_size, len(train) // settings.min_steps))
+    step = _step(network, averaged, settings, size)
+    batches = Batches(train, device)
     history: list[Epoch] = []
     best = _Best(settings.patience, settings.window)
     for number in range(1, settings.max_epochs + 1):
-        _set_rate(optimizer, settings, number)
+        _set_rate(step.optimizer, settings, number)
+        network.train()
         with multiplying(settings.matmul):
-            loss = _train_epoch(network, averaged, optimizer, settings, train, number)
+            loss = _train_epoch(step, batches, size)
+        if not math.isfinite(loss):
+            raise ModelError(f"the training loss is {loss} in epoch {number}; lower the learning rate")
         epoch = _validate(averaged, validation, number, loss)
         history.append(epoch)
         progress("train", number, settings.max_epochs, f"validation macro-F1 {epoch.validation.macro_f1:.3f}")
@@ -147,6 +156,22 @@ class _Best:
         return epoch.number - self.number >= self.patience
 
 
+def _step(network: Network, averaged: Network, settings: TrainSettings, size: int) -> Step:
+    """A step on batches of `size` rows."""
+
+    def average() -> None:
+        if settings.average:
+            _average(averaged, network, settings.average)
+
+    optimizer = _optimizer(network, settings)
+    step = Step(network.loss, list(network.parameters()), optimizer, settings.gradient_clip, average)
+    return RecordedStep(step, size) if network.recordable and _device_of(network).type == "cuda" else step
+
+
+def _device_of(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
+
+
 def _optimizer(network: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
     matrices = [weight for weight in network.parameters() if weight.ndim > 1]
     others = [weight for weight in network.parameters() if weight.ndim <= 1]
@@ -154,44 +179,32 @@ def _optimizer(network: nn.Module, settings: TrainSettings) -> torch.optim.AdamW
         {"params": matrices, "weight_decay": settings.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+    device = _device_of(network)
+    if device.type == "cpu":
+        return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+    # A number would be recorded as it is; a tensor on the device is read again by each replay.
+    rate = torch.tensor(settings.learning_rate, device=device)
+    return torch.optim.AdamW(groups, lr=rate, fused=True, capturable=True)
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, settings: TrainSettings, number: int) -> None:
     done = (number - 1) / settings.max_epochs
     share = 0.5 * (1 + math.cos(math.pi * done)) if settings.schedule == "cosine" else 1.0
     for group in optimizer.param_groups:
-        group["lr"] = settings.learning_rate * share
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(settings.learning_rate * share)
+        else:
+            group["lr"] = settings.learning_rate * share
 
 
-def _train_epoch(
-    network: Network,
-    averaged: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    settings: TrainSettings,
-    train: Dataset,
-    number: int,
-) -> float:
+def _train_epoch(step: Step, batches: Batches, size: int) -> float:
     """One pass over the training rows in random order; mean loss."""
-    network.train()
-    device = next(network.parameters()).device
-    size = max(1, min(settings.batch_size, len(train) // settings.min_steps))
-    order = torch.randperm(len(train)).numpy()
-    total = torch.zeros((), device=device)
-    for start in range(0, len(train), size):
+    order = torch.randperm(len(batches)).numpy()
+    total = torch.zeros((), device=batches.device)
+    for start in range(0, len(order), size):
         rows = order[start : start + size]
-        loss = network.loss(*tensors(train, rows, device), torch.from_numpy(train.label[rows]).to(device))
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
-        optimizer.step()
-        if settings.average:
-            _average(averaged, network, settings.average)
-        total += loss.detach() * len(rows)
-    mean = float(total) / len(train)
-    if not math.isfinite(mean):
-        raise ModelError(f"the training loss is {mean} in epoch {number}; lower the learning rate")
-    return mean
+        total += step(*batches[rows]) * len(rows)
+    return float(total) / len(order)
 
 
 @torch.no_grad()
@@ -200,13 +213,6 @@ def _average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
         mean.lerp_(value, 1 - decay)
     for kept, latest in zip(averaged.buffers(), network.buffers(), strict=True):
         kept.copy_(latest)
-
-
-def tensors(rows: Dataset, index: np.ndarray | slice, device: torch.device) -> tuple[Features, Mask]:
-    """Some rows as tensors on a device."""
-    features = {name: torch.from_numpy(array[index]).to(device) for name, array in rows.modalities.items()}
-    observed = {name: torch.from_numpy(mask[index]).to(device) for name, mask in rows.observed.items()}
-    return features, observed
 
 
 def decide(network: VenueModel, rows: Dataset, device: torch.device) -> Iterator[Output]:
@@ -219,7 +225,7 @@ def decide(network: VenueModel, rows: Dataset, device: torch.device) -> Iterator
 
 
 def _validate(network: VenueModel, validation: Dataset, number: int, loss: float) -> Epoch:
-    device = next(network.parameters()).device
+    device = _device_of(network)
     outputs = list(decide(network, validation, device))
     log_probability = torch.cat([output.log_probability for output in outputs]).cpu()
     label = torch.from_numpy(validation.label)

@@ -43,7 +43,7 @@ class ScoredAttention(nn.Module):
         row_score = self.row_score(x)
         keep = [self.dropout(x.new_ones(len(x), width)) for width in self.widths]
         n_venues = len(self.category_score)
-        step = categories_per_chunk(len(x), x.shape[1], n_venues)
+        step = categories_per_chunk(len(x), x.shape[1], n_venues, x.device.type)
         parts = [
             # Nothing random happens inside, so no state of a generator needs to be kept.
             checkpoint(

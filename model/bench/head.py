@@ -1,6 +1,6 @@
 """One step of NMCL with the full attention memory, against the equations written down directly."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Literal, get_args
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.attention import CategoryAttention
-from model.bench.synthetic import PAPER_SIZE, Size, step_of, torch_gemm_flops_per_s
+from model.bench.synthetic import PAPER_SIZE, Device, Size, devices, step_of, told, torch_gemm_flops_per_s
 from model.nmcl import NMCL, NMCLSettings
 from model.train import multiplying
 from pipeline.bench.measure import in_new_process, peak_bytes_above, seconds
@@ -28,41 +28,66 @@ LOW_RANK = 1
 
 def bench_head(size: Size = PAPER_SIZE, repeats: int = REPEATS, progress: Progress = silent) -> Result:
     """Time and memory of one forward and backward pass; each way in a process of its own."""
-    measured = {}
-    for done, way in enumerate(WAYS):
-        progress("bench head", done, len(WAYS), way)
-        measured[way] = in_new_process(measure, way, size, repeats)
-    ours, direct = measured["ours"], measured["direct"]
     flops = count_flops(size)
-    rate = torch_gemm_flops_per_s()
-    figures = {"gemm_flops_per_s": rate, "flops": flops, "floor_s": flops / rate}
-    figures |= {f"{way}_{name}": value for way, of_way in measured.items() for name, value in of_way.items()}
-    ratios = {
-        "vs_naive_memory": ours["peak_bytes"] / direct["peak_bytes"],
-        "vs_naive_time": ours["step_s"] / direct["step_s"],
-        "to_floor": ours["step_s"] / figures["floor_s"],
-    }
-    for way in ("bfloat16", "low_rank"):
-        ratios[f"{way}_vs_naive_memory"] = measured[way]["peak_bytes"] / direct["peak_bytes"]
-        ratios[f"{way}_vs_naive_time"] = measured[way]["step_s"] / direct["step_s"]
-    notes = (
+    figures: dict[str, float] = {"flops": flops}
+    ratios: dict[str, float] = {}
+    todo = [(device, way) for device in devices() for way in WAYS]
+    measured = {}
+    for done, (device, way) in enumerate(todo):
+        progress("bench head", done, len(todo), f"{way}, {device}")
+        measured[device, way] = in_new_process(measure, way, size, repeats, device)
+    for device in devices():
+        of_ways = {way: measured[device, way] for way in WAYS}
+        rate = torch_gemm_flops_per_s(device)
+        floor_s = flops / rate
+        of_device = {"gemm_flops_per_s": rate, "floor_s": floor_s}
+        of_device |= {f"{way}_{name}": value for way, of_way in of_ways.items() for name, value in of_way.items()}
+        figures |= told(device, of_device)
+        ratios |= told(device, _ratios(of_ways, floor_s))
+    notes = [
         f"one forward and backward pass of one network on synthetic features: {size}",
         "ours: the full attention memory; direct: psi of shape N x K x D through autograd; "
         "bfloat16: ours with matrix products in bfloat16 where the hardware can (model.train.matmul=medium); "
         f"low_rank: a memory of rank {LOW_RANK}",
         "floor: matrix products of the direct formulation, forward and backward, at the measured float32 rate",
-        "peak_bytes: resident memory above the parameters and inputs",
-    )
-    progress("bench head", len(WAYS), len(WAYS))
+        "peak_bytes: memory above the parameters and inputs, resident on a CPU, allocated on a GPU",
+    ]
+    progress("bench head", len(todo), len(todo))
     return Result(figures, ratios, notes)
 
 
-def measure(way: Way, size: Size, repeats: int) -> dict[str, float]:
+def _ratios(measured: dict[Way, dict[str, float]], floor_s: float) -> dict[str, float]:
+    ours, direct = measured["ours"], measured["direct"]
+    ratios = {
+        "vs_naive_memory": ours["peak_bytes"] / direct["peak_bytes"],
+        "vs_naive_time": ours["step_s"] / direct["step_s"],
+        "to_floor": ours["step_s"] / floor_s,
+    }
+    other_ways: tuple[Way, ...] = ("bfloat16", "low_rank")
+    for way in other_ways:
+        ratios[f"{way}_vs_naive_memory"] = measured[way]["peak_bytes"] / direct["peak_bytes"]
+        ratios[f"{way}_vs_naive_time"] = measured[way]["step_s"] / direct["step_s"]
+    return ratios
+
+
+def measure(way: Way, size: Size, repeats: int, device: Device) -> dict[str, float]:
     """`step_s` and `peak_bytes` of one way."""
-    step = step_of(network_of(way, size), size.rows(size.batch))
+    step = step_of(network_of(way, size), size.rows(size.batch), device)
     with computed(way):
-        peak = peak_bytes_above(step)
+        if device == "cpu":
+            peak = peak_bytes_above(step)
+        else:
+            step()  # libraries take room of their own in the first
+            peak = _peak_bytes_on_gpu(step)
         return {"step_s": seconds(step, repeats), "peak_bytes": float(peak)}
+
+
+def _peak_bytes_on_gpu(work: Callable[[], object]) -> int:
+    """How far the allocated memory rises while `work` runs."""
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    work()
+    return torch.cuda.max_memory_allocated() - before
 
 
 def count_flops(size: Size) -> float:

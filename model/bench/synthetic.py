@@ -2,15 +2,31 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from model.base import Shape
+from model.batches import Batches
 from model.data import Dataset
-from model.train import Network, tensors
+from model.train import Network
 from pipeline.bench.measure import gemm_flops_per_s
+
+Device = Literal["cpu", "cuda"]
+GEMM_SIDE: dict[Device, int] = {"cpu": 2048, "cuda": 8192}
+"""Rows and columns of a product that reaches the device's best rate."""
+
+
+def devices() -> list[Device]:
+    """Where a bench of the network is run: on the CPU, and on a GPU where there is one."""
+    return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+
+def told(device: Device, values: dict[str, float]) -> dict[str, float]:
+    """Names of a GPU's values begin with `cuda_`."""
+    return values if device == "cpu" else {f"{device}_{name}": value for name, value in values.items()}
 
 
 @dataclass(frozen=True)
@@ -42,21 +58,31 @@ class Size:
 PAPER_SIZE = Size()
 
 
-def step_of(network: Network, rows: Dataset) -> Callable[[], Tensor]:
-    """One forward and backward pass on all of the rows, as a call that returns the loss."""
-    batch = tensors(rows, slice(None), torch.device("cpu"))
-    label = torch.from_numpy(rows.label)
-    network.train()
+def step_of(network: Network, rows: Dataset, device: Device = "cpu") -> Callable[[], Tensor]:
+    """One forward and backward pass on all of the rows, as a call that returns the loss when it is there."""
+    features, observed, label = Batches(rows, torch.device(device))[np.arange(len(rows))]
+    network.to(device).train()
 
     def step() -> Tensor:
         network.zero_grad()
-        loss = network.loss(*batch, label)
+        loss = network.loss(features, observed, label)
         loss.backward()  # type: ignore[no-untyped-call]
+        _wait_for(device)
         return loss.detach()
 
     return step
 
 
-def torch_gemm_flops_per_s() -> float:
-    """See `gemm_flops_per_s`."""
-    return gemm_flops_per_s(torch.mm, torch.from_numpy)
+def torch_gemm_flops_per_s(device: Device = "cpu") -> float:
+    """See `gemm_flops_per_s`; in float32."""
+
+    def multiply(a: Tensor, b: Tensor) -> None:
+        torch.mm(a, b)
+        _wait_for(device)
+
+    return gemm_flops_per_s(multiply, lambda a: torch.from_numpy(a).to(device), GEMM_SIDE[device])
+
+
+def _wait_for(device: Device) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()

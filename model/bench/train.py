@@ -1,14 +1,16 @@
 """An epoch of NMCL at the paper's size, on synthetic features."""
 
+import statistics
+import time
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.bench.synthetic import PAPER_SIZE, Size, step_of, torch_gemm_flops_per_s
+from model.bench.synthetic import PAPER_SIZE, Device, Size, devices, step_of, told, torch_gemm_flops_per_s
 from model.nmcl import NMCL, NMCLSettings
 from model.train import train_network
-from pipeline.bench.measure import seconds
 from pipeline.bench.result import Result
 from pipeline.progress import Progress, silent
 
@@ -18,41 +20,52 @@ MEMORIES = {"low_rank": 1, "full_memory": None}
 """The default of training, and the paper's; one network of each."""
 
 
+EPOCHS = 3
+"""The first pays for the start and is not counted."""
+BATCHES_ON: dict[Device, int] = {"cpu": 1, "cuda": 20}
+"""How many times as many batches are trained on: a GPU is done with a few before they can be timed."""
+
+
 @dataclass(frozen=True)
 class Steps:
-    """How many batches are trained on; None for all of an epoch."""
+    """How many batches an epoch has; None: as many as the paper's."""
 
     low_rank: int | None = 10
     full_memory: int | None = 2
 
 
 def bench_train(size: Size = PAPER_SIZE, steps: Steps | None = None, progress: Progress = silent) -> Result:
-    """Seconds of an epoch: forward, backward, clipping and optimiser, validation apart."""
+    """Seconds of an epoch: forward, backward, clipping and optimiser, and the validation of one row."""
     steps = steps or Steps()
-    rate = torch_gemm_flops_per_s()
-    figures, ratios, notes = {"gemm_flops_per_s": rate}, {}, [f"one network on synthetic features: {size}"]
-    for done, (name, rank) in enumerate(MEMORIES.items()):
-        progress("bench train", done, len(MEMORIES), name)
+    figures: dict[str, float] = {}
+    ratios: dict[str, float] = {}
+    notes = [f"one network on synthetic features: {size}"]
+    todo = [(device, name) for device in devices() for name in MEMORIES]
+    rates = {device: torch_gemm_flops_per_s(device) for device in devices()}
+    for done, (device, name) in enumerate(todo):
+        progress("bench train", done, len(todo), f"{name}, {device}")
+        settings = _settings(MEMORIES[name])
         wanted: int | None = getattr(steps, name)
-        n_rows = TRAINING_ROWS if wanted is None else wanted * size.batch
-        epoch_s = _epoch_s(_settings(rank), size, n_rows)
-        step_s = epoch_s * size.batch / n_rows
-        flops = _flops(_settings(rank), size)
-        figures |= {
+        n_rows = TRAINING_ROWS if wanted is None else wanted * BATCHES_ON[device] * size.batch
+        step_s = _epoch_s(settings, size, n_rows, device) * size.batch / n_rows
+        floor_s = _flops(settings, size) / rates[device]
+        of_memory = {
             f"{name}_rows": float(n_rows),
             f"{name}_step_s": step_s,
             f"{name}_rows_per_s": size.batch / step_s,
             f"{name}_epoch_s": step_s * TRAINING_ROWS / size.batch,
-            f"{name}_floor_step_s": flops / rate,
+            f"{name}_floor_step_s": floor_s,
         }
-        ratios[f"{name}_to_floor"] = step_s * rate / flops
+        figures |= told(device, {"gemm_flops_per_s": rates[device], **of_memory})
+        ratios |= told(device, {f"{name}_to_floor": step_s / floor_s})
         if wanted is not None:
-            notes.append(f"{name}: {wanted} batches, extrapolated to an epoch of {TRAINING_ROWS:,} rows")
+            batches = n_rows // size.batch
+            notes.append(f"{name}, {device}: {batches} batches, extrapolated to an epoch of {TRAINING_ROWS:,} rows")
     notes.append(
         "floor: matrix products of forward and backward as the program does them, at the measured float32 rate"
     )
     ratios["to_floor"] = ratios["low_rank_to_floor"]
-    progress("bench train", len(MEMORIES), len(MEMORIES))
+    progress("bench train", len(todo), len(todo))
     return Result(figures, ratios, notes)
 
 
@@ -60,19 +73,17 @@ def _settings(rank: int | None) -> NMCLSettings:
     return replace(NMCLSettings(), attention_rank=rank)
 
 
-def _epoch_s(settings: NMCLSettings, size: Size, n_rows: int) -> float:
-    """Seconds of one epoch, less those of one on a single batch, which pays for the start and the validation."""
+def _epoch_s(settings: NMCLSettings, size: Size, n_rows: int, device: Device) -> float:
+    """Median seconds of the epochs after the first."""
     torch.manual_seed(0)
-    network = NMCL(size.shape, settings)
-    training = replace(settings.train, max_epochs=1, min_steps=1, batch_size=size.batch, device="cpu")
-    validation = size.rows(size.batch)
+    training = replace(settings.train, max_epochs=EPOCHS, min_steps=1, batch_size=size.batch, device=device)
+    ends: list[float] = []
 
-    def train_on(n: int) -> float:
-        rows = size.rows(n)
-        return seconds(lambda: train_network(network, training, rows, validation, silent))
+    def epoch_ended(stage: str, done: int, total: int, note: str = "") -> None:
+        ends.append(time.perf_counter())
 
-    train_on(size.batch)
-    return train_on(n_rows + size.batch) - train_on(size.batch)
+    train_network(NMCL(size.shape, settings), training, size.rows(n_rows), size.rows(1), epoch_ended)
+    return statistics.median(end - start for start, end in pairwise(ends))
 
 
 def _flops(settings: NMCLSettings, size: Size) -> float:

@@ -17,7 +17,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 GEMM_SIDE = 2048
-"""Rows and columns of the product: large enough for the best rate, 0.1 s on one core."""
+"""Rows and columns of the product: large enough for the best rate of a CPU, 0.1 s on one core."""
 GEMM_REPEATS = 9
 
 
@@ -34,17 +34,18 @@ def seconds(work: Callable[[], object], repeats: int = 1, warm_up: int = 0) -> f
 
 
 def gemm_flops_per_s(
-    multiply: Callable[[Any, Any], object], convert: Callable[[np.ndarray], Any] = lambda a: a
+    multiply: Callable[[Any, Any], object], convert: Callable[[np.ndarray], Any] = lambda a: a, side: int = GEMM_SIDE
 ) -> float:
     """Operations per second of a large matrix product over all cores; a product of n^3 terms counts 2 n^3.
 
     Args:
         multiply: the library's product of two matrices.
         convert: from a NumPy array of float32 to what `multiply` takes.
+        side: rows and columns of both.
     """
     rng = np.random.default_rng(0)
-    a, b = (convert(rng.standard_normal((GEMM_SIDE, GEMM_SIDE), dtype=np.float32)) for _ in range(2))
-    return 2 * GEMM_SIDE**3 / seconds(lambda: multiply(a, b), GEMM_REPEATS, warm_up=2)
+    a, b = (convert(rng.standard_normal((side, side), dtype=np.float32)) for _ in range(2))
+    return 2 * side**3 / seconds(lambda: multiply(a, b), GEMM_REPEATS, warm_up=2)
 
 
 def peak_bytes_above(work: Callable[[], object]) -> int:

@@ -54,7 +54,7 @@ def test_chunks_change_neither_logits_nor_gradients(at_once: int, monkeypatch: p
     x = torch.randn(8, 4, requires_grad=True)
     upstream = torch.randn(8, 7)
     wanted = [x, *model.parameters()]
-    monkeypatch.setattr(attention, "CHUNK_ELEMENTS", at_once * 8 * 4)
+    monkeypatch.setitem(attention.CHUNK_ELEMENTS, "cpu", at_once * 8 * 4)
     assert attention.categories_per_chunk(8, 4, 7) == at_once
     ones = [torch.ones(8, width) for width in (3, 6)]
     gradients = [torch.autograd.grad((logits * upstream).sum(), wanted) for logits in (model(x), naive(model, x, ones))]

@@ -1,0 +1,54 @@
+"""Rows of a dataset as tensors on a device."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.base import Features, Mask
+from model.data import Dataset
+
+KEPT_SHARE = 0.5
+"""Of a GPU's free memory that training rows may take, to stay there."""
+
+
+def tensors(rows: Dataset, index: np.ndarray | slice, device: torch.device) -> tuple[Features, Mask]:
+    """Some rows as tensors on a device."""
+    features = {name: torch.from_numpy(array[index]).to(device) for name, array in rows.modalities.items()}
+    observed = {name: torch.from_numpy(mask[index]).to(device) for name, mask in rows.observed.items()}
+    return features, observed
+
+
+class Batches:
+    """Rows with their labels, taken by number. On a GPU all of them are kept where they fit: to gather rows there takes
+    a fraction of what it takes to gather them here and send them."""
+
+    def __init__(self, rows: Dataset, device: torch.device) -> None:
+        self.rows = rows
+        self.device = device
+        self._kept = self._load(slice(None)) if _fits(rows, device) else None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: np.ndarray) -> tuple[Features, Mask, Tensor]:
+        """Features, masks and labels; labels have shape (len(index),), int64."""
+        if self._kept is None:
+            return self._load(index)
+        features, observed, label = self._kept
+        on_device = torch.from_numpy(index).to(self.device)
+        return _taken(features, on_device), _taken(observed, on_device), label[on_device]
+
+    def _load(self, index: np.ndarray | slice) -> tuple[Features, Mask, Tensor]:
+        features, observed = tensors(self.rows, index, self.device)
+        return features, observed, torch.from_numpy(self.rows.label[index]).to(self.device)
+
+
+def _fits(rows: Dataset, device: torch.device) -> bool:
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return sum(array.nbytes for array in rows.modalities.values()) <= KEPT_SHARE * free
+
+
+def _taken(by_name: dict[str, Tensor], index: Tensor) -> dict[str, Tensor]:
+    return {name: tensor[index] for name, tensor in by_name.items()}
