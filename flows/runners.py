@@ -8,10 +8,11 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -25,8 +26,9 @@ from pipeline.errors import WorkerError
 RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # our own bars and messages speak on the console
-    "RAY_AUTH_MODE": "token",  # what a cluster has unless told otherwise, and a client has not
 }
+RAY_TOKEN_FILE = Path(".ray/auth_token")
+"""Below the home folder; where Ray looks for a cluster's token if the environment has none."""
 
 
 class WorkerLost(Exception):
@@ -170,7 +172,7 @@ def _threads(engine: EngineSettings) -> Iterator[Workers]:
 
 @contextmanager
 def _ray(engine: EngineSettings) -> Iterator[Workers]:
-    for name, value in RAY_ENVIRONMENT.items():
+    for name, value in (RAY_ENVIRONMENT | ray_authentication(os.environ, Path.home())).items():
         os.environ.setdefault(name, value)
     ray, prefect_ray = _needed("ray", "ray"), _needed("prefect_ray", "ray")
     logging.getLogger("ray").setLevel(logging.CRITICAL)
@@ -188,8 +190,17 @@ def _ray(engine: EngineSettings) -> Iterator[Workers]:
         exceptions.LocalRayletDiedError,
         exceptions.ObjectLostError,
     )
-    with _connected(runner, engine):
+    with _connected(runner, engine, ray.exceptions.AuthenticationError):
         yield _Single(runner, lost, lambda: context.remote_options(**wanted))
+
+
+def ray_authentication(environment: Mapping[str, str], home: Path) -> dict[str, str]:
+    """Send a token where there is one: a cluster asks for it if it found one, but a client sends it only when told to.
+
+    A cluster without a token takes no offence at one.
+    """
+    at_hand = environment.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} or (home / RAY_TOKEN_FILE).is_file()
+    return {"RAY_AUTH_MODE": "token"} if at_hand else {}
 
 
 @contextmanager
@@ -214,12 +225,14 @@ def _dask(engine: EngineSettings) -> Iterator[Workers]:
 
 
 @contextmanager
-def _connected(runner: TaskRunner[Any], engine: EngineSettings) -> Iterator[None]:
+def _connected(
+    runner: TaskRunner[Any], engine: EngineSettings, *refusals: type[BaseException]
+) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             stack.enter_context(runner)
             getattr(runner, "client", None)  # Dask's connects when it is first asked for
-        except (OSError, TimeoutError, RuntimeError) as error:
+        except (OSError, TimeoutError, RuntimeError, *refusals) as error:
             where = f"at {engine.address}" if engine.address else "on this machine"
             raise WorkerError(f"No {engine.name} cluster can be had {where}: {error}") from error
         yield

@@ -29,13 +29,22 @@ def no_cluster(environment: dict[str, str]) -> Iterator[tuple[list[str], list[ps
 
 @contextmanager
 def ray_cluster(environment: dict[str, str]) -> Iterator[tuple[list[str], list[psutil.Process]]]:
-    """Ray with two workers, started before."""
+    """Ray with two workers, started before, where no token for it is at hand."""
     pytest.importorskip("prefect_ray", reason="prefect-ray is not installed")
+    environment["HOME"] = environment["PREFECT_HOME"]
     port = free_port()
     command = [BIN / "ray", "start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--include-dashboard=false"]
     with running(command, environment) as head:
         wait_for(lambda: b"Ray runtime started" in (Path(environment["PREFECT_HOME"]) / "log").read_bytes())
         yield ["--address", f"127.0.0.1:{port}"], [head]
+
+
+@contextmanager
+def ray_cluster_with_token(environment: dict[str, str]) -> Iterator[tuple[list[str], list[psutil.Process]]]:
+    """Ray that asks for a token, as one does which finds it on its first start."""
+    environment["RAY_AUTH_TOKEN"] = "f" * 64
+    with ray_cluster(environment) as cluster:
+        yield cluster
 
 
 @contextmanager
@@ -87,7 +96,13 @@ def workers_among(roots: list[psutil.Process]) -> list[psutil.Process]:
 
 @pytest.mark.parametrize(
     ("engine", "cluster"),
-    [("processes", no_cluster), ("threads", no_cluster), ("ray", ray_cluster), ("dask", dask_cluster)],
+    [
+        ("processes", no_cluster),
+        ("threads", no_cluster),
+        ("ray", ray_cluster),
+        ("ray", ray_cluster_with_token),
+        ("dask", dask_cluster),
+    ],
 )
 def test_the_same_bytes_though_a_worker_is_killed(
     engine: str,
@@ -97,7 +112,7 @@ def test_the_same_bytes_though_a_worker_is_killed(
     expected: dict[str, bytes],
     tmp_path: Path,
 ) -> None:
-    out = tmp_path / "out"
+    out, environment = tmp_path / "out", dict(environment)
     shutil.copytree(fitted, out)
     with cluster(environment) as (address, roots):
         words = ["complete", "--out", str(out), "--engine", engine, "--workers", "2", *address]
