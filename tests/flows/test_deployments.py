@@ -231,7 +231,7 @@ def test_a_wrong_parameter_is_refused_before_there_is_a_run(home: Path, paramete
 def test_a_night(home: Path, crawl: Path, tmp_path: Path) -> None:
     """A crawl lands while a command is at work on the store, and somebody extracts features into it: all wait in line.
 
-    Later the folder is swept.
+    Later the folder is swept, twice at once.
     """
     store = Store.create(out := tmp_path / "out")
     remember(store, from_tree(load_tree(None, TINY)))
@@ -260,8 +260,9 @@ def test_a_night(home: Path, crawl: Path, tmp_path: Path) -> None:
     landed.mkdir()
     (landed / "clip.mp4").write_bytes(b"no video")
     parameters = ("--param", f"folder={crawl.parent}", "--param", f"out={out}", "--param", "settled_s=0")
-    swept = run("prefect", "deployment", "run", "sweep", "--watch", *parameters, home=home)
-    assert swept.returncode == 0, swept.stdout + swept.stderr
+    sweeps = [start("prefect", "deployment", "run", "sweep", "--watch", *parameters, home=home) for _ in range(2)]
+    for swept in map(end, sweeps):  # one waits for the other
+        assert swept.returncode == 0, swept.stdout + swept.stderr
     assert {run["parameters"]["crawl"] for run in runs_of(home, "retrain")} == {str(crawl), str(landed)}
     script = (
         "from flows.sweep import sweep\n"
