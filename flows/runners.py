@@ -225,14 +225,13 @@ def _dask(engine: EngineSettings) -> Iterator[Workers]:
 
 
 @contextmanager
-def _connected(
-    runner: TaskRunner[Any], engine: EngineSettings, *refusals: type[BaseException]
-) -> Iterator[None]:
+def _connected(runner: TaskRunner[Any], engine: EngineSettings, *refusals: type[BaseException]) -> Iterator[None]:
+    refused: tuple[type[BaseException], ...] = (OSError, TimeoutError, RuntimeError, *refusals)
     with ExitStack() as stack:
         try:
             stack.enter_context(runner)
             getattr(runner, "client", None)  # Dask's connects when it is first asked for
-        except (OSError, TimeoutError, RuntimeError, *refusals) as error:
+        except refused as error:
             where = f"at {engine.address}" if engine.address else "on this machine"
             raise WorkerError(f"No {engine.name} cluster can be had {where}: {error}") from error
         yield

@@ -4,20 +4,26 @@ import csv
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
+
+import numpy as np
 
 from extractors.acoustic import AcousticSettings
 from extractors.autoencoder import AutoencoderSettings
 from extractors.textual import TextualSettings
 from extractors.visual import VisualSettings
 from flows.settings import Settings
+from pipeline.bench.decoding import every_frame
 from pipeline.columns import ColumnSettings
+from pipeline.errors import CrawlError
 from pipeline.manifest import read_crawl
+from pipeline.media import Decoder, MediaSettings, Request, TimedFrame
 from pipeline.progress import Progress
+from pipeline.records import Clip, Entry
 from pipeline.sample import make_sample
 
 
@@ -39,12 +45,19 @@ def source_of(crawl: Path | None, folder: Path, progress: Progress) -> tuple[Pat
 def make_crawl(source: Path, n_videos: int, folder: Path, n_files: int | None = None) -> str:
     """A crawl of exactly n videos of another, with their descriptions; returns what to say about it.
 
-    Where there are too few, hard links stand for more: other names, hence other rows, of the same bytes.
+    Where there are too few, hard links stand for more: other names, hence other rows, of the same bytes. Files that do
+    not play are left out.
 
     Args:
         n_files: how many files of the other crawl are taken at most; None: all that are needed.
+
+    Raises:
+        CrawlError: none of its files plays.
     """
-    entries = read_crawl(source, ColumnSettings()).entries[:n_files]
+    listed = read_crawl(source, ColumnSettings()).entries
+    entries, n_left_out = _playing(source, listed, min(n_videos, n_files or n_videos))
+    if not entries:
+        raise CrawlError(f"None of the {len(listed):,} files of {source} plays. Name another crawl by --crawl.")
     folder.mkdir(parents=True)
     copies: dict[str, Path] = {}
     with (folder / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
@@ -58,8 +71,33 @@ def make_crawl(source: Path, n_videos: int, folder: Path, n_files: int | None = 
                 shutil.copyfile(source / entry.path, folder / name)
                 copies[entry.path] = folder / name
             manifest.writerow([f"{folder.name}-{number:06d}", name, entry.description or ""])
-    n_links = n_videos - len(copies)
-    return f"{n_videos:,} videos" + (f", {n_links:,} of them hard links under other names" if n_links else "")
+    said = [f"{n_videos:,} videos"]
+    if n_links := n_videos - len(copies):
+        said.append(f"{n_links:,} of them hard links under other names")
+    if n_left_out:
+        said.append(f"{n_left_out:,} files left out that do not play")
+    return ", ".join(said)
+
+
+def _playing(source: Path, listed: Sequence[Entry], n: int) -> tuple[list[Entry], int]:
+    """The first n files that each way of decoding plays, and how many were passed over for them."""
+    playing: list[Entry] = []
+    n_left_out = 0
+    with Decoder(MediaSettings()) as decoder:
+        clips = decoder.clips(Request(source / entry.path, _first_frame) for entry in listed)
+        for entry, clip in zip(listed, clips, strict=True):
+            if len(playing) == n:
+                break
+            if isinstance(clip, Clip) and next(every_frame(source / entry.path), None):
+                playing.append(entry)
+            else:
+                n_left_out += 1
+    return playing, n_left_out
+
+
+def _first_frame(frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
+    frame = next(iter(frames))
+    return frame.picture()[None], (frame.time_s,)
 
 
 def settings_with(visual: VisualSettings) -> Settings:

@@ -1,6 +1,7 @@
 """The bench of extraction on a few real files: the plain loop makes the same vectors, and the figures are sound."""
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from flows.bench.extract import Size, bench_extract
 from flows.bench.material import make_crawl
 from pipeline.bench.decoding import every_frame, needed_only
 from pipeline.columns import ColumnSettings
+from pipeline.errors import CrawlError
 from pipeline.manifest import read_crawl
 from tests.media import shades, tone, write_video
 
@@ -50,3 +52,14 @@ def test_a_crawl_of_more_videos_than_there_are(crawl: Path, tmp_path: Path) -> N
     entries = read_crawl(tmp_path / "made", ColumnSettings()).entries
     assert len({entry.video_id for entry in entries}) == len({entry.path for entry in entries}) == 7
     assert said.startswith("7 videos, 4 of them hard links")
+
+
+def test_files_that_do_not_play_are_left_out(crawl: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "crawl"
+    shutil.copytree(crawl, folder)
+    (folder / "a.mp4").write_bytes(b"no video")
+    assert make_crawl(folder, 3, tmp_path / "made") == "3 videos, 1 files left out that do not play"
+    for clip in folder.glob("clip*.mp4"):
+        clip.unlink()
+    with pytest.raises(CrawlError, match="None of the 1 files"):
+        make_crawl(folder, 3, tmp_path / "none")
