@@ -34,7 +34,7 @@ def needed_only(path: Path, times_s: Sequence[float]) -> tuple[list[np.ndarray],
     frames: list[np.ndarray] = []
     sound: list[np.ndarray] = []
     wanted = sorted(times_s)
-    with av.open(str(path)) as container:
+    with av.open(str(path), metadata_errors="replace") as container:
         video = container.streams.video[0]
         video.codec_context.thread_count = 1
         streams = [video, *container.streams.audio[:1]]
