@@ -84,7 +84,7 @@ def _playing(source: Path, listed: Sequence[Entry], n: int) -> tuple[list[Entry]
     playing: list[Entry] = []
     n_left_out = 0
     with Decoder(MediaSettings()) as decoder:
-        clips = decoder.clips(Request(source / entry.path, _first_frame) for entry in listed)
+        clips = decoder.clips(Request(source / entry.path, _last_frame) for entry in listed)
         for entry, clip in zip(listed, clips, strict=True):
             if len(playing) == n:
                 break
@@ -95,9 +95,11 @@ def _playing(source: Path, listed: Sequence[Entry], n: int) -> tuple[list[Entry]
     return playing, n_left_out
 
 
-def _first_frame(frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
-    frame = next(iter(frames))
-    return frame.picture()[None], (frame.time_s,)
+def _last_frame(frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
+    """Chosen after all frames were decoded, as some files take longer than they may."""
+    for frame in frames:
+        last = frame
+    return last.picture()[None], (last.time_s,)
 
 
 def settings_with(visual: VisualSettings) -> Settings:
