@@ -75,7 +75,7 @@ def make_crawl(source: Path, n_videos: int, folder: Path, n_files: int | None = 
     if n_links := n_videos - len(copies):
         said.append(f"{n_links:,} of them hard links under other names")
     if n_left_out:
-        said.append(f"{n_left_out:,} files left out that do not play")
+        said.append(f"left out as they do not play: {n_left_out:,}")
     return ", ".join(said)
 
 
