@@ -22,6 +22,9 @@ one category: a GPU has the memory, and waits for every small piece of work."""
 CACHED_ELEMENTS = 1 << 18
 """Floats (1 MiB) of hidden layers that are worked on at a time, if that is at least one row's: they stay in a core's
 cache."""
+PANEL_COLUMNS = 1024
+"""Features that are led back at a time on a CPU: what each panel makes is used while a cache has it, and matrix products
+are up to a third faster than on all columns."""
 
 
 def categories_per_chunk(n_rows: int, n_features: int, n_categories: int, device: str = "cpu") -> int:
@@ -61,8 +64,9 @@ class CategoryAttention(torch.autograd.Function):
         to_x, to_weight, to_bias = torch.zeros_like(x), torch.zeros_like(weight), weight.new_zeros(len(weight))
         to_memory, to_vectors = torch.empty_like(memory), torch.empty_like(vectors)
         factor = x.to(hidden.dtype)
-        chunks = _chunks(weight, memory)
-        room = weight.new_empty(len(memory[chunks[0]]), *weight.shape, dtype=hidden.dtype)
+        panels = _panels(x)
+        chunks = _chunks(weight[:, panels[0]], memory)
+        room = weight.new_empty(len(memory[chunks[0]]) * weight[:, panels[0]].numel(), dtype=hidden.dtype)
         for part in chunks:
             active = hidden[part].to(x.dtype)
             upstream = grad.T[part, :, None] * keep
@@ -70,11 +74,17 @@ class CategoryAttention(torch.autograd.Function):
             torch.sum(upstream.mul_(active), dim=1, out=to_vectors[part])
             to_bias += to_active.sum(dim=(0, 1))
             to_active = to_active.to(hidden.dtype)
-            attending = torch.mul(memory[part, None, :], weight, out=room[: len(memory[part])])
-            to_x += to_active.transpose(0, 1).flatten(1) @ attending.flatten(0, 1)
-            to_attending = torch.bmm(to_active.mT, factor.expand(len(to_active), -1, -1), out=attending)
-            _add_weighted(to_weight, to_attending, memory[part])
-            torch.sum(to_attending.mul_(weight), dim=1, out=to_memory[part])
+            side_by_side = to_active.transpose(0, 1).flatten(1)
+            for columns in panels:
+                attention, of_all = memory[part, columns], weight[:, columns]
+                attending = room[: len(attention) * of_all.numel()].view(len(attention), *of_all.shape)
+                torch.mul(attention[:, None, :], of_all, out=attending)
+                _add_product(to_x[:, columns], side_by_side, attending.flatten(0, 1))
+                to_attending = torch.bmm(
+                    to_active.mT, factor[:, columns].expand(len(to_active), -1, -1), out=attending
+                )
+                _add_weighted(to_weight[:, columns], to_attending, attention)
+                torch.sum(to_attending.mul_(of_all), dim=1, out=to_memory[part, columns])
         return to_x, to_memory, to_weight, to_bias, to_vectors, None
 
 
@@ -92,6 +102,21 @@ def _add_weighted(total: Tensor, of_category: Tensor, attention: Tensor) -> None
         return
     for one, weights in zip(of_category, attention, strict=True):
         total.addcmul_(one, weights)
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """total += a @ b; the factors may be narrower."""
+    if a.dtype == total.dtype:
+        total.addmm_(a, b)
+    else:
+        total += a @ b
+
+
+def _panels(x: Tensor) -> list[slice]:
+    """Columns that are led back at once: on a GPU all, on a CPU about equally many, at most `PANEL_COLUMNS`."""
+    n = x.shape[1]
+    width = -(-n // -(-n // PANEL_COLUMNS)) if x.device.type == "cpu" else n
+    return [slice(start, min(start + width, n)) for start in range(0, n, width)]
 
 
 def _chunks(weight: Tensor, memory: Tensor) -> list[slice]:
