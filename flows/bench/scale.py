@@ -29,8 +29,8 @@ from pipeline.store import Store
 from pipeline.tables import encode, from_vectors
 
 R = TypeVar("R")
-LITE = VisualSettings(backbone="efficientnet_lite0")
-"""The lightest network: whatever else there is weighs most beside it."""
+LITE = VisualSettings(backbone="efficientnet_lite0", key_frames=2)
+"""The lightest network on few frames: whatever else there is weighs most beside it."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ def bench_scale(crawl: Path | None, size: Size | None = None, progress: Progress
         "orchestration_share": figures[f"{most}_orchestration_share"],
     }
     notes += [
-        f"{size.visual.backbone}, parts of {size.part_size}, a Prefect task a part on the embedded server",
+        f"{size.visual.backbone} on {size.visual.key_frames} key frames, parts of {size.part_size}, a Prefect task a "
+        "part on the embedded server",
         f"video_s: of the work on parts, after one of {CLIPS_AT_A_TIME} videos (start_s) has started networks and "
         "processes",
         "peak_bytes: resident memory of the extracting process above its start, and of its largest decoder",

@@ -14,36 +14,34 @@ from model.attention import CategoryAttention
 from model.bench.synthetic import PAPER_SIZE, Device, Size, devices, step_of, told, torch_gemm_flops_per_s
 from model.nmcl import NMCL, NMCLSettings
 from model.train import multiplying
-from pipeline.bench.measure import in_new_process, peak_bytes_above, seconds
+from pipeline.bench.measure import in_new_process, in_turns, peak_bytes_above, seconds
 from pipeline.bench.result import Result
 from pipeline.progress import Progress, silent
 
 Way = Literal["ours", "direct", "bfloat16", "low_rank"]
 WAYS: tuple[Way, ...] = get_args(Way)
 REPEATS = 3
+STEPS_ON_GPU = 5
 COUNTED_ROWS = 4
 LOW_RANK = 1
 """The rank that is the default of training."""
 
 
 def bench_head(size: Size = PAPER_SIZE, repeats: int = REPEATS, progress: Progress = silent) -> Result:
-    """Time and memory of one forward and backward pass; each way in a process of its own."""
+    """Time and memory of one forward and backward pass."""
     flops = count_flops(size)
     figures: dict[str, float] = {"flops": flops}
     ratios: dict[str, float] = {}
-    todo = [(device, way) for device in devices() for way in WAYS]
-    measured = {}
-    for done, (device, way) in enumerate(todo):
-        progress("bench head", done, len(todo), f"{way}, {device}")
-        measured[device, way] = in_new_process(measure, way, size, repeats, device)
     for device in devices():
-        of_ways = {way: measured[device, way] for way in WAYS}
-        rate = torch_gemm_flops_per_s(device)
-        floor_s = flops / rate
-        of_device = {"gemm_flops_per_s": rate, "floor_s": floor_s}
-        of_device |= {f"{way}_{name}": value for way, of_way in of_ways.items() for name, value in of_way.items()}
-        figures |= told(device, of_device)
-        ratios |= told(device, _ratios(of_ways, floor_s))
+        progress("bench head", 0, 1 + len(WAYS), f"steps in turns, {device}")
+        measured = in_new_process(measure_times, size, repeats, device)
+        measured["floor_s"] = flops / measured["gemm_flops_per_s"]
+        for done, way in enumerate(WAYS, start=1):
+            progress("bench head", done, 1 + len(WAYS), f"memory of {way}, {device}")
+            measured[f"{way}_peak_bytes"] = in_new_process(measure_peak, way, size, device)
+        figures |= told(device, measured)
+        ratios |= told(device, _ratios(measured))
+    progress("bench head", 1 + len(WAYS), 1 + len(WAYS))
     notes = [
         f"one forward and backward pass of one network on synthetic features: {size}",
         "ours: the full attention memory; direct: psi of shape N x K x D through autograd; "
@@ -52,34 +50,45 @@ def bench_head(size: Size = PAPER_SIZE, repeats: int = REPEATS, progress: Progre
         "floor: matrix products of the direct formulation, forward and backward, at the measured float32 rate",
         "peak_bytes: memory above the parameters and inputs, resident on a CPU, allocated on a GPU",
     ]
-    progress("bench head", len(todo), len(todo))
     return Result(figures, ratios, notes)
 
 
-def _ratios(measured: dict[Way, dict[str, float]], floor_s: float) -> dict[str, float]:
-    ours, direct = measured["ours"], measured["direct"]
-    ratios = {
-        "vs_naive_memory": ours["peak_bytes"] / direct["peak_bytes"],
-        "vs_naive_time": ours["step_s"] / direct["step_s"],
-        "to_floor": ours["step_s"] / floor_s,
-    }
-    other_ways: tuple[Way, ...] = ("bfloat16", "low_rank")
-    for way in other_ways:
-        ratios[f"{way}_vs_naive_memory"] = measured[way]["peak_bytes"] / direct["peak_bytes"]
-        ratios[f"{way}_vs_naive_time"] = measured[way]["step_s"] / direct["step_s"]
+def _ratios(measured: dict[str, float]) -> dict[str, float]:
+    step_s, peak_bytes = ({way: measured[f"{way}_{name}"] for way in WAYS} for name in ("step_s", "peak_bytes"))
+    ratios = {"to_floor": step_s["ours"] / measured["floor_s"]}
+    for way in WAYS:
+        if way != "direct":
+            prefix = "" if way == "ours" else f"{way}_"
+            ratios[f"{prefix}vs_naive_memory"] = peak_bytes[way] / peak_bytes["direct"]
+            ratios[f"{prefix}vs_naive_time"] = step_s[way] / step_s["direct"]
     return ratios
 
 
-def measure(way: Way, size: Size, repeats: int, device: Device) -> dict[str, float]:
-    """`step_s` and `peak_bytes` of one way."""
+def measure_times(size: Size, repeats: int, device: Device) -> dict[str, float]:
+    """`gemm_flops_per_s`, and `step_s` of each way."""
+    measures = {"gemm_flops_per_s": lambda: torch_gemm_flops_per_s(device)}
+    return in_turns(measures | {f"{way}_step_s": _timed(way, size, device) for way in WAYS}, repeats)
+
+
+def _timed(way: Way, size: Size, device: Device) -> Callable[[], float]:
+    """A step a call. A GPU's libraries are slow in the first, which is not counted."""
+    step = step_of(network_of(way, size), size.rows(size.batch), device)
+
+    def measure() -> float:
+        with computed(way):
+            return seconds(step) if device == "cpu" else seconds(step, STEPS_ON_GPU, warm_up=1)
+
+    return measure
+
+
+def measure_peak(way: Way, size: Size, device: Device) -> float:
+    """Bytes; to be called in a process of its own, where none is left from before."""
     step = step_of(network_of(way, size), size.rows(size.batch), device)
     with computed(way):
         if device == "cpu":
-            peak = peak_bytes_above(step)
-        else:
-            step()  # libraries take room of their own in the first
-            peak = _peak_bytes_on_gpu(step)
-        return {"step_s": seconds(step, repeats), "peak_bytes": float(peak)}
+            return float(peak_bytes_above(step))
+        step()  # libraries take room of their own in the first
+        return float(_peak_bytes_on_gpu(step))
 
 
 def _peak_bytes_on_gpu(work: Callable[[], object]) -> int:

@@ -1,11 +1,12 @@
 """ALS-WR at the paper's size: a sweep against its own matrix products, its memory, and implicit's ALS beside it."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.bench.measure import gemm_flops_per_s, in_new_process, peak_bytes_above, seconds
+from pipeline.bench.measure import gemm_flops_per_s, in_new_process, in_turns, peak_bytes_above, seconds
 from pipeline.bench.result import Result
 from pipeline.completion import als
 from pipeline.completion.base import Blocks, Completer, CompletionSettings, Pattern
@@ -105,22 +106,26 @@ def measure_als(size: Size) -> dict[str, float]:
     scaling = fit_scaling(table, balance=False)
     completer = als.AlsCompleter(_settings(size, sweeps=1))
     state = completer.fit(blocks)
-    rate = gemm_flops_per_s(np.matmul)
-    prepare_s = seconds(lambda: fit_scaling(check(blocks), balance=False), size.repeats)
-    gather_s = seconds(lambda: als.gather(table, scaling), size.repeats)
-    sweep_s = _sweep_s(table, size)
+    sweep = _sweeps(table, size)
+    measured = in_turns(
+        {
+            "gemm_flops_per_s": lambda: gemm_flops_per_s(np.matmul),
+            "prepare_s": lambda: seconds(lambda: fit_scaling(check(blocks), balance=False)),
+            "gather_s": lambda: seconds(lambda: als.gather(table, scaling)),
+            "sweep_s": lambda: seconds(sweep, size.sweeps, warm_up=1),
+            "complete_s": lambda: seconds(lambda: completer.complete(blocks, state)),
+        },
+        size.repeats,
+    )
+    rate = measured["gemm_flops_per_s"]
     gather_flops, sweep_flops = _gather_flops(table), _sweep_flops(table, size.rank)
     return {
-        "gemm_flops_per_s": rate,
-        "prepare_s": prepare_s,
-        "gather_s": gather_s,
-        "sweep_s": sweep_s,
-        "fit_s": gather_s + size.sweeps * sweep_s,
+        **measured,
+        "fit_s": measured["gather_s"] + size.sweeps * measured["sweep_s"],
         "floor_gather_s": gather_flops / rate,
         "floor_sweep_s": sweep_flops / rate,
         "floor_fit_s": (gather_flops + size.sweeps * sweep_flops) / rate,
         "floor_of_row_by_row_fit_s": size.sweeps * _direct_flops(table, size.rank) / rate,
-        "complete_s": seconds(lambda: completer.complete(blocks, state), size.repeats),
     }
 
 
@@ -128,8 +133,8 @@ def _settings(size: Size, sweeps: int) -> CompletionSettings:
     return CompletionSettings(rank=size.rank, regularization=LAMBDA, sweeps=sweeps, tolerance=0.0)
 
 
-def _sweep_s(table: Table, size: Size) -> float:
-    """Median of some sweeps, each going on from the one before."""
+def _sweeps(table: Table, size: Size) -> Callable[[], None]:
+    """A sweep a call, each going on from the one before."""
     seen = als.gather(table, fit_scaling(table, balance=False))
     factors = als.start(table, _settings(size, size.sweeps))
 
@@ -137,7 +142,7 @@ def _sweep_s(table: Table, size: Size) -> float:
         nonlocal factors
         factors, _ = als.sweep(seen, factors, LAMBDA)
 
-    return seconds(sweep, size.repeats, warm_up=1)
+    return sweep
 
 
 def _shapes(table: Table) -> dict[Pattern, tuple[int, int]]:
@@ -175,7 +180,8 @@ def measure_peer(size: Size) -> dict[str, float]:
     """Seconds of a sweep of ours and of implicit's on the same rows."""
     table = check(synthetic(size.peer_rows))
     scaling = fit_scaling(table, balance=False)
-    ours = _sweep_s(table, size) + seconds(lambda: als.gather(table, scaling), size.repeats) / size.sweeps
+    gather_s = seconds(lambda: als.gather(table, scaling), size.repeats)
+    ours = seconds(_sweeps(table, size), size.sweeps, warm_up=1) + gather_s / size.sweeps
     times = sweep_times_s(table, _settings(size, size.peer_sweeps))
     return {"peer_rows_sweep_s": ours, "implicit_sweep_s": float(np.median(times[1:]))}
 

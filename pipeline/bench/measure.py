@@ -1,9 +1,10 @@
 """Time, memory and the rate of matrix products, measured."""
 
 import gc
+import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -31,6 +32,25 @@ def seconds(work: Callable[[], object], repeats: int = 1, warm_up: int = 0) -> f
         work()
         taken.append(time.perf_counter() - start)
     return statistics.median(taken)
+
+
+def in_turns(measures: Mapping[str, Callable[[], float]], rounds: int, within_s: float = math.inf) -> dict[str, float]:
+    """Median of each measure over rounds that take every one of them once.
+
+    The speed of a shared machine drifts from minute to minute: in turns it slows all alike, and ratios stay.
+
+    Args:
+        rounds: how many.
+        within_s: no round but the first two begins later than this, in seconds from the start.
+    """
+    found: dict[str, list[float]] = {name: [] for name in measures}
+    start = time.perf_counter()
+    for done in range(rounds):
+        if done >= 2 and time.perf_counter() - start > within_s:
+            break
+        for name, measure in measures.items():
+            found[name].append(measure())
+    return {name: statistics.median(values) for name, values in found.items()}
 
 
 def gemm_flops_per_s(

@@ -4,17 +4,36 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 import psutil
 
 from pipeline.bench import measure
+from pipeline.bench.measure import in_turns
 from pipeline.bench.result import Result
 
 
 def test_seconds_are_the_median_after_the_warm_up() -> None:
     waits = iter([0.2, 0.0, 0.0, 0.05])
     assert measure.seconds(lambda: time.sleep(next(waits)), repeats=3, warm_up=1) < 0.05
+
+
+def test_measures_in_turns_are_medians_of_rounds() -> None:
+    taken = []
+
+    def of(name: str, values: list[float]) -> Callable[[], float]:
+        remaining = iter(values)
+        return lambda: taken.append(name) or next(remaining)
+
+    measures = {"a": of("a", [1.0, 9.0, 2.0]), "b": of("b", [5.0, 3.0, 4.0])}
+    assert in_turns(measures, rounds=3) == {"a": 2.0, "b": 4.0}
+    assert taken == ["a", "b"] * 3
+
+
+def test_two_rounds_at_least_and_no_more_once_time_is_up() -> None:
+    values = iter(range(5))
+    assert in_turns({"a": lambda: float(next(values))}, rounds=5, within_s=0.0) == {"a": 0.5}
 
 
 def test_peak_memory_counts_what_is_freed_again() -> None:
