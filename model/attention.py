@@ -105,7 +105,7 @@ def _add_weighted(total: Tensor, of_category: Tensor, attention: Tensor) -> None
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
     """total += a @ b; the factors may be narrower."""
     if a.dtype == total.dtype:
-        total.addmm_(a, b)
+        torch.addmm(total, a, b, out=total)
     else:
         total += a @ b
 
