@@ -202,11 +202,14 @@ def _floor(plan: Plan, decoding: Decoding, measured: dict[str, float]) -> dict[s
 
 
 def _agreement(plan: Plan, vectors: list[dict[str, np.ndarray]]) -> dict[str, float]:
-    """The least cosine over the videos between stored and plain vectors, as they are and centred."""
+    """The least cosine over the videos between stored and plain vectors, as they are and centred, of each modality that
+    any of them has."""
     found = {}
     for modality, artifact in plan.features.items():
         stored = load_features(plan.store, plan.catalogue, artifact)
         rows = [i for i, of_video in enumerate(vectors) if modality in of_video]
+        if not rows:
+            continue
         ours = stored[rows].astype(np.float64)
         theirs = np.stack([vectors[i][modality] for i in rows]).astype(np.float64)
         centre = theirs.mean(axis=0)
