@@ -219,5 +219,7 @@ def _agreement(plan: Plan, vectors: list[dict[str, np.ndarray]]) -> dict[str, fl
 
 
 def _least_cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Of the rows that have a direction; 1 where none has."""
     products = np.einsum("ij,ij->i", a, b)
-    return float((products / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))).min())
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float((products[lengths > 0] / lengths[lengths > 0]).min(initial=1.0))
