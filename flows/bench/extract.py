@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -57,23 +58,11 @@ def bench_extract(crawl: Path | None, size: Size | None = None, progress: Progre
         context = Context(Store.create(folder / "out"), settings, progress)
         stages.ingest(context, folder / "crawl")
         plan = context.plan()
-        visual = plan.extractors.visual
         stages.fit(context, plan)
         progress("bench extract", 0, 2, "in turns with a plain loop and the floor")
         loop = PlainLoop(plan, size)
         with Decoding(plan) as decoding:
-            measured = in_turns(
-                {
-                    "extract_s": lambda: seconds(lambda: _extract_anew(context)),
-                    "our_decoding_alone_s": lambda: seconds(decoding.ours),
-                    "floor_decode_s": lambda: seconds(decoding.least),
-                    "sequential_video_s": loop,
-                    "gemm_flops_per_s": lambda: plain.torch_gemm_flops_per_s(visual.is_bfloat16, visual.device),
-                    "gemm_float32_flops_per_s": plain.torch_gemm_flops_per_s,
-                },
-                size.repeats,
-                size.within_s,
-            )
+            measured = _measure(context, plan, decoding, loop, size)
         progress("bench extract", 1, 2, "comparing vectors")
         floor = _floor(plan, decoding, measured)
         agreement = _agreement(plan, loop.vectors)
@@ -90,9 +79,26 @@ def bench_extract(crawl: Path | None, size: Size | None = None, progress: Progre
         "to_floor": measured["extract_s"] / floor["floor_s"],
         "vs_sequential": measured["sequential_video_s"] / (measured["extract_s"] / size.videos),
     }
-    notes = [
-        f"{made}; {origin}",
-        f"{size.visual.backbone} with weights={size.visual.weights}, {size.visual.key_frames} key frames, "
+    return Result(figures, ratios, [f"{made}; {origin}", *_notes(plan, loop)])
+
+
+def _measure(context: Context, plan: Plan, decoding: "Decoding", loop: "PlainLoop", size: Size) -> dict[str, float]:
+    visual = plan.extractors.visual
+    measures: dict[str, Callable[[], float]] = {
+        "extract_s": lambda: seconds(lambda: _extract_anew(context)),
+        "our_decoding_alone_s": lambda: seconds(decoding.ours),
+        "floor_decode_s": lambda: seconds(decoding.least),
+        "sequential_video_s": loop,
+        "gemm_flops_per_s": lambda: plain.torch_gemm_flops_per_s(visual.is_bfloat16, visual.device),
+        "gemm_float32_flops_per_s": plain.torch_gemm_flops_per_s,
+    }
+    return in_turns(measures, size.repeats, size.within_s)
+
+
+def _notes(plan: Plan, loop: "PlainLoop") -> list[str]:
+    visual = plan.extractors.visual
+    return [
+        f"{visual.settings.backbone} with weights={visual.settings.weights}, {visual.settings.key_frames} key frames, "
         f"{'bfloat16' if visual.is_bfloat16 else 'float32'} on {visual.device}",
         "extract_s: all of the stage, from the start of the decoding processes to the written parts",
         "floor: the chosen frames and the sound decoded by FFmpeg in process, other frames only where referred to; "
@@ -102,7 +108,6 @@ def bench_extract(crawl: Path | None, size: Size | None = None, progress: Progre
         "float32 network runs a video at a time, ffmpeg and librosa a file at a time",
         "cosines with the sequential loop, the least of all videos; centred: with the mean over videos taken off first",
     ]
-    return Result(figures, ratios, notes)
 
 
 def _extract_anew(context: Context) -> None:
