@@ -1,5 +1,6 @@
 """What all tests share: real media made on the spot, and the shared crawls where they are at hand."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,9 @@ from hypothesis import settings
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+
+# Jobs in a shell's background ignore SIGINT, and so would all commands that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
