@@ -9,6 +9,8 @@ categories at a time, their weights are scaled, so that each takes three large m
 and what has the length D besides is of the size of weights, not of rows. Only theta is kept.
 """
 
+import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -49,9 +51,9 @@ class CategoryAttention(torch.autograd.Function):
         hidden = x.new_empty(len(memory), len(x), len(weight), dtype=dtype)
         logits = x.new_empty(len(memory), len(x))
         chunks = _chunks(weight, memory)
-        room = weight.new_empty(len(memory[chunks[0]]), *weight.shape, dtype=dtype)
+        room = _Room(memory[chunks[0]], weight, dtype)
         for part in chunks:
-            attending = torch.mul(memory[part, None, :], weight, out=room[: len(memory[part])])
+            attending = room.scaled(memory[part], weight)
             torch.baddbmm(offset, factor.expand(len(attending), -1, -1), attending.mT, out=hidden[part])
             logits[part] = torch.bmm(hidden[part].relu_() * keep, vectors[part, :, None]).squeeze(2)
         ctx.save_for_backward(x, memory, weight, vectors, keep, hidden)
@@ -66,7 +68,7 @@ class CategoryAttention(torch.autograd.Function):
         factor = x.to(hidden.dtype)
         panels = _panels(x)
         chunks = _chunks(weight[:, panels[0]], memory)
-        room = weight.new_empty(len(memory[chunks[0]]) * weight[:, panels[0]].numel(), dtype=hidden.dtype)
+        room = _Room(memory[chunks[0], panels[0]], weight[:, panels[0]], hidden.dtype)
         for part in chunks:
             active = hidden[part].to(x.dtype)
             upstream = grad.T[part, :, None] * keep
@@ -77,20 +79,47 @@ class CategoryAttention(torch.autograd.Function):
             side_by_side = to_active.transpose(0, 1).flatten(1)
             for columns in panels:
                 attention, of_all = memory[part, columns], weight[:, columns]
-                attending = room[: len(attention) * of_all.numel()].view(len(attention), *of_all.shape)
-                torch.mul(attention[:, None, :], of_all, out=attending)
+                attending = room.scaled(attention, of_all)
                 _add_product(to_x[:, columns], side_by_side, attending.flatten(0, 1))
-                to_attending = torch.bmm(to_active.mT, factor[:, columns].expand(len(to_active), -1, -1), out=attending)
+                narrow = torch.bmm(to_active.mT, factor[:, columns].expand(len(to_active), -1, -1), out=attending)
+                to_attending = room.widened(narrow)
                 _add_weighted(to_weight[:, columns], to_attending, attention)
                 torch.sum(to_attending.mul_(of_all), dim=1, out=to_memory[part, columns])
         return to_x, to_memory, to_weight, to_bias, to_vectors, None
 
 
 def _factor_dtype(x: Tensor) -> torch.dtype:
-    """Of the large products: bfloat16 on a GPU if that was asked for, which halves what is read and written. A CPU's
-    library narrows the factors itself."""
-    narrow = x.is_cuda and x.dtype == torch.float32 and torch.get_float32_matmul_precision() == "medium"
-    return torch.bfloat16 if narrow else x.dtype
+    """Of the large products: bfloat16 if that was asked for and the hardware has it, which also halves what is read and
+    written."""
+    asked_for = x.dtype == torch.float32 and torch.get_float32_matmul_precision() == "medium"
+    return torch.bfloat16 if asked_for and (x.is_cuda or _cpu_has_bfloat16()) else x.dtype
+
+
+@cache
+def _cpu_has_bfloat16() -> bool:
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
+class _Room:
+    """Memory for the scaled weights of a few categories, which are made over and over: wide, and as narrow as factors
+    are. A GPU narrows and widens in passing; a CPU would take, and give back, a copy each time."""
+
+    def __init__(self, attention: Tensor, weight: Tensor, dtype: torch.dtype) -> None:
+        """The most there is of each, attention (k, D) and weight (H, D), and the factors' dtype."""
+        size = len(attention) * weight.numel()
+        self._narrow = weight.new_empty(size, dtype=dtype)
+        self._wide = self._narrow if weight.is_cuda or dtype == weight.dtype else weight.new_empty(size)
+
+    def scaled(self, attention: Tensor, weight: Tensor) -> Tensor:
+        """Each category's weights, (k, H, D), narrow."""
+        shape = (len(attention), *weight.shape)
+        wide = torch.mul(attention[:, None, :], weight, out=self._wide[: math.prod(shape)].view(shape))
+        return wide if self._wide is self._narrow else self._narrow[: wide.numel()].view(shape).copy_(wide)
+
+    def widened(self, narrow: Tensor) -> Tensor:
+        """The same in the memory of what `scaled` has scaled."""
+        return narrow if self._wide is self._narrow else self._wide[: narrow.numel()].view(narrow.shape).copy_(narrow)
 
 
 def _add_weighted(total: Tensor, of_category: Tensor, attention: Tensor) -> None:

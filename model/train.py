@@ -58,7 +58,7 @@ class TrainSettings:
     matmul: MatmulPrecision = "highest"
     """Of matrix products in training, in torch's words: `high` multiplies in TF32 and `medium` in bfloat16, each where
     the hardware can (of a GPU, those of the full memory); sums, weights and the decisions stay float32. `medium` takes
-    a third off a step with the full memory."""
+    four tenths off a step with the full memory, or more."""
 
 
 class Network(VenueModel):

@@ -19,7 +19,7 @@ from model.attention import (
     categories_per_chunk,
     low_rank_logits,
 )
-from model.train import multiplying
+from model.train import MatmulPrecision, multiplying
 from tests.model import reference
 
 
@@ -40,9 +40,11 @@ def test_logits_are_those_of_the_equations(n: int, k: int, d: int, h: int, seed:
     np.testing.assert_allclose(found, expected, atol=1e-10)
 
 
+@pytest.mark.parametrize("panel", [1, 3, 1024])
 @pytest.mark.parametrize("chunk", [1, 40, 1 << 22])
-def test_gradients_agree_with_finite_differences(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_agree_with_finite_differences(chunk: int, panel: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(attention.CHUNK_ELEMENTS, "cpu", chunk)
+    monkeypatch.setattr(attention, "PANEL_COLUMNS", panel)
     inputs = [tensor.requires_grad_() for tensor in parts(3, 5, 4, 6)]
     keep = (torch.rand(3, 6, generator=torch.Generator().manual_seed(1)) > 0.3).double() / 0.7
     assert torch.autograd.gradcheck(CategoryAttention.apply, (*inputs, keep), atol=1e-7)
@@ -175,19 +177,35 @@ def test_a_normalised_head_is_the_same_with_its_memory_whole_or_in_two(training:
         torch.testing.assert_close(whole.logits(x, vectors), low.logits(x, vectors))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize(("precision", "bound"), [("highest", 1e-5), ("medium", 0.25)])
-def test_a_gpu_finds_what_the_cpu_finds(precision: str, bound: float) -> None:
-    """`bound`: of the error's norm, relative to that of what is expected. bfloat16 moves one hidden unit in a hundred
-    across zero, which changes its gradient by all it is."""
-    ours = [tensor.float().requires_grad_() for tensor in parts(32, 20, 300, 24)]
-    on_gpu = [tensor.detach().cuda().requires_grad_() for tensor in ours]
+def on(device: str) -> Any:
+    """A parameter that is left out where there is no such device."""
+    there = torch.cuda.is_available() if device == "cuda" else attention._cpu_has_bfloat16()
+    missing = {"cuda": "needs a CUDA device", "cpu": "needs a processor with bfloat16"}[device]
+    return pytest.param(device, marks=pytest.mark.skipif(not there, reason=missing))
+
+
+@pytest.mark.parametrize("device", [on("cuda")])
+def test_a_gpu_finds_what_the_cpu_finds(device: str) -> None:
+    assert_near_float32(device, "highest", 1e-5)
+
+
+@pytest.mark.parametrize("device", [on("cpu"), on("cuda")])
+def test_bfloat16_is_near_float32(device: str) -> None:
+    """bfloat16 moves one hidden unit in a hundred across zero, which changes its gradient by all it is."""
+    assert assert_near_float32(device, "medium", 0.25) > 1e-4
+
+
+def assert_near_float32(device: str, precision: MatmulPrecision, bound: float) -> float:
+    """The largest norm of an error, relative to that of what the CPU finds in float32, which is within the bound."""
+    expected = [tensor.float().requires_grad_() for tensor in parts(32, 20, 300, 24)]
+    found = [tensor.detach().to(device).requires_grad_() for tensor in expected]
     upstream = torch.randn(32, 20, generator=torch.Generator().manual_seed(2))
-    expected = CategoryAttention.apply(*ours, torch.ones(32, 24))
-    with multiplying(precision):  # type: ignore[arg-type]
-        found = CategoryAttention.apply(*on_gpu, torch.ones(32, 24, device="cuda"))
-        found.backward(upstream.cuda())
-    expected.backward(upstream)
-    pairs = [(found, expected), *((mine.grad, other.grad) for mine, other in zip(on_gpu, ours, strict=True))]
-    for mine, other in pairs:
-        assert torch.linalg.norm((mine.cpu() - other).detach()) <= bound * torch.linalg.norm(other.detach())
+    logits = CategoryAttention.apply(*expected, torch.ones(32, 24))
+    logits.backward(upstream)
+    with multiplying(precision):
+        found_logits = CategoryAttention.apply(*found, torch.ones(32, 24, device=device))
+        found_logits.backward(upstream.to(device))
+    pairs = [(found_logits, logits), *((mine.grad, other.grad) for mine, other in zip(found, expected, strict=True))]
+    errors = [float((mine.cpu() - other).detach().norm() / other.detach().norm()) for mine, other in pairs]
+    assert max(errors) <= bound, errors
+    return max(errors)
