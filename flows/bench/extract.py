@@ -4,7 +4,6 @@ import math
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -61,7 +60,9 @@ def bench_extract(crawl: Path | None, size: Size | None = None, progress: Progre
         stages.fit(context, plan)
         progress("bench extract", 0, 2, "in turns with a plain loop and the floor")
         loop = PlainLoop(plan, size)
-        with Decoding(plan) as decoding:
+        spawn = get_context("spawn")
+        with Decoder(settings.media) as decoder, ProcessPoolExecutor(decoder.workers, spawn) as pool:
+            decoding = Decoding(plan, decoder, pool)
             measured = _measure(context, plan, decoding, loop, size)
         progress("bench extract", 1, 2, "comparing vectors")
         floor = _floor(plan, decoding, measured)
@@ -130,15 +131,14 @@ class Needed:
     n_sound_frames: int
 
 
-class Decoding(ExitStack):
+class Decoding:
     """The same decoding with nobody waiting for a network, and the least there is to decode; both over all cores."""
 
-    def __init__(self, plan: Plan) -> None:
-        super().__init__()
+    def __init__(self, plan: Plan, decoder: Decoder, pool: ProcessPoolExecutor) -> None:
+        self.decoder = decoder
+        self.pool = pool
         self.paths = [_path(plan, video) for video in plan.videos]
         self.requests = [Request(path, plan.extractors.visual.frames, waveform=True) for path in self.paths]
-        self.decoder = self.enter_context(Decoder(plan.settings.media))
-        self.pool = self.enter_context(ProcessPoolExecutor(self.decoder.workers, get_context("spawn")))
         self.needed = self.ours()
         self.n_frames_found = self.least()
 
