@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow
+from prefect.logging import get_run_logger
 from pydantic import Field, WithJsonSchema
 
 from flows import predict, retraining, runs, stages
@@ -26,9 +27,10 @@ from flows.engine import (
 from flows.retraining import Outcome
 from flows.runners import keeping_workers
 from flows.settings import Settings, Tree, json_schema, of_store, remember
-from flows.sources import crawls_of, settings_of, store_of
+from flows.sources import crawls_of, is_sample, settings_of, store_of
 from flows.stages import Context
 from pipeline import champions
+from pipeline.sample import SAMPLE_NOTE
 from pipeline.splits import require_trainable
 from pipeline.store import Store
 
@@ -39,6 +41,8 @@ SettingsTree = Annotated[dict[str, Any], WithJsonSchema(json_schema())]
 
 def _context(store: Store, settings: Tree | None, command: str = "") -> Context:
     """Settings that are not named keep what the store was made with."""
+    if is_sample(store):
+        get_run_logger().warning(SAMPLE_NOTE)
     chosen = of_store(store, settings_of(store, settings))
     return Context(store, chosen, ShownProgress(), each_by(chosen.engine), command, once)
 

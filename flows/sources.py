@@ -22,6 +22,11 @@ def store_of(crawl: str | None, out: str | None) -> str:
     return out or (STORE if crawl or Path(STORE, "store.json").exists() else SAMPLE_STORE)
 
 
+def is_sample(store: Store) -> bool:
+    """Whether a store holds the rendered sample, which is no evidence of accuracy."""
+    return store.root == str(Path(SAMPLE_STORE).absolute())
+
+
 def crawls_of(crawl: str | None, store: Store, progress: Progress) -> list[str]:
     """The crawl that is named; else those that the store knows, to take up what was added to them.
 
@@ -32,7 +37,7 @@ def crawls_of(crawl: str | None, store: Store, progress: Progress) -> list[str]:
     """
     if crawl:
         return [crawl]
-    if store.root == str(Path(SAMPLE_STORE).absolute()):
+    if is_sample(store):
         make_sample(Path(SAMPLE_CRAWL), progress=progress)
         return [SAMPLE_CRAWL]
     known = [known.folder for known in load_catalogue(store).crawls]
@@ -43,5 +48,5 @@ def crawls_of(crawl: str | None, store: Store, progress: Progress) -> list[str]:
 
 def settings_of(store: Store, changes: Tree | None) -> Tree:
     """What a run changes of the settings; the sample has its own defaults."""
-    sample = store.root == str(Path(SAMPLE_STORE).absolute()) and not store.exists("settings.json")
-    return merged(SAMPLE_SETTINGS if sample else {}, changes or {})
+    is_new_sample = is_sample(store) and not store.exists("settings.json")
+    return merged(SAMPLE_SETTINGS if is_new_sample else {}, changes or {})
