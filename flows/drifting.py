@@ -74,8 +74,8 @@ def _venues(case: Case, new: np.ndarray) -> dict[str, list[str]]:
     """Venues that came and went.
 
     `learnt_anew`: the challenger knows them, the champion does not; `dropped`: the reverse, as too few videos are left;
-    `too_few`: of the new crawls, but too few to be learnt; `not_seen`: not in the new crawls, and still learnt from
-    earlier ones.
+    `too_few`: of the new crawls, but too few to be learnt; `not_seen`: not in the new crawls, though others
+    are, and still learnt from earlier ones.
     """
     before = set(case.store.read_json(f"{case.champion}/model.json")["venues"])
     after = set(case.challenger.splits.venues)
@@ -84,7 +84,7 @@ def _venues(case: Case, new: np.ndarray) -> dict[str, list[str]]:
         "learnt_anew": after - before,
         "dropped": before - after,
         "too_few": seen - after,
-        "not_seen": (before & after) - seen,
+        "not_seen": (before & after) - seen if seen else set(),
     }
     return {name: sorted(venues) for name, venues in found.items()}
 

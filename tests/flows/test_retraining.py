@@ -299,6 +299,8 @@ def test_refit_makes_new_states_beside_the_old_ones(ready: Store, crawl: Path) -
     with pytest.raises(SettingsError, match="Retrain with --refit"):
         begin(ready, crawl, {"textual": {"dim": 20}})
     outcome = do(ready, crawl, {"textual": {"dim": 20}}, refit=True)
+    venues = ready.read_json(f"{outcome.challenger}/drift.json")["venues"]
+    assert not any(venues.values())  # as nothing is new
     after = snapshot(root)
     kept = ("states", "features", "completed", "failures", "videos", "runs")
     assert {name for name in changed(before, after) if name.startswith(kept)} == set()
