@@ -127,7 +127,8 @@ def by_workers(
             try:
                 i = ended.get(timeout=TENDED_EVERY_S)
             except Empty:
-                workers.tend()
+                if lack := workers.tend():
+                    progress(name, n_done, n_videos, lack)
                 continue
             try:
                 results[i] = workers.result(running.pop(i))

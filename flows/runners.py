@@ -44,9 +44,12 @@ class Workers(Protocol):
     def result(self, future: PrefectFuture[Any]) -> Any:
         """What a finished task returned or raised. Raises WorkerLost where its process died."""
 
-    def tend(self) -> None:
-        """Replace workers that are gone, where the engine has not. Called now and then while tasks are under way."""
-        return
+    def tend(self) -> str:
+        """Replace workers that are gone, where the engine has not. Called now and then while tasks are under way.
+
+        Returns what they wait for, or nothing.
+        """
+        return ""
 
 
 _kept: list[tuple[ExitStack, dict[EngineSettings, Workers]]] = []
@@ -102,22 +105,52 @@ class _Single(Workers):
             raise WorkerLost from error
 
 
-class _OwnDask(_Single):
+class _RayCluster(_Single):
+    """Ray waits without a word for nodes that may join."""
+
+    def __init__(self, ray: ModuleType, engine: EngineSettings, *workers: Any) -> None:
+        super().__init__(*workers)
+        self._ray = ray
+        self._wanted = {"CPU": engine.threads_each, "GPU": engine.gpus}
+
+    def tend(self) -> str:
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        if any(all(node.get(name, 0) >= n for name, n in self._wanted.items()) for node in nodes):
+            return ""
+        return "waiting for a node with " + " and ".join(f"{n:g} {name}" for name, n in self._wanted.items() if n)
+
+
+class _DaskCluster(_Single):
+    """A scheduler without workers waits without a word for those that may join."""
+
+    def __init__(self, runner: Any, lost: tuple[type[BaseException], ...]) -> None:
+        super().__init__(runner, lost)
+        self._client = runner.client
+
+    def tend(self) -> str:
+        return "" if self.n_alive else "waiting for a worker of the scheduler"
+
+    @property
+    def n_alive(self) -> int:
+        return len(self._client.scheduler_info(n_workers=-1)["workers"])
+
+
+class _OwnDask(_DaskCluster):
     """Dask starts a worker anew that died, but not one that died while it was starting."""
 
     def __init__(self, runner: Any, lost: tuple[type[BaseException], ...], n_workers: int) -> None:
         super().__init__(runner, lost)
-        self._client = runner.client
         self._n_workers = n_workers
         self._were_too_few = False
 
-    def tend(self) -> None:
-        n_alive = len(self._client.scheduler_info(n_workers=-1)["workers"])
+    def tend(self) -> str:
+        n_alive = self.n_alive
         too_few = n_alive < self._n_workers
         if too_few and self._were_too_few:
             self._client.cluster.scale(n_alive)  # gives up those that are not there
             self._client.cluster.scale(self._n_workers)
         self._were_too_few = too_few and not self._were_too_few
+        return ""
 
 
 class _Processes(Workers):
@@ -191,7 +224,7 @@ def _ray(engine: EngineSettings) -> Iterator[Workers]:
         exceptions.ObjectLostError,
     )
     with _connected(runner, engine, ray.exceptions.AuthenticationError):
-        yield _Single(runner, lost, lambda: context.remote_options(**wanted))
+        yield _RayCluster(ray, engine, runner, lost, lambda: context.remote_options(**wanted))
 
 
 def ray_authentication(environment: Mapping[str, str], home: Path) -> dict[str, str]:
@@ -221,7 +254,7 @@ def _dask(engine: EngineSettings) -> Iterator[Workers]:
         runner = prefect_dask.DaskTaskRunner(cluster_kwargs=cluster)
     lost = (distributed.KilledWorker, distributed.client.FutureCancelledError)
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}), _connected(runner, engine):
-        yield _Single(runner, lost) if engine.address else _OwnDask(runner, lost, engine.workers)
+        yield _DaskCluster(runner, lost) if engine.address else _OwnDask(runner, lost, engine.workers)
 
 
 @contextmanager

@@ -146,6 +146,66 @@ def test_a_part_that_always_kills_its_worker_is_named_and_the_others_are_done(
     assert done.stderr == ""
 
 
+IDLE = """
+from prefect import flow
+from flows import engine
+from flows.parts import Piece
+from flows.workers import EngineSettings
+from pipeline.catalogue import Part
+
+engine.TENDED_EVERY_S = 1.0
+
+@flow
+def waiting():
+    settings = EngineSettings(name={name!r}, address={address!r})
+    tell = lambda stage, done, total, note="": print(done, total, note, flush=True)
+    print(engine.each_by(settings)("work", lambda piece, progress: "worked", [Piece("crawl", Part("0", "", 2))], tell))
+
+waiting()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "worker", "lack"),
+    [
+        (
+            "dask",
+            "dask scheduler --no-dashboard --host 127.0.0.1 --port {port}",
+            "dask worker --no-dashboard --nthreads 1 tcp://127.0.0.1:{port}",
+            "waiting for a worker of the scheduler",
+        ),
+        (
+            "ray",
+            "ray start --head --block --port={port} --num-cpus=0 --include-dashboard=false",
+            "ray start --block --address=127.0.0.1:{port} --num-cpus=1",
+            "waiting for a node with 1 CPU",
+        ),
+    ],
+)
+def test_a_cluster_without_workers_is_waited_for_aloud(
+    name: str, head: str, worker: str, lack: str, environment: dict[str, str]
+) -> None:
+    pytest.importorskip(f"prefect_{name}", reason=f"prefect-{name} is not installed")
+    environment = environment | {"HOME": environment["PREFECT_HOME"]}  # where no token of Ray is
+    port = free_port()
+    script = IDLE.format(name=name, address=f"{'tcp://' if name == 'dask' else ''}127.0.0.1:{port}")
+    with ExitStack() as stack:
+
+        def begin(command: str) -> None:
+            program, *words = command.format(port=port).split()
+            stack.enter_context(running([BIN / program, *words], environment))
+
+        begin(head)
+        log = Path(environment["PREFECT_HOME"]) / "log"
+        wait_for(lambda: any(word in log.read_bytes() for word in (b"Ray runtime started", b"Scheduler at")))
+        waiting = subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True)
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline().strip() == f"0 2 {lack}"
+        begin(worker)
+        *_, last, returned, _ = waiting.communicate()[0].split("\n")
+    assert (last.strip(), returned) == ("2 2", "['worked']")
+
+
 def test_ctrl_c_leaves_parts_unfinished_and_nothing_running(
     environment: dict[str, str], fitted: Path, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
