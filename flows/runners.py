@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
@@ -15,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from prefect import Task
 from prefect.futures import PrefectFuture
@@ -29,6 +31,8 @@ RAY_ENVIRONMENT = {
 }
 RAY_TOKEN_FILE = Path(".ray/auth_token")
 """Below the home folder; where Ray looks for a cluster's token if the environment has none."""
+
+ANSWERS_WITHIN_S = 10.0
 
 
 class WorkerLost(Exception):
@@ -105,50 +109,76 @@ class _Single(Workers):
             raise WorkerLost from error
 
 
-class _RayCluster(_Single):
-    """Ray waits without a word for nodes that may join."""
+class _Cluster(_Single):
+    """Engines wait without a word for nodes that may join, and for a cluster that is gone."""
 
-    def __init__(self, ray: ModuleType, engine: EngineSettings, *workers: Any) -> None:
+    def __init__(self, engine: EngineSettings, *workers: Any) -> None:
         super().__init__(*workers)
-        self._ray = ray
+        self._engine = engine
+
+    def result(self, future: PrefectFuture[Any]) -> Any:
+        try:
+            return super().result(future)
+        except WorkerLost:
+            self._refuse_gone()
+            raise
+
+    def tend(self) -> str:
+        self._refuse_gone()
+        lack = self.lack()
+        return f"waiting for {lack}" if lack else ""
+
+    def lack(self) -> str:
+        """What the cluster has none of, if a worker cannot be had without."""
+        raise NotImplementedError
+
+    def _refuse_gone(self) -> None:
+        try:
+            _knock(self._engine.address)
+        except OSError as error:
+            raise WorkerError(
+                f"The {self._engine.name} cluster at {self._engine.address} does not answer any more: {error}. "
+                "What was finished is kept; the same command goes on from there."
+            ) from error
+
+
+class _RayCluster(_Cluster):
+    def __init__(self, ray: ModuleType, engine: EngineSettings, *workers: Any) -> None:
+        super().__init__(engine, *workers)
+        self._nodes = ray.nodes
         self._wanted = {"CPU": engine.threads_each, "GPU": engine.gpus}
 
-    def tend(self) -> str:
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+    def lack(self) -> str:
+        nodes = [node["Resources"] for node in self._nodes() if node["Alive"]]
         if any(all(node.get(name, 0) >= n for name, n in self._wanted.items()) for node in nodes):
             return ""
-        return "waiting for a node with " + " and ".join(f"{n:g} {name}" for name, n in self._wanted.items() if n)
+        return "a node with " + " and ".join(f"{n:g} {name}" for name, n in self._wanted.items() if n)
 
 
-class _DaskCluster(_Single):
-    """A scheduler without workers waits without a word for those that may join."""
-
-    def __init__(self, runner: Any, lost: tuple[type[BaseException], ...]) -> None:
-        super().__init__(runner, lost)
+class _DaskCluster(_Cluster):
+    def __init__(self, engine: EngineSettings, runner: Any, lost: tuple[type[BaseException], ...]) -> None:
+        super().__init__(engine, runner, lost)
         self._client = runner.client
 
-    def tend(self) -> str:
-        return "" if self.n_alive else "waiting for a worker of the scheduler"
+    def lack(self) -> str:
+        return "" if self.n_alive else "a worker of the scheduler"
 
     @property
     def n_alive(self) -> int:
-        return len(self._client.scheduler_info(n_workers=-1)["workers"])
+        return len(self._client.scheduler_info(n_workers=-1).get("workers", ()))  # {} while it is not to be reached
 
 
 class _OwnDask(_DaskCluster):
     """Dask starts a worker anew that died, but not one that died while it was starting."""
 
-    def __init__(self, runner: Any, lost: tuple[type[BaseException], ...], n_workers: int) -> None:
-        super().__init__(runner, lost)
-        self._n_workers = n_workers
-        self._were_too_few = False
+    _were_too_few = False
 
     def tend(self) -> str:
-        n_alive = self.n_alive
-        too_few = n_alive < self._n_workers
+        n_alive, n_wanted = self.n_alive, self._engine.workers
+        too_few = n_alive < n_wanted
         if too_few and self._were_too_few:
             self._client.cluster.scale(n_alive)  # gives up those that are not there
-            self._client.cluster.scale(self._n_workers)
+            self._client.cluster.scale(n_wanted)
         self._were_too_few = too_few and not self._were_too_few
         return ""
 
@@ -254,20 +284,33 @@ def _dask(engine: EngineSettings) -> Iterator[Workers]:
         runner = prefect_dask.DaskTaskRunner(cluster_kwargs=cluster)
     lost = (distributed.KilledWorker, distributed.client.FutureCancelledError)
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}), _connected(runner, engine):
-        yield _DaskCluster(runner, lost) if engine.address else _OwnDask(runner, lost, engine.workers)
+        yield (_DaskCluster if engine.address else _OwnDask)(engine, runner, lost)
 
 
 @contextmanager
 def _connected(runner: TaskRunner[Any], engine: EngineSettings, *refusals: type[BaseException]) -> Iterator[None]:
-    refused: tuple[type[BaseException], ...] = (OSError, TimeoutError, RuntimeError, *refusals)
+    refused: tuple[type[BaseException], ...] = (OSError, TimeoutError, ValueError, RuntimeError, *refusals)
     with ExitStack() as stack:
         try:
+            _knock(engine.address)
             stack.enter_context(runner)
             getattr(runner, "client", None)  # Dask's connects when it is first asked for
         except refused as error:
             where = f"at {engine.address}" if engine.address else "on this machine"
             raise WorkerError(f"No {engine.name} cluster can be had {where}: {error}") from error
         yield
+
+
+def _knock(address: str) -> None:
+    """See whether anyone listens: Ray tries an address for a quarter of an hour, and ends the process it lost.
+
+    Raises:
+        OSError: nobody does.
+        ValueError: it is no address.
+    """
+    url = urlsplit(address if "://" in address else f"//{address}")
+    if url.hostname and url.port:
+        socket.create_connection((url.hostname, url.port), ANSWERS_WITHIN_S).close()
 
 
 def _needed(module: str, extra: str) -> ModuleType:
