@@ -64,7 +64,7 @@ class NMCLSettings:
     """Networks whose decisions are averaged; the paper has one. Without peers two disagree less from seed to seed (1.6
     instead of 2.5 % of test rows on 980 training rows), beside peers they gained nothing."""
     peers: tuple[PeerKind, ...] = ("kernel_ridge", "logistic")
-    """What joins the fusion beside the networks, with the shares that validation rows give."""
+    """What joins the fusion beside the networks, with the weights that validation rows give."""
     shared_class_vectors: bool = False
     """One z_k for all modalities, as eq. 17 is printed."""
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.3

@@ -1,16 +1,18 @@
-"""The peers: their shares and sharpness against a slow search, and the fusion against the formula."""
+"""The peers: their weights and sharpness against a slow search, and the fusion against the formula."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from scipy.special import log_softmax
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
 
 from model.base import Shape
-from model.calibration import mixture_weights, sharpest
+from model.calibration import pool_weights, sharpest
 from model.data import Dataset
-from model.peers import PEERS, PeerKind, Peers
+from model.peers import LEAST, PEERS, PeerKind, Peers
 from model.trained import fit
 from tests.model.conftest import VENUES, quick
 
@@ -25,32 +27,51 @@ def decisions(seed: int, right: float, boldness: float) -> tuple[np.ndarray, np.
 
 def test_the_weights_are_the_likeliest() -> None:
     first, label = decisions(0, 0.9, 3.0)
-    second = np.roll(decisions(0, 0.8, 3.0)[0], 7, axis=0)
-    second[:250] = first[:250]
-    own = np.exp(np.stack([first, second])[:, np.arange(500), label])
-    grid = np.linspace(0.001, 0.999, 999)
-    prior = 20.0
-    objective = [np.log((1 - w) * own[0] + w * own[1]).sum() + prior / 2 * (np.log(1 - w) + np.log(w)) for w in grid]
-    found = mixture_weights(np.stack([first, second]), label, prior)
-    assert found.sum() == pytest.approx(1.0)
-    assert found[1] == pytest.approx(grid[int(np.argmax(objective))], abs=0.002)
+    second, third = (np.roll(decisions(seed, 0.8, 3.0)[0], 7, axis=0) for seed in (0, 1))
+    opinions, prior = np.stack([first, second, third]), 2.0
+    found = pool_weights(opinions, label, prior)
+
+    def penalised(flat: np.ndarray) -> float:
+        weights = flat.reshape(3, 4)
+        score = sum(weight * opinion for weight, opinion in zip(weights, opinions, strict=True))
+        probability = softmax(score, axis=1)[np.arange(500), label]
+        return float(prior * ((weights - 1 / 3) ** 2).sum() - np.log(probability).sum())
+
+    slow = minimize(penalised, np.ones(12), method="Powell", options={"xtol": 1e-6, "ftol": 1e-12})
+    assert penalised(found.ravel()) == pytest.approx(slow.fun, rel=1e-6)
+    np.testing.assert_allclose(found, slow.x.reshape(3, 4), atol=2e-3)
 
 
-def test_without_a_prior_an_ignorant_model_has_no_weight_and_with_a_strong_one_all_are_equal() -> None:
+def test_without_a_prior_an_ignorant_model_has_no_say_and_with_a_strong_one_all_are_equal() -> None:
     first, label = decisions(0, 0.9, 3.0)
-    both = np.stack([first, np.full((500, 4), np.log(0.25))])
-    assert mixture_weights(both, label, 0.0)[1] < 0.3
-    np.testing.assert_allclose(mixture_weights(both, label, 1e9), [0.5, 0.5], atol=1e-4)
+    both = np.stack([first, 3.0 * np.random.default_rng(1).normal(size=(500, 4))])
+    assert np.abs(pool_weights(both, label, 0.0)[1]).max() < 0.1
+    np.testing.assert_allclose(pool_weights(both, label, 1e9), 0.5, atol=1e-4)
+
+
+def test_a_class_is_left_to_the_model_that_knows_it() -> None:
+    first, label = decisions(0, 0.95, 3.0)
+    blind = first.copy()
+    blind[:, :2] = first[:, :2].mean(axis=1, keepdims=True)
+    weights = pool_weights(np.stack([first, blind]), label, 1.0)
+    assert (weights[0, :2] > 2 * np.abs(weights[1, :2])).all()
+    np.testing.assert_allclose(weights[0, 2:], weights[1, 2:], rtol=0.2)
 
 
 def test_too_cautious_a_model_is_sharpened() -> None:
     log_probability, label = decisions(0, 0.9, 0.5)
     factor = sharpest(log_probability, label)
-    rows = np.arange(500)
+    target = np.where(np.eye(4)[label] == 1, 501 / 502, 1 / 502 / 3)
     grid = np.linspace(0.1, 10, 991)
-    slow = grid[np.argmax([log_softmax(f * log_probability, axis=1)[rows, label].mean() for f in grid])]
+    slow = grid[np.argmax([(target * log_softmax(f * log_probability, axis=1)).sum() for f in grid])]
     assert factor > 2
     np.testing.assert_allclose(factor, slow, atol=0.02)
+
+
+def test_a_model_without_a_mistake_does_not_become_sure_of_everything() -> None:
+    label = np.arange(40) % 4
+    factor = sharpest(np.eye(4)[label], label)
+    assert softmax(factor * np.eye(4)[0])[0] == pytest.approx(41 / 42, abs=1e-3)
 
 
 def test_before_fitting_the_networks_decide_alone(train: Dataset) -> None:
@@ -61,25 +82,25 @@ def test_before_fitting_the_networks_decide_alone(train: Dataset) -> None:
 
 
 @pytest.mark.parametrize("kinds", [("kernel_ridge",), ("kernel_ridge", "logistic")])
-def test_the_fusion_is_the_mixture(
+def test_the_fusion_is_the_pool(
     kinds: tuple[PeerKind, ...], train: Dataset, validation: Dataset, test: Dataset
 ) -> None:
     found = fit("nmcl", train, validation, VENUES, quick(members=1, peers=kinds))
     peers = found.network.peers
     assert isinstance(peers, Peers)
-    assert found.diagnostics["peers"] == pytest.approx(dict(zip(kinds, peers.share[1:].tolist(), strict=True)))
-    assert float(peers.share.sum()) == pytest.approx(1.0)
+    shares = peers.weight[1:].sum(dim=1) / peers.weight.sum()
+    assert found.diagnostics["peers"] == pytest.approx(dict(zip(kinds, shares.tolist(), strict=True)))
     features = {n: torch.from_numpy(x) for n, x in found.standardizer.apply(test.modalities).items()}
     observed = {n: torch.from_numpy(mask) for n, mask in test.observed.items()}
     with torch.inference_mode():
         whole = found.network(features, observed)
         heads = torch.stack(list(whole.per_modality.values())).exp().mean(dim=0)
         opinions = [heads.log(), *(model(features, {}).log_probability for model in peers.models)]
-        parts = [
-            share * torch.softmax(factor * opinion, dim=1)
-            for share, factor, opinion in zip(peers.share, peers.sharpness, opinions, strict=True)
-        ]
-    torch.testing.assert_close(whole.log_probability.exp(), torch.stack(parts).sum(dim=0), atol=1e-5, rtol=1e-4)
+    product = torch.ones(len(test), len(VENUES))
+    for weight, factor, opinion in zip(peers.weight, peers.sharpness, opinions, strict=True):
+        product *= torch.softmax(factor * opinion, dim=1).clamp(min=math.exp(LEAST)) ** weight
+    expected = product / product.sum(dim=1, keepdim=True)
+    torch.testing.assert_close(whole.log_probability.exp(), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_masked_rows_look_the_same_to_the_peers(train: Dataset, validation: Dataset) -> None:
