@@ -81,14 +81,15 @@ def run(
     """From a folder of videos to an evaluated venue classifier: all stages, as Prefect flows.
 
     An embedded Prefect server is started and stopped by the command itself. The same command again does only what is
-    missing.
+    missing. A store keeps its settings: `--set` and `--config` change what they name, now and for later commands.
     """
     from flows import console, runs, summary
     from flows.server import embedded
-    from flows.settings import from_tree, remember, to_tree
+    from flows.settings import of_store, remember, to_tree
+    from pipeline.store import Store
 
     changes = _changes(config, sets, _columns(path_col, text_col, label_col, id_col), _engine(engine, workers, address))
-    context = _context(out, from_tree(changes))
+    context = _context(out, of_store(Store(out), changes))
     with context.store.locked(), console.showing_progress():
         remember(context.store, context.settings)
         if not runs.is_complete(context, crawl):
@@ -112,9 +113,11 @@ def ingest(
 ) -> None:
     """Read a crawl into the store's catalogue: manifest, content hashes, splits. Nothing is decoded yet."""
     from flows import console, stages, summary
-    from flows.settings import from_tree, remember
+    from flows.settings import of_store, remember
+    from pipeline.store import Store
 
-    context = _context(out, from_tree(_changes(config, sets, _columns(path_col, text_col, label_col, id_col))))
+    changes = _changes(config, sets, _columns(path_col, text_col, label_col, id_col))
+    context = _context(out, of_store(Store(out), changes))
     with context.store.locked(), console.showing_progress():
         stages.ingest(context, crawl)
         remember(context.store, context.settings)

@@ -1,6 +1,10 @@
-"""All settings in one record: the defaults, then a TOML file, then `--set`. Unknown names are refused."""
+"""All settings in one record: the defaults, or what a store was made with, then a TOML file, then `--set`.
+
+Unknown names are refused.
+"""
 
 import difflib
+import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -73,16 +77,28 @@ def load_tree(config: Path | None = None, assignments: Iterable[str] = ()) -> Tr
 
 
 def changed(remembered: Tree, changes: Tree) -> Settings:
-    """Remembered settings with some changes. Another model starts from its own defaults."""
-    model = remembered.get("model", {})
-    name = changes.get("model", {}).get("name", model.get("name"))
-    if name != model.get("name"):
+    """Remembered settings with some changes.
+
+    Another model starts from its own defaults, another engine without the cluster and the GPUs of the one before.
+    """
+    model, engine = remembered.get("model", {}), remembered.get("engine", {})
+    if _renames(changes, "model", model):
         model = {key: model[key] for key in ("seed",) if key in model}
-    return from_tree(merged({**remembered, "model": model}, changes))
+    if _renames(changes, "engine", engine):
+        engine = {key: value for key, value in engine.items() if key not in ("address", "gpus")}
+    return from_tree(merged({**remembered, "model": model, "engine": engine}, changes))
+
+
+def _renames(changes: Tree, section: str, remembered: Tree) -> bool:
+    wanted, name = changes.get(section), remembered.get("name")
+    return isinstance(wanted, Mapping) and wanted.get("name", name) != name
 
 
 def of_store(store: Store, changes: Tree) -> Settings:
-    """What the store was made with, with some changes. What this version does not know of it is left out, aloud."""
+    """What the store was made with, with some changes; the defaults where there is no store yet.
+
+    What this version does not know of it is left out, aloud.
+    """
     remembered = store.read_json(_REMEMBERED) if store.exists(_REMEMBERED) else {}
     if unknown := list(_unknown(remembered)):
         console.note(
@@ -130,10 +146,24 @@ def of_champion(store: Store, run: str, changes: Tree) -> Settings:
 
 
 def remember(store: Store, settings: Settings) -> None:
-    """Keep the settings, so that later stages of the same store need not name them again."""
-    tree = to_tree(settings)
-    if not store.exists(_REMEMBERED) or store.read_json(_REMEMBERED) != tree:
-        store.write_json(_REMEMBERED, tree)
+    """Keep the settings, so that later commands on the same store need not name them again. Says what changes."""
+    tree = json.loads(json.dumps(to_tree(settings)))
+    before = store.read_json(_REMEMBERED) if store.exists(_REMEMBERED) else {}
+    if before == tree:
+        return
+    store.write_json(_REMEMBERED, tree)
+    if differences := list(_differences(before, tree)):
+        console.note(f"{store.url} has other settings from now on: {', '.join(differences)}.")
+
+
+def _differences(before: Tree, after: Tree, prefix: str = "") -> Iterator[str]:
+    """Such as `visual.key_frames 8 -> 4`, of names that both have: others came with a model or a version of nmcl."""
+    for name in sorted(before.keys() & after.keys()):
+        old, new = before[name], after[name]
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new, f"{prefix}{name}.")
+        elif old != new:
+            yield f"{prefix}{name} {json.dumps(old)} -> {json.dumps(new)}"
 
 
 def json_schema() -> Tree:

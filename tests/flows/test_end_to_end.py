@@ -140,7 +140,7 @@ def test_store(out: Path, sample_crawl: Path) -> None:
 
 def test_again_does_no_work_and_changes_no_byte(out: Path, sample_crawl: Path, home: Path) -> None:
     before = snapshot(out)
-    done = nmcl("run", sample_crawl, "--out", out, *SETTINGS, home=home)
+    done = nmcl("run", sample_crawl, "--out", out, home=home)
     assert done.returncode == 0, done.stderr
     assert "Venue classification" in done.stdout
     assert snapshot(out) == before
@@ -202,6 +202,23 @@ def test_a_retrained_model_with_other_settings_keeps_the_old_run(out: Path, home
     assert done.returncode == 0, done.stderr
     assert (out / "latest").resolve() != old
     assert (old / "metrics.json").exists()
+
+
+def test_ingest_keeps_the_stores_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = partial(nmcl_here, capsys=capsys, monkeypatch=monkeypatch)
+    crawl, out = tmp_path / "crawl", tmp_path / "out"
+    crawl.mkdir()
+    (crawl / "a.mp4").write_bytes(b"a")
+    assert here("ingest", crawl, "--out", out, *SETTINGS)[0] == 0
+    before = (out / "settings.json").read_bytes()
+    assert here("ingest", crawl, "--out", out)[0] == 0
+    assert (out / "settings.json").read_bytes() == before
+    status, _, stderr = here("ingest", crawl, "--out", out, "--set", "visual.key_frames=4")
+    assert status == 0
+    assert "visual.key_frames 8 -> 4." in stderr
+    assert json.loads((out / "settings.json").read_text())["ingest"]["part_size"] == 64
 
 
 @pytest.mark.parametrize(

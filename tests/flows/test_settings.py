@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from flows.settings import Settings, changed, from_tree, json_schema, load_tree, of_store, to_tree
+from flows.settings import Settings, changed, from_tree, json_schema, load_tree, of_store, remember, to_tree
 from model.registry import MODELS
 from pipeline.errors import SettingsError
 from pipeline.store import Store
@@ -101,3 +101,30 @@ def test_a_store_of_another_version(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "does not know model, " in capsys.readouterr().err
     with pytest.raises(SettingsError, match=r"model\.linear_peer"):
         of_store(store, {"model": {"linear_peer": True}})
+
+
+def test_a_store_keeps_its_settings_and_what_changes_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store.create(tmp_path)
+    first = from_tree(load_tree(assignments=["visual.key_frames=5", "engine.workers=4"]))
+    remember(store, first)
+    remember(store, of_store(store, {}))
+    assert capsys.readouterr().err == ""
+    (tmp_path / "s.toml").write_text("[visual]\nbackbone = 'resnet101'\n[split]\nseed = 3\n")
+    remember(store, of_store(store, load_tree(tmp_path / "s.toml", ["split.seed=4"])))
+    said = capsys.readouterr().err
+    assert said.endswith('now on: split.seed 0 -> 4, visual.backbone "resnet50" -> "resnet101".\n')
+    kept = of_store(store, {})
+    assert (kept.visual.key_frames, kept.visual.backbone, kept.engine.workers) == (5, "resnet101", 4)
+    remember(store, of_store(store, {"model": {"name": "logistic"}}))
+    assert 'model.name "nmcl" -> "logistic".' in capsys.readouterr().err
+
+
+def test_another_engine_has_another_cluster() -> None:
+    remembered = to_tree(from_tree({"engine": {"name": "ray", "workers": 4, "address": "ray-head:6379", "gpus": 0.5}}))
+    engine = changed(remembered, {"engine": {"name": "processes"}}).engine
+    assert (engine.workers, engine.address, engine.gpus) == (4, "", 0)
+    assert changed(remembered, {"engine": {"name": "ray", "workers": 8}}).engine.address == "ray-head:6379"
+    with pytest.raises(SettingsError, match="engine is a section"):
+        changed(remembered, {"engine": 3})
