@@ -124,7 +124,7 @@ def ingest(
     summary.of_catalogue(context.plan())
 
 
-def _stage(name: str, out: str, changes: dict[str, Any]) -> None:
+def _stage(name: str, out: str, changes: dict[str, Any], retry_failed: bool = False) -> None:
     from flows import console, runs, summary
     from flows.settings import of_store, remember
     from pipeline.store import Store
@@ -132,10 +132,23 @@ def _stage(name: str, out: str, changes: dict[str, Any]) -> None:
     context = _context(out, of_store(Store.open(out), changes))
     with context.store.locked(), console.showing_progress():
         remember(context.store, context.settings)
+        if retry_failed:
+            _forget_failed(context)
         if not context.settings.engine.is_own_process:
             _by_workers(context, name)
         plan = runs.up_to(context, name)
     summary.of_stage(name, plan)
+
+
+def _forget_failed(context: Any) -> None:
+    from flows import console
+    from pipeline.retry import forget_failed
+
+    plan = context.plan()
+    forgotten = forget_failed(context.store, plan.catalogue, plan.failures)
+    for note in forgotten.notes:
+        console.note(note)
+    console.note(f"files that had failed and are tried again: {forgotten.n_failed:,}")
 
 
 def _by_workers(context: Any, name: str) -> None:
@@ -159,19 +172,27 @@ def fit(out: Out, config: Config = None, sets: Sets = None) -> None:
     epilog=_epilog(
         "nmcl extract --out out",
         "nmcl extract --out out --set visual.weights=resnet50.pth",
+        "nmcl extract --out out --retry-failed",
         "nmcl extract --out out --engine dask --workers 32 --address tcp://scheduler:8786",
     )
 )
 def extract(
     out: Out,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try failed files again: makes the parts that hold them anew.")
+    ] = False,
     config: Config = None,
     sets: Sets = None,
     engine: Engine = None,
     workers: Workers = None,
     address: Address = None,
 ) -> None:
-    """Extract every modality of every video; does first what is missing before it."""
-    _stage("extract", out, _changes(config, sets, _engine(engine, workers, address)))
+    """Extract every modality of every video; does first what is missing before it.
+
+    A file that once failed is left as it is. With `--retry-failed` the parts that hold such files are made anew, and
+    `nmcl complete` or `nmcl run` then completes them; runs that were trained before stay as they are.
+    """
+    _stage("extract", out, _changes(config, sets, _engine(engine, workers, address)), retry_failed)
 
 
 @app.command(epilog=_epilog("nmcl complete --out out", "nmcl complete --out out --set completion.method=als"))

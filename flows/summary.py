@@ -177,6 +177,8 @@ def _of_vectors(plan: "Plan", completed: bool) -> None:
     if failures:
         shown = [(video_id, str(failure)) for video_id, failure in list(failures.items())[:20]]
         console.table(f"{len(failures):,} videos failed", ("video", "reason"), shown)
+        again = f"To try them again: nmcl extract --out {plan.store.url} --retry-failed"
+        console.out.print(again, soft_wrap=True, markup=False)
 
 
 def of_service(service: Service, watched: Path | None, out: Path) -> None:

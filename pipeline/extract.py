@@ -64,7 +64,7 @@ def extract_part(
     """Make what is missing of a part's features and failures. Args: folder: of the crawl.
 
     The failures go first: a file once known to fail is not decoded again, so that features made later agree with
-    those made now. To try failed files again, delete the failures and features of their part.
+    those made now. See `pipeline.retry` for trying failed files again.
     """
     missing = [feature for feature in job.features if not store.exists(feature.artifact.part(part.key))]
     first_time = not store.exists(job.failures.part(part.key))

@@ -26,7 +26,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -234,6 +234,11 @@ class Store:
         """Write JSON with sorted keys, so that equal values are equal bytes."""
         text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
         self.write(name, f"{text}\n".encode())
+
+    def remove(self, name: str) -> None:
+        """Remove a file, where it is there. Raises StoreError when that cannot be done."""
+        with suppress(FileNotFoundError), translated(self.where(name), "removed"):
+            self.fs.rm_file(self._full(name))
 
     def point(self, name: str, target: str) -> None:
         """Make `name` lead to the folder `target`, at once: a symbolic link on disk, a small file elsewhere.
