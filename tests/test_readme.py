@@ -5,6 +5,8 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pytest
 import typer.main
 
 from flows.cli import app
@@ -12,6 +14,8 @@ from flows.settings import from_tree, load_tree
 from model.registry import MODELS
 from pipeline.completion import COMPLETERS
 from pipeline.records import Clip, State
+from pipeline.store import Store
+from pipeline.tables import encode, from_vectors
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -61,3 +65,16 @@ def test_the_example_extractor_works() -> None:
     extractor = space["Brightness"]()  # type: ignore[operator]
     clips = [Clip(frames=np.full((2, 4, 4, 3), 9, np.uint8)), Clip()]
     np.testing.assert_array_equal(extractor.extract(clips, State()), np.array([[9], [np.nan]], np.float32))
+
+
+def test_vectors_are_read_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = next(block for block in blocks("python") if "pq.read_table" in block)
+    store = Store.create(tmp_path / "out")
+    store.write_json("features/visual-7c92c5c6f8bb/recipe.json", {})
+    for key, vectors in (("a", [[1.0, 2.0]]), ("b", [[np.nan, np.nan], [3.0, 4.0]])):
+        columns = {"vector": from_vectors(np.array(vectors, np.float32))}
+        store.write(f"features/visual-7c92c5c6f8bb/part-{key}.parquet", encode(pa.table(columns)))
+    monkeypatch.chdir(tmp_path)
+    space: dict[str, pa.Table] = {}
+    exec(code, space)
+    assert space["table"].column("vector").to_pylist() == [[1.0, 2.0], None, [3.0, 4.0]]
