@@ -311,7 +311,9 @@ def runs(out: Out = "out", json: Annotated[bool, typer.Option("--json", help="Fo
 def predict(
     crawl: Crawl,
     model: Annotated[str, typer.Option("--model", help="The --out of a run, or one run in it.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", help="File to write: .parquet, or .csv.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--out", help="File to write; its name ends in .parquet or .csv.", show_default=False)
+    ],
     config: Config = None,
     sets: Sets = None,
     path_col: PathColumn = None,
@@ -328,8 +330,10 @@ def predict(
     model's store, so that the same command again is quick.
     """
     from flows import console, summary
+    from flows.predict import check_name
     from flows.server import embedded
 
+    check_name(out)  # before hours of extraction, not after
     changes = _changes(config, sets, _columns(path_col, text_col, label_col, id_col), _engine(engine, workers, address))
     with console.showing_progress(), embedded():
         from flows.flows import predict_venues

@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,12 @@ from pipeline.store import POINTERS, Store
 
 FREE = ("columns", "ingest", "media", "engine")
 """Sections of the settings that may differ from the run's: they say how the work is done, not what is made."""
+
+_WRITERS: Mapping[str, Callable[[pa.Table, str], None]] = {
+    ".parquet": pyarrow.parquet.write_table,
+    ".csv": pyarrow.csv.write_csv,
+}
+"""By how the name of the file ends."""
 
 
 @dataclass(frozen=True)
@@ -153,10 +159,16 @@ def _predict_part(frozen: Frozen, crawl: Crawl, part: Part) -> tuple[pa.Table, n
     return table(videos, [failures.get(v.video_id) for v in videos], probability, frozen.trained.venues), probability
 
 
+def check_name(out: Path) -> None:
+    """Raises SettingsError where the name of the file to write does not tell a format."""
+    if out.suffix.lower() not in _WRITERS:
+        raise SettingsError(f"--out {out}: expected a file whose name ends in {' or '.join(_WRITERS)}.")
+
+
 def write_table(predictions: pa.Table, out: Path) -> None:
-    """Write a table whole or not at all, as CSV where the name ends so, else as Parquet."""
-    writers = {".csv": pyarrow.csv.write_csv}
-    write = writers.get(out.suffix.lower(), pyarrow.parquet.write_table)
+    """Write a table whole or not at all, in the format that its name tells."""
+    check_name(out)
+    write = _WRITERS[out.suffix.lower()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}-")

@@ -232,6 +232,7 @@ def test_ingest_keeps_the_stores_settings(
         ("nested_out", "lies inside the crawl"),
         ("foreign_out", "neither empty nor an nmcl store"),
         ("no_store", "is not an nmcl store"),
+        ("no_format", "ends in .parquet or .csv"),
         ("no_weights", "three ways out"),
         ("nothing_decodes", "None of the 2 videos gave anything"),
     ],
@@ -267,6 +268,8 @@ def test_errors_have_no_trace_and_say_what_to_do(
             (out / "thesis.tex").write_text("years")
         case "no_store":
             arguments = ["extract", "--out", out]
+        case "no_format":
+            arguments = ["predict", crawl, "--model", out, "--out", tmp_path / "venues.txt"]
         case "nothing_decodes":
             assert here(*arguments)[0] == 0
             arguments = ["complete", "--out", out, *SETTINGS[:2]]
