@@ -19,7 +19,7 @@ SHOWN_FROM = 0.05
 
 
 def bottleneck(seconds: Mapping[str, float], extract_seconds: Mapping[str, float]) -> str:
-    """Such as `Time: 84 s: visual 61 %, decoding 20 %, ... The bottleneck is visual; to shorten it: ...`.
+    """Such as `Time of all stages: 84 s, of which visual 61%, ... The bottleneck is visual; to shorten it: ...`.
 
     Args:
         seconds: of every stage.
@@ -40,4 +40,4 @@ def bottleneck(seconds: Mapping[str, float], extract_seconds: Mapping[str, float
     named = [f"{what} {s / total:.0%}" for what, s in ordered if s >= SHOWN_FROM * total]
     largest = ordered[0][0]
     advice = f"; to shorten it: {ADVICE[largest]}" if largest in ADVICE else ""
-    return f"Time: {total:,.0f} s, of which {', '.join(named)}. The bottleneck is {largest}{advice}."
+    return f"Time of all stages: {total:,.0f} s, of which {', '.join(named)}. The bottleneck is {largest}{advice}."

@@ -92,12 +92,13 @@ def run(
     context = _context(out, of_store(Store(out), changes))
     with context.store.locked(), console.showing_progress():
         remember(context.store, context.settings)
-        if not runs.is_complete(context, crawl):
+        is_new = not runs.is_complete(context, crawl)
+        if is_new:
             with embedded():
                 from flows.flows import nmcl_run
 
                 nmcl_run(crawl, context.store.url, to_tree(context.settings), context.command)
-    summary.of_run(context.store)
+    summary.of_run(context.store, is_new)
 
 
 @app.command(epilog=_epilog("nmcl ingest crawl --out out", "nmcl ingest crawl --out out --label-col place"))

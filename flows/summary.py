@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     from pipeline.study_report.data import StudyData
 
 
-def of_run(store: Store) -> None:
-    """The metrics of the latest run, and where its report is."""
+def of_run(store: Store, is_new: bool = True) -> None:
+    """The metrics of the latest run, and where its report is.
+
+    Args:
+        is_new: whether the command had anything to do for it.
+    """
     metrics = store.read_json("latest/metrics.json")
     names = ("micro_f1", "macro_f1", "auc_micro", "auc_macro", "top5")
     rows = [("fused: test", metrics["test"]), ("fused: validation", metrics["validation"])]
@@ -36,7 +40,9 @@ def of_run(store: Store) -> None:
     for notice in metrics["notices"]:
         console.out.print(f"Note: {notice}", markup=False)
     of_champion(store)
-    if said := bottleneck(metrics["seconds"], metrics.get("extract_seconds", {})):
+    if not is_new:
+        console.out.print("Nothing had to be done: this run was finished before.")
+    elif said := bottleneck(metrics["seconds"], metrics.get("extract_seconds", {})):
         console.out.print(said, markup=False)
     console.out.print(f"Report: {store.where('latest/report.html')}", soft_wrap=True, markup=False)
 

@@ -5,7 +5,7 @@ from flows.bottleneck import ADVICE, bottleneck
 
 def test_extraction_is_divided_and_the_largest_is_named() -> None:
     said = bottleneck({"extract": 80.0, "train": 15.0, "fit": 4.0, "evaluate": 1.0}, {"visual": 3.0, "decoding": 1.0})
-    assert said.startswith("Time: 100 s, of which visual 60%, decoding 20%, train 15%. The bottleneck is visual;")
+    assert said.startswith("Time of all stages: 100 s, of which visual 60%, decoding 20%, train 15%. The bottleneck is")
     assert ADVICE["visual"] in said
 
 
