@@ -18,6 +18,7 @@ from pipeline.errors import DriftError
 from pipeline.extract import load_failures, load_vectors
 from pipeline.records import MODALITIES, SPLITS
 from pipeline.store import Store
+from pipeline.words import counted
 
 if TYPE_CHECKING:
     from flows.plan import Plan
@@ -132,8 +133,8 @@ def of_catalogue(plan: "Plan") -> None:
     """The videos that are ingested, by crawl and by venue."""
     splits = plan.splits
     for crawl in plan.catalogue.crawls:
-        n_videos = sum(part.n_videos for part in crawl.parts)
-        console.out.print(f"{crawl.name}: {n_videos:,} videos in {len(crawl.parts):,} parts", markup=False)
+        n_videos = counted(sum(part.n_videos for part in crawl.parts), "video")
+        console.out.print(f"{crawl.name}: {n_videos} in {counted(len(crawl.parts), 'part')}", markup=False)
         for note in crawl.notes:
             console.out.print(f"  {note}", markup=False)
     counts = {venue: dict.fromkeys(SPLITS, 0) for venue in splits.venues}
@@ -182,7 +183,7 @@ def _of_vectors(plan: "Plan", completed: bool) -> None:
         console.out.print("Note: the visual network has random weights; its vectors carry little meaning.")
     if failures:
         shown = [(video_id, str(failure)) for video_id, failure in list(failures.items())[:20]]
-        console.table(f"{len(failures):,} videos failed", ("video", "reason"), shown)
+        console.table(f"{counted(len(failures), 'video')} failed", ("video", "reason"), shown)
         again = f"To try them again: nmcl extract --out {plan.store.url} --retry-failed"
         console.out.print(again, soft_wrap=True, markup=False)
 
@@ -209,7 +210,7 @@ def of_prediction(result: dict[str, Any], out: Path) -> None:
     console.out.print(counts)
     if scores := result["scores"]:
         console.out.print(
-            f"On the {scores['n_rows']:,} videos whose venue is known: "
+            f"On the {counted(scores['n_rows'], 'video')} whose venue is known: "
             f"micro-F1 {scores['micro_f1']:.3f}, macro-F1 {scores['macro_f1']:.3f}"
         )
     console.out.print(f"Predictions: {out}", soft_wrap=True, markup=False)

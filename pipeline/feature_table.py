@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import StoreError
+from pipeline.words import counted
 
 MAX_BYTES = 64 << 30
 """A feature file may unpack to this much: 25 times the paper's crawl."""
@@ -86,7 +87,7 @@ def read_feature_file(path: Path) -> FeatureTable:
     empty = np.all([np.isnan(array[:, 0]) for array in modalities.values()], axis=0)
     for reason, rows in (("no label or no split", ~kept), ("no modality at all", kept & empty)):
         if rows.any():
-            notes.append(f"Left out {int(rows.sum()):,} rows: {reason}.")
+            notes.append(f"Left out {counted(int(rows.sum()), 'row')}: {reason}.")
     kept &= ~empty
     if not kept.any():
         raise StoreError(f"{path} has no row with a label, a split and a modality.")

@@ -13,6 +13,7 @@ from pipeline.manifest_files import BadRow, BadRows, ManifestFile, composed, ope
 from pipeline.manifest_rows import Row, understand
 from pipeline.records import Entry
 from pipeline.sidecars import SidecarReader
+from pipeline.words import counted
 
 __all__ = ["ColumnSettings", "Listing", "read_crawl", "read_files"]
 
@@ -78,7 +79,7 @@ def _from_files(files: CrawlFiles, columns: ColumnSettings) -> Listing:
         for video_id, path, sidecar in zip(ids, files.videos, beside, strict=True)
     )
     notes = [
-        f"No {_FORMS} in {files.root.name}: listed {len(entries):,} video files, "
+        f"No {_FORMS} in {files.root.name}: listed {counted(len(entries), 'video file')}, "
         f"{sidecars.n_read:,} of them with an .info.json sidecar."
     ]
     if columns != ColumnSettings():
@@ -90,7 +91,8 @@ def _sidecars_alone(files: CrawlFiles) -> Iterator[str]:
     beside = {files.sidecar(path, ".info.json") for path in files.videos}
     alone = [path for path in files.sidecars if path.endswith(".info.json") and path not in beside]
     if alone:
-        yield f"{len(alone):,} sidecars have no video beside them: {examples(alone)}."
+        sidecars = counted(len(alone), "sidecar has no video beside it", "sidecars have no video beside them")
+        yield f"{sidecars}: {examples(alone)}."
 
 
 def _from_manifest(name: str, files: CrawlFiles, settings: ColumnSettings) -> Listing:
@@ -161,14 +163,15 @@ def _missing(rows: Sequence[Row], columns: Columns, name: str) -> Iterator[str]:
             f"them: --set columns.path=NAME."
         )
     if missing:
-        yield f"{name} names {len(missing):,} files that are not there: {examples(missing)}."
+        files = counted(len(missing), "file that is not there", "files that are not there")
+        yield f"{name} names {files}: {examples(missing)}."
 
 
 def _not_named(rows: Sequence[Row], files: CrawlFiles, name: str) -> Iterator[str]:
     named = {row.entry.path for row in rows}
     others = [path for path in files.videos if path not in named]
     if others:
-        yield f"{len(others):,} video files are not in {name} and are left out: {examples(others)}."
+        yield f"Left out {counted(len(others), 'video file')} that {name} does not name: {examples(others)}."
 
 
 def _conflicts(entries: Sequence[Entry]) -> Iterator[str]:
@@ -185,8 +188,8 @@ def _conflicts(entries: Sequence[Entry]) -> Iterator[str]:
                 texts.add(entry.path)
     if repeated:
         yield (
-            f"{len(repeated):,} files are named by several rows, {len(venues):,} with different venues and "
-            f"{len(texts):,} with different descriptions: {examples(sorted(repeated))}."
+            f"{counted(len(repeated), 'file is', 'files are')} named by several rows, {len(venues):,} with different "
+            f"venues and {len(texts):,} with different descriptions: {examples(sorted(repeated))}."
         )
 
 
@@ -209,5 +212,5 @@ def _unique_ids(proposed: Sequence[str], paths: Sequence[str]) -> tuple[list[str
     changed = [path for path, n in zip(paths, level, strict=True) if n]
     if not changed:
         return ids, []
-    note = f"{len(changed):,} videos share their id with another and go by their path: {examples(changed)}."
-    return ids, [note]
+    one, several = "video shares its id with another and goes", "videos share their id with another and go"
+    return ids, [f"{counted(len(changed), one, several)} by path: {examples(changed)}."]

@@ -13,6 +13,7 @@ from typing import IO, Protocol
 
 from pipeline.columns import ColumnSettings, is_known
 from pipeline.errors import CrawlError
+from pipeline.words import counted
 
 N_SHOWN = 10
 N_PARQUET_ROWS = 4096  # rows held at once
@@ -45,8 +46,7 @@ class BadRows:
         if not self.n:
             return
         more = [f"  and {self.n - N_SHOWN:,} more"] if self.n > N_SHOWN else []
-        rows = "1 row" if self.n == 1 else f"{self.n:,} rows"
-        head = f"{self.manifest} has {rows} that cannot be used:"
+        head = f"{self.manifest} has {counted(self.n, 'row')} that cannot be used:"
         raise CrawlError("\n".join([head, *self._shown, *more, "Correct or remove them, and run again."]))
 
 

@@ -119,6 +119,8 @@ def _opened(path: Path) -> "Iterator[InputContainer]":
 
     if not path.is_file():
         raise ClipError("missing", "there is no such file")
+    if not path.stat().st_size:
+        raise ClipError("unreadable", "an empty file")
     try:
         container = av.open(str(path), options=_LOCAL_FILES_ONLY, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:

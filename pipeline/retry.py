@@ -9,6 +9,7 @@ from pipeline.crawl_source import crawl_source
 from pipeline.errors import ClipError
 from pipeline.extract import load_failures
 from pipeline.store import Store
+from pipeline.words import counted
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,9 @@ def forget_failed(store: Store, catalogue: Catalogue, failures: Artifact) -> For
     for crawl, part, failed in _with_failures(store, catalogue, failures):
         if n_gone := _n_gone(store, crawl, part, failed):
             notes.append(
-                f"{len(failed):,} of the failed files are not tried again: {n_gone:,} other files of their part "
-                f"{part.key} are no longer in {crawl.folder}, and their vectors would be lost."
+                f"{counted(len(failed), 'failed file is', 'failed files are')} not tried again: "
+                f"{counted(n_gone, 'other file is', 'other files are')} of part {part.key} no longer in "
+                f"{crawl.folder}, and the vectors would be lost."
             )
             continue
         # The failures go last: a process killed before that leaves a part that the same command finds again.

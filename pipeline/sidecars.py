@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeline.crawl_files import CrawlFiles, examples
 from pipeline.manifest_files import composed
+from pipeline.words import counted
 
 N_BYTES_MAX = 32 * 2**20  # lists of formats and comments make a sidecar long, but not this long
 
@@ -43,7 +44,7 @@ class SidecarReader:
         if not self._broken:
             return ()
         return (
-            f"{len(self._broken):,} sidecars are not valid JSON objects and were not used: "
+            f"{counted(len(self._broken), 'sidecar is', 'sidecars are')} not valid JSON and left out: "
             f"{examples(self._broken)}. Download them again to use them.",
         )
 

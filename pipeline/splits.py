@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Lt
 
 from pipeline.errors import CrawlError, SettingsError
 from pipeline.records import SPLITS, Split, Video
+from pipeline.words import counted
 
 SetAside = Literal["unreadable", "rare_venue", "conflicting_venue"]
 """Why a labelled video is in no split: its file could not be read, its venue has too few videos, or the same
@@ -256,13 +257,15 @@ def _notes(
 ) -> Iterable[str]:
     conflicts = sum(len({video.venue for video in copies if video.venue}) > 1 for copies in groups)
     if conflicts:
-        yield f"{conflicts:,} contents were labelled with several venues; the first label was kept."
+        said = counted(conflicts, "content was", "contents were")
+        yield f"{said} labelled with several venues; the first label was kept."
     several = sum(len(content.given) > 1 for content in contents)
     if several:
-        yield f"{several:,} contents were given several splits; all copies follow the first."
+        yield f"{counted(several, 'content was', 'contents were')} given several splits; all copies follow the first."
     reasons = Counter(a.set_aside for a in assignments if a.set_aside)
     for reason, n in sorted(reasons.items()):
-        yield f"{n:,} labelled videos are in no split: {reason.replace('_', ' ')}."
+        videos = counted(n, "labelled video is", "labelled videos are")
+        yield f"{videos} in no split: {reason.replace('_', ' ')}."
 
 
 def _untaught(contents: Iterable[_Content], split_of: Mapping[str, Split]) -> Iterable[str]:

@@ -141,9 +141,11 @@ class Store:
         """Open the store at `root`, made anew where the folder is absent or empty.
 
         Raises:
-            StoreError: the folder holds other things.
+            StoreError: the folder holds other things, or is a file.
         """
         store = cls(root)
+        if store.is_local and os.path.isfile(store.root):
+            raise StoreError(f"{root} is a file. Name an empty or a new folder.")
         if not store.exists(_MARKER):
             foreign = [name for name in store.list("") if name not in (_SCRATCH, _LOCK)]
             if foreign:

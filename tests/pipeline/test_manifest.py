@@ -51,8 +51,8 @@ class TestForms:
     def check(self, folder: Path) -> None:
         listing = read_crawl(crawl(folder, "a.mp4", "in/b.mp4", "extra.webm"), AUTO)
         assert listing.entries == self.EXPECTED
-        assert "names 1 files that are not there: 'gone.mp4'." in notes(listing)
-        assert "1 video files are not in manifest" in notes(listing)
+        assert "names 1 file that is not there: 'gone.mp4'." in notes(listing)
+        assert "Left out 1 video file that manifest" in notes(listing)
         assert "'extra.webm'" in notes(listing)
 
     def test_csv(self, tmp_path: Path) -> None:

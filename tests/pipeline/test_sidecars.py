@@ -70,13 +70,13 @@ def test_the_sidecar_names_the_video(tmp_path: Path) -> None:
 def test_a_broken_sidecar_is_noted(tmp_path: Path, broken: bytes) -> None:
     listing = read_crawl(crawl(tmp_path, a=broken), AUTO)
     assert only(listing) == Entry("a", "a.mp4")
-    assert any("1 sidecars are not valid JSON objects and were not used: 'a.info.json'" in n for n in listing.notes)
+    assert any("1 sidecar is not valid JSON and left out: 'a.info.json'" in n for n in listing.notes)
 
 
 def test_sidecars_without_a_video_are_noted(tmp_path: Path) -> None:
     crawl(tmp_path, a={})
     (tmp_path / "failed.info.json").write_text("{}")
-    assert "1 sidecars have no video beside them: 'failed.info.json'." in read_crawl(tmp_path, AUTO).notes
+    assert "1 sidecar has no video beside it: 'failed.info.json'." in read_crawl(tmp_path, AUTO).notes
 
 
 def test_a_sidecar_elsewhere_is_not_read(tmp_path: Path) -> None:

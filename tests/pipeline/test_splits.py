@@ -145,7 +145,7 @@ def test_the_first_label_of_a_content_holds() -> None:
     assert splits.assignments[0].split is not None
     assert splits.assignments[1].set_aside == "conflicting_venue"
     assert splits.assignments[2].split is None
-    assert "1 contents were labelled with several venues; the first label was kept." in splits.notes
+    assert "1 content was labelled with several venues; the first label was kept." in splits.notes
 
 
 def test_unreadable_and_unlabelled_videos_are_in_no_split() -> None:
@@ -153,7 +153,7 @@ def test_unreadable_and_unlabelled_videos_are_in_no_split() -> None:
     splits = assign([*videos, *venues_of({"park": 5, "sea": 5})], ALL)
     assert splits.assignments[0].set_aside == "unreadable"
     assert splits.assignments[1].split is None
-    assert "1 labelled videos are in no split: unreadable." in splits.notes
+    assert "1 labelled video is in no split: unreadable." in splits.notes
 
 
 def test_rare_venues_are_set_aside() -> None:
@@ -203,7 +203,7 @@ class TestGivenSplits:
         ]
         splits = assign(videos, ALL)
         assert [a.split for a in splits.assignments[:2]] == ["train", "train"]
-        assert "1 contents were given several splits; all copies follow the first." in splits.notes
+        assert "1 content was given several splits; all copies follow the first." in splits.notes
 
     def test_a_venue_without_training_videos_is_told(self) -> None:
         videos = [

@@ -31,6 +31,12 @@ def test_a_folder_of_other_things_is_not_written_to(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(StoreError, match=r"thesis\.tex is a file\."):
+        Store.create(tmp_path / "thesis.tex")
+
+
 def test_opening_what_is_no_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="nmcl run CRAWL"):
         Store.open(tmp_path / "nothing")
