@@ -5,8 +5,9 @@ SAMPLE := sample/crawl
 
 .PHONY: run test check setup help
 help:
+	@echo "make setup                      install everything into .venv; the others do it first where it is missing"
 	@echo "make run                        render a sample crawl and run the whole pipeline on it"
-	@echo "make run CRAWL=DIR OUT=DIR      the same on your videos; ARGS=\"--set NAME=VALUE ...\" for settings"
+	@echo "make run CRAWL=DIR OUT=DIR      the same on your videos, OUT=out if not given; ARGS=\"--set NAME=VALUE ...\" for settings"
 	@echo "make test                       all tests"
 	@echo "make check                      formatting, types and the direction of imports"
 
@@ -19,7 +20,7 @@ setup: .venv/ready
 	@touch $@
 
 ifdef CRAWL
-OUT ?= out/$(notdir $(CRAWL:/=))
+OUT ?= out
 run: setup
 	@$(BIN)/nmcl run "$(CRAWL)" --out "$(OUT)" $(ARGS)
 else

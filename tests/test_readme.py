@@ -1,6 +1,8 @@
 """The README tells the truth: its commands, settings and files exist."""
 
+import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import typer.main
 
 from flows.cli import app
 from flows.settings import from_tree, load_tree
+from flows.sources import STORE
 from model.registry import MODELS
 from pipeline.completion import COMPLETERS
 from pipeline.records import Clip, State
@@ -45,6 +48,14 @@ def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in set(re.findall(r"^make (\w+)", "".join(blocks("sh")), re.MULTILINE)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_a_run_without_out_goes_where_a_deployment_without_out_does() -> None:
+    command = ["make", "--dry-run", "run", "CRAWL=crawls/monday/"]
+    environment = {name: value for name, value in os.environ.items() if name != "OUT"}
+    planned = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert f'"crawls/monday/" --out "{STORE}"' in planned.stdout
+    assert f"/{STORE}/" in (ROOT / ".gitignore").read_text().splitlines()
 
 
 def test_files_exist() -> None:
