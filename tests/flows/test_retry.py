@@ -4,8 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from flows import runs
+from flows.cli import app
 from flows.settings import Settings
 from flows.stages import Context
 from pipeline.retry import forget_failed
@@ -59,7 +61,9 @@ def test_retry(context: Context, expected: dict[str, bytes], monkeypatch: pytest
         patch.setattr(Store, "remove", killed)
         with pytest.raises(StopIteration):
             forget_failed(store, plan.catalogue, plan.failures)
-    assert forget_failed(store, plan.catalogue, plan.failures).n_failed > 0
+    again = CliRunner().invoke(app, ["extract", "--out", store.url, "--retry-failed"])
+    assert again.exit_code == 0
+    assert "tried again: " in again.stderr
     runs.up_to(context, "complete")
     after = made(store)
     assert after.keys() == before.keys()
