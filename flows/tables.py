@@ -12,12 +12,13 @@ def drift_title(note: dict[str, Any]) -> str:
 
 
 def drift_rows(note: dict[str, Any]) -> list[Row]:
-    """Of a `drift.json`; the limit is what the value may not exceed."""
+    """Of a `drift.json`; the limit is what the value may not exceed. There is no verdict on fewer than `min_rows`."""
     rows: list[Row] = [["figure", "value", "by chance", "limit", "p", "verdict"]]
     for subject, figures in note["figures"].items():
         for name, f in figures.items():
             limit = f["limit"] + (f["by_chance"] or 0.0)
-            verdict = "exceeded" if f["exceeded"] else "ok" if f["value"] is not None else "too few"
+            enough = min(f["n_reference"], f["n_new"]) >= note["settings"]["min_rows"]
+            verdict = "exceeded" if f["exceeded"] else "ok" if enough else "too few"
             numbers = [_short(value) for value in (f["value"], f["by_chance"], limit, f["p_value"])]
             rows.append([f"{subject} {name.replace('_', ' ')}", *numbers, verdict])
     return rows

@@ -12,10 +12,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -30,7 +31,9 @@ from flows.retraining import Audience, Outcome, retrain
 from flows.runs import up_to
 from flows.settings import Tree, from_tree, remember
 from flows.stages import Context, extract, ingest
+from flows.tables import drift_rows
 from pipeline import champions
+from pipeline.drift import DriftSettings, of_files, to_json
 from pipeline.errors import DriftError, SettingsError, StoreError
 from pipeline.progress import Progress
 from pipeline.store import Store
@@ -291,6 +294,14 @@ def test_drift_stops_and_loses_nothing(store: Store, rows: dict[str, Rows], tmp_
     assert allowed.challenger == case.run
     assert snapshot(store.local_path("features")) == extracted
     assert store.read_json(f"{case.run}/drift.json")["exceeded"] == note["exceeded"]
+
+
+def test_there_is_no_verdict_on_a_few_new_videos() -> None:
+    settings = DriftSettings()
+    for n_new, verdict in ((4, "too few"), (settings.min_rows, "exceeded")):
+        figures = of_files(np.zeros(100, bool), np.arange(n_new) < 0.75 * n_new, settings)
+        note = {"figures": to_json(figures), "settings": asdict(settings)}
+        assert drift_rows(note)[1][-1] == verdict
 
 
 def test_refit_makes_new_states_beside_the_old_ones(ready: Store, crawl: Path) -> None:
