@@ -1,6 +1,6 @@
 """What crawls bring that a champion has not seen, and which of them a challenger learns from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ class News:
     n_renamed: int
     """Of those, in another crawl under another name."""
     n_relabelled: int
-    """Of those, in another crawl with another venue: the earlier one counts."""
+    """Of those, with another venue, or in the same crawl with none any more: the earlier one counts."""
 
 
 def joining(store: Store, named: Sequence[str | Path] | None) -> list[Crawl]:
@@ -82,51 +82,87 @@ def content(crawl: Crawl) -> str:
 
 def with_news(store: Store, base: Catalogue, crawls: Sequence[Crawl]) -> tuple[Catalogue, list[News]]:
     """A catalogue with what is new of some crawls, and how much that is. Content of other crawls is left out."""
-    first: dict[str, Video] = {}
-    for video in base.videos(store):
-        if video.sha256:
-            first.setdefault(video.sha256, video)
-    old_parts = {(crawl.name, part.key) for crawl, part in base.parts()}
+    before = _Before.of(store, base)
     catalogue, news = base, []
     for crawl in crawls:
-        parts, known, fresh = _unknown_parts(store, crawl, first, old_parts)
-        news.append(_news(crawl, known, fresh, first))
-        for video in fresh:
-            if video.sha256:
-                first.setdefault(video.sha256, video)
+        parts, known, fresh = _unknown_parts(store, crawl, before)
+        news.append(_news(crawl, known, fresh, before))
+        before.add(fresh)
         if parts:
             catalogue = catalogue.with_crawl(replace(crawl, parts=tuple(parts)))
     return catalogue, news
 
 
-def _unknown_parts(
-    store: Store, crawl: Crawl, first: Mapping[str, Video], old_parts: set[tuple[str, str]]
-) -> tuple[list[Part], list[Video], list[Video]]:
-    """The parts without content of other crawls, the videos left out, and those of content that nobody has."""
+@dataclass(frozen=True)
+class _Before:
+    """What is known already."""
+
+    parts: Set[Part]
+    rows: dict[tuple[str, str, str], Video]
+    """By crawl, name and content."""
+    first: dict[str, Video]
+    """By content, without files that could not be read."""
+
+    @classmethod
+    def of(cls, store: Store, base: Catalogue) -> "_Before":
+        before = cls({part for _, part in base.parts()}, {}, {})
+        before.add(base.videos(store))
+        return before
+
+    def add(self, videos: Iterable[Video]) -> None:
+        for video in videos:
+            self.rows.setdefault((video.crawl, video.video_id, video.sha256), video)
+            if video.sha256:
+                self.first.setdefault(video.sha256, video)
+
+    def find(self, video: Video) -> Video | None:
+        """The same video, else one of the same content."""
+        return self.rows.get((video.crawl, video.video_id, video.sha256)) or self.first.get(video.sha256)
+
+    def labelled(self, video: Video) -> Video:
+        """The video with its earlier label, where there is one."""
+        earlier = self.find(video)
+        return replace(video, venue=earlier.venue) if earlier and earlier.venue else video
+
+
+def _unknown_parts(store: Store, crawl: Crawl, before: _Before) -> tuple[list[Part], list[Video], list[Video]]:
+    """The parts without content of other crawls and with the earlier labels, and two kinds of videos.
+
+    Those that were left out or get their earlier label back, and those of content that nobody has.
+    """
     parts: list[Part] = []
     known: list[Video] = []
     fresh: list[Video] = []
     for part in crawl.parts:
-        if (crawl.name, part.key) in old_parts:
+        if part in before.parts:
             parts.append(part)
             continue
         videos = load_part(store, part)
-        left_out = [v for v in videos if v.sha256 in first and first[v.sha256].crawl != crawl.name]
-        kept = [v for v in videos if v not in left_out] if left_out else videos
-        known += left_out
-        fresh += [v for v in kept if v.sha256 not in first]
-        if kept:
-            parts.append(make_part(store, kept) if left_out else part)
+        found = [before.find(video) for video in videos]
+        kept = [v for v, earlier in zip(videos, found, strict=True) if not earlier or earlier.crawl == crawl.name]
+        rows = [before.labelled(video) for video in kept]
+        known += [video for video in videos if video not in rows]
+        fresh += [video for video, earlier in zip(videos, found, strict=True) if not earlier]
+        if rows:
+            parts.append(make_part(store, rows) if rows != videos else part)
     return parts, known, fresh
 
 
-def _news(crawl: Crawl, known: Sequence[Video], fresh: Sequence[Video], first: Mapping[str, Video]) -> News:
-    labelled = [v for v in known if v.venue and first[v.sha256].venue]
+def _news(crawl: Crawl, known: Sequence[Video], fresh: Sequence[Video], before: _Before) -> News:
+    pairs = [(video, before.find(video)) for video in known]
+    elsewhere = [(v, earlier) for v, earlier in pairs if earlier and earlier.crawl != crawl.name]
     return News(
         crawl=crawl.name,
         n_videos=len(fresh),
         n_labelled=sum(v.venue is not None for v in fresh),
         n_known=sum(part.n_videos for part in crawl.parts) - len(fresh),
-        n_renamed=sum(v.video_id != first[v.sha256].video_id for v in known),
-        n_relabelled=sum(v.venue != first[v.sha256].venue for v in labelled),
+        n_renamed=sum(v.video_id != earlier.video_id for v, earlier in elsewhere),
+        n_relabelled=sum(_is_relabelled(video, earlier) for video, earlier in pairs),
     )
+
+
+def _is_relabelled(video: Video, earlier: Video | None) -> bool:
+    """A copy without a label in another crawl contradicts nobody."""
+    if earlier is None or earlier.venue is None or video.venue == earlier.venue:
+        return False
+    return video.venue is not None or earlier.crawl == video.crawl

@@ -59,6 +59,24 @@ def test_a_known_crawl_brings_what_was_added_to_it(store: Store) -> None:
     assert catalogue.crawls == (grown,)
 
 
+def test_labels_that_were_changed_in_a_known_crawl_are_told_and_do_not_count(store: Store) -> None:
+    names = ("one", "two", "three", "four")
+    rows = [video("a", name, name, None if name == "four" else "Beach") for name in names]
+    base = Catalogue((crawl_of(store, "a", rows),))
+    venues = ("Street", None, "Beach", "Street")
+    edited = crawl_of(store, "a", [replace(v, venue=venue) for v, venue in zip(rows, venues, strict=True)])
+    catalogue, (news,) = with_news(store, base, [edited])
+    assert (news.n_videos, news.n_known, news.n_renamed, news.n_relabelled) == (0, 4, 0, 2)
+    assert [v.venue for v in catalogue.videos(store)] == ["Beach", "Beach", "Beach", "Street"]
+
+
+def test_an_unreadable_file_of_a_known_crawl_is_known(store: Store) -> None:
+    rows = [video("a", "one", "1"), video("a", "broken", "")]
+    base = Catalogue((crawl_of(store, "a", rows),))
+    _, (news,) = with_news(store, base, [crawl_of(store, "a", [*rows, video("a", "two", "2")])])
+    assert (news.n_videos, news.n_known) == (1, 2)
+
+
 def test_what_two_new_crawls_share_is_taken_once(store: Store) -> None:
     crawls = [crawl_of(store, name, [video(name, "x", "9"), video(name, "y", name)]) for name in ("b", "c")]
     _, news = with_news(store, Catalogue(), crawls)
