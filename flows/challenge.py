@@ -1,6 +1,6 @@
 """A champion and the challenger that is to be: what both know, and where the challenger goes."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ from flows.settings import Tree, merged, of_champion
 from flows.stages import Context
 from model.trained import can_start_warm
 from pipeline import champions
+from pipeline.artifacts import digest
 from pipeline.catalogue import load_catalogue
 from pipeline.errors import SettingsError, StoreError
 from pipeline.store import Store
@@ -56,9 +57,37 @@ class Case:
 
     def contents(self) -> dict[str, str]:
         """Digest of each crawl that joins, to know it again."""
-        named = {news.crawl for news in self.news}
+        return self._contents({news.crawl for news in self.news})
+
+    def fresh(self) -> dict[str, str]:
+        """The same of those that bring videos."""
+        return self._contents({news.crawl for news in self.news if news.n_videos})
+
+    def _contents(self, names: Set[str]) -> dict[str, str]:
         crawls = load_catalogue(self.store).crawls
-        return {crawl.name: content(crawl) for crawl in crawls if crawl.name in named}
+        return {crawl.name: content(crawl) for crawl in crawls if crawl.name in names}
+
+    @property
+    def has_same_data(self) -> bool:
+        """Whether the challenger would learn from what the champion learnt from, in the same way."""
+        recipes = (self.store.read_json(f"{self.champion}/recipe.json"), self.challenger.run.recipe)
+        own, its = (digest({name: value for name, value in recipe.items() if name != "start"}) for recipe in recipes)
+        return own == its
+
+    @property
+    def notes(self) -> str:
+        """Folder of `drift.json`: the challenger's, but one of its own for videos from which no challenger learns."""
+        if self.has_same_data or self._was_decided_without():
+            return f"drift/{digest([self.champion, self.fresh()])}"
+        return self.run
+
+    def _was_decided_without(self) -> bool:
+        """Whether the same challenger was compared with this champion before some of the videos came."""
+        name = f"{self.run}/comparison.json"
+        if not self.store.exists(name):
+            return False
+        note = self.store.read_json(name)
+        return note["champion"] == self.champion and not self.fresh().items() <= note["crawls"].items()
 
 
 def settings_for(context: Context, changes: Tree, options: Options) -> Context:

@@ -36,7 +36,7 @@ def look_for_drift(context: Context, case: Case) -> list[Figure]:
     exceeded = [f"{f.subject}.{f.name}" for f in figures if f.exceeded]
     note = {
         "champion": case.champion,
-        "crawls": case.contents(),
+        "crawls": case.fresh(),
         "figures": drift.to_json(figures),
         "exceeded": exceeded,
         "stopped": bool(exceeded) and settings.stop,
@@ -45,8 +45,18 @@ def look_for_drift(context: Context, case: Case) -> list[Figure]:
         "venues": _venues(case, new),
         "when": now(),
     }
-    store.write_json(f"{case.run}/drift.json", note)
+    store.write_json(f"{case.notes}/drift.json", note)
     return figures
+
+
+def was_measured(case: Case) -> bool:
+    """Whether drift of the same videos was measured in the same way before, and did not stop the retraining."""
+    name = f"{case.notes}/drift.json"
+    if not case.store.exists(name):
+        return False
+    note, settings = case.store.read_json(name), asdict(case.view.settings.drift)
+    of = (note["champion"], note["crawls"], note["settings"] | {"stop": settings["stop"]})
+    return of == (case.champion, case.fresh(), settings) and not note["stopped"]
 
 
 def _drift_of_words(case: Case, new: np.ndarray) -> list[Figure]:
@@ -102,7 +112,7 @@ def stop_at(figures: Sequence[Figure], case: Case) -> None:
     )
     raise DriftError(
         f"{names} has drifted from what {case.champion} was trained on: {told}. The champion stays, and what was "
-        f"extracted is kept. See {case.store.url}/{case.run}/drift.json. If it is meant to be so, go on with "
+        f"extracted is kept. See {case.store.url}/{case.notes}/drift.json. If it is meant to be so, go on with "
         f"--allow-drift, or let the extractors learn anew with --refit --allow-drift.",
-        case.run,
+        case.notes,
     )

@@ -259,7 +259,7 @@ class ShownRetraining(Audience):
 
     def drifted(self, case: Case) -> None:
         """A table of drift, one row a figure."""
-        note = case.store.read_json(f"{case.run}/drift.json")
+        note = case.store.read_json(f"{case.notes}/drift.json")
         header, *rows = drift_rows(note)
         create_table_artifact(
             [dict(zip(header, map(str, row), strict=True)) for row in rows],

@@ -60,11 +60,11 @@ class Standing:
 def standings(store: Store) -> dict[str, Standing]:
     """By crawl; without those that no retraining has seen."""
     found: list[tuple[str, dict[str, Standing]]] = []
-    for name in store.list("runs"):
+    for folder in [f"{kind}/{name}" for kind in ("runs", "drift") for name in store.list(kind)]:
         for file in ("drift.json", "comparison.json"):
-            if not store.exists(f"runs/{name}/{file}"):
+            if not store.exists(f"{folder}/{file}"):
                 continue
-            note = store.read_json(f"runs/{name}/{file}")
+            note = store.read_json(f"{folder}/{file}")
             verdict = note.get("verdict")
             waits = verdict is not None and not verdict["promoted"]
             if verdict is None and not note["stopped"]:

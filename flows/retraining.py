@@ -14,20 +14,19 @@ from flows import stages
 from flows.challenge import Case, Options, prepare, settings_for
 from flows.champion import crown
 from flows.contest import compare, known_verdict
-from flows.drifting import look_for_drift, stop_at
+from flows.drifting import look_for_drift, stop_at, was_measured
 from flows.news import News
 from flows.plan import Plan
 from flows.retraining_page import write_page
+from flows.runs import missing
 from flows.settings import Tree
 from flows.sources import crawls_of
 from flows.stages import Context
 from model.comparison import Verdict
 from pipeline import champions
-from pipeline.artifacts import digest
 from pipeline.catalogue import load_catalogue
 from pipeline.crawl_source import crawl_source
 from pipeline.splits import require_trainable
-from pipeline.store import Store
 
 Result = Literal["first", "nothing", "kept", "promoted", "rolled back"]
 
@@ -44,6 +43,8 @@ class Outcome:
     """After it."""
     challenger: str | None
     news: tuple[News, ...] = ()
+    notes: str | None = None
+    """Folder of `drift.json`, where there are new videos."""
     is_new: bool = True
     """False where all was done before."""
 
@@ -76,20 +77,30 @@ def already_settled(context: Context, crawl: str | None, changes: Tree, options:
 
 def settled(case: Case) -> Outcome | None:
     """How it ended, where there is nothing left to do."""
-    store = case.store
-    if _same_data(store, case):
-        return Outcome("nothing", _nothing(case.news), case.champion, None, case.news, is_new=False)
+    outcome = _decided(case)
+    if outcome is None or (case.fresh() and not _is_taken_up(case)):
+        return None
+    return replace(outcome, is_new=False)
+
+
+def _decided(case: Case) -> Outcome | None:
+    """How it ends, where there is nothing new to learn."""
+    if case.has_same_data:
+        return _outcome(case, "nothing", _nothing(case.news), None)
     verdict = known_verdict(case)
     if verdict is None or (verdict.promoted and not _was_promoted(case)):
         return None
-    return replace(_concluded(case, verdict), is_new=False)
+    return _concluded(case, verdict)
 
 
-def _same_data(store: Store, case: Case) -> bool:
-    """Whether the challenger would learn from what the champion learnt from, in the same way."""
-    recipes = (store.read_json(f"{case.champion}/recipe.json"), case.challenger.run.recipe)
-    own, its = (digest({name: value for name, value in recipe.items() if name != "start"}) for recipe in recipes)
-    return own == its
+def _is_taken_up(case: Case) -> bool:
+    """Whether the new videos are extracted and have not drifted, whether anything is learnt from them or not."""
+    return was_measured(case) and not {"extract", "complete"} & set(missing(case.view))
+
+
+def _outcome(case: Case, result: Result, why: str, challenger: str | None) -> Outcome:
+    champion = case.run if result == "promoted" else case.champion
+    return Outcome(result, why, champion, challenger, case.news, case.notes)
 
 
 def _nothing(news: Iterable[News]) -> str:
@@ -97,7 +108,7 @@ def _nothing(news: Iterable[News]) -> str:
     n_videos, n_known = sum(n.n_videos for n in counts), sum(n.n_known for n in counts)
     relabelled = sum(n.n_relabelled for n in counts)
     if n_videos:
-        why = f"nothing to learn from: of {n_videos:,} new videos none is labelled with a venue that is learnt"
+        why = f"nothing to learn from: {n_videos:,} new videos, extracted, none labelled with a venue that is learnt"
     else:
         why = f"nothing is new: all {n_known:,} videos are known"
     return why + (f", {relabelled:,} with another label than before: the earlier one counts" if relabelled else "")
@@ -118,14 +129,17 @@ def retrain(context: Context, case: Case, audience: Audience) -> Outcome:
     if outcome := settled(case):
         return outcome
     require_trainable(case.challenger.splits)  # before hours of extraction, not after
-    stages.extract(context, case.view)
+    stages.extract(context, case.view)  # also where nothing is learnt from it
     audience.extracted(case.view)
     figures = context.once("drift", lambda: look_for_drift(context, case))
     audience.drifted(case)
     write_page(case)
     stop_at(figures, case)
-    for plan in [case.view] if case.challenger is case.view else [case.view, case.challenger]:
-        _vectors(context, plan)
+    _vectors(context, case.view)
+    if outcome := _decided(case):
+        return outcome
+    if case.challenger is not case.view:
+        _vectors(context, case.challenger)
     context.once("train", lambda: stages.train(context, case.challenger))
     context.once("evaluate", lambda: stages.evaluate(context, case.challenger))
     verdict = context.once("compare", lambda: compare(case))
@@ -144,9 +158,9 @@ def _concluded(case: Case, verdict: Verdict) -> Outcome:
     """Promote the challenger if it won and never was promoted over this champion."""
     why = "; ".join(verdict.reasons)
     if not verdict.promoted:
-        return Outcome("kept", why, case.champion, case.run, case.news)
+        return _outcome(case, "kept", why, case.run)
     if _was_promoted(case):
         why = f"{case.run} was promoted before, and rolled back since. `nmcl promote {case.run}` brings it back"
-        return Outcome("rolled back", why, case.champion, case.run, case.news)
+        return _outcome(case, "rolled back", why, case.run)
     crown(case.store, case.run, "retrain", why)
-    return Outcome("promoted", why, case.run, case.run, case.news)
+    return _outcome(case, "promoted", why, case.run)

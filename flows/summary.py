@@ -90,8 +90,8 @@ def of_retraining(store: Store, outcome: dict[str, Any]) -> None:
     news, run = outcome["news"], outcome["challenger"]
     if news:
         _table("What is new", news_rows(news))
-    if run and store.exists(f"{run}/drift.json"):
-        of_drift(store, run)
+    if store.exists(f"{outcome['notes']}/drift.json"):
+        of_drift(store, outcome["notes"])
     if run and store.exists(f"{run}/comparison.json"):
         note = store.read_json(f"{run}/comparison.json")
         _table(f"Macro-F1 of {run} against {note['champion']}", comparison_rows(note))
@@ -107,9 +107,9 @@ def of_retraining(store: Store, outcome: dict[str, Any]) -> None:
     console.out.print(f"Champion: {outcome['champion']}", soft_wrap=True, markup=False)
 
 
-def of_drift(store: Store, run: str) -> None:
+def of_drift(store: Store, folder: str) -> None:
     """The figures of drift, and venues that came and went."""
-    note = store.read_json(f"{run}/drift.json")
+    note = store.read_json(f"{folder}/drift.json")
     _table(drift_title(note), drift_rows(note))
     for text in venue_notes(note["venues"]):
         console.out.print(text, soft_wrap=True, markup=False)
@@ -121,7 +121,7 @@ def drift_before_error(store: Store) -> Iterator[None]:
     try:
         yield
     except DriftError as error:
-        of_drift(store, error.run)
+        of_drift(store, error.folder)
         raise
 
 

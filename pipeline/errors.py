@@ -48,12 +48,12 @@ class DriftError(UserError):
     """A new crawl lies too far from the one the champion was trained on; everything made so far is kept.
 
     Args:
-        run: folder with `drift.json`.
+        folder: that of `drift.json`.
     """
 
-    def __init__(self, message: str, run: str) -> None:
-        super().__init__(message, run)
-        self.run = run
+    def __init__(self, message: str, folder: str) -> None:
+        super().__init__(message, folder)
+        self.folder = folder
 
     def __str__(self) -> str:
         return str(self.args[0])

@@ -28,7 +28,7 @@ from flows.listing import runs_of
 from flows.parts import in_turn
 from flows.predict import find_run
 from flows.retraining import Audience, Outcome, retrain
-from flows.runs import up_to
+from flows.runs import missing, up_to
 from flows.settings import Tree, from_tree, remember
 from flows.stages import Context, extract, ingest
 from flows.tables import drift_rows
@@ -37,6 +37,7 @@ from pipeline.drift import DriftSettings, of_files, to_json
 from pipeline.errors import DriftError, SettingsError, StoreError
 from pipeline.progress import Progress
 from pipeline.store import Store
+from pipeline.tables import decode
 
 NMCL = str(Path(sys.executable).parent / "nmcl")
 QUICK: Tree = {
@@ -283,7 +284,7 @@ def test_drift_stops_and_loses_nothing(store: Store, rows: dict[str, Rows], tmp_
     context, case = begin(store, one_venue)
     with pytest.raises(DriftError, match=r"labels label shift is 0.667.*allow-drift") as error:
         retrain(context, case, Audience())
-    assert error.value.run == case.run
+    assert error.value.folder == case.run
     note = store.read_json(f"{case.run}/drift.json")
     assert note["stopped"]
     assert "labels.label_shift" in note["exceeded"]
@@ -294,6 +295,66 @@ def test_drift_stops_and_loses_nothing(store: Store, rows: dict[str, Rows], tmp_
     assert allowed.challenger == case.run
     assert snapshot(store.local_path("features")) == extracted
     assert store.read_json(f"{case.run}/drift.json")["exceeded"] == note["exceeded"]
+
+
+def unlabelled(folder: Path, rows: Rows, n_broken: int = 0) -> Path:
+    """A crawl of new videos without venues, some of which do not decode."""
+    for i in range(n_broken):
+        broken = folder.parent / f"broken-{folder.name}-{i}.mp4"
+        broken.write_text(f"no video {folder.name} {i}")
+        rows = [*rows, {**rows[0], "video_path": str(broken), "video_id": broken.stem}]
+    return write_crawl(folder, [row | {"venue": ""} for row in rows], "new-")
+
+
+def test_a_crawl_without_labels_is_extracted_and_its_drift_measured(
+    store: Store, rows: dict[str, Rows], tmp_path: Path
+) -> None:
+    crawl = unlabelled(tmp_path / "c", next(iter(rows.values()))[16:18], n_broken=2)
+    outcome = do(store, crawl)
+    assert (outcome.result, outcome.is_new) == ("nothing", True)
+    assert "4 new videos, extracted, none labelled" in outcome.why
+    assert missing(begin(store, crawl)[1].view) == ["evaluate"]  # of the champion, as another run is the latest
+    assert sum(decode(store.read(f"{folder}/{part}"), part).num_rows for folder, part in failed(store)) == 2
+    note = store.read_json(f"{outcome.notes}/drift.json")
+    assert list(note["crawls"]) == ["c"]
+    assert note["figures"]["files"]["failed"]["n_new"] == 4
+    assert "no challenger learns" in store.read(f"{outcome.notes}/retraining.html").decode()
+    files = snapshot(store.local_path())
+    again = do(store, crawl)
+    assert (again.result, again.is_new) == ("nothing", False)
+    assert snapshot(store.local_path()) == files
+
+
+def failed(store: Store) -> list[tuple[str, str]]:
+    folders = [f"failures/{name}" for name in store.list("failures")]
+    return [(folder, part) for folder in folders for part in store.list(folder) if part.startswith("part-")]
+
+
+def test_videos_without_labels_after_a_challenger_that_lost(
+    ready: Store, rows: dict[str, Rows], crawl: Path, tmp_path: Path
+) -> None:
+    high: Tree = {"promotion": {"min_gain": 1.0}}
+    lost = do(ready, crawl, high)
+    assert (lost.result, lost.notes) == ("kept", lost.challenger)
+    before = snapshot(ready.local_path("runs"))
+    outcome = do(ready, unlabelled(tmp_path / "c", next(iter(rows.values()))[30:32]), high)
+    assert (outcome.result, outcome.challenger, outcome.is_new) == ("kept", lost.challenger, True)
+    assert list(ready.read_json(f"{outcome.notes}/drift.json")["crawls"]) == ["b", "c"]
+    assert snapshot(ready.local_path("runs")) == before
+    assert not do(ready, tmp_path / "c", high).is_new
+
+
+def test_drift_of_videos_without_labels_stops(ready: Store, rows: dict[str, Rows], tmp_path: Path) -> None:
+    crawl = unlabelled(tmp_path / "c", next(iter(rows.values()))[30:31], n_broken=3)
+    low: Tree = {"drift": {"min_rows": 4}}
+    before = snapshot(ready.local_path("runs"))
+    for _ in range(2):
+        with pytest.raises(DriftError, match=r"c has drifted.*files failed is 0.75") as error:
+            do(ready, crawl, low)
+    assert ready.read_json(f"{error.value.folder}/drift.json")["stopped"]
+    assert snapshot(ready.local_path("runs")) == before
+    assert [news.crawl for news in begin(ready, None)[1].news] == ["a", "b"]
+    assert do(ready, crawl, low, allow_drift=True).result == "nothing"
 
 
 def test_there_is_no_verdict_on_a_few_new_videos() -> None:
