@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from threading import Timer
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -57,6 +58,8 @@ LEASE_S = 60.0
 """How long a store stays taken after the run that had it was killed."""
 COMMAND_ENDS_WITHIN_S = 3600.0
 """How long a run waits for an `nmcl` command that is at work on the same store."""
+SAID_AFTER_S = 2.0
+"""How long a run waits for a store before it says so; a store that is free is had sooner."""
 _SHOWN_EVERY_S = 5.0
 
 
@@ -180,12 +183,23 @@ def alone_on(root: str) -> Iterator[Store]:
     name = re.sub(r"[^\w.-]+", "-", f"store-{Path(store.root).name}-{digest(store.url)}")
     with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):  # two runs may ask at once
         client.upsert_global_concurrency_limit_by_name(name, 1)
-    get_run_logger().info("Waiting for %s, should another run be at work on it.", store.url)
-    with concurrency(name, strict=True, lease_duration=LEASE_S):
+    with ExitStack() as stack:
+        with _saying(f"Waiting for {store.url}: another run is at work on it."):
+            stack.enter_context(concurrency(name, strict=True, lease_duration=LEASE_S))
         store = Store.create(root)
-        with ExitStack() as stack:
-            _lock(store, stack)
-            yield store
+        _lock(store, stack)
+        yield store
+
+
+@contextmanager
+def _saying(what: str) -> Iterator[None]:
+    """Say what a block waits for, if it takes long."""
+    timer = Timer(SAID_AFTER_S, get_run_logger().info, (what,))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _lock(store: Store, stack: ExitStack) -> None:

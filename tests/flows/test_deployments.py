@@ -248,6 +248,8 @@ def test_a_night(home: Path, crawl: Path, tmp_path: Path) -> None:
     assert retrained["state_type"] == "COMPLETED", retrained["state"]
     assert retrained["parameters"]["crawl"] == str(crawl)
     assert (out / "latest" / "report.html").exists()
+    waits = [log["flow_run_id"] for log in ask(home, "logs") if log["message"].startswith(f"Waiting for {out}")]
+    assert len(waits) == 1  # the other had the store at once
 
     artifacts = {artifact["key"]: artifact for artifact in ask(home, "artifacts")}
     assert artifacts["progress-extract"]["data"] == 100
