@@ -473,10 +473,10 @@ def down() -> None:
 def announce(crawl: Crawl, out: Out = "out") -> None:
     """Tell the Prefect server that a crawl has landed: the deployment `retrain` takes it up into the store."""
     from flows import console, service
-    from pipeline.crawl_source import crawl_source
+    from flows.sources import require_videos
+    from pipeline.store import Store
 
-    if not crawl_source(crawl).exists():
-        raise CrawlError(f"There is no folder {crawl}.")
+    require_videos(crawl)
     if not os.environ.get("PREFECT_API_URL"):
         running = service.running()
         if running is None:
@@ -484,6 +484,8 @@ def announce(crawl: Crawl, out: Out = "out") -> None:
         os.environ["PREFECT_API_URL"] = running.url
     from flows import events
 
+    if not Store(out).exists("store.json"):
+        console.note(f"There is no store {out} yet: `retrain` makes it, and trains its first model.")
     events.announce(crawl, out)
     console.out.print(f"Announced: {os.environ['PREFECT_API_URL'].removesuffix('/api')} shows the run of `retrain`.")
 

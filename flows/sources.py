@@ -46,6 +46,16 @@ def crawls_of(crawl: str | None, store: Store, progress: Progress) -> list[str]:
     return there
 
 
+def require_videos(crawl: str) -> None:
+    """Raises CrawlError unless a crawl is there and holds a video: before others are told of it."""
+    with crawl_source(crawl).files() as files:
+        if not files.videos:
+            raise CrawlError(
+                f"No video found in {crawl} or its folders. Put videos there, or give another folder. "
+                f"{' '.join(files.notes)}".rstrip()
+            )
+
+
 def settings_of(store: Store, changes: Tree | None) -> Tree:
     """What a run changes of the settings; the sample has its own defaults."""
     is_new_sample = is_sample(store) and not store.exists("settings.json")

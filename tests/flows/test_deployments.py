@@ -238,6 +238,7 @@ def test_a_night(home: Path, crawl: Path, tmp_path: Path) -> None:
     with store.locked():
         announced = run("nmcl", "announce", crawl, "--out", out, home=home)
         assert announced.returncode == 0, announced.stderr
+        assert "There is no store" not in announced.stderr
         into = ("--param", f"crawl={crawl}", "--param", f"out={out}")
         extraction = start("prefect", "deployment", "run", "extract-features", "--watch", *into, home=home)
         wait_for(lambda: any("An nmcl command is at work" in log["message"] for log in ask(home, "logs")))
@@ -274,6 +275,13 @@ def test_a_night(home: Path, crawl: Path, tmp_path: Path) -> None:
     before, landing = ({"tuesday": word, "wednesday": word} for word in ("taken up before", "still landing"))
     assert again.stdout == f"{before} {landing}\n", again.stderr
     assert len(runs_of(home, "retrain")) == 2
+
+
+def test_a_crawl_without_videos_is_not_announced(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no video")
+    refused = run("nmcl", "announce", tmp_path, home=home)
+    assert refused.returncode == 2
+    assert "No video found in" in refused.stderr
 
 
 def test_what_fails_to_write_is_tried_again(home: Path, tmp_path: Path) -> None:
