@@ -454,11 +454,11 @@ def up(
 
     Where they run already they are left running, and the deployments are registered anew.
     """
-    from flows import service, summary
+    from flows import console, service, summary
 
     if watch and not watch.is_dir():
         raise CrawlError(f"There is no folder {watch} to watch. Make it, and let crawls land in it.")
-    summary.of_service(service.up(database_url, watch, out), watch, out or Path("out"))
+    summary.of_service(service.up(database_url, watch, out, console.step), watch, out or Path("out"))
 
 
 @app.command(epilog=_epilog("nmcl down"))

@@ -69,6 +69,11 @@ class _Lines:
         print(f"{stage}: {done:,} of {total:,} {note}".rstrip(), file=sys.stderr, flush=True)
 
 
+def step(text: str) -> None:
+    """What a command does now, where that takes a while and cannot be counted."""
+    err.print(text, markup=False, soft_wrap=True)
+
+
 def note(text: str) -> None:
     """Something to know, beside what was asked for; also in the log of a worker."""
     err.print(f"Note: {text}", markup=False, soft_wrap=True)

@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,6 +24,8 @@ from flows.database import Database
 from flows.server import CONSOLE, HOST, QUIET, READY_WITHIN_S, ServerError, default_home, free_port
 from flows.server import start as start_server
 from flows.server import wait_until_ready as wait_for_server
+
+Say = Callable[[str], None]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 POOL = "nmcl"
@@ -97,13 +99,14 @@ def running() -> Service | None:
     return service if service and service.is_whole else None
 
 
-def up(database_url: str | None = None, watch: Path | None = None, out: Path | None = None) -> Service:
+def up(database_url: str | None, watch: Path | None, out: Path | None, say: Say) -> Service:
     """Start server and worker unless they run, and register the deployments of `prefect.yaml`.
 
     Args:
         database_url: of PostgreSQL; without one the database is SQLite.
         watch: a folder in which crawls land, and
         out: the store that takes them up: see `flows.sweep`.
+        say: hears what is being done.
 
     Raises:
         ServerError: one of them does not start, refuses a deployment, or runs with another database.
@@ -116,7 +119,7 @@ def up(database_url: str | None = None, watch: Path | None = None, out: Path | N
         if service is None:
             _stop_noted()  # half of it may be left
             try:
-                service = _start(database)
+                service = _start(database, say)
             except BaseException:
                 _stop_noted()
                 raise
@@ -125,6 +128,7 @@ def up(database_url: str | None = None, watch: Path | None = None, out: Path | N
                 f"The server that runs at {service.ui} keeps its runs in {service.database}, not in {database.shown}. "
                 "Stop it first: `nmcl down`."
             )
+        say("Registering the deployments ...")
         _register(service, {"NMCL_WATCH": watch, "NMCL_OUT": out})
         return service
 
@@ -137,7 +141,14 @@ def down() -> bool:
         return _stop_noted()
 
 
-def _start(database: Database | None) -> Service:
+def _start(database: Database | None, say: Say) -> Service:
+    say("Starting the server ...")
+    service = _start_server(database)
+    say("Starting the worker ...")
+    return _start_worker(service)
+
+
+def _start_server(database: Database | None) -> Service:
     if database:
         database.require_answer()
     folder, port = home(), free_port(int(os.environ.get(PORT, 4200)))
@@ -152,11 +163,15 @@ def _start(database: Database | None) -> Service:
     service = Service(url, name, Running.of(server.pid), database=shown)
     _note(service)
     wait_for_server(server, url, folder)
-    command = ("worker", "start", "--pool", POOL, "--type", "process", "--name", name)
-    with (folder / "worker.log").open("wb") as log:
+    return service
+
+
+def _start_worker(service: Service) -> Service:
+    command = ("worker", "start", "--pool", POOL, "--type", "process", "--name", service.worker_name)
+    with (home() / "worker.log").open("wb") as log:
         worker = subprocess.Popen(
             _prefect(*command),
-            env=_environment(url),
+            env=_environment(service.url),
             cwd=REPOSITORY,
             stdin=subprocess.DEVNULL,
             stdout=log,

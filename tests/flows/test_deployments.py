@@ -132,6 +132,9 @@ def homes(postgres: str | None, tmp_path_factory: pytest.TempPathFactory) -> Ite
         for up, home in zip(map(end, ups), folders.values(), strict=True):
             assert up.returncode == 0, up.stderr
             assert running(home)["url"].removesuffix("/api") in up.stdout
+            assert up.stderr.split("\n")[:3] == [
+                "Starting the server ...", "Starting the worker ...", "Registering the deployments ..."
+            ]  # fmt: skip
         assert swept(folders["SQLite"]) == {"folder": str(watch[1]), "out": str(ROOT / "store")}
         processes = [process for home in folders.values() for process in family(home)]
         yield folders
