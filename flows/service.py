@@ -10,13 +10,11 @@ import os
 import subprocess
 import sys
 import time
-import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -24,6 +22,7 @@ from flows.database import Database
 from flows.server import CONSOLE, HOST, QUIET, READY_WITHIN_S, ServerError, default_home, free_port
 from flows.server import start as start_server
 from flows.server import wait_until_ready as wait_for_server
+from flows.stranded import ask, mark_stranded
 
 Say = Callable[[str], None]
 
@@ -117,9 +116,10 @@ def up(database_url: str | None, watch: Path | None, out: Path | None, say: Say)
     with _one_at_a_time():
         service = running()
         if service is None:
+            before = _noted()
             _stop_noted()  # half of it may be left
             try:
-                service = _start(database, say)
+                service = _start(database, before.worker_name if before else None, say)
             except BaseException:
                 _stop_noted()
                 raise
@@ -141,9 +141,11 @@ def down() -> bool:
         return _stop_noted()
 
 
-def _start(database: Database | None, say: Say) -> Service:
+def _start(database: Database | None, ended_worker: str | None, say: Say) -> Service:
     say("Starting the server ...")
     service = _start_server(database)
+    if n := mark_stranded(service.url, POOL, ended_worker):
+        say(f"Runs that had ended unreported, now Crashed: {n:,}. `prefect flow-run retry ID` goes on with one.")
     say("Starting the worker ...")
     return _start_worker(service)
 
@@ -198,17 +200,11 @@ def _wait_for_worker(service: Service, worker: subprocess.Popen[bytes]) -> None:
         if worker.poll() is not None:
             raise ServerError(f"The Prefect worker ended with code {worker.returncode}: see {log}.")
         with suppress(OSError):
-            workers = _post(f"{service.url}/work_pools/{POOL}/workers/filter", {})
+            workers = ask(f"{service.url}/work_pools/{POOL}/workers/filter", {})
             if any(found["name"] == service.worker_name and found["status"] == "ONLINE" for found in workers):
                 return
         time.sleep(0.2)
     raise ServerError(f"The Prefect worker was not ready within {READY_WITHIN_S:g} s: see {log}.")
-
-
-def _post(url: str, body: Any) -> Any:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=5) as answer:
-        return json.load(answer)
 
 
 def _register(service: Service, folders: Mapping[str, Path | None]) -> None:

@@ -136,8 +136,8 @@ def homes(postgres: str | None, tmp_path_factory: pytest.TempPathFactory) -> Ite
                 "Starting the server ...", "Starting the worker ...", "Registering the deployments ..."
             ]  # fmt: skip
         assert swept(folders["SQLite"]) == {"folder": str(watch[1]), "out": str(ROOT / "store")}
-        processes = [process for home in folders.values() for process in family(home)]
         yield folders
+        processes = [process for home in folders.values() for process in family(home)]
     finally:
         downs = [end(down) for down in [start("nmcl", "down", home=home) for home in folders.values()]]
     assert {down.stdout for down in downs} == {"Stopped.\n"}
@@ -285,6 +285,31 @@ def test_a_crawl_without_videos_is_not_announced(home: Path, tmp_path: Path) -> 
     refused = run("nmcl", "announce", tmp_path, home=home)
     assert refused.returncode == 2
     assert "No video found in" in refused.stderr
+
+
+def test_runs_of_a_killed_server_are_crashed_and_can_be_retried(home: Path, crawl: Path, tmp_path: Path) -> None:
+    store = Store.create(out := tmp_path / "out")
+    remember(store, from_tree(load_tree(None, TINY)))
+    into = ("--param", f"crawl={crawl}", "--param", f"out={out}")
+    before = {found["id"] for found in runs_of(home, "extract-features")}
+
+    def state() -> str:
+        (found,) = [run for run in runs_of(home, "extract-features") if run["id"] not in before]
+        return str(found["state_type"])
+
+    with store.locked():  # so that it is at work until then
+        assert run("prefect", "deployment", "run", "extract-features", *into, home=home).returncode == 0
+        wait_for(lambda: state() == "RUNNING")
+        killed = psutil.Process(running(home)["server"]["pid"])
+        killed.kill()
+        killed.wait()
+        up = run("nmcl", "up", home=home)
+    assert "now Crashed: 1." in up.stderr
+    assert state() == "CRASHED"
+    (crashed,) = [found["id"] for found in runs_of(home, "extract-features") if found["id"] not in before]
+    retried = run("prefect", "flow-run", "retry", crashed, home=home)
+    assert retried.returncode == 0, retried.stderr
+    wait_for(lambda: state() == "RUNNING")
 
 
 def test_what_fails_to_write_is_tried_again(home: Path, tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""Flow runs that a server believes to be at work though their processes are gone."""
+
+import json
+import urllib.request
+from contextlib import suppress
+from typing import Any
+
+import psutil
+
+ACTIVE = ("RUNNING", "PENDING", "CANCELLING")
+CRASHED = {
+    "type": "CRASHED",
+    "name": "Crashed",
+    "message": "Its process ended together with the server or the worker, which could not report it. Nothing is lost: "
+    "`prefect flow-run retry ID` or the same run again does what is missing.",
+}
+
+
+def ask(url: str, body: Any) -> Any:
+    """What a server's API answers to a POST. Raises OSError."""
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+def mark_stranded(api: str, pool: str, ended_worker: str | None) -> int:
+    """Set the runs of a work pool, and those within them, to Crashed where neither a worker nor their process lives.
+
+    Call it while no worker was started yet.
+
+    Args:
+        ended_worker: name of one that is known to have ended, as the server believes for a while that it lives.
+
+    Returns:
+        How many, without those within others.
+    """
+    runs = _active(api, work_pools={"name": {"any_": [pool]}})
+    if not runs:  # also where there is no pool yet
+        return 0
+    workers = ask(f"{api}/work_pools/{pool}/workers/filter", {})
+    if any(worker["status"] == "ONLINE" and worker["name"] != ended_worker for worker in workers):
+        return 0
+    stranded = sorted(runs - _alive())
+    for run in [*stranded, *_active(api, parent_flow_run_id={"any_": stranded})]:
+        ask(f"{api}/flow_runs/{run}/set_state", {"state": CRASHED, "force": True})
+    return len(stranded)
+
+
+def _active(api: str, work_pools: Any = None, **of_runs: Any) -> set[str]:
+    wanted = {"flow_runs": {"state": {"type": {"any_": ACTIVE}}, **of_runs}, "work_pools": work_pools}
+    return {run["id"] for run in ask(f"{api}/flow_runs/filter", wanted)}
+
+
+def _alive() -> set[str]:
+    """Runs that a process of this machine is at work on."""
+    found = set()
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            found.add(process.environ().get("PREFECT__FLOW_RUN_ID", ""))
+    return found
