@@ -152,7 +152,7 @@ def remember(store: Store, settings: Settings) -> None:
     if before == tree:
         return
     store.write_json(_REMEMBERED, tree)
-    if differences := list(_differences(before, tree)):
+    if differences := list(_differences(_without(before, "engine"), tree)):  # who works changes nothing that is made
         console.note(f"{store.url} has other settings from now on: {', '.join(differences)}.")
 
 
