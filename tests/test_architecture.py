@@ -28,7 +28,7 @@ DOORS = {
         "flows/sweep.py",
     },
     "asyncpg": {"flows/database.py"},
-    "psutil": {"flows/service.py"},
+    "psutil": {"flows/service.py", "flows/stranded.py"},
     "typer": {"flows/cli.py"},
 }
 

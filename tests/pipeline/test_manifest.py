@@ -390,7 +390,7 @@ class TestFolders:
             ("park/1.webm", "park/1.webm"),
             ("sea/1", "sea/1.mp4"),
         ]
-        assert "3 videos share their id with another and go by their path" in notes(listing)
+        assert "3 videos share their id with another and go by path" in notes(listing)
         assert "1 partial downloads: 'half.temp.mp4'" in notes(listing)
 
     def test_links_out_of_the_crawl_are_left_out(self, tmp_path: Path) -> None:
