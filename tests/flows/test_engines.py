@@ -99,8 +99,7 @@ def workers_among(roots: list[psutil.Process]) -> list[psutil.Process]:
     [
         ("processes", no_cluster),
         ("threads", no_cluster),
-        ("ray", ray_cluster),
-        ("ray", ray_cluster_with_token),
+        ("ray", ray_cluster_with_token),  # one without a token is below
         ("dask", dask_cluster),
     ],
 )
