@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -128,9 +129,9 @@ class _Cluster(_Single):
         lack = self.lack()
         return f"waiting for {lack}" if lack else ""
 
+    @abstractmethod
     def lack(self) -> str:
         """What the cluster has none of, if a worker cannot be had without."""
-        raise NotImplementedError
 
     def _refuse_gone(self) -> None:
         try:
