@@ -31,8 +31,9 @@ run: setup
 	@$(BIN)/nmcl run $(SAMPLE) --out "$(OUT)" --set visual.backbone=efficientnet_lite0 $(ARGS)
 endif
 
+# Two files at once, each on one core: threads of both on the same cores wait for each other.
 test: setup
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
