@@ -86,8 +86,10 @@ def run(
     from flows import console, runs, summary
     from flows.server import embedded
     from flows.settings import of_store, remember, to_tree
+    from flows.sources import require_there
     from pipeline.store import Store
 
+    require_there(crawl)
     changes = _changes(config, sets, _columns(path_col, text_col, label_col, id_col), _engine(engine, workers, address))
     context = _context(out, of_store(Store(out), changes))
     with context.store.locked(), console.showing_progress():
@@ -115,8 +117,10 @@ def ingest(
     """Read a crawl into the store's catalogue: manifest, content hashes, splits. Nothing is decoded yet."""
     from flows import console, stages, summary
     from flows.settings import of_store, remember
+    from flows.sources import require_there
     from pipeline.store import Store
 
+    require_there(crawl)
     changes = _changes(config, sets, _columns(path_col, text_col, label_col, id_col))
     context = _context(out, of_store(Store(out), changes))
     with context.store.locked(), console.showing_progress():

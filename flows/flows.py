@@ -27,7 +27,7 @@ from flows.engine import (
 from flows.retraining import Outcome
 from flows.runners import keeping_workers
 from flows.settings import Settings, Tree, json_schema, of_store, remember
-from flows.sources import crawls_of, is_sample, settings_of, store_of
+from flows.sources import crawls_of, is_sample, require_there, settings_of, store_of
 from flows.stages import Context
 from pipeline import champions
 from pipeline.sample import SAMPLE_NOTE
@@ -60,6 +60,7 @@ def extract_features(
         out: folder of the store; without one `out`, or a rendered sample's while there is neither `out` nor a crawl.
         settings: nested, as in a settings file; what is not named stays as the store was made.
     """
+    require_there(crawl)
     with alone_on(store_of(crawl, out)) as store:
         context = _context(store, settings)
         _ingest(context, crawl)
@@ -116,6 +117,7 @@ def retrain(
         refit: let the extractors learn anew from all crawls, beside those there are.
         allow_drift: go on where the crawl has drifted beyond the limits.
     """
+    require_there(crawl)
     root = store_of(crawl, out)
     with alone_on(root) as store:
         if champions.champion(store) is None:

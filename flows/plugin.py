@@ -3,6 +3,7 @@
 Prefect calls this on start, before it reads the command line (`[tool.prefect.plugins]` in pyproject.toml).
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -27,6 +28,8 @@ def setup_environment(*, ctx: HookContext) -> SetupResult | None:
     if ctx.api_url:
         return None
     if running := service.running():
+        if at is not None and (mistake := missing_crawl(sys.argv)):
+            sys.exit(mistake)
         return SetupResult(env={"PREFECT_API_URL": running.url})
     if at is not None:
         sys.exit(
@@ -49,3 +52,26 @@ def position(argv: list[str]) -> int | None:
 def full_name(name: str) -> str:
     """`extract-features` means `extract-features/local`."""
     return name if "/" in name else f"{name}/{WHERE}"
+
+
+def missing_crawl(argv: list[str]) -> str | None:
+    """What is wrong with the crawl that a run is given: the worker of `nmcl up` finds what is found here."""
+    from flows.sources import require_there
+    from pipeline.errors import CrawlError
+
+    given = [word.removeprefix("crawl=") for word in argv if word.startswith("crawl=")]
+    try:
+        for crawl in given:
+            require_there(_text(crawl))
+    except CrawlError as error:
+        return str(error)
+    return None
+
+
+def _text(value: str) -> str | None:
+    """A parameter as Prefect reads it, which is JSON where it can be; None where that is no text."""
+    try:
+        found = json.loads(value)
+    except ValueError:
+        return value
+    return found if isinstance(found, str) else None

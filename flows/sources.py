@@ -46,6 +46,12 @@ def crawls_of(crawl: str | None, store: Store, progress: Progress) -> list[str]:
     return there
 
 
+def require_there(crawl: str | None) -> None:
+    """Raises CrawlError if a crawl is named and nothing is there: before a store or a run is made for it."""
+    if crawl:
+        crawl_source(crawl).require()
+
+
 def require_videos(crawl: str) -> None:
     """Raises CrawlError unless a crawl is there and holds a video: before others are told of it."""
     with crawl_source(crawl).files() as files:

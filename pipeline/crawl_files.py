@@ -101,7 +101,7 @@ def list_files(folder: Path) -> CrawlFiles:
     Raises:
         CrawlError: the folder is missing, is a file, cannot be read or is empty.
     """
-    root = _checked_root(folder)
+    root = checked_root(folder)
     left_out: dict[str, list[str]] = defaultdict(list)
     return files_of(root, sorted(_walk(root, left_out)), left_out)
 
@@ -121,7 +121,8 @@ def files_of(root: Path, names: Sequence[str], left_out: Mapping[str, list[str]]
     )
 
 
-def _checked_root(folder: Path) -> Path:
+def checked_root(folder: Path) -> Path:
+    """The resolved folder. Raises CrawlError where it is missing, a file, empty or cannot be read."""
     if os.path.isfile(folder):  # unlike Path.is_file, it does not raise where a parent cannot be read
         raise CrawlError(f"{folder} is a file. Give the crawl folder, the one that holds the videos.")
     if not os.path.isdir(folder):

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, Protocol, TypeVar
 
-from pipeline.crawl_files import CrawlFiles, files_of, list_files
+from pipeline.crawl_files import CrawlFiles, checked_root, files_of, list_files
 from pipeline.errors import ClipError, CrawlError
 from pipeline.media import Decoder, FrameSelector, Request
 from pipeline.records import Clip
@@ -45,6 +45,9 @@ class CrawlSource(Protocol):
 
     def exists(self) -> bool:
         """Whether anything is there."""
+
+    def require(self) -> None:
+        """Raises CrawlError unless anything is there, without reading all of it."""
 
     def stat(self, path: str) -> tuple[int, int] | None:
         """Bytes of a file, and a number that changes when it does; None where it cannot be read."""
@@ -79,6 +82,9 @@ class _Local:
     def exists(self) -> bool:
         return self._folder.is_dir()
 
+    def require(self) -> None:
+        checked_root(self._given)
+
     def stat(self, path: str) -> tuple[int, int] | None:
         try:
             stat = (self._folder / path).stat()
@@ -104,7 +110,7 @@ class _Remote:
         left_out: dict[str, list[str]] = defaultdict(list)
         names = sorted(name for name in self._stats if _is_sound(name, left_out))
         if not self._stats:
-            raise CrawlError(f"There is nothing under {self.address}. Give the URL of the crawl's folder.")
+            raise self._nothing()
         with TemporaryDirectory(prefix="nmcl-crawl-") as scratch:
             files = files_of(Path(scratch, self.name), names, left_out)
             small = [*files.manifests, *files.sidecars]
@@ -115,6 +121,13 @@ class _Remote:
     def exists(self) -> bool:
         with translated(self.address, "read"):
             return bool(self._fs.exists(self._root))
+
+    def require(self) -> None:
+        if not self.exists():
+            raise self._nothing()
+
+    def _nothing(self) -> CrawlError:
+        return CrawlError(f"There is nothing under {self.address}. Give the URL of the crawl's folder.")
 
     @cached_property
     def _stats(self) -> dict[str, tuple[int, int]]:

@@ -220,6 +220,7 @@ def test_another_database_than_that_of_the_running_server(home: Path) -> None:
     [
         ("crwal=videos", "not found on the deployment: 'crwal'"),
         ("crawl=7", "Validation failed for field 'crawl'"),
+        ("crawl=no/such/crawl", "There is no folder no/such/crawl"),
         ('settings={"visual": {"backbon": "resnet50"}}', "'backbon' was unexpected"),
     ],
 )

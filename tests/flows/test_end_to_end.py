@@ -289,6 +289,8 @@ def test_errors_have_no_trace_and_say_what_to_do(
     assert message in stderr
     assert "Traceback" not in stderr
     assert stderr.splitlines()[-1] != ""
+    if prepare == "absent":
+        assert not out.exists()
 
 
 @pytest.mark.parametrize(
