@@ -190,7 +190,8 @@ def _better(found: Comparison, settings: PromotionSettings) -> list[str]:
     gain = found.together.gain
     reasons = []
     if gain is not None and gain > settings.min_gain:
-        reasons.append(f"better: macro-F1 {gain:+.3f} on {found.together.n_rows:,} test videos, and nowhere worse")
+        n = f"{found.together.n_rows:,}"
+        reasons.append(f"better: macro-F1 {gain:+.3f} on {n} test videos, and surely worse on neither slice")
     for name, venue in found.new_venues.items():
         if venue.recall is not None and venue.recall >= settings.min_recall:
             reasons.append(f"tells {name}, a new venue: {venue.recall:.0%} of its {venue.n_rows:,} test videos")
