@@ -51,7 +51,7 @@ def comparison_rows(note: dict[str, Any]) -> list[Row]:
 
 def _slice_row(name: str, s: dict[str, Any]) -> Row:
     scores = [_short(s[who].get("macro_f1")) for who in ("champion", "challenger")]
-    interval = "{:+.3f} to {:+.3f}".format(*s["interval"]) if s["interval"] else "–"
+    interval = "{:+.3f}…{:+.3f}".format(*s["interval"]) if s["interval"] else "–"
     gain = "–" if s["gain"] is None else f"{s['gain']:+.3f}"
     won = f"{s['wins']}:{s['losses']}"
     return [f"{name} ({s['n_rows']:,})", *scores, gain, interval, won, _short(s["p_value"])]
