@@ -55,14 +55,15 @@ def full_name(name: str) -> str:
 
 
 def missing_crawl(argv: list[str]) -> str | None:
-    """What is wrong with the crawl that a run is given: the worker of `nmcl up` finds what is found here."""
+    """What is wrong with the folder of a crawl, which the worker of `nmcl up` would find, too; URLs are its own."""
     from flows.sources import require_there
     from pipeline.errors import CrawlError
+    from pipeline.store import is_url
 
-    given = [word.removeprefix("crawl=") for word in argv if word.startswith("crawl=")]
+    given = [_text(word.removeprefix("crawl=")) for word in argv if word.startswith("crawl=")]
     try:
         for crawl in given:
-            require_there(_text(crawl))
+            require_there(None if crawl is None or is_url(crawl) else crawl)
     except CrawlError as error:
         return str(error)
     return None

@@ -216,6 +216,49 @@ def test_a_cluster_without_workers_is_waited_for_aloud_and_one_that_is_gone_is_a
     assert f"The {name} cluster at {address} does not answer any more" in told
 
 
+WARM = """
+import os
+from prefect import flow
+from flows import engine
+from flows.parts import Piece
+from flows.workers import EngineSettings
+from pipeline.catalogue import Part
+
+def work(piece, progress):
+    with open({log!r}, "a") as log:
+        print(os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"], file=log)
+
+@flow
+def warm():
+    settings = EngineSettings(name="ray", workers=1, address={address!r}, gpus=1)
+    engine.each_by(settings)("work", work, [Piece("crawl", Part(str(i), "", 2)) for i in range(3)], print)
+
+warm()
+"""
+
+
+def test_a_ray_worker_with_a_gpu_does_all_parts_in_one_process(environment: dict[str, str], tmp_path: Path) -> None:
+    """Ray ends a process that had a GPU after each task unless told otherwise: its network would be loaded anew.
+
+    The GPU is one in Ray's books alone, so this is seen without one.
+    """
+    pytest.importorskip("prefect_ray", reason="prefect-ray is not installed")
+    environment, log = environment | {"HOME": environment["PREFECT_HOME"]}, tmp_path / "log"
+    port = free_port()
+    head = f"{BIN}/ray start --head --block --port={port} --num-cpus=2 --num-gpus=1 --include-dashboard=false"
+    with running([*head.split()], environment):
+        wait_for(lambda: b"Ray runtime started" in (Path(environment["PREFECT_HOME"]) / "log").read_bytes())
+        script = WARM.format(log=str(log), address=f"127.0.0.1:{port}")
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    processes = log.read_text().splitlines()
+    assert len(processes) == 3
+    assert len(set(processes)) == 1
+    assert processes[0].endswith(" 0")  # the GPU that it was given
+
+
 def test_ctrl_c_leaves_parts_unfinished_and_nothing_running(
     environment: dict[str, str], fitted: Path, expected: dict[str, bytes], tmp_path: Path
 ) -> None:

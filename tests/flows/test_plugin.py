@@ -41,3 +41,4 @@ def test_a_crawl_that_is_not_there_is_said_before_there_is_a_run(tmp_path: Path)
     assert said(f'"{tmp_path}/videos"') is None
     assert "There is no folder" in (said(f"{tmp_path}/vidoes") or "")
     assert said("7") is None  # which is no text, as Prefect says
+    assert said("s3://bucket/crawl") is None  # only the worker may have the keys
