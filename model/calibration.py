@@ -27,27 +27,55 @@ def sharpest(scores: np.ndarray, label: np.ndarray) -> float:
 
 
 def pool_weights(log_probability: np.ndarray, label: np.ndarray, prior: float) -> np.ndarray:
-    """Weights w of a logarithmic opinion pool, p_k ~ prod_i p_ik^w_ik, under which the labels are likeliest: (M, K).
+    """Weights W of a logarithmic opinion pool, log p_k = sum_i sum_j W_ikj log p_ij + const, under which the labels are
+    likeliest: shape (M, K, K).
 
-    Stacking (Wolpert, "Stacked generalization", Neural Networks 5, 1992) with a weight for each model and class: one
-    that is good on the whole may be blind to a pair of classes that another tells apart. A weight below zero is a
-    model that errs there more often than by chance. The likelihood has one maximum.
+    Stacking (Wolpert, "Stacked generalization", Neural Networks 5, 1992) by multinomial logistic regression, as
+    matrix scaling does with one model (Guo et al., ICML 2017). A model that is good on the whole may be blind to a pair
+    of classes that another tells apart: W_ikk says how much it counts for a class, W_ikj how much what it thinks of one
+    class counts for another. The likelihood has one maximum.
 
     Args:
         log_probability: of M models, shape (M, N, K).
         label: shape (N,).
-        prior: what a squared distance of 1 from the equal weight 1 / M costs, in nats of the likelihood of all rows:
-            a few validation rows are no ground for leaving a model out.
+        prior: of the distance from the plain mean, W_ikj = (k = j) / M: `prior` times the square of an entry's
+            distance, over the square of `confusion` of both classes, is what it costs in nats of the likelihood of all
+            rows. A few validation rows are no ground for leaving a model out, and classes that nobody confuses
+            have nothing to tell of each other.
     """
     n_models, n_rows, n_classes = log_probability.shape
     target = np.eye(n_classes)[label]
+    start = np.eye(n_classes) / n_models
+    cost = prior / confusion(log_softmax(log_probability.mean(axis=0), axis=1)) ** 2
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        change = flat.reshape(n_models, n_classes)
-        pooled = log_softmax(np.einsum("ik,ink->nk", change + 1 / n_models, log_probability), axis=1)
-        slope = np.einsum("nk,ink->ik", np.exp(pooled) - target, log_probability) + 2 * prior * change
-        return prior * float((change**2).sum()) - float(pooled[np.arange(n_rows), label].sum()), slope.ravel()
+        change = flat.reshape(n_models, n_classes, n_classes)
+        pooled = log_softmax(pool(start + change, log_probability), axis=1)
+        error = np.exp(pooled) - target
+        slope = np.matmul(error.T, log_probability) + 2 * cost * change
+        return float((cost * change**2).sum() - pooled[np.arange(n_rows), label].sum()), slope.ravel()
 
-    found = minimize(loss, np.zeros(n_models * n_classes), jac=True, method="L-BFGS-B")
-    weights: np.ndarray = 1 / n_models + found.x.reshape(n_models, n_classes)
+    found = minimize(loss, np.zeros(n_models * n_classes**2), jac=True, method="L-BFGS-B")
+    weights: np.ndarray = start + found.x.reshape(n_models, n_classes, n_classes)
     return weights
+
+
+def pool(weights: np.ndarray, log_probability: np.ndarray) -> np.ndarray:
+    """sum_i sum_j W_ikj log p_ij, shape (N, K). Args: weights: (M, K, K); log_probability: (M, N, K)."""
+    pooled: np.ndarray = np.matmul(log_probability, weights.transpose(0, 2, 1)).sum(axis=0)
+    return pooled
+
+
+def confusion(log_probability: np.ndarray) -> np.ndarray:
+    """How far classes are taken for each other, shape (K, K), 0.001..1; 1 on the diagonal.
+
+    Minus the correlation of being j and being k, for labels drawn from decisions p (N, K): sum_n p_nj p_nk over the
+    geometric mean of sum_n p_nj (1 - p_nj) and the same of k. It is 1 where two classes are confused with each other
+    alone.
+    """
+    probability = np.exp(log_probability)
+    doubt = np.sqrt((probability * (1 - probability)).sum(axis=0) + 1e-12)
+    shared = probability.T @ probability / np.outer(doubt, doubt)
+    np.fill_diagonal(shared, 1)
+    confused: np.ndarray = np.clip(shared, 1e-3, 1)
+    return confused

@@ -1,7 +1,8 @@
 """The peers of NMCL: what models in closed form tell joins the late fusion, as far as it helps.
 
 Not in the paper. Stochastic gradients on few rows do not find everything: a kernel machine learns a smoother boundary,
-a well regularised logistic regression follows directions of small variance; and both err on other rows.
+one whose distances are measured within venues sees directions of small variance, a well regularised logistic regression
+follows them; and all err on other rows.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,26 +19,27 @@ from model.calibration import pool_weights, sharpest
 from model.data import Dataset
 from pipeline.progress import Progress
 
-PeerKind = Literal["kernel_ridge", "logistic"]
+PeerKind = Literal["kernel_ridge", "mahalanobis", "logistic"]
 PEERS: dict[PeerKind, Callable[[Shape], VenueModel]] = {
     "kernel_ridge": lambda shape: KernelRidge(shape, KernelRidgeSettings()),
+    "mahalanobis": lambda shape: KernelRidge(shape, KernelRidgeSettings(width=0.4, shrinkage=0.03)),
     "logistic": lambda shape: Logistic(shape, LogisticSettings()),
 }
-PRIOR = 5.0
-"""Of `pool_weights`; from 3 to 15 macro-F1 stays within a few tenths of a point, on splits of nine sets of features."""
+PRIOR = 10.0
+"""Of `pool_weights`; from 5 to 30 macro-F1 stays within a few tenths of a point, on splits of nine sets of features."""
 LEAST = -12.0
 """Log-probability: no voice can forbid a venue, nor one that is turned around force it."""
 
 
 class Peers(nn.Module):
-    """log p_k = sum_i w_ik log p_ik + const over the networks together, which come first, and each peer, all sharpened:
-    p_i = softmax(s_i log p_i).
+    """log p_k = sum_i sum_j W_ikj log p_ij + const over the networks together, which come first, and each peer, all
+    sharpened: p_i = softmax(s_i log p_i).
 
     Before `fit` the networks have it all.
     """
 
     weight: Tensor
-    """Shape (1 + number of peers, K)."""
+    """W, shape (1 + number of peers, K, K)."""
     sharpness: Tensor
     """Shape (1 + number of peers,)."""
 
@@ -45,7 +47,8 @@ class Peers(nn.Module):
         super().__init__()
         self.kinds = tuple(kinds)
         self.models = nn.ModuleList(PEERS[kind](shape) for kind in kinds)
-        self.register_buffer("weight", torch.eye(1 + len(kinds))[:1].T.repeat(1, shape.n_venues))
+        self.register_buffer("weight", torch.zeros(1 + len(kinds), shape.n_venues, shape.n_venues))
+        self.weight[0] = torch.eye(shape.n_venues)
         self.register_buffer("sharpness", torch.ones(1 + len(kinds)))
 
     def fit(self, train: Dataset, validation: Dataset, fused: np.ndarray, seed: int, progress: Progress) -> None:
@@ -73,7 +76,7 @@ class Peers(nn.Module):
     def forward(self, fused: Tensor, features: Features) -> Tensor:
         """Log-probabilities, shape (N, K). Args: fused: those of the networks; features: standardised."""
         voices = self._sharpened([fused, *(model(features, {}).log_probability for model in self.models)])
-        return torch.log_softmax((self.weight[:, None] * voices).sum(dim=0), dim=1)
+        return torch.log_softmax((voices @ self.weight.mT).sum(dim=0), dim=1)
 
     def _sharpened(self, opinions: Sequence[Tensor]) -> Tensor:
         """Log-probabilities p_i, shape (1 + number of peers, N, K)."""
@@ -81,6 +84,8 @@ class Peers(nn.Module):
         return torch.stack([torch.log_softmax(factor * opinion, dim=1) for factor, opinion in factors]).clamp(min=LEAST)
 
     def shares(self) -> dict[str, float]:
-        """Of all weights by name, 0..1 unless one errs more often than by chance; the rest is the networks'."""
-        part = self.weight.mean(dim=1) / self.weight.mean(dim=1).sum()
+        """Of what voices count for the venues that they name, by name, 0..1 unless one errs more often than by chance;
+        the rest is the networks'."""
+        own = self.weight.diagonal(dim1=1, dim2=2).sum(dim=1)
+        part = own / own.sum()
         return dict(zip(self.kinds, part[1:].tolist(), strict=True))

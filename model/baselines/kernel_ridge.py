@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import torch
 from annotated_types import Ge, Gt, Le
-from scipy.linalg import solve
+from scipy.linalg import eigh, solve
 
 from model.base import Epoch, Features, Mask, Output, Shape, VenueModel
 from model.calibration import sharpest
@@ -36,6 +36,9 @@ class KernelRidgeSettings:
     """Added to the eigenvalues of the kernel matrix, whose diagonal is 1."""
     landmarks: Annotated[int, Ge(1), Le(65536)] = 1024
     """Training rows that span the solution, drawn at random; with at least as many as rows it is exact."""
+    shrinkage: Annotated[float, Gt(0)] | None = None
+    """None: Euclidean distances. Else those of `within_class_whitening` with this shrinkage, its rows scaled to a mean
+    square of 1: the Mahalanobis kernel."""
 
 
 class KernelRidge(VenueModel):
@@ -47,6 +50,7 @@ class KernelRidge(VenueModel):
     """
 
     landmarks: torch.Tensor
+    whitening: torch.Tensor
     weight: torch.Tensor
     bias: torch.Tensor
     sharpness: torch.Tensor
@@ -61,11 +65,19 @@ class KernelRidge(VenueModel):
         self.register_buffer("weight", torch.zeros(settings.landmarks, shape.n_venues))
         self.register_buffer("bias", torch.zeros(shape.n_venues))
         self.register_buffer("sharpness", torch.ones(()))
+        if settings.shrinkage is not None:
+            self.register_buffer("whitening", torch.eye(n_features))
 
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
         from sklearn.kernel_approximation import Nystroem  # takes a second; most processes train nothing
 
         x = train.side_by_side()
+        if self.settings.shrinkage is not None:
+            whitening = within_class_whitening(x, train.label, self.settings.shrinkage)
+            x = x @ whitening
+            scale = np.sqrt((x.astype(np.float64) ** 2).mean()) or 1.0
+            x = x / np.float32(scale)
+            self.whitening.copy_(torch.from_numpy(whitening / np.float32(scale)))
         n_landmarks = min(self.settings.landmarks, len(x))
         progress("train", 0, 1, f"{n_landmarks} landmarks")
         kernel_map = Nystroem(gamma=self.gamma, n_components=n_landmarks, random_state=seed)
@@ -85,8 +97,42 @@ class KernelRidge(VenueModel):
     def _scores(self, features: Features) -> torch.Tensor:
         """Fits of the one-hot vectors, shape (N, K)."""
         x = torch.cat(list(features.values()), dim=1)
+        if self.settings.shrinkage is not None:
+            x = x @ self.whitening
         kernel = torch.exp(-self.gamma * torch.cdist(x, self.landmarks).square())
         return kernel @ self.weight + self.bias
+
+
+def within_class_whitening(x: np.ndarray, label: np.ndarray, shrinkage: float) -> np.ndarray:
+    """(S + shrinkage I)^-1/2 with S the covariance within classes, shape (D, D), float32.
+
+    Hatch, Kajarekar and Stolcke, "Within-class covariance normalization for SVM-based speaker recognition", 2006: what
+    varies within venues is scaled down, and directions of small variance are seen.
+
+    Args:
+        x: shape (N, D).
+        label: shape (N,).
+        shrinkage: variance added in all directions, in units of the features'.
+    """
+    n_rows, n_features = x.shape
+    classes, member = np.unique(label, return_inverse=True)
+    means = np.stack([x[label == k].mean(axis=0, dtype=np.float64) for k in classes])
+    freedom = max(1, n_rows - len(classes))
+    if n_rows < n_features:
+        centred = x - means[member]
+        variance, left = eigh(centred @ centred.T / freedom)
+        kept = variance > 1e-9 * variance[-1]
+        variance, direction = variance[kept], centred.T @ (left[:, kept] / np.sqrt(freedom * variance[kept]))
+    else:
+        covariance = np.zeros((n_features, n_features))
+        for start in range(0, n_rows, CHUNK):
+            centred = x[start : start + CHUNK] - means[member[start : start + CHUNK]]
+            covariance += centred.T @ centred / freedom
+        variance, direction = eigh(covariance)
+    rest = 1 / np.sqrt(shrinkage)
+    scaled = direction * (1 / np.sqrt(np.maximum(variance, 0) + shrinkage) - rest)
+    whitening: np.ndarray = (rest * np.eye(n_features) + scaled @ direction.T).astype(np.float32)
+    return whitening
 
 
 def least_squares(

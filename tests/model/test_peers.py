@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from model.base import Shape
-from model.calibration import pool_weights, sharpest
+from model.calibration import confusion, pool_weights, sharpest
 from model.data import Dataset
 from model.peers import LEAST, PEERS, PeerKind, Peers
 from model.trained import fit
@@ -27,35 +27,48 @@ def decisions(seed: int, right: float, boldness: float) -> tuple[np.ndarray, np.
 
 def test_the_weights_are_the_likeliest() -> None:
     first, label = decisions(0, 0.9, 3.0)
-    second, third = (np.roll(decisions(seed, 0.8, 3.0)[0], 7, axis=0) for seed in (0, 1))
-    opinions, prior = np.stack([first, second, third]), 2.0
+    second = np.roll(decisions(1, 0.8, 3.0)[0], 7, axis=0)
+    opinions, prior = np.stack([first, second]), 2.0
     found = pool_weights(opinions, label, prior)
+    pooled = softmax(opinions.mean(axis=0), axis=1)
+    indicator = np.sqrt((pooled * (1 - pooled)).sum(axis=0))
+    confused = np.clip(np.einsum("nj,nk->jk", pooled, pooled) / np.outer(indicator, indicator), 1e-3, 1)
+    np.fill_diagonal(confused, 1)
 
     def penalised(flat: np.ndarray) -> float:
-        weights = flat.reshape(3, 4)
-        score = sum(weight * opinion for weight, opinion in zip(weights, opinions, strict=True))
-        probability = softmax(score, axis=1)[np.arange(500), label]
-        return float(prior * ((weights - 1 / 3) ** 2).sum() - np.log(probability).sum())
+        weights = flat.reshape(2, 4, 4)
+        score = np.einsum("ikj,inj->nk", weights, opinions)
+        distance = ((weights - np.eye(4) / 2) ** 2 / confused**2).sum()
+        return float(prior * distance - np.log(softmax(score, axis=1)[np.arange(500), label]).sum())
 
-    slow = minimize(penalised, np.ones(12), method="Powell", options={"xtol": 1e-6, "ftol": 1e-12})
+    slow = minimize(penalised, np.tile(np.eye(4), (2, 1, 1)).ravel(), method="Powell", options={"ftol": 1e-12})
     assert penalised(found.ravel()) == pytest.approx(slow.fun, rel=1e-6)
-    np.testing.assert_allclose(found, slow.x.reshape(3, 4), atol=2e-3)
+    np.testing.assert_allclose(found, slow.x.reshape(2, 4, 4), atol=5e-3)
 
 
 def test_without_a_prior_an_ignorant_model_has_no_say_and_with_a_strong_one_all_are_equal() -> None:
     first, label = decisions(0, 0.9, 3.0)
     both = np.stack([first, 3.0 * np.random.default_rng(1).normal(size=(500, 4))])
-    assert np.abs(pool_weights(both, label, 0.0)[1]).max() < 0.1
-    np.testing.assert_allclose(pool_weights(both, label, 1e9), 0.5, atol=1e-4)
+    ignorant = pool_weights(both, label, 1e-6)[1]
+    # What is added to the score of every class alike changes nothing.
+    assert np.abs(ignorant - ignorant.mean(axis=0)).max() < 0.1
+    np.testing.assert_allclose(pool_weights(both, label, 1e9), np.tile(np.eye(4) / 2, (2, 1, 1)), atol=1e-4)
 
 
-def test_a_class_is_left_to_the_model_that_knows_it() -> None:
+def test_a_pair_of_classes_is_left_to_the_model_that_tells_them_apart() -> None:
     first, label = decisions(0, 0.95, 3.0)
     blind = first.copy()
     blind[:, :2] = first[:, :2].mean(axis=1, keepdims=True)
     weights = pool_weights(np.stack([first, blind]), label, 1.0)
-    assert (weights[0, :2] > 2 * np.abs(weights[1, :2])).all()
-    np.testing.assert_allclose(weights[0, 2:], weights[1, 2:], rtol=0.2)
+    told_apart = weights[:, 0, 0] - weights[:, 0, 1] - weights[:, 1, 0] + weights[:, 1, 1]
+    assert told_apart[0] > told_apart[1]
+    np.testing.assert_allclose(weights[0, 2:, 2:].diagonal(), weights[1, 2:, 2:].diagonal(), rtol=0.2)
+
+
+def test_classes_that_are_confused_with_each_other_alone_are_told_so() -> None:
+    sure = np.array([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
+    found = confusion(np.log(np.maximum(sure, 1e-9)))
+    np.testing.assert_allclose(found, [[1, 1, 0.001], [1, 1, 0.001], [0.001, 0.001, 1]], atol=1e-3)
 
 
 def test_too_cautious_a_model_is_sharpened() -> None:
@@ -81,14 +94,15 @@ def test_before_fitting_the_networks_decide_alone(train: Dataset) -> None:
     torch.testing.assert_close(peers(fused, features), fused)
 
 
-@pytest.mark.parametrize("kinds", [("kernel_ridge",), ("kernel_ridge", "logistic")])
+@pytest.mark.parametrize("kinds", [("kernel_ridge",), ("mahalanobis", "logistic")])
 def test_the_fusion_is_the_pool(
     kinds: tuple[PeerKind, ...], train: Dataset, validation: Dataset, test: Dataset
 ) -> None:
     found = fit("nmcl", train, validation, VENUES, quick(members=1, peers=kinds))
     peers = found.network.peers
     assert isinstance(peers, Peers)
-    shares = peers.weight[1:].sum(dim=1) / peers.weight.sum()
+    own = torch.stack([weight.trace() for weight in peers.weight])
+    shares = own[1:] / own.sum()
     assert found.diagnostics["peers"] == pytest.approx(dict(zip(kinds, shares.tolist(), strict=True)))
     features = {n: torch.from_numpy(x) for n, x in found.standardizer.apply(test.modalities).items()}
     observed = {n: torch.from_numpy(mask) for n, mask in test.observed.items()}
@@ -98,7 +112,9 @@ def test_the_fusion_is_the_pool(
         opinions = [heads.log(), *(model(features, {}).log_probability for model in peers.models)]
     product = torch.ones(len(test), len(VENUES))
     for weight, factor, opinion in zip(peers.weight, peers.sharpness, opinions, strict=True):
-        product *= torch.softmax(factor * opinion, dim=1).clamp(min=math.exp(LEAST)) ** weight
+        told = torch.softmax(factor * opinion, dim=1).clamp(min=math.exp(LEAST))
+        for k, row in enumerate(weight):
+            product[:, k] *= (told**row).prod(dim=1)
     expected = product / product.sum(dim=1, keepdim=True)
     torch.testing.assert_close(whole.log_probability.exp(), expected, atol=1e-5, rtol=1e-4)
 
