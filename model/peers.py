@@ -22,7 +22,7 @@ from pipeline.progress import Progress
 PeerKind = Literal["kernel_ridge", "mahalanobis", "logistic"]
 PEERS: dict[PeerKind, Callable[[Shape], VenueModel]] = {
     "kernel_ridge": lambda shape: KernelRidge(shape, KernelRidgeSettings()),
-    "mahalanobis": lambda shape: KernelRidge(shape, KernelRidgeSettings(width=0.4, shrinkage=0.03)),
+    "mahalanobis": lambda shape: KernelRidge(shape, KernelRidgeSettings(shrinkage=0.03)),
     "logistic": lambda shape: Logistic(shape, LogisticSettings()),
 }
 PRIOR = 10.0
