@@ -113,7 +113,7 @@ class KernelRidge(VenueModel):
         x = torch.cat(list(features.values()), dim=1)
         if self.settings.shrinkage is not None:
             x = x @ self.whitening
-        return self._kernel(x, self.landmarks) @ self.weight + self.bias
+        return torch.cat([self._kernel(rows, self.landmarks) @ self.weight for rows in x.split(CHUNK)]) + self.bias
 
     def _kernel(self, x: Tensor, z: Tensor) -> Tensor:
         """Mean of the kernels. Args: x: shape (N, D); z: shape (L, D). Result: shape (N, L)."""

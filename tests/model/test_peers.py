@@ -43,7 +43,7 @@ def test_the_weights_are_the_likeliest() -> None:
 
     slow = minimize(penalised, np.tile(np.eye(4), (2, 1, 1)).ravel(), method="Powell", options={"ftol": 1e-12})
     assert penalised(found.ravel()) == pytest.approx(slow.fun, rel=1e-6)
-    np.testing.assert_allclose(found, slow.x.reshape(2, 4, 4), atol=5e-3)
+    np.testing.assert_allclose(found, slow.x.reshape(2, 4, 4), atol=2e-3)
 
 
 def test_without_a_prior_an_ignorant_model_has_no_say_and_with_a_strong_one_all_are_equal() -> None:
@@ -61,7 +61,7 @@ def test_a_pair_of_classes_is_left_to_the_model_that_tells_them_apart() -> None:
     blind[:, :2] = first[:, :2].mean(axis=1, keepdims=True)
     weights = pool_weights(np.stack([first, blind]), label, 1.0)
     told_apart = weights[:, 0, 0] - weights[:, 0, 1] - weights[:, 1, 0] + weights[:, 1, 1]
-    assert told_apart[0] > told_apart[1]
+    assert told_apart[0] > 2 * abs(told_apart[1])
     np.testing.assert_allclose(weights[0, 2:, 2:].diagonal(), weights[1, 2:, 2:].diagonal(), rtol=0.2)
 
 
