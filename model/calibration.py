@@ -50,7 +50,7 @@ def pool_weights(log_probability: np.ndarray, label: np.ndarray, prior: float) -
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         change = flat.reshape(n_models, n_classes, n_classes)
-        pooled = log_softmax(pool(start + change, log_probability), axis=1)
+        pooled = log_softmax((log_probability @ (start + change).transpose(0, 2, 1)).sum(axis=0), axis=1)
         error = np.exp(pooled) - target
         slope = np.matmul(error.T, log_probability) + 2 * cost * change
         return float((cost * change**2).sum() - pooled[np.arange(n_rows), label].sum()), slope.ravel()
@@ -58,12 +58,6 @@ def pool_weights(log_probability: np.ndarray, label: np.ndarray, prior: float) -
     found = minimize(loss, np.zeros(n_models * n_classes**2), jac=True, method="L-BFGS-B")
     weights: np.ndarray = start + found.x.reshape(n_models, n_classes, n_classes)
     return weights
-
-
-def pool(weights: np.ndarray, log_probability: np.ndarray) -> np.ndarray:
-    """sum_i sum_j W_ikj log p_ij, shape (N, K). Args: weights: (M, K, K); log_probability: (M, N, K)."""
-    pooled: np.ndarray = np.matmul(log_probability, weights.transpose(0, 2, 1)).sum(axis=0)
-    return pooled
 
 
 def confusion(log_probability: np.ndarray) -> np.ndarray:

@@ -113,7 +113,9 @@ class KernelRidge(VenueModel):
         x = torch.cat(list(features.values()), dim=1)
         if self.settings.shrinkage is not None:
             x = x @ self.whitening
-        return torch.cat([self._kernel(rows, self.landmarks) @ self.weight for rows in x.split(CHUNK)]) + self.bias
+        return (
+            torch.cat([self._kernel(rows, self.landmarks) @ self.weight for rows in torch.split(x, CHUNK)]) + self.bias
+        )
 
     def _kernel(self, x: Tensor, z: Tensor) -> Tensor:
         """Mean of the kernels. Args: x: shape (N, D); z: shape (L, D). Result: shape (N, L)."""
