@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from model.data import Dataset
 from pipeline.progress import Progress
 
-CODE_VERSION = 4
+CODE_VERSION = 5
 """Raised whenever a change of code changes what a model learns or decides, or the file it is kept in."""
 
 Features = dict[str, Tensor]

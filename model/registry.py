@@ -13,6 +13,7 @@ from model.baselines.late_attention import LateAttention, LateAttentionSettings
 from model.baselines.late_fusion import LateFusion, LateFusionSettings
 from model.baselines.logistic import Logistic, LogisticSettings
 from model.baselines.logistic_late import LogisticLate
+from model.baselines.mahalanobis import Mahalanobis, MahalanobisSettings
 from model.baselines.majority import Majority, MajoritySettings
 from model.baselines.mlp import MLP, MLPSettings
 from model.baselines.tokens import Tokens, TokensSettings
@@ -70,6 +71,15 @@ MODELS: dict[str, Method] = {
     "logistic_late": Method(LogisticLate, LogisticSettings()),
     "kernel_ridge": Method(
         KernelRidge, KernelRidgeSettings(), {"width": (0.05, 0.1, 0.2, 0.5, 1.0), "ridge": (1e-3, 1e-2, 0.1, 1.0)}
+    ),
+    "mahalanobis": Method(
+        Mahalanobis,
+        MahalanobisSettings(),
+        {
+            "shrinkage": (1e-3, 0.01, 0.1, 1.0),
+            "kernel.width": (0.05, 0.1, 0.2, 0.5, 1.0),
+            "kernel.ridge": (1e-3, 0.01, 0.1),
+        },
     ),
     "mlp": Method(MLP, MLPSettings(), NETWORK_GRID),
     "tokens": Method(Tokens, TokensSettings(), NETWORK_GRID),

@@ -9,7 +9,6 @@ thousand rows of smooth features it is hard to beat.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Annotated
 
 import numpy as np
@@ -40,9 +39,6 @@ class KernelRidgeSettings:
     """Added to the eigenvalues of the kernel matrix, whose diagonal is 1."""
     landmarks: Annotated[int, Ge(1), Le(65536)] = 1024
     """Training rows that span the solution, drawn at random; with at least as many as rows it is exact."""
-    shrinkage: Annotated[float, Gt(0)] | None = None
-    """None: the mean of the kernels. Else the one of all features side by side after `within_class_whitening` with this
-    shrinkage, scaled to a mean square of 1: the Mahalanobis kernel."""
 
 
 class KernelRidge(VenueModel):
@@ -55,7 +51,6 @@ class KernelRidge(VenueModel):
     """
 
     landmarks: Tensor
-    whitening: Tensor
     weight: Tensor
     bias: Tensor
     sharpness: Tensor
@@ -63,21 +58,15 @@ class KernelRidge(VenueModel):
     def __init__(self, shape: Shape, settings: KernelRidgeSettings) -> None:
         super().__init__()
         self.settings = settings
-        n_features = sum(shape.dims.values())
-        widths = [n_features] if settings.shrinkage is not None else [*shape.dims.values()]
-        self.blocks = [slice(end - width, end) for end, width in zip(accumulate(widths), widths, strict=True)]
+        self.dims = list(shape.dims.values())
         # A checkpoint's arrays have the size that shape and settings tell, so unused landmarks stay zero.
-        self.register_buffer("landmarks", torch.zeros(settings.landmarks, n_features))
+        self.register_buffer("landmarks", torch.zeros(settings.landmarks, sum(self.dims)))
         self.register_buffer("weight", torch.zeros(settings.landmarks, shape.n_venues))
         self.register_buffer("bias", torch.zeros(shape.n_venues))
         self.register_buffer("sharpness", torch.ones(()))
-        if settings.shrinkage is not None:
-            self.register_buffer("whitening", torch.eye(n_features))
 
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
         x = train.side_by_side()
-        if self.settings.shrinkage is not None:
-            x = self._whitened(x, train.label, self.settings.shrinkage)
         n_landmarks = min(self.settings.landmarks, len(x))
         progress("train", 0, 1, f"{n_landmarks} landmarks")
         chosen = torch.from_numpy(x[np.random.default_rng(seed).permutation(len(x))[:n_landmarks]]).double()
@@ -99,67 +88,21 @@ class KernelRidge(VenueModel):
     def forward(self, features: Features, observed: Mask) -> Output:
         return Output(torch.log_softmax(self.sharpness * self._scores(features), dim=1))
 
-    def _whitened(self, x: np.ndarray, label: np.ndarray, shrinkage: float) -> np.ndarray:
-        """Learn the whitening, and apply it."""
-        whitening = within_class_whitening(x, label, shrinkage)
-        white: np.ndarray = x @ whitening
-        scale = np.float32(np.sqrt(np.mean(np.square(white), dtype=np.float64)) or 1)
-        self.whitening.copy_(torch.from_numpy(whitening / scale))
-        white /= scale
-        return white
-
     def _scores(self, features: Features) -> Tensor:
         """Fits of the one-hot vectors, shape (N, K)."""
         x = torch.cat(list(features.values()), dim=1)
-        if self.settings.shrinkage is not None:
-            x = x @ self.whitening
         return (
             torch.cat([self._kernel(rows, self.landmarks) @ self.weight for rows in torch.split(x, CHUNK)]) + self.bias
         )
 
     def _kernel(self, x: Tensor, z: Tensor) -> Tensor:
         """Mean of the kernels. Args: x: shape (N, D); z: shape (L, D). Result: shape (N, L)."""
-        distance = [
-            torch.cdist(x[:, columns].contiguous(), z[:, columns].contiguous()).square() for columns in self.blocks
-        ]
-        scaled = [
-            squares / (columns.stop - columns.start) for squares, columns in zip(distance, self.blocks, strict=True)
-        ]
+        of_modalities = zip(torch.split(x, self.dims, dim=1), torch.split(z, self.dims, dim=1), strict=True)
+        distance = [torch.cdist(a.contiguous(), b.contiguous()).square() for a, b in of_modalities]
+        scaled = [squares / dim for squares, dim in zip(distance, self.dims, strict=True)]
         if len(distance) > 1:
             scaled.append(torch.stack(distance).sum(dim=0) / x.shape[1])
         return torch.stack([torch.exp(-self.settings.width * squares) for squares in scaled]).mean(dim=0)
-
-
-def within_class_whitening(x: np.ndarray, label: np.ndarray, shrinkage: float) -> np.ndarray:
-    """(S + shrinkage I)^-1/2 with S the covariance within classes, shape (D, D), float32.
-
-    Hatch, Kajarekar and Stolcke, "Within-class covariance normalization for SVM-based speaker recognition", 2006: what
-    varies within venues is scaled down, and directions of small variance are seen.
-
-    Args:
-        x: shape (N, D).
-        label: shape (N,).
-        shrinkage: variance added in all directions, in units of the features'.
-    """
-    n_rows, n_features = x.shape
-    classes, member = np.unique(label, return_inverse=True)
-    means = np.stack([x[label == k].mean(axis=0, dtype=np.float64) for k in classes])
-    freedom = max(1, n_rows - len(classes))
-    if n_rows < n_features:
-        centred = x - means[member]
-        variance, left = eigh(centred @ centred.T / freedom)
-        kept = variance > 1e-9 * variance[-1]
-        variance, direction = variance[kept], centred.T @ (left[:, kept] / np.sqrt(freedom * variance[kept]))
-    else:
-        covariance = np.zeros((n_features, n_features))
-        for start in range(0, n_rows, CHUNK):
-            centred = x[start : start + CHUNK] - means[member[start : start + CHUNK]]
-            covariance += centred.T @ centred / freedom
-        variance, direction = eigh(covariance)
-    rest = 1 / np.sqrt(shrinkage)
-    scaled = direction * (1 / np.sqrt(np.maximum(variance, 0) + shrinkage) - rest)
-    whitening: np.ndarray = (rest * np.eye(n_features) + scaled @ direction.T).astype(np.float32)
-    return whitening
 
 
 def least_squares(

@@ -261,8 +261,10 @@ def _peer_note(outcomes: Sequence[Outcome]) -> list[str]:
     ]
     if not ranges:
         return []
+    *first, last = ranges
+    said = f"{', '.join(first)} and {last}" if first else last
     return [
-        f"Of {REFERENCE}'s decision {' and '.join(ranges)}, as validation rows gave it; the curves, gates and heads "
+        f"Of {REFERENCE}'s decision {said}, as validation rows gave it; the curves, gates and heads "
         "below are those of the networks alone."
     ]
 

@@ -1,0 +1,71 @@
+"""The whitening against a power of the covariance, the model against a dense solve on features so whitened."""
+
+import numpy as np
+import pytest
+from scipy.linalg import fractional_matrix_power
+
+from model.base import Shape
+from model.baselines import kernel_ridge, mahalanobis
+from model.baselines.mahalanobis import Mahalanobis, MahalanobisSettings, within_class_whitening
+from model.data import Dataset
+from model.trained import fit
+from pipeline.progress import silent
+from tests.model.baselines.dense import dense_kernel_ridge, scores
+from tests.model.conftest import VENUES
+
+
+def slow_whitening(x: np.ndarray, label: np.ndarray, shrinkage: float) -> np.ndarray:
+    """The pooled covariance of the classes, as scatter over N - K, to the power -1/2."""
+    classes = np.unique(label)
+    scatter = sum(np.cov(x[label == k].T, bias=True) * (label == k).sum() for k in classes)
+    return np.asarray(fractional_matrix_power(scatter / (len(x) - len(classes)) + shrinkage * np.eye(x.shape[1]), -0.5))
+
+
+@pytest.mark.parametrize("n_features", [5, 40])
+def test_the_whitening_is_the_root_of_the_covariance_within_classes(
+    n_features: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With more rows than features and with fewer."""
+    monkeypatch.setattr(mahalanobis, "CHUNK", 7)
+    random = np.random.default_rng(0)
+    label = random.integers(0, 3, 30)
+    x = random.normal(size=(30, n_features)) @ random.normal(size=(n_features, n_features)) + 3 * label[:, None]
+    for shrinkage in (0.03, 1.0):
+        found = within_class_whitening(x.astype(np.float32), label, shrinkage)
+        np.testing.assert_allclose(found, slow_whitening(x, label, shrinkage), atol=1e-4)
+
+
+@pytest.mark.parametrize(("chunk", "shrinkage"), [(7, 0.1), (4096, 0.03)])
+def test_it_is_kernel_ridge_on_white_features(
+    chunk: int, shrinkage: float, train: Dataset, validation: Dataset, test: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel_ridge, "CHUNK", chunk)
+    model = Mahalanobis(Shape(train.dims, VENUES), MahalanobisSettings(shrinkage))
+    model.fit(train, validation, 0, silent)
+
+    x = train.side_by_side().astype(np.float64)
+    whitening = slow_whitening(x, train.label, shrinkage)
+    scale = np.sqrt(((x @ whitening) ** 2).mean())
+    white = [Dataset({"all": rows.side_by_side() @ whitening / scale}, {}, rows.label) for rows in (train, test)]
+    expected = dense_kernel_ridge(white[0], white[1], model.settings.kernel)
+    np.testing.assert_allclose(scores(model, model.ridge.sharpness, test.modalities), expected, atol=2e-3)
+
+
+def test_a_direction_of_small_variance_counts() -> None:
+    """Two modalities of ten features tell the same, but for a tenth in one of them."""
+
+    def rows(seed: int) -> Dataset:
+        random = np.random.default_rng(seed)
+        label = random.integers(0, 2, 200)
+        sight = random.normal(size=(200, 10)).astype(np.float32)
+        sound = sight.copy()
+        sound[:, 0] += 0.1 * (2 * label - 1)
+        return Dataset({"sight": sight, "sound": sound}, {}, label)
+
+    right = {
+        name: (
+            fit(name, rows(1), rows(2), ("a", "b")).predict(rows(3).modalities).probability.argmax(1) == rows(3).label
+        )
+        for name in ("kernel_ridge", "mahalanobis")
+    }
+    assert right["mahalanobis"].mean() > right["kernel_ridge"].mean() + 0.1
