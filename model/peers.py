@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from model.base import Features, Shape, VenueModel
 from model.baselines.kernel_ridge import KernelRidge, KernelRidgeSettings
 from model.baselines.logistic import Logistic, LogisticSettings
-from model.baselines.mahalanobis import Mahalanobis, MahalanobisSettings
+from model.baselines.mahalanobis import Mahalanobis
 from model.calibration import pool_weights, sharpest
 from model.data import Dataset
 from pipeline.progress import Progress
@@ -23,7 +23,7 @@ from pipeline.progress import Progress
 PeerKind = Literal["kernel_ridge", "mahalanobis", "logistic"]
 PEERS: dict[PeerKind, Callable[[Shape], VenueModel]] = {
     "kernel_ridge": lambda shape: KernelRidge(shape, KernelRidgeSettings()),
-    "mahalanobis": lambda shape: Mahalanobis(shape, MahalanobisSettings()),
+    "mahalanobis": lambda shape: Mahalanobis(shape, KernelRidgeSettings()),
     "logistic": lambda shape: Logistic(shape, LogisticSettings()),
 }
 PRIOR = 10.0

@@ -13,7 +13,7 @@ from model.baselines.late_attention import LateAttention, LateAttentionSettings
 from model.baselines.late_fusion import LateFusion, LateFusionSettings
 from model.baselines.logistic import Logistic, LogisticSettings
 from model.baselines.logistic_late import LogisticLate
-from model.baselines.mahalanobis import Mahalanobis, MahalanobisSettings
+from model.baselines.mahalanobis import Mahalanobis
 from model.baselines.majority import Majority, MajoritySettings
 from model.baselines.mlp import MLP, MLPSettings
 from model.baselines.tokens import Tokens, TokensSettings
@@ -52,6 +52,7 @@ TRUMANN_GRID = {
     "width": (50, 100, 250),
     "max_sweeps": (10, 30),
 }
+KERNEL_GRID = {"width": (0.05, 0.1, 0.2, 0.5, 1.0), "ridge": (1e-3, 1e-2, 0.1, 1.0)}
 
 MODELS: dict[str, Method] = {
     "nmcl": Method(Committee, NMCLSettings(), NETWORK_GRID),
@@ -69,18 +70,8 @@ MODELS: dict[str, Method] = {
     "dare_lite": Method(DareLite, DareLiteSettings(), DARE_GRID),
     "logistic": Method(Logistic, LogisticSettings()),
     "logistic_late": Method(LogisticLate, LogisticSettings()),
-    "kernel_ridge": Method(
-        KernelRidge, KernelRidgeSettings(), {"width": (0.05, 0.1, 0.2, 0.5, 1.0), "ridge": (1e-3, 1e-2, 0.1, 1.0)}
-    ),
-    "mahalanobis": Method(
-        Mahalanobis,
-        MahalanobisSettings(),
-        {
-            "shrinkage": (1e-3, 0.01, 0.1, 1.0),
-            "kernel.width": (0.05, 0.1, 0.2, 0.5, 1.0),
-            "kernel.ridge": (1e-3, 0.01, 0.1),
-        },
-    ),
+    "kernel_ridge": Method(KernelRidge, KernelRidgeSettings(), KERNEL_GRID),
+    "mahalanobis": Method(Mahalanobis, KernelRidgeSettings(), KERNEL_GRID),
     "mlp": Method(MLP, MLPSettings(), NETWORK_GRID),
     "tokens": Method(Tokens, TokensSettings(), NETWORK_GRID),
     "majority": Method(Majority, MajoritySettings()),

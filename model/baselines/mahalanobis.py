@@ -1,11 +1,7 @@
 """Mahalanobis: kernel ridge on distances that are measured in units of what varies within venues."""
 
-from dataclasses import dataclass, field
-from typing import Annotated
-
 import numpy as np
 import torch
-from annotated_types import Gt
 from scipy.linalg import eigh
 from torch import Tensor
 
@@ -16,15 +12,8 @@ from pipeline.progress import Progress
 
 WHITE = "white"
 """The one modality of the kernel."""
-
-
-@dataclass(frozen=True)
-class MahalanobisSettings:
-    """Defaults were chosen on splits of nine sets of features."""
-
-    shrinkage: Annotated[float, Gt(0)] = 0.03
-    """Variance added in all directions, in units of a standardised feature's."""
-    kernel: KernelRidgeSettings = field(default_factory=KernelRidgeSettings)
+LEAST = 1e-3
+"""Shrinkage is this at least: what hardly varies within training venues may yet vary elsewhere."""
 
 
 class Mahalanobis(VenueModel):
@@ -37,16 +26,16 @@ class Mahalanobis(VenueModel):
 
     whitening: Tensor
 
-    def __init__(self, shape: Shape, settings: MahalanobisSettings) -> None:
+    def __init__(self, shape: Shape, settings: KernelRidgeSettings) -> None:
         super().__init__()
         self.settings = settings
         n_features = sum(shape.dims.values())
-        self.ridge = KernelRidge(Shape({WHITE: n_features}, shape.venues), settings.kernel)
+        self.ridge = KernelRidge(Shape({WHITE: n_features}, shape.venues), settings)
         self.register_buffer("whitening", torch.eye(n_features))
 
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
         x = train.side_by_side()
-        whitening = within_class_whitening(x, train.label, self.settings.shrinkage)
+        whitening = within_class_whitening(x, train.label)
         white: np.ndarray = x @ whitening
         scale = np.float32(np.sqrt(np.mean(np.square(white), dtype=np.float64)) or 1)
         self.whitening.copy_(torch.from_numpy(whitening / scale))
@@ -64,32 +53,50 @@ class Mahalanobis(VenueModel):
         return decided
 
 
-def within_class_whitening(x: np.ndarray, label: np.ndarray, shrinkage: float) -> np.ndarray:
-    """V = (S + shrinkage I)^-1/2 with S the covariance within classes, shape (D, D), float32.
+def within_class_whitening(x: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """V = ((1 - r) S + r m I)^-1/2 with S the covariance within classes and m its mean variance, shape (D, D), float32.
 
-    Hatch, Kajarekar and Stolcke, "Within-class covariance normalization for SVM-based speaker recognition", 2006.
+    Hatch, Kajarekar and Stolcke, "Within-class covariance normalization for SVM-based speaker recognition", 2006, with
+    the shrinkage r of Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", 2004,
+    Lemmas 3.2 to 3.4: near 0 with many more rows than features, near 1 with few. Where nothing varies within classes it
+    is I.
 
     Args:
         x: shape (N, D).
         label: shape (N,).
-        shrinkage: variance added in all directions, in units of the features'.
     """
+    n_rows, n_features = x.shape
+    variance, direction, fourth_moment = _within_classes(x, label)
+    mean_variance = variance.sum() / n_features
+    if mean_variance == 0:
+        return np.eye(n_features, dtype=np.float32)
+    squares = (variance**2).sum()
+    distance = squares - n_features * mean_variance**2
+    error = (fourth_moment - squares) / n_rows
+    shrinkage = np.clip(error / distance, LEAST, 1) if distance > 0 else 1.0
+
+    rest = 1 / np.sqrt(shrinkage * mean_variance)
+    scale = 1 / np.sqrt((1 - shrinkage) * np.maximum(variance, 0) + shrinkage * mean_variance)
+    whitening: np.ndarray = rest * np.eye(n_features) + (direction * (scale - rest)) @ direction.T
+    return whitening.astype(np.float32)
+
+
+def _within_classes(x: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Of rows z less their class's mean: eigenvalues and -vectors of the covariance (the others are 0), and the mean of
+    ||z||^4."""
     n_rows, n_features = x.shape
     classes, member = np.unique(label, return_inverse=True)
     means = np.stack([x[label == k].mean(axis=0, dtype=np.float64) for k in classes])
-    freedom = max(1, n_rows - len(classes))
     if n_rows < n_features:
         centred = x - means[member]
-        variance, left = eigh(centred @ centred.T / freedom)
+        variance, left = eigh(centred @ centred.T / n_rows)
         kept = variance > 1e-9 * variance[-1]
-        variance, direction = variance[kept], centred.T @ (left[:, kept] / np.sqrt(freedom * variance[kept]))
-    else:
-        covariance = np.zeros((n_features, n_features))
-        for start in range(0, n_rows, CHUNK):
-            centred = x[start : start + CHUNK] - means[member[start : start + CHUNK]]
-            covariance += centred.T @ centred / freedom
-        variance, direction = eigh(covariance)
-    rest = 1 / np.sqrt(shrinkage)
-    scaled = direction * (1 / np.sqrt(np.maximum(variance, 0) + shrinkage) - rest)
-    whitening: np.ndarray = (rest * np.eye(n_features) + scaled @ direction.T).astype(np.float32)
-    return whitening
+        variance, direction = variance[kept], centred.T @ (left[:, kept] / np.sqrt(n_rows * variance[kept]))
+        return variance, direction, float(np.mean((centred**2).sum(axis=1) ** 2))
+    covariance, fourth_moment = np.zeros((n_features, n_features)), 0.0
+    for start in range(0, n_rows, CHUNK):
+        centred = x[start : start + CHUNK] - means[member[start : start + CHUNK]]
+        covariance += centred.T @ centred / n_rows
+        fourth_moment += float(((centred**2).sum(axis=1) ** 2).sum()) / n_rows
+    variance, direction = eigh(covariance)
+    return variance, direction, fourth_moment

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 from scipy.linalg import fractional_matrix_power
+from sklearn.covariance import ledoit_wolf
 
 from model.base import Shape
 from model.baselines import kernel_ridge, mahalanobis
-from model.baselines.mahalanobis import Mahalanobis, MahalanobisSettings, within_class_whitening
+from model.baselines.kernel_ridge import KernelRidgeSettings
+from model.baselines.mahalanobis import Mahalanobis, within_class_whitening
 from model.data import Dataset
 from model.trained import fit
 from pipeline.progress import silent
@@ -14,15 +16,14 @@ from tests.model.baselines.dense import dense_kernel_ridge, scores
 from tests.model.conftest import VENUES
 
 
-def slow_whitening(x: np.ndarray, label: np.ndarray, shrinkage: float) -> np.ndarray:
-    """The pooled covariance of the classes, as scatter over N - K, to the power -1/2."""
-    classes = np.unique(label)
-    scatter = sum(np.cov(x[label == k].T, bias=True) * (label == k).sum() for k in classes)
-    return np.asarray(fractional_matrix_power(scatter / (len(x) - len(classes)) + shrinkage * np.eye(x.shape[1]), -0.5))
+def slow_whitening(x: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """The shrunk covariance of rows less the mean of their class, by scikit-learn, to the power -1/2."""
+    centred = np.stack([row - x[label == k].mean(axis=0) for row, k in zip(x, label, strict=True)])
+    return np.asarray(fractional_matrix_power(ledoit_wolf(centred, assume_centered=True)[0], -0.5))
 
 
 @pytest.mark.parametrize("n_features", [5, 40])
-def test_the_whitening_is_the_root_of_the_covariance_within_classes(
+def test_the_whitening_is_the_root_of_the_shrunk_covariance_within_classes(
     n_features: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With more rows than features and with fewer."""
@@ -30,24 +31,37 @@ def test_the_whitening_is_the_root_of_the_covariance_within_classes(
     random = np.random.default_rng(0)
     label = random.integers(0, 3, 30)
     x = random.normal(size=(30, n_features)) @ random.normal(size=(n_features, n_features)) + 3 * label[:, None]
-    for shrinkage in (0.03, 1.0):
-        found = within_class_whitening(x.astype(np.float32), label, shrinkage)
-        np.testing.assert_allclose(found, slow_whitening(x, label, shrinkage), atol=1e-4)
+    found = within_class_whitening(x.astype(np.float32), label)
+    np.testing.assert_allclose(found, slow_whitening(x, label), atol=1e-4)
 
 
-@pytest.mark.parametrize(("chunk", "shrinkage"), [(7, 0.1), (4096, 0.03)])
+def test_where_nothing_varies_within_classes_it_is_the_identity() -> None:
+    label = np.array([0, 0, 1, 2])
+    np.testing.assert_array_equal(within_class_whitening(np.eye(3, dtype=np.float32)[label], label), np.eye(3))
+
+
+def test_a_constant_feature_is_not_blown_up_without_bound() -> None:
+    """A thousandth of the mean variance is taken as its own."""
+    random = np.random.default_rng(0)
+    x = np.concatenate([random.normal(size=(20000, 2)), np.zeros((20000, 1))], axis=1).astype(np.float32)
+    x[:, 1] *= 0.5
+    found = within_class_whitening(x, random.integers(0, 2, 20000))
+    assert found[2, 2] == pytest.approx((1e-3 * (1 + 0.25) / 3) ** -0.5, rel=0.02)
+
+
+@pytest.mark.parametrize("chunk", [7, 4096])
 def test_it_is_kernel_ridge_on_white_features(
-    chunk: int, shrinkage: float, train: Dataset, validation: Dataset, test: Dataset, monkeypatch: pytest.MonkeyPatch
+    chunk: int, train: Dataset, validation: Dataset, test: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kernel_ridge, "CHUNK", chunk)
-    model = Mahalanobis(Shape(train.dims, VENUES), MahalanobisSettings(shrinkage))
+    model = Mahalanobis(Shape(train.dims, VENUES), KernelRidgeSettings())
     model.fit(train, validation, 0, silent)
 
     x = train.side_by_side().astype(np.float64)
-    whitening = slow_whitening(x, train.label, shrinkage)
+    whitening = slow_whitening(x, train.label)
     scale = np.sqrt(((x @ whitening) ** 2).mean())
     white = [Dataset({"all": rows.side_by_side() @ whitening / scale}, {}, rows.label) for rows in (train, test)]
-    expected = dense_kernel_ridge(white[0], white[1], model.settings.kernel)
+    expected = dense_kernel_ridge(white[0], white[1], model.settings)
     np.testing.assert_allclose(scores(model, model.ridge.sharpness, test.modalities), expected, atol=2e-3)
 
 
