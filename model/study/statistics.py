@@ -50,18 +50,24 @@ def bootstrap(
     label: np.ndarray,
     predicted: np.ndarray,
     predicted_too: np.ndarray,
+    row: np.ndarray | None = None,
     seed: int = 0,
 ) -> tuple[float, float]:
     """95 % interval of `measure(label, predicted) - measure(label, predicted_too)` over resampled rows.
 
     Args:
         label, predicted, predicted_too: shape (N,), indices.
+        row: shape (N,), which row each is, 0 and up: several predictions of one row, as of several seeds, are drawn
+            together, as they are no news of other rows. None: all are different.
     """
-    random = np.random.default_rng(seed)
+    if row is None:
+        row = np.arange(len(label))
+    random, known = np.random.default_rng(seed), np.unique(row)
     differences = []
     for _ in range(RESAMPLES):
-        rows = random.integers(0, len(label), len(label))
-        differences.append(measure(label[rows], predicted[rows]) - measure(label[rows], predicted_too[rows]))
+        times_drawn = np.bincount(random.choice(known, len(known)), minlength=row.max() + 1)
+        drawn = np.repeat(np.arange(len(row)), times_drawn[row])
+        differences.append(measure(label[drawn], predicted[drawn]) - measure(label[drawn], predicted_too[drawn]))
     low, high = np.percentile(differences, [2.5, 97.5])
     return float(low), float(high)
 

@@ -173,13 +173,14 @@ def _method_row(name: str, outcomes: Mapping[str, Sequence[Outcome]], folds: Seq
     resplit = folds[0].table.split is None
     overlap = float((folds[0].split == TEST).sum() / (folds[0].split == TRAIN).sum()) if resplit else 0.0
     label, own, other = (np.concatenate(parts) for parts in zip(*map(_decided, of_seeds, reference), strict=True))
+    test_rows = np.concatenate([np.flatnonzero(fold.split == TEST) for fold in folds])
     return replace(
         row,
         p_value=paired_t_test(_values(of_seeds, 0), micro),
         macro_p_value=paired_t_test(_values(of_seeds, 1), macro),
         corrected_p_value=paired_t_test(_values(of_seeds, 1), macro, overlap),
         mcnemar_p_value=mcnemar_test(own == label, other == label),
-        macro_interval=bootstrap(macro_f1, label, own, other),
+        macro_interval=bootstrap(macro_f1, label, own, other, test_rows),
     )
 
 

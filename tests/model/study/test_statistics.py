@@ -60,3 +60,15 @@ def test_the_bootstrap_interval_covers_the_difference() -> None:
     low, high = bootstrap(macro_f1, label, good, poor)
     assert 0.2 < low < macro_f1(label, good) - macro_f1(label, poor) < high < 0.4
     assert bootstrap(macro_f1, label, good, good) == (0.0, 0.0)
+
+
+def test_the_same_rows_decided_by_more_seeds_are_no_more_rows() -> None:
+    random = np.random.default_rng(0)
+    label = random.integers(0, 3, 100)
+    good = np.where(random.random(100) < 0.9, label, (label + 1) % 3)
+    poor = np.where(random.random(100) < 0.6, label, (label + 1) % 3)
+    once = bootstrap(macro_f1, label, good, poor)
+    five_times = [np.tile(array, 5) for array in (label, good, poor, np.arange(100))]
+    np.testing.assert_allclose(bootstrap(macro_f1, *five_times), once)
+    low, high = bootstrap(macro_f1, *five_times[:3])
+    assert high - low < 0.6 * (once[1] - once[0])
