@@ -37,6 +37,7 @@ from pipeline.study_report.data import (
     StudyData,
 )
 from pipeline.study_report.data import Trial as Tried
+from pipeline.study_report.findings import listed
 
 REFERENCE = "nmcl"
 VARIANTS = ("variant_1", "variant_2", "variant_3", "variant_4")
@@ -257,17 +258,18 @@ def _of_reference(data: StudyData, first: Fold, outcomes: Sequence[Outcome]) -> 
 def _peer_note(outcomes: Sequence[Outcome]) -> list[str]:
     """How much of the decision is not NMCL's own."""
     told = [outcome.trained.diagnostics.get("peers", {}) for outcome in outcomes if outcome.trained]
-    ranges = [
-        f"{name} has {min(t[name] for t in told):.0%} to {max(t[name] for t in told):.0%}" for name in (told or [{}])[0]
-    ]
-    if not ranges:
+    shares = [f"{name} has {_range([t[name] for t in told])}" for name in (told or [{}])[0]]
+    if not shares:
         return []
-    *first, last = ranges
-    said = f"{', '.join(first)} and {last}" if first else last
     return [
-        f"Of {REFERENCE}'s decision {said}, as validation rows gave it; the curves, gates and heads "
+        f"Of {REFERENCE}'s decision {listed(shares)}, as validation rows gave it; the curves, gates and heads "
         "below are those of the networks alone."
     ]
+
+
+def _range(shares: Sequence[float]) -> str:
+    low, high = f"{min(shares):.0%}", f"{max(shares):.0%}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _of_subsets(data: StudyData, subject: _Subject, completer: CompletionSettings) -> StudyData:

@@ -102,7 +102,7 @@ def warnings(data: StudyData) -> Iterator[str]:
     silent = [_place(p) for p in gates if p.consistent_norm is not None and p.consistent_norm < SMALL_NORM]
     if silent:
         yield (
-            f"The consistent part has less than {SMALL_NORM:.0%} of the norm in {_listed(silent)}: "
+            f"The consistent part has less than {SMALL_NORM:.0%} of the norm in {listed(silent)}: "
             "the model decides without it."
         )
     close = dict.fromkeys(
@@ -110,7 +110,7 @@ def warnings(data: StudyData) -> Iterator[str]:
     )
     if close:
         yield (
-            f"The opinions of host and guest hardly differ (below {SMALL_DIVERGENCE} nats) in {_listed(list(close))}. "
+            f"The opinions of host and guest hardly differ (below {SMALL_DIVERGENCE} nats) in {listed(list(close))}. "
             "That is what opinions that are the same for every row look like: they agree and tell nothing."
         )
     for branch, share in last_collapse(data).items():
@@ -124,7 +124,7 @@ def _stuck(gates: Sequence[GatePoint]) -> Iterator[str]:
         if places:
             extent = "All gates sit on one side. " if len(places) == len(gates) else ""
             yield (
-                f"{extent}More than {ONE_SIDED:.0%} of the gates are {word} in {_listed(places)}: nearly every "
+                f"{extent}More than {ONE_SIDED:.0%} of the gates are {word} in {listed(places)}: nearly every "
                 f"feature counts as {meaning}, so nothing is separated there."
             )
 
@@ -133,5 +133,6 @@ def _place(point: GatePoint) -> str:
     return f"{point.modality} ({point.side})"
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """a, b and c. Args: names: at least one."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
