@@ -1,7 +1,5 @@
 """The small job that is disturbed, made once."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.faults.world import STAGES, WITHOUT_SERVER, World, make_world

@@ -53,14 +53,14 @@ def long_form() -> list[Kill]:
     seeded = random.Random(21)
     kills = [Kill("main", stage, after) for stage in STAGES for after in (0.0, 0.3, 0.6, 0.9)]
     kills += [Kill("main", stage, seeded.random(), at_random=True) for stage in (*STAGES, "run", "run")]
-    for kind in ("decoder", "idle decoder"):
-        kills += [
-            Kill(kind, stage, after) for stage in DECODING for after in ((0.0,) if stage == "fit" else (0.0, 0.5))
-        ]  # type: ignore[arg-type]
-    kills += [Kill("new decoder", stage) for stage in DECODING]
-    kills += [Kill("ffmpeg", stage) for stage in DECODING]
-    kills += [Kill("engine worker", stage, after) for stage in ("extract", "complete", "retrain", "predict") for after in (0.1, 0.5)]  # fmt: skip
-    kills += [Kill("server", stage, after) for stage in STAGES for after in (0.1,)]
+    for stage in DECODING:
+        moments = (0.0,) if stage == "fit" else (0.0, 0.5)
+        kills += [Kill("decoder", stage, after) for after in moments]
+        kills += [Kill("idle decoder", stage, after) for after in moments]
+        kills += [Kill("new decoder", stage), Kill("ffmpeg", stage)]
+    for stage in ("extract", "complete", "retrain", "predict"):
+        kills += [Kill("engine worker", stage, after) for after in (0.1, 0.5)]
+    kills += [Kill("server", stage, 0.1) for stage in STAGES]
     kills += [Kill("server", "run", seeded.random(), at_random=True) for _ in range(2)]
     return kills
 
