@@ -27,15 +27,16 @@ class Watched:
     folder: Path
     crawls: Path
     """Where all crawls are: who has a file below it open is decoding."""
-    env: dict[str, str] = field(default_factory=dict)
+    name: str = "command"
+    """Of the file for what it prints."""
     seen: dict[int, psutil.Process] = field(default_factory=dict)
     """Every process that was seen of it, by number."""
 
     def __post_init__(self) -> None:
-        self._said = (self.folder.parent / f"{self.folder.name}.said").open("w+")
+        self._said = (self.folder.parent / f"{self.folder.name}.{self.name}").open("w+")
         self.process = subprocess.Popen(
             [NMCL, *self.words],
-            env=environment(self.folder.parent / "home") | self.env,
+            env=environment(self.folder.parent / "home"),
             stdin=subprocess.DEVNULL,
             stdout=self._said,
             stderr=self._said,
@@ -48,6 +49,10 @@ class Watched:
         self._said.flush()
         return Path(self._said.name).read_text()
 
+    def has_said(self, beginning: str) -> bool:
+        """Whether a line of it begins so."""
+        return any(line.startswith(beginning) for line in self.said.splitlines())
+
     def find(self, kind: Kind) -> int | None:
         """The number of one of its processes of a kind, as of now."""
         pid = self.process.pid
@@ -55,9 +60,9 @@ class Watched:
             case "main":
                 return pid
             case "server":
-                return _first(p for p in self._family() if "uvicorn" in _words(p))
+                return _first(p for p in self.family if "uvicorn" in _words(p))
             case "ffmpeg":
-                return _first(p for p in self._family() if "ffmpeg" in Path(f"/proc/{p}/comm").read_text())
+                return _first(p for p in self.family if "ffmpeg" in Path(f"/proc/{p}/comm").read_text())
             case "engine worker":
                 return _first(p for p in _children(pid) if _is_spawned(p))
             case "decoder":
@@ -71,15 +76,15 @@ class Watched:
         """Whether it has a file open."""
         return str(path) in _open_files(self.process.pid)
 
-    def kill_when(self, kind: Kind, ready: Callable[[], bool]) -> bool:
-        """SIGKILL a process of a kind as soon as there is one and `ready` says so; False where the command ended."""
+    def kill_when(self, kind: Kind, ready: Callable[[], bool], number: signal.Signals = signal.SIGKILL) -> bool:
+        """Kill a process of a kind once there is one and `ready` says so; False where the command ended first."""
         end = time.monotonic() + LIMIT_S
         while self.process.poll() is None:
             assert time.monotonic() < end, f"no {kind} at the moment wanted: {self.said}"
             with suppress(OSError, psutil.NoSuchProcess):
                 if ready() and (pid := self.find(kind)):
                     self._remember()
-                    os.kill(pid, signal.SIGKILL)
+                    os.kill(pid, number)
                     return True
             time.sleep(0.002)
         return False
@@ -93,7 +98,9 @@ class Watched:
         assert not left, f"left behind: {left}"
         return code
 
-    def _family(self) -> list[int]:
+    @property
+    def family(self) -> list[int]:
+        """The processes that it started, and theirs."""
         return [p for child in _children(self.process.pid) for p in (child, *_descendants(child))]
 
     def _decoders(self) -> Iterator[int]:
@@ -107,7 +114,7 @@ class Watched:
         return any(name.startswith(f"{self.crawls}/") for name in _open_files(pid))
 
     def _remember(self) -> None:
-        for pid in [self.process.pid, *self._family()]:
+        for pid in [self.process.pid, *self.family]:
             with suppress(psutil.NoSuchProcess):
                 self.seen.setdefault(pid, psutil.Process(pid))
 

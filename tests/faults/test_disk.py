@@ -3,12 +3,12 @@
 import errno
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.faults.disks import Disk, failing_disk
+from tests.faults.disks import Disk
 from tests.faults.stores import differences
 from tests.faults.world import WITHOUT_SERVER, World
 from tests.forms import LONG, in_both_forms
@@ -16,12 +16,6 @@ from tests.forms import LONG, in_both_forms
 pytestmark = in_both_forms
 SHORT_FORM = 2
 """Writes that fail in each stage, of each kind of failure."""
-
-
-@pytest.fixture(scope="module")
-def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
-    with failing_disk(tmp_path_factory.mktemp("disk")) as found:
-        yield found
 
 
 @pytest.mark.parametrize("stage", WITHOUT_SERVER)

@@ -127,7 +127,7 @@ def _ready(kill: Kill, watched: Watched, world: World, folder: Path, expected: P
     wanted = before + kill.after * (n_files(world.after(kill.stage)) - before)
     if kill.after > 0:
         return lambda: n_files(folder) >= wanted
-    return lambda: any(line.startswith(FIRST_LINE[kill.stage]) for line in watched.said.splitlines())
+    return lambda: watched.has_said(FIRST_LINE[kill.stage])
 
 
 FIRST_LINE = {
