@@ -33,21 +33,21 @@ class Watched:
     """Every process that was seen of it, by number."""
 
     def __post_init__(self) -> None:
-        self._said = (self.folder.parent / f"{self.folder.name}.{self.name}").open("w+")
-        self.process = subprocess.Popen(
-            [NMCL, *self.words],
-            env=environment(self.folder.parent / "home"),
-            stdin=subprocess.DEVNULL,
-            stdout=self._said,
-            stderr=self._said,
-            start_new_session=True,
-        )
+        self._said = self.folder.parent / f"{self.folder.name}.{self.name}"
+        with self._said.open("w") as said:
+            self.process = subprocess.Popen(
+                [NMCL, *self.words],
+                env=environment(self.folder.parent / "home"),
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                start_new_session=True,
+            )
 
     @property
     def said(self) -> str:
         """All that it printed so far."""
-        self._said.flush()
-        return Path(self._said.name).read_text()
+        return self._said.read_text()
 
     def has_said(self, beginning: str) -> bool:
         """Whether a line of it begins so."""
@@ -60,7 +60,7 @@ class Watched:
             case "main":
                 return pid
             case "server":
-                return _first(p for p in self.family if "uvicorn" in _words(p))
+                return _first(p for p in self.family if "prefect server start" in _words(p))
             case "ffmpeg":
                 return _first(p for p in self.family if "ffmpeg" in Path(f"/proc/{p}/comm").read_text())
             case "engine worker":
