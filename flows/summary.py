@@ -1,5 +1,6 @@
 """What a command says at its end."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,7 +16,8 @@ from flows.service import Service, home
 from flows.tables import comparison_rows, drift_rows, drift_title, news_rows, venue_notes
 from pipeline.champions import champion, history
 from pipeline.errors import DriftError
-from pipeline.extract import load_failures, load_vectors
+from pipeline.extract import load_vectors
+from pipeline.failures import Failures, load_failures
 from pipeline.records import MODALITIES, SPLITS
 from pipeline.store import Store
 from pipeline.words import counted
@@ -170,22 +172,25 @@ def _of_vectors(plan: "Plan", completed: bool) -> None:
     failures = {}
     for _, part in plan.catalogue.parts():
         failures.update(load_failures(plan.store, plan.failures, part))
-    n_decoded = plan.catalogue.n_videos - len(failures)
     rows = []
     for modality in MODALITIES:
         n_present = 0
         for _, part in plan.catalogue.parts():
             vectors = load_vectors(plan.store, plan.features[modality], part)
             n_present += int((~np.isnan(vectors)).all(axis=1).sum())
-        rows.append((modality, vectors.shape[1], n_present, n_decoded - n_present))
+        rows.append((modality, vectors.shape[1], n_present, plan.catalogue.n_videos - n_present))
     console.table("Vectors", ("modality", "length", "extracted", "completed" if completed else "missing"), rows)
     if plan.settings.visual.weights == "random":
         console.out.print("Note: the visual network has random weights; its vectors carry little meaning.")
     if failures:
-        shown = [(video_id, str(failure)) for video_id, failure in list(failures.items())[:20]]
-        console.table(f"{counted(len(failures), 'video')} failed", ("video", "reason"), shown)
-        again = f"To try them again: nmcl extract --out {plan.store.url} --retry-failed"
-        console.out.print(again, soft_wrap=True, markup=False)
+        of_failures(plan.store, failures)
+
+
+def of_failures(store: Store, failures: Failures) -> None:
+    """How many videos lack something because it failed, by kind, and how to see all of them."""
+    kinds = Counter(failure.kind for of_video in failures.values() for failure in of_video)
+    told = ", ".join(f"{kind} {n:,}" for kind, n in kinds.most_common())
+    console.out.print(f"Failed: {told}. All of them: nmcl errors --out {store.url}", soft_wrap=True, markup=False)
 
 
 def of_service(service: Service, watched: Path | None, out: Path) -> None:
@@ -206,7 +211,7 @@ def of_service(service: Service, watched: Path | None, out: Path) -> None:
 def of_prediction(result: dict[str, Any], out: Path) -> None:
     """How many videos were predicted, and where the table is."""
     console.table("First guesses", ("venue", "videos"), list(result["venues"].items())[:20])
-    counts = ", ".join(f"{result[name]:,} {name}" for name in ("videos", "ok", "failed", "empty"))
+    counts = ", ".join(f"{result[name]:,} {name}" for name in ("videos", "ok", "partial", "failed"))
     console.out.print(counts)
     if scores := result["scores"]:
         console.out.print(
