@@ -13,7 +13,7 @@ from extractors.visual import VisualExtractor
 from flows.lineage import FrozenStates
 from flows.settings import Settings, to_tree
 from model.base import CODE_VERSION as MODEL_CODE_VERSION
-from pipeline import completion, media
+from pipeline import completion
 from pipeline.artifacts import Artifact, digest
 from pipeline.catalogue import Catalogue
 from pipeline.fit import sample
@@ -49,8 +49,7 @@ class Extractors:
 
     def decoding(self) -> dict[str, object]:
         """What decides the frames and waveforms that reach an extractor, besides the file."""
-        limits = self.settings.media
-        return {"code": media.CODE_VERSION, "max_seconds": limits.max_seconds, "max_pixels": limits.max_pixels}
+        return self.settings.media.address()
 
     def features(self, modality: Modality, state_address: str | None) -> Artifact:
         """Where the vectors of one modality go."""

@@ -139,7 +139,7 @@ class _Table:
 
     def add(self, clips: Sequence[Clip]) -> None:
         self._vectors.append(self._feature.extractor.extract(clips, self._feature.state))
-        self._remarks += [clip.sound_remark for clip in clips]
+        self._remarks += [_sound_remark(clip) for clip in clips]
         self._times_s += [clip.frame_times_s for clip in clips]
 
     def write(self, store: Store, part: Part, videos: Sequence[Video]) -> None:
@@ -154,6 +154,11 @@ class _Table:
         artifact = self._feature.artifact
         artifact.note_recipe(store)
         store.write(artifact.part(part.key), encode(pa.table(columns)))
+
+
+def _sound_remark(clip: Clip) -> str | None:
+    problem = clip.problems.get("waveform")
+    return problem.detail if problem else None
 
 
 def _write_failures(
