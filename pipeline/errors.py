@@ -95,13 +95,19 @@ class InternalError(NmclError):
     """Every file of a part fails in our own code: a bug, which must not become data."""
 
 
+TRANSIENT = frozenset({"missing", "changed", "timeout", "crashed"})
+"""Kinds of ClipError that a later command tries again: they may be no fault of the file."""
+
+
 class ClipError(NmclError):
-    """One media file cannot be used.
+    """One media file, or its picture or sound alone, cannot be used.
 
     Args:
-        kind: a stable word for tables and retries: `missing`, `unreadable`, `no_picture`, `too_large`,
-            `timeout`, `crashed`.
-        detail: what was found, for a person.
+        kind: a stable word for tables and retries. Of a file: `missing` (not there, or cannot be opened), `changed`
+            (not the bytes that were ingested), `unreadable` (no media file). Of its picture: `no_picture`; of its
+            sound: `no_sound` (it has no soundtrack: data, not a failure), `unreadable`. Of any: `too_large`,
+            `timeout`, `crashed` (it ended its decoding process each time), `internal` (nobody foresaw it).
+        detail: what was found, for a person; the same in every run.
     """
 
     def __init__(self, kind: str, detail: str) -> None:
