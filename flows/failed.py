@@ -105,5 +105,3 @@ def refuse_failed(plan: Plan) -> None:
             f"media.max_failed_share={limit:g} allows. Everything else is finished. "
             f"What failed and what to do: nmcl errors --out {plan.store.url}"
         )
-
-

@@ -1,5 +1,6 @@
 """What a run was made from, so that others can be made from the same: noted beside it when it is trained."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,7 +14,6 @@ from pipeline.errors import ModelError, StoreError
 from pipeline.records import MODALITIES, Modality, Split
 from pipeline.store import Store
 from pipeline.tables import decode, encode
-
 
 CODE = ("code", "code_version", "autoencoder_version")
 """Keys of recipes that name versions of code; all others are settings, weights and inputs."""
@@ -45,7 +45,7 @@ class FrozenStates:
         own = self.features[modality]
         if artifact.address == own.address:
             return own
-        if not _is_newer_code(own.recipe, artifact.recipe):
+        if not _is_newer_code(own.recipe, json.loads(json.dumps(artifact.recipe))):
             raise ModelError(
                 f"The {modality} vectors this model was trained on were made in another way than they would be made "
                 f"now (recipe {own.address}, now {artifact.address}): other settings, weights or limits. "

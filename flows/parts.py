@@ -100,9 +100,7 @@ class ExtractPart:
         artifacts = [*self.features.values(), self.failures]
         if not self.store.has_all(artifact.part(piece.part.key) for artifact in artifacts):
             return True
-        return self.retry is not None and bool(
-            self.retry.among(load_failures(self.store, self.failures, piece.part))
-        )
+        return self.retry is not None and bool(self.retry.among(load_failures(self.store, self.failures, piece.part)))
 
     def _load(self) -> tuple[Job, Decoder]:
         def feature(modality: Modality) -> Feature:

@@ -24,7 +24,7 @@ from pipeline.splits import Splits, assign
 from pipeline.store import Store
 
 LEFT_OUT = "left_out.json"
-"""In the folder of a planned state: which videos could not be read, and were left out of the state that took its place."""
+"""In the folder of a planned state: which videos could not be read. A state made without them took its place."""
 
 
 @dataclass(frozen=True)

@@ -142,9 +142,7 @@ def predict(crawl: str, frozen: Frozen, out: Path, progress: Progress = silent, 
 
 def _predict_parts(context: Context, frozen: Frozen, catalogue: Catalogue) -> tuple[list[pa.Table], np.ndarray]:
     store, pieces = frozen.store, pieces_of(catalogue)
-    extract = ExtractPart(
-        store, frozen.extractors, frozen.states, frozen.features, frozen.failures, context.retry
-    )
+    extract = ExtractPart(store, frozen.extractors, frozen.states, frozen.features, frozen.failures, context.retry)
     complete = CompletePart(store, frozen.features, frozen.completion, frozen.completed)
     with loaded_here():
         context.each("extract", extract, pieces, context.progress)
@@ -158,7 +156,8 @@ def _predict_part(frozen: Frozen, crawl: Crawl, part: Part) -> tuple[pa.Table, n
     alone = Catalogue((replace(crawl, parts=(part,)),))
     probability = probabilities(frozen.trained, load_completed(store, alone, frozen.completed, MODALITIES))
     videos, failures = load_part(store, part), load_failures(store, frozen.failures, part)
-    return table(videos, [failures.get(v.video_id, ()) for v in videos], probability, frozen.trained.venues), probability
+    rows = table(videos, [failures.get(v.video_id, ()) for v in videos], probability, frozen.trained.venues)
+    return rows, probability
 
 
 def check_name(out: Path) -> None:
@@ -185,7 +184,7 @@ def write_table(predictions: pa.Table, out: Path) -> None:
 def _summary(predictions: pa.Table) -> dict[str, Any]:
     status = Counter(predictions.column("status").to_pylist())
     venues = Counter(venue for venue in predictions.column("venue_1").to_pylist() if venue)
-    counts = {name: status[name] for name in STATUSES}
+    counts: dict[str, int] = {name: status[name] for name in STATUSES}
     return {"videos": len(predictions), **counts, "venues": dict(venues.most_common())}
 
 

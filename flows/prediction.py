@@ -66,9 +66,7 @@ def table(
         there = known & (rank < len(venues))
         column = shares[:, rank] if rank < len(venues) else np.zeros(len(videos), np.float32)
         columns[f"probability_{rank + 1}"] = pa.array(column, pa.float32(), mask=~there)
-    columns["reason"] = pa.array(
-        [_reason(f, bool(k)) for f, k in zip(failures, known, strict=True)], pa.string()
-    )
+    columns["reason"] = pa.array([_reason(f, bool(k)) for f, k in zip(failures, known, strict=True)], pa.string())
     return pa.table(columns)
 
 

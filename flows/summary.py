@@ -1,8 +1,12 @@
 """What a command says at its end."""
 
+import csv
+import json
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +18,14 @@ from flows.bottleneck import bottleneck
 from flows.listing import runs_of
 from flows.service import Service, home
 from flows.tables import comparison_rows, drift_rows, drift_title, news_rows, venue_notes
+from pipeline import verify
 from pipeline.champions import champion, history
 from pipeline.errors import DriftError
 from pipeline.extract import load_vectors
 from pipeline.failures import Failures, load_failures
 from pipeline.records import MODALITIES, SPLITS
 from pipeline.store import Store
+from pipeline.verify import Findings
 from pipeline.words import counted
 
 if TYPE_CHECKING:
@@ -191,6 +197,42 @@ def of_failures(store: Store, failures: Failures) -> None:
     kinds = Counter(failure.kind for of_video in failures.values() for failure in of_video)
     told = ", ".join(f"{kind} {n:,}" for kind, n in kinds.most_common())
     console.out.print(f"Failed: {told}. All of them: nmcl errors --out {store.url}", soft_wrap=True, markup=False)
+
+
+def of_rows(rows: Sequence[Any], kind: type, form: str, title: str) -> None:
+    """Records of one dataclass as `table`, `json` or `csv`."""
+    header = [f.name for f in fields(kind)]
+    if form == "json":
+        print(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False))
+    elif form == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerows([header, *(list(asdict(row).values()) for row in rows)])
+    elif rows:
+        console.table(
+            title, tuple(name.replace("_", " ") for name in header), [tuple(asdict(row).values()) for row in rows]
+        )
+    else:
+        console.out.print("No failures.")
+
+
+def of_verification(store: Store, findings: Findings, repaired: bool, as_json: bool) -> None:
+    """What was checked, and what is wrong."""
+    if as_json:
+        print(json.dumps(verify.to_json(findings), indent=1, ensure_ascii=False))
+        return
+    console.out.print(
+        "Checked: " + ", ".join(f"{n:,} {what}" for what, n in sorted(findings.checked.items())), markup=False
+    )
+    for note in findings.notes:
+        console.note(note)
+    for problem in findings.problems:
+        console.out.print(f"{problem.file}: {problem.problem}", soft_wrap=True, markup=False)
+        if repaired and problem.removes:
+            console.out.print("    Removed: the next nmcl run makes it again.", markup=False)
+        else:
+            console.out.print(f"    {problem.what_to_do}", soft_wrap=True, markup=False)
+    n = len(findings.problems)
+    console.out.print(f"{store.url}: {counted(n, 'problem')}" if n else f"{store.url} is whole.", markup=False)
 
 
 def of_service(service: Service, watched: Path | None, out: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from pipeline.artifacts import Artifact, write_with_digest
+from pipeline.artifacts import DIGEST_SUFFIX, Artifact, write_with_digest
 from pipeline.catalogue import Part, load_part
 from pipeline.crawl_source import CrawlSource, Wanted, clips_of, crawl_source, require_root
 from pipeline.errors import ClipError, InternalError
@@ -51,7 +51,7 @@ class Feature:
     state: State
     artifact: Artifact
     code: str = ""
-    """Where the artifact's recipe names earlier code than this: the present recipe's address, for the parts' metadata."""
+    """The address of the present recipe, for the parts' metadata, where the artifact's own names earlier code."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def _refuse_bug(videos: Sequence[Video], results: Failures) -> None:
         path = next(video.path for video in videos if video.video_id in bugs)
         first = next(iter(bugs.values()))
         raise InternalError(
-            f"Decoding fails on each of the {len(bugs):,} files of a part, which is a bug of nmcl and was not recorded. "
+            f"Decoding fails on each of the {len(bugs):,} files of a part, a bug of nmcl that was not recorded. "
             f"The first: {path}: {first.detail}"
         )
 
@@ -250,7 +250,8 @@ class _Table:
 
     def write(self, store: Store, part: Part) -> None:
         """Write the part, unless nothing of it changed."""
-        if not self._is_changed:
+        name = self._feature.artifact.part(part.key)
+        if not self._is_changed and store.exists(name + DIGEST_SUFFIX):
             return
         columns: dict[str, pa.Array] = {
             "video_id": pa.array([video.video_id for video in self._videos], pa.string()),
@@ -263,9 +264,8 @@ class _Table:
         table = pa.table(columns)
         if self._feature.code:
             table = table.replace_schema_metadata({"made_as": self._feature.code})
-        artifact = self._feature.artifact
-        artifact.note_recipe(store)
-        write_with_digest(store, artifact.part(part.key), encode(table))
+        self._feature.artifact.note_recipe(store)
+        write_with_digest(store, name, encode(table))
 
 
 def load_vectors(store: Store, artifact: Artifact, part: Part, column: str = "vector") -> np.ndarray:

@@ -111,9 +111,7 @@ def tried_again(before: Sequence[Failure], needs: frozenset[Need], after: Sequen
     return (*kept, *(replace(failure, attempts=attempts) for failure in after))
 
 
-def write_failures(
-    store: Store, artifact: Artifact, part: Part, videos: Iterable[Video], failures: Failures
-) -> None:
+def write_failures(store: Store, artifact: Artifact, part: Part, videos: Iterable[Video], failures: Failures) -> None:
     """Write the failures of a part, one row each, in the order of the videos."""
     rows = [
         {"video_id": video.video_id, "path": video.path, **asdict(failure)}

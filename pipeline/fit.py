@@ -99,4 +99,6 @@ def _clips(
         yield Clip() if isinstance(clip, ClipError) else clip
     if len(bugs) > 1 and len(bugs) == len(videos):
         video, failure = bugs[0]
-        raise InternalError(f"Decoding fails on each of {len(bugs):,} files: a bug of nmcl. {video.path}: {failure.detail}")
+        raise InternalError(
+            f"Decoding fails on each of {len(bugs):,} files: a bug of nmcl. {video.path}: {failure.detail}"
+        )

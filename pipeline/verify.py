@@ -151,9 +151,7 @@ def _key(videos: Sequence[Video]) -> str:
     return digest([[v.video_id, v.sha256, v.description] for v in videos])
 
 
-def _check_parts(
-    store: Store, rows: Mapping[str, Sequence[Video]], findings: Findings, progress: Progress
-) -> None:
+def _check_parts(store: Store, rows: Mapping[str, Sequence[Video]], findings: Findings, progress: Progress) -> None:
     """Features, completed vectors and failures."""
     folders = [f"{kind}/{name}" for kind in PARTED for name in store.list(kind)]
     decodings = _recorded_failures(store)
@@ -237,7 +235,7 @@ def _check_part(
 
 
 def wrong_digest(store: Store, name: str, data: bytes) -> str | None:
-    """What a file's digest says against it. Files of versions before 0.2 have none."""
+    """What a file's digest says against it. Files of earlier versions have none."""
     if not store.exists(name + DIGEST_SUFFIX):
         return None
     wanted = store.read(name + DIGEST_SUFFIX).decode(errors="replace").split(" ", 1)[0]
@@ -274,16 +272,14 @@ def _wrong_vectors(
     if failures is None:
         return None
     modality = folder.removeprefix("features/").rsplit("-", 1)[0]
-    failed = np.array(
-        [
-            any(f.modality in (None, modality) for f in failures.get(video_id, ()))
-            for video_id in table.column("video_id").to_pylist()
-        ],
-        bool,
-    )
-    if (failed & ~absent).any():
-        return f"{int((failed & ~absent).sum()):,} of its videos have a vector, and a failure on record"
-    explained = failed.copy()
+    of_rows = [
+        [f for f in failures.get(video_id, ()) if f.modality in (None, modality)]
+        for video_id in table.column("video_id").to_pylist()
+    ]
+    lasting = np.array([any(not f.is_transient for f in found) for found in of_rows], bool)
+    if (lasting & ~absent).any():  # while a retry goes on, a vector may be there before its failure is removed
+        return f"{int((lasting & ~absent).sum()):,} of its videos have a vector, and a lasting failure on record"
+    explained = np.array([bool(found) for found in of_rows], bool)
     if "remark" in table.column_names:
         explained |= np.array([remark is not None for remark in table.column("remark").to_pylist()], bool)
     if (absent & ~explained).any() and not absent.all():
@@ -412,9 +408,7 @@ def _check_small_files(store: Store, findings: Findings) -> None:
                 findings.problems.append(Problem(name, str(error), (name,)))
 
 
-def _check_sources(
-    crawl: Crawl, videos: Sequence[Video], n_sources: int, seed: int, findings: Findings
-) -> None:
+def _check_sources(crawl: Crawl, videos: Sequence[Video], n_sources: int, seed: int, findings: Findings) -> None:
     """Read some files of a crawl again, and compare them with the catalogue."""
     known = sorted({(video.path, video.sha256) for video in videos if video.sha256})
     chosen = random.Random(seed).sample(known, min(n_sources, len(known)))
@@ -426,7 +420,7 @@ def _check_sources(
     for path, sha256 in chosen:
         try:
             with source.open(path) as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+                found = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # it has readinto
         except OSError:
             gone += 1
             continue
