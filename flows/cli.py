@@ -285,7 +285,7 @@ def promote(
 
     store = Store.open(out)
     with store.locked():
-        console.out.print(champion.promote(store, run), soft_wrap=True, markup=False)
+        console.say(champion.promote(store, run))
 
 
 @app.command(epilog=_epilog("nmcl rollback --out out"))
@@ -296,7 +296,7 @@ def rollback(out: Out = "out") -> None:
 
     store = Store.open(out)
     with store.locked():
-        console.out.print(champion.rollback(store), soft_wrap=True, markup=False)
+        console.say(champion.rollback(store))
 
 
 @app.command(epilog=_epilog("nmcl runs --out out", "nmcl runs --out out --json"))
@@ -424,7 +424,7 @@ def sample(folder: Annotated[Path, typer.Argument(help="Folder to make.", show_d
 
     with console.showing_progress():
         make_sample(folder, progress=console.progress)
-    console.out.print(f"{folder} is a rendered sample: real video files, invented pictures, sounds and words.")
+    console.say(f"{folder} is a rendered sample: real video files, invented pictures, sounds and words.")
 
 
 @app.command(
@@ -470,7 +470,7 @@ def down() -> None:
     """Stop what `nmcl up` started, runs in progress included: started again, they go on from what is finished."""
     from flows import console, service
 
-    console.out.print("Stopped." if service.down() else "Nothing runs that `nmcl up` started.")
+    console.say("Stopped." if service.down() else "Nothing runs that `nmcl up` started.")
 
 
 @app.command(epilog=_epilog("nmcl announce new-crawl", "nmcl announce new-crawl --out out"))
@@ -491,7 +491,7 @@ def announce(crawl: Crawl, out: Out = "out") -> None:
     if not Store(out).exists("store.json"):
         console.note(f"There is no store {out} yet: `retrain` makes it, and trains its first model.")
     events.announce(crawl, out)
-    console.out.print(f"Announced: {os.environ['PREFECT_API_URL'].removesuffix('/api')} shows the run of `retrain`.")
+    console.say(f"Announced: {os.environ['PREFECT_API_URL'].removesuffix('/api')} shows the run of `retrain`.")
 
 
 @app.command(

@@ -59,7 +59,7 @@ def _note(store: Store, name: str) -> dict[str, Any]:
 
 
 def as_json(store: Store) -> str:
-    """Runs and the history of champions, for programs."""
+    """Runs and the history of champions, for programs. ASCII: a terminal takes no part of it for a command."""
     listed = {"champion": champions.champion(store), "runs": runs_of(store)}
     changes = [asdict(entry) for entry in champions.history(store)]
-    return json.dumps({**listed, "history": changes}, indent=1, ensure_ascii=False)
+    return json.dumps({**listed, "history": changes}, indent=1)

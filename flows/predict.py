@@ -28,6 +28,7 @@ from pipeline.champions import champion
 from pipeline.complete import load_completed
 from pipeline.crawl_source import crawl_source
 from pipeline.errors import SettingsError, StoreError
+from pipeline.escape import csv_text
 from pipeline.extract import load_failures
 from pipeline.progress import Progress, silent
 from pipeline.records import MODALITIES, Modality, Video
@@ -36,9 +37,19 @@ from pipeline.store import POINTERS, Store
 FREE = ("columns", "ingest", "media", "engine")
 """Sections of the settings that may differ from the run's: they say how the work is done, not what is made."""
 
+
+def _write_csv(table: pa.Table, path: str) -> None:
+    """Numbers as they are, texts as a spreadsheet takes them for texts."""
+    for i, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            texts = [None if text is None else csv_text(text) for text in table.column(i).to_pylist()]
+            table = table.set_column(i, field, pa.array(texts, field.type))
+    pyarrow.csv.write_csv(table, path)
+
+
 _WRITERS: Mapping[str, Callable[[pa.Table, str], None]] = {
     ".parquet": pyarrow.parquet.write_table,
-    ".csv": pyarrow.csv.write_csv,
+    ".csv": _write_csv,
 }
 """By how the name of the file ends."""
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from pipeline.errors import DriftError
 from pipeline.extract import load_failures, load_vectors
 from pipeline.records import MODALITIES, SPLITS
 from pipeline.store import Store
-from pipeline.words import counted
+from pipeline.words import counted, listed
 
 if TYPE_CHECKING:
     from flows.plan import Plan
@@ -37,44 +36,44 @@ def of_run(store: Store, is_new: bool = True) -> None:
     rows += [(f"{modality} alone: test", scores) for modality, scores in metrics["modality"].items()]
     console.table("Venue classification", ("", *names), [(name, *(s[n] for n in names)) for name, s in rows])
     counts = metrics["counts"]
-    console.out.print(", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in counts.items()))
+    console.say(", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in counts.items()))
     for notice in metrics["notices"]:
-        console.out.print(f"Note: {notice}", markup=False)
+        console.say(f"Note: {notice}")
     of_champion(store)
     if not is_new:
-        console.out.print("Nothing had to be done: this run was finished before.")
+        console.say("Nothing had to be done: this run was finished before.")
     elif said := bottleneck(metrics["seconds"], metrics.get("extract_seconds", {})):
-        console.out.print(said, markup=False)
-    console.out.print(f"Report: {store.where('latest/report.html')}", soft_wrap=True, markup=False)
+        console.say(said)
+    console.say(f"Report: {store.where('latest/report.html')}")
 
 
 def of_champion(store: Store) -> None:
     """Which run predictions come from."""
     run = champion(store)
     note = "this run" if run and store.leads("latest", run) else f"not this one: see `nmcl runs --out {store.url}`"
-    console.out.print(f"Champion: {run} ({note})", soft_wrap=True, markup=False)
+    console.say(f"Champion: {run} ({note})")
 
 
 def of_runs(store: Store) -> None:
     """Every run, oldest first, and how the champion came to be."""
-    listed = runs_of(store)
+    found = runs_of(store)
     rows = [
         (
             run["run"].removeprefix("runs/"),
             run["state"],
             _minute(run["when"]),
             run["metrics"].get("macro_f1"),
-            ", ".join(run["data"]["crawls"]),
+            listed(run["data"]["crawls"]),
         )
-        for run in listed
+        for run in found
     ]
     console.table(f"Runs of {store.url}", ("run", "state", "when (UTC)", "macro-F1", "crawls"), rows)
-    for run in listed:
+    for run in found:
         if run["is_latest"]:
-            console.out.print(f"Latest: {run['run']}", soft_wrap=True, markup=False)
+            console.say(f"Latest: {run['run']}")
     for entry in history(store):
         told = f"{_minute(entry.when)} {entry.who}: {entry.run} ({entry.how}) {entry.why}"
-        console.out.print(told, soft_wrap=True, markup=False)
+        console.say(told)
 
 
 def _minute(when: str) -> str:
@@ -84,7 +83,7 @@ def _minute(when: str) -> str:
 def of_retraining(store: Store, outcome: dict[str, Any]) -> None:
     """What was new, how far it lies off, who won, and why."""
     if outcome["result"] == "first":
-        console.out.print("There was no champion: this is the first run.")
+        console.say("There was no champion: this is the first run.")
         of_run(store)
         return
     news, run = outcome["news"], outcome["challenger"]
@@ -95,7 +94,7 @@ def of_retraining(store: Store, outcome: dict[str, Any]) -> None:
     if run and store.exists(f"{run}/comparison.json"):
         note = store.read_json(f"{run}/comparison.json")
         _table(f"Macro-F1 of {run} against {note['champion']}", comparison_rows(note))
-        console.out.print(f"Comparison: {store.url}/{run}/retraining.html", soft_wrap=True, markup=False)
+        console.say(f"Comparison: {store.url}/{run}/retraining.html")
     endings = {
         "nothing": "The champion stays",
         "kept": "The champion stays, the challenger lost",
@@ -103,8 +102,8 @@ def of_retraining(store: Store, outcome: dict[str, Any]) -> None:
         "rolled back": "The champion stays",
     }
     again = "" if outcome["is_new"] or outcome["result"] == "nothing" else ", as before"
-    console.out.print(f"{endings[outcome['result']]}{again}: {outcome['why']}.", soft_wrap=True, markup=False)
-    console.out.print(f"Champion: {outcome['champion']}", soft_wrap=True, markup=False)
+    console.say(f"{endings[outcome['result']]}{again}: {outcome['why']}.")
+    console.say(f"Champion: {outcome['champion']}")
 
 
 def of_drift(store: Store, folder: str) -> None:
@@ -112,7 +111,7 @@ def of_drift(store: Store, folder: str) -> None:
     note = store.read_json(f"{folder}/drift.json")
     _table(drift_title(note), drift_rows(note))
     for text in venue_notes(note["venues"]):
-        console.out.print(text, soft_wrap=True, markup=False)
+        console.say(text)
 
 
 @contextmanager
@@ -134,9 +133,9 @@ def of_catalogue(plan: "Plan") -> None:
     splits = plan.splits
     for crawl in plan.catalogue.crawls:
         n_videos = counted(sum(part.n_videos for part in crawl.parts), "video")
-        console.out.print(f"{crawl.name}: {n_videos} in {counted(len(crawl.parts), 'part')}", markup=False)
+        console.say(f"{crawl.name}: {n_videos} in {counted(len(crawl.parts), 'part')}")
         for note in crawl.notes:
-            console.out.print(f"  {note}", markup=False)
+            console.say(f"  {note}")
     counts = {venue: dict.fromkeys(SPLITS, 0) for venue in splits.venues}
     for video, assigned in zip(plan.videos, splits.assignments, strict=True):
         if assigned.split and video.venue:
@@ -145,12 +144,10 @@ def of_catalogue(plan: "Plan") -> None:
     if rows:
         console.table("Venues", ("venue", *SPLITS), rows)
     if splits.set_aside_venues:
-        aside = ", ".join(f"{venue} ({n})" for venue, n in splits.set_aside_venues.items())
-        console.out.print(
-            f"Set aside, with fewer than {splits.settings.min_venue_videos} videos: {aside}", markup=False
-        )
+        aside = listed(f"{venue} ({n})" for venue, n in splits.set_aside_venues.items())
+        console.say(f"Set aside, with fewer than {splits.settings.min_venue_videos} videos: {aside}")
     for note in splits.notes:
-        console.out.print(f"Note: {note}", markup=False)
+        console.say(f"Note: {note}")
 
 
 def of_stage(stage: str, plan: "Plan") -> None:
@@ -158,10 +155,10 @@ def of_stage(stage: str, plan: "Plan") -> None:
     if stage == "evaluate":
         of_run(plan.store)
     elif stage == "train":
-        console.out.print(f"Model: {plan.store.where(plan.run.folder)}", soft_wrap=True, markup=False)
+        console.say(f"Model: {plan.store.where(plan.run.folder)}")
     elif stage == "fit":
         for modality, artifact in plan.states.items():
-            console.out.print(f"{modality}: {artifact.folder}", markup=False)
+            console.say(f"{modality}: {artifact.folder}")
     else:
         _of_vectors(plan, completed=stage == "complete")
 
@@ -180,17 +177,17 @@ def _of_vectors(plan: "Plan", completed: bool) -> None:
         rows.append((modality, vectors.shape[1], n_present, n_decoded - n_present))
     console.table("Vectors", ("modality", "length", "extracted", "completed" if completed else "missing"), rows)
     if plan.settings.visual.weights == "random":
-        console.out.print("Note: the visual network has random weights; its vectors carry little meaning.")
+        console.say("Note: the visual network has random weights; its vectors carry little meaning.")
     if failures:
         shown = [(video_id, str(failure)) for video_id, failure in list(failures.items())[:20]]
         console.table(f"{counted(len(failures), 'video')} failed", ("video", "reason"), shown)
         again = f"To try them again: nmcl extract --out {plan.store.url} --retry-failed"
-        console.out.print(again, soft_wrap=True, markup=False)
+        console.say(again)
 
 
 def of_service(service: Service, watched: Path | None, out: Path) -> None:
     """Where the server is, and what to do with it."""
-    say = partial(console.out.print, soft_wrap=True, markup=False)
+    say = console.say
     say(f"Prefect runs at {service.ui}, its database is {service.database}; logs are in {home()}")
     if watched:
         say(f"Crawls that land in {watched} are taken up into {out}, about ten minutes later.")
@@ -207,13 +204,13 @@ def of_prediction(result: dict[str, Any], out: Path) -> None:
     """How many videos were predicted, and where the table is."""
     console.table("First guesses", ("venue", "videos"), list(result["venues"].items())[:20])
     counts = ", ".join(f"{result[name]:,} {name}" for name in ("videos", "ok", "failed", "empty"))
-    console.out.print(counts)
+    console.say(counts)
     if scores := result["scores"]:
-        console.out.print(
+        console.say(
             f"On the {counted(scores['n_rows'], 'video')} whose venue is known: "
             f"micro-F1 {scores['micro_f1']:.3f}, macro-F1 {scores['macro_f1']:.3f}"
         )
-    console.out.print(f"Predictions: {out}", soft_wrap=True, markup=False)
+    console.say(f"Predictions: {out}")
 
 
 def of_study(data: "StudyData", out: Path) -> None:
@@ -225,5 +222,5 @@ def of_study(data: "StudyData", out: Path) -> None:
     ]
     console.table(f"Test rows, mean of {len(data.seeds)} seeds", header, rows)
     for notice in data.notices:
-        console.out.print(f"Note: {notice}", markup=False)
-    console.out.print(f"Report: {(out / 'report.html').absolute()}", soft_wrap=True, markup=False)
+        console.say(f"Note: {notice}")
+    console.say(f"Report: {(out / 'report.html').absolute()}")
