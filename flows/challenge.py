@@ -11,7 +11,7 @@ from flows.plan import Plan
 from flows.settings import Tree, merged, of_champion
 from flows.stages import Context
 from model.trained import can_start_warm
-from pipeline import champions
+from pipeline import champions, shapes
 from pipeline.artifacts import digest
 from pipeline.catalogue import load_catalogue
 from pipeline.errors import SettingsError, StoreError
@@ -86,7 +86,7 @@ class Case:
         name = f"{self.run}/comparison.json"
         if not self.store.exists(name):
             return False
-        note = self.store.read_json(name)
+        note = self.store.read_json(name, shapes.Comparison)
         return note["champion"] == self.champion and not self.fresh().items() <= note["crawls"].items()
 
 

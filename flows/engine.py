@@ -40,6 +40,7 @@ from flows.run_page import markdown_table, run_page
 from flows.runners import WorkerLost, start
 from flows.tables import comparison_rows, drift_rows, drift_title
 from flows.workers import EngineSettings, until_interrupted
+from pipeline import shapes
 from pipeline.artifacts import digest
 from pipeline.errors import StoreTakenError, WorkerError
 from pipeline.escape import markdown_code, markdown_text, visible
@@ -275,7 +276,7 @@ class ShownRetraining(Audience):
 
     def drifted(self, case: Case) -> None:
         """A table of drift, one row a figure."""
-        note = case.store.read_json(f"{case.notes}/drift.json")
+        note = case.store.read_json(f"{case.notes}/drift.json", shapes.Drift)
         header, *rows = drift_rows(note)
         create_table_artifact(
             [dict(zip(header, (visible(str(cell), console.SHORT) for cell in row), strict=True)) for row in rows],
@@ -286,7 +287,7 @@ class ShownRetraining(Audience):
     def compared(self, case: Case) -> None:
         """Champion against challenger, and the report of the challenger."""
         show_report(case.challenger)
-        note = case.store.read_json(f"{case.run}/comparison.json")
+        note = case.store.read_json(f"{case.run}/comparison.json", shapes.Comparison)
         header, *rows = comparison_rows(note)
         table = markdown_table(header, rows)
         verdict = "promoted" if note["verdict"]["promoted"] else "not promoted"

@@ -12,6 +12,7 @@ from flows.bottleneck import bottleneck
 from flows.listing import runs_of
 from flows.service import Service, home
 from flows.tables import comparison_rows, drift_rows, drift_title, news_rows, venue_notes
+from pipeline import shapes
 from pipeline.champions import champion, history
 from pipeline.errors import DriftError
 from pipeline.extract import load_failures, load_vectors
@@ -92,7 +93,7 @@ def of_retraining(store: Store, outcome: dict[str, Any]) -> None:
     if store.exists(f"{outcome['notes']}/drift.json"):
         of_drift(store, outcome["notes"])
     if run and store.exists(f"{run}/comparison.json"):
-        note = store.read_json(f"{run}/comparison.json")
+        note = store.read_json(f"{run}/comparison.json", shapes.Comparison)
         _table(f"Macro-F1 of {run} against {note['champion']}", comparison_rows(note))
         console.say(f"Comparison: {store.url}/{run}/retraining.html")
     endings = {
@@ -108,7 +109,7 @@ def of_retraining(store: Store, outcome: dict[str, Any]) -> None:
 
 def of_drift(store: Store, folder: str) -> None:
     """The figures of drift, and venues that came and went."""
-    note = store.read_json(f"{folder}/drift.json")
+    note = store.read_json(f"{folder}/drift.json", shapes.Drift)
     _table(drift_title(note), drift_rows(note))
     for text in venue_notes(note["venues"]):
         console.say(text)
