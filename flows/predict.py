@@ -18,7 +18,7 @@ from flows.lineage import frozen_of
 from flows.parts import CompletePart, Each, ExtractPart, in_turn, loaded_here, pieces_of
 from flows.plan import Extractors, completed_with
 from flows.prediction import probabilities, table
-from flows.settings import Settings, Tree, from_tree
+from flows.settings import Settings, Tree, from_tree, merged, usable
 from flows.stages import Context, ingest
 from model.evaluate import evaluate
 from model.trained import Trained
@@ -111,8 +111,9 @@ def load_run(model: str, changes: Tree) -> Frozen:
             f"{refused[0]}.* cannot be set for a prediction: it comes from the model. Free are {', '.join(FREE)}."
         )
     store, run = find_run(model)
-    tree = {k: v for k, v in store.read_json(f"{run}/settings.json").items() if k != "columns"}
-    settings = from_tree({**tree, **{k: tree.get(k, {}) | v for k, v in changes.items()}})
+    name = f"{run}/settings.json"
+    tree = {k: v for k, v in usable(store, name, store.read_json(name)).items() if k != "columns"}
+    settings = from_tree(merged(tree, changes))
     states, extractors = frozen_of(store, run), Extractors(settings)
     learnt = {modality: artifact.address for modality, artifact in states.states.items()}
     features = {m: states.check(e, extractors.features(m, learnt.get(m))) for m, e in extractors.all.items()}

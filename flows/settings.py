@@ -28,6 +28,7 @@ from pipeline.ingest import IngestSettings
 from pipeline.media import MediaSettings
 from pipeline.splits import SplitSettings
 from pipeline.store import Store
+from pipeline.words import listed
 
 _REMEMBERED = "settings.json"
 
@@ -99,15 +100,29 @@ def of_store(store: Store, changes: Tree) -> Settings:
 
     What this version does not know of it is left out, aloud.
     """
-    remembered = store.read_json(_REMEMBERED) if store.exists(_REMEMBERED) else {}
+    remembered = _remembered(store)
     if unknown := list(_unknown(remembered)):
         console.note(
             f"{store.url}/{_REMEMBERED} was written by another version of nmcl: this one does not know "
-            f"{', '.join(unknown)}, and goes on without. Choose other settings by --set."
+            f"{listed(unknown)}, and goes on without. Choose other settings by --set."
         )
     for name in unknown:
         remembered = _without(remembered, name)
-    return changed(remembered, changes)
+    return changed(usable(store, _REMEMBERED, remembered), changes)
+
+
+def _remembered(store: Store) -> Tree:
+    found: Tree = store.read_json(_REMEMBERED) if store.exists(_REMEMBERED) else {}
+    return found
+
+
+def usable(store: Store, file: str, tree: Tree) -> Tree:
+    """Settings as a store keeps them. Raises StoreError, naming the file, where a value is not allowed."""
+    try:
+        from_tree(tree)
+    except SettingsError as error:
+        raise store.damaged(file, str(error)) from error
+    return tree
 
 
 def _unknown(tree: Tree) -> Iterator[str]:
@@ -123,7 +138,7 @@ def _unknown(tree: Tree) -> Iterator[str]:
 
     model = tree.get("model", {})
     yield from within({name: value for name, value in tree.items() if name != "model"}, Settings(), "")
-    if (name := model.get("name", "nmcl")) not in MODELS:
+    if not isinstance(name := model.get("name", "nmcl"), str) or name not in MODELS:
         yield "model"
     else:
         own = {key: value for key, value in model.items() if key not in ("name", "seed")}
@@ -139,8 +154,8 @@ def _without(tree: Tree, name: str) -> Tree:
 
 def of_champion(store: Store, run: str, changes: Tree) -> Settings:
     """What the champion was made with, with some changes; how to read and to judge a crawl is as the store keeps it."""
-    tree = store.read_json(f"{run}/settings.json")
-    kept = store.read_json(_REMEMBERED) if store.exists(_REMEMBERED) else {}
+    tree = usable(store, f"{run}/{_REMEMBERED}", store.read_json(f"{run}/{_REMEMBERED}"))
+    kept = _remembered(store)
     judging = {section: kept[section] for section in ("columns", "ingest", "drift", "promotion") if section in kept}
     return changed({**tree, **judging}, changes)
 
@@ -148,12 +163,12 @@ def of_champion(store: Store, run: str, changes: Tree) -> Settings:
 def remember(store: Store, settings: Settings) -> None:
     """Keep the settings, so that later commands on the same store need not name them again. Says what changes."""
     tree = json.loads(json.dumps(to_tree(settings)))
-    before = store.read_json(_REMEMBERED) if store.exists(_REMEMBERED) else {}
+    before = _remembered(store)
     if before == tree:
         return
     store.write_json(_REMEMBERED, tree)
     if differences := list(_differences(_without(before, "engine"), tree)):  # who works changes nothing that is made
-        console.note(f"{store.url} has other settings from now on: {', '.join(differences)}.")
+        console.note(f"{store.url} has other settings from now on: {listed(differences, 20)}.")
 
 
 def _differences(before: Tree, after: Tree, prefix: str = "") -> Iterator[str]:
@@ -212,12 +227,14 @@ def from_tree(tree: Tree) -> Settings:
     Raises:
         SettingsError: an unknown name, or a value that is not allowed.
     """
+    if not isinstance(tree.get("model", {}), Mapping):
+        raise SettingsError(f"model is a section; expected names under it, found {tree['model']!r}.")
     model = dict(tree.get("model", {}))
     sections = {name: value for name, value in tree.items() if name != "model"}
     _refuse_unknown(sections, Settings(), "")
     kept = merged({name: asdict(getattr(Settings(), name)) for name in sections}, sections)
     name, seed = model.pop("name", "nmcl"), model.pop("seed", 0)
-    if name not in MODELS:
+    if not isinstance(name, str) or name not in MODELS:
         raise SettingsError(f"model.name is {name!r}; expected one of {', '.join(MODELS)}.")
     defaults = MODELS[name].settings
     _refuse_unknown(model, defaults, "model.")
