@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import sys
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
@@ -23,7 +22,7 @@ from prefect import Task
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
-from flows.workers import EngineSettings, interrupt, settle_in
+from flows.workers import EngineSettings, interrupt, lacking, settle_in
 from pipeline.errors import WorkerError
 
 RAY_ENVIRONMENT = {
@@ -318,10 +317,7 @@ def _needed(module: str, extra: str) -> ModuleType:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        raise WorkerError(
-            f"The engine {extra} needs packages that are not installed (no module {error.name}). Install them: "
-            f"{sys.executable} -m pip install -c constraints.txt 'nmcl[{extra}]'"
-        ) from error
+        raise WorkerError(lacking(extra, error.name)) from error
 
 
 ENGINES: dict[str, Callable[[EngineSettings], AbstractContextManager[Workers]]] = {

@@ -14,10 +14,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from extractors.acoustic import AcousticSettings
-from extractors.textual import TextualSettings
-from extractors.visual import VisualSettings
+from extractors.textual import TextualExtractor, TextualSettings
+from extractors.visual import VisualExtractor, VisualSettings
 from flows import console
-from flows.workers import EngineSettings
+from flows.workers import EngineSettings, require_packages
 from model.comparison import PromotionSettings
 from model.registry import MODELS
 from pipeline.columns import ColumnSettings
@@ -108,12 +108,32 @@ def of_store(store: Store, changes: Tree) -> Settings:
         )
     for name in unknown:
         remembered = _without(remembered, name)
-    return changed(usable(store, _REMEMBERED, remembered), changes)
+    return checked(changed(usable(store, _REMEMBERED, remembered), changes))
+
+
+def checked(settings: Settings) -> Settings:
+    """The settings, tried: before they are kept, a crawl is ingested, or minutes of work are done.
+
+    Weights that have to be downloaded are not, and of a cluster's machines nothing is known here.
+
+    Raises:
+        UserError: a device or packages that this machine does not have, or files that cannot be used.
+    """
+    require_packages(settings.engine.name)
+    if not settings.engine.address:
+        VisualExtractor(settings.visual).check()
+        TextualExtractor(settings.textual).check()
+    return settings
 
 
 def _remembered(store: Store) -> Tree:
     found: Tree = store.read_json(_REMEMBERED) if store.exists(_REMEMBERED) else {}
     return found
+
+
+def is_of_machine(section: str, values: Any) -> bool:
+    """Whether changes within a section only say where the work is done, and change no vector."""
+    return section == "visual" and isinstance(values, Mapping) and set(values) <= {"device"}
 
 
 def usable(store: Store, file: str, tree: Tree) -> Tree:
@@ -156,8 +176,10 @@ def of_champion(store: Store, run: str, changes: Tree) -> Settings:
     """What the champion was made with, with some changes; how to read and to judge a crawl is as the store keeps it."""
     tree = usable(store, f"{run}/{_REMEMBERED}", store.read_json(f"{run}/{_REMEMBERED}"))
     kept = _remembered(store)
-    judging = {section: kept[section] for section in ("columns", "ingest", "drift", "promotion") if section in kept}
-    return changed({**tree, **judging}, changes)
+    judging: Tree = {
+        section: kept[section] for section in ("columns", "ingest", "drift", "promotion") if section in kept
+    }
+    return checked(changed({**tree, **judging}, changes))
 
 
 def remember(store: Store, settings: Settings) -> None:
