@@ -3,6 +3,7 @@
 Text of strangers is shown, never acted on: no markup of rich, no control character reaches the terminal.
 """
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -17,7 +18,16 @@ from rich.text import Text
 
 from pipeline.escape import visible
 
-_out = Console(highlight=False)
+
+class _Terminal(Console):
+    def on_broken_pipe(self) -> None:
+        """Whoever read has enough, as in `nmcl runs | head -1`."""
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, sys.stdout.fileno())
+        raise SystemExit(0)
+
+
+_out = _Terminal(highlight=False)
 _err = Console(stderr=True, highlight=False)
 
 SHORT = 200
@@ -83,6 +93,14 @@ class _Lines:
 def say(text: str) -> None:
     """A line of what was asked for."""
     _out.print(Text(visible(text, keep_lines=True)), soft_wrap=True)
+
+
+def write(text: str) -> None:
+    """Lines for programs, as they are."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _out.on_broken_pipe()
 
 
 def step(text: str) -> None:

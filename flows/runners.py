@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from prefect import Task
+from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
@@ -215,7 +216,7 @@ def _processes(engine: EngineSettings) -> Iterator[Workers]:
     with ExitStack() as stack:
         try:
             yield _Processes(stack)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, TerminationSignal):
             for worker in multiprocessing.active_children():  # they may not have heard it: it was for the command alone
                 if worker.pid:
                     os.kill(worker.pid, signal.SIGINT)
@@ -228,7 +229,7 @@ def _threads(engine: EngineSettings) -> Iterator[Workers]:
     with runner:
         try:
             yield _Single(runner)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, TerminationSignal):
             interrupt()
             raise
 

@@ -19,6 +19,8 @@ _REASONS = {
     errno.EIO: "{what} cannot be {doing}: the disk reports an input/output error. Check the disk and its cable or "
     "network, and run the same command again.",
 }
+DISK_FAULTS = tuple(_REASONS)
+"""Errors that no code of ours causes."""
 LASTING = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EDQUOT)
 """What a second try a moment later does not change."""
 
