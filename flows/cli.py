@@ -1,6 +1,8 @@
 """The command line: parse, call, print."""
 
+import io
 import os
+import signal
 import sys
 import traceback
 from dataclasses import asdict, replace
@@ -11,6 +13,9 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.errors import CrawlError, NmclError, UserError
+from pipeline.escape import visible
+from pipeline.os_errors import DISK_FAULTS, store_error
+from pipeline.scratch import sweep
 
 app = typer.Typer(
     name="nmcl",
@@ -236,7 +241,7 @@ def retry(
     left = {(v.crawl, v.video_id) for v in failed.failed_videos(store, plan.settings)}
     n_tried = len({(v.crawl, v.video_id) for v in before})
     n_left = len({(v.crawl, v.video_id) for v in before} & left)
-    console.out.print(f"Tried again: {n_tried:,}; recovered: {n_tried - n_left:,}; still failed: {n_left:,}.")
+    console.say(f"Tried again: {n_tried:,}; recovered: {n_tried - n_left:,}; still failed: {n_left:,}.")
 
 
 @app.command(
@@ -385,7 +390,7 @@ def promote(
 
     store = Store.open(out)
     with store.locked():
-        console.out.print(champion.promote(store, run), soft_wrap=True, markup=False)
+        console.say(champion.promote(store, run))
 
 
 @app.command(epilog=_epilog("nmcl rollback --out out"))
@@ -396,18 +401,18 @@ def rollback(out: Out = "out") -> None:
 
     store = Store.open(out)
     with store.locked():
-        console.out.print(champion.rollback(store), soft_wrap=True, markup=False)
+        console.say(champion.rollback(store))
 
 
 @app.command(epilog=_epilog("nmcl runs --out out", "nmcl runs --out out --json"))
 def runs(out: Out = "out", json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
     """List the runs of a store and the history of its champions."""
-    from flows import listing, summary
+    from flows import console, listing, summary
     from pipeline.store import Store
 
     store = Store.open(out)
     if json:
-        print(listing.as_json(store))
+        console.write(listing.as_json(store))
     else:
         summary.of_runs(store)
 
@@ -524,7 +529,7 @@ def sample(folder: Annotated[Path, typer.Argument(help="Folder to make.", show_d
 
     with console.showing_progress():
         make_sample(folder, progress=console.progress)
-    console.out.print(f"{folder} is a rendered sample: real video files, invented pictures, sounds and words.")
+    console.say(f"{folder} is a rendered sample: real video files, invented pictures, sounds and words.")
 
 
 @app.command(
@@ -570,7 +575,7 @@ def down() -> None:
     """Stop what `nmcl up` started, runs in progress included: started again, they go on from what is finished."""
     from flows import console, service
 
-    console.out.print("Stopped." if service.down() else "Nothing runs that `nmcl up` started.")
+    console.say("Stopped." if service.down() else "Nothing runs that `nmcl up` started.")
 
 
 @app.command(epilog=_epilog("nmcl announce new-crawl", "nmcl announce new-crawl --out out"))
@@ -591,7 +596,7 @@ def announce(crawl: Crawl, out: Out = "out") -> None:
     if not Store(out).exists("store.json"):
         console.note(f"There is no store {out} yet: `retrain` makes it, and trains its first model.")
     events.announce(crawl, out)
-    console.out.print(f"Announced: {os.environ['PREFECT_API_URL'].removesuffix('/api')} shows the run of `retrain`.")
+    console.say(f"Announced: {os.environ['PREFECT_API_URL'].removesuffix('/api')} shows the run of `retrain`.")
 
 
 @app.command(
@@ -641,17 +646,54 @@ def _context(out: str, settings: Any) -> Any:
     return Context(Store.create(out), settings, console.progress, command=" ".join(["nmcl", *sys.argv[1:]]))
 
 
+_signals: list[int] = []
+"""That ended the command, besides Ctrl-C."""
+
+
+def _end_orderly(number: int, _: object) -> None:
+    """End as by Ctrl-C, which lets everyone clean up."""
+    signal.signal(number, signal.SIG_IGN)
+    _signals.append(number)
+    raise KeyboardInterrupt
+
+
 def main() -> None:
-    """Entry point of the `nmcl` command: errors a person can mend come without a trace."""
+    """Entry point of the `nmcl` command: errors come as a sentence, without a trace."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:  # nohup lets SIGHUP be ignored
+            signal.signal(number, _end_orderly)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names are in any script
+    sweep()
     try:
         app()
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            print("Interrupted. What was finished is kept; the same command goes on from there.", file=sys.stderr)
+            name = f"Ended by {signal.Signals(_signals[0]).name}" if _signals else "Interrupted"
+            _say(f"{name}. What was finished is kept; the same command goes on from there.")
+            sys.exit(128 + _signals[0] if _signals else INTERRUPTED)
         raise
-    except NmclError as error:
+    except Exception as error:  # noqa: BLE001  # whatever it is, it comes as a sentence
         if os.environ.get("NMCL_DEBUG"):
             traceback.print_exc()
-        kind = "" if isinstance(error, UserError) else "Unexpected: "
-        print(f"error: {kind}{error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        shown = _shown(error)
+        if isinstance(shown, NmclError):
+            _say(f"error: {shown}")
+            sys.exit(shown.exit_code)
+        found = f"{type(shown).__name__}: {str(shown)[:500]}"
+        _say(f"error: {found}. This is a bug of nmcl: run with --debug for the trace.")
+        sys.exit(1)
+
+
+def _shown(error: Exception) -> Exception:
+    """The error in a person's words, where the disk or the memory is at fault."""
+    if isinstance(error, MemoryError):
+        return UserError("There is not enough memory. What was finished is kept: end other programs, and run again.")
+    if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+        return store_error(error, str(error.filename or "A file of this command"), "written")
+    return error
+
+
+def _say(text: str) -> None:
+    print(visible(text, keep_lines=True), file=sys.stderr)

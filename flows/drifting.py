@@ -9,7 +9,7 @@ from extractors.textual import unknown_words
 from flows.challenge import Case, now
 from flows.prediction import failures_of
 from flows.stages import Context
-from pipeline import drift
+from pipeline import drift, shapes
 from pipeline.artifacts import load_state
 from pipeline.complete import load_features
 from pipeline.drift import Figure
@@ -55,7 +55,7 @@ def was_measured(case: Case) -> bool:
     name = f"{case.notes}/drift.json"
     if not case.store.exists(name):
         return False
-    note, settings = case.store.read_json(name), asdict(case.view.settings.drift)
+    note, settings = case.store.read_json(name, shapes.Drift), asdict(case.view.settings.drift)
     of = (note["champion"], note["crawls"], note["settings"] | {"stop": settings["stop"]})
     return of == (case.champion, case.fresh(), settings) and not note["stopped"]
 

@@ -11,7 +11,7 @@ from flows import console
 from pipeline.artifacts import Artifact, has_state
 from pipeline.catalogue import Catalogue, load_catalogue, save_catalogue
 from pipeline.errors import ModelError, StoreError
-from pipeline.records import MODALITIES, Modality, Split
+from pipeline.records import MODALITIES, SPLITS, Modality, Split
 from pipeline.store import Store
 from pipeline.tables import decode, encode
 
@@ -107,6 +107,8 @@ def lineage_of(store: Store, run: str) -> Lineage:
         )
     table = decode(store.read(name), name)
     splits = dict(zip(table.column("sha256").to_pylist(), table.column("split").to_pylist(), strict=True))
+    if unknown := sorted(set(splits.values()) - set(SPLITS)):
+        raise store.damaged(name, f"the split {unknown[0]!r}")
     return Lineage(load_catalogue(store, _catalogue_file(run)), splits, frozen_of(store, run))
 
 

@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -87,8 +88,15 @@ def has_state(store: Store, artifact: Artifact) -> bool:
 def load_state(store: Store, artifact: Artifact) -> State:
     """Read a state back, array for array. Raises StoreError where it is missing or damaged."""
     name = f"{artifact.folder}/state.safetensors"
+    data = store.read(name)
     try:
-        arrays = load(store.read(name))
-    except SafetensorError as error:
+        arrays = load(data)
+    except (SafetensorError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
         raise StoreError(f"{name} is damaged ({error}). Delete {artifact.folder} and run the command again.") from error
+    for array, values in arrays.items():
+        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+            raise StoreError(
+                f"{name} is damaged ({array!r} has values that are not finite). Delete {artifact.folder} and run the "
+                "command again."
+            )
     return State(arrays=arrays, info=store.read_json(f"{artifact.folder}/state.json"))
