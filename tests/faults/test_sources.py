@@ -93,7 +93,7 @@ def test_a_replaced_file_that_returns_is_as_if_nothing_had_been(job: Job, prepar
     clip = job.crawl / "3.mp4"
     kept = clip.rename(job.folder / "kept.mp4")
     shutil.copyfile(job.crawl / "4.mp4", clip)
-    assert job.run("complete") == 0, disk.said
+    assert job.run("extract") == 0, disk.said
     kept.replace(clip)
     assert job.run("retry") == 0, disk.said
     assert job.run("complete") == 0, disk.said
@@ -109,7 +109,7 @@ def test_a_file_that_was_only_touched_is_the_same(job: Job, prepared: Path, disk
 def test_a_file_that_vanished_is_tried_again_when_it_is_back(job: Job, prepared: Path, disk: Disk) -> None:
     clip = job.crawl / "3.mp4"
     away = clip.rename(job.folder / "away.mp4")
-    assert job.run("complete") == 0, disk.said
+    assert job.run("extract") == 0, disk.said
     assert job.outcome("3") == "missing"
     away.rename(clip)
     assert job.run("complete") == 0, disk.said
@@ -120,9 +120,9 @@ def test_a_missing_file_is_tried_three_times_and_then_by_retry_only(job: Job, pr
     clip = job.crawl / "3.mp4"
     away = clip.rename(job.folder / "away.mp4")
     for _ in range(3):
-        assert job.run("complete") == 0, disk.said
+        assert job.run("extract") == 0, disk.said
     away.rename(clip)
-    assert job.run("complete") == 0, disk.said
+    assert job.run("extract") == 0, disk.said
     assert job.outcome("3") == "missing"
     assert job.run("retry") == 0, disk.said
     assert job.run("complete") == 0, disk.said
