@@ -1,9 +1,13 @@
 """Small real videos, encoded on the spot."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
+
+from pipeline.media import TimedFrame
 
 RATE_HZ = 22_050
 
@@ -38,3 +42,12 @@ def tone(frequency_hz: float, seconds: float) -> np.ndarray:
     """A sine at half of full scale: (n_samples,) int16 at 22,050 Hz."""
     t = np.arange(int(seconds * RATE_HZ)) / RATE_HZ
     return (16_000 * np.sin(2 * np.pi * frequency_hz * t)).astype(np.int16)
+
+
+@dataclass(frozen=True)
+class AllFrames:
+    """A selector that hands over every frame, RGB."""
+
+    def __call__(self, frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
+        kept = list(frames)
+        return np.stack([frame.picture() for frame in kept]), tuple(frame.time_s for frame in kept)

@@ -15,7 +15,7 @@ from pipeline.media.files import container_of, opened
 from pipeline.media.frames import Clock, FrameSelector, TimedFrame, timed
 from pipeline.media.limits import MediaSettings
 from pipeline.media.sound import Sound, by_ffmpeg
-from pipeline.media.streams import main_picture, main_sound
+from pipeline.media.streams import is_decodable, main_picture, main_sound
 from pipeline.records import Clip, Need
 
 if TYPE_CHECKING:
@@ -137,7 +137,8 @@ class _File:
     def _picture(self, container: "InputContainer") -> "VideoStream":
         picture = main_picture(container.streams.video)
         if picture is None:
-            raise ClipError("no_picture", "the file has no video stream that FFmpeg decodes")
+            what = "no video stream that FFmpeg decodes" if container.streams.video else "no video stream"
+            raise ClipError("no_picture", f"the file has {what}")
         _require_size(picture.codec_context.width * picture.codec_context.height, self._settings)
         return picture
 
@@ -167,7 +168,7 @@ class _Pass:
         self._sound_failure: Exception | None = None
         self._parts = parts
         self._planned = planned
-        streams = [stream for stream in (picture, sound) if stream]
+        streams = [stream for stream in (picture, sound) if stream and is_decodable(stream)]
         for stream in streams:
             stream.codec_context.thread_count = 1
         self._packets = work.until_unreadable(container.demux(streams)) if streams else iter(())
@@ -177,10 +178,12 @@ class _Pass:
         picture = self._picture
         assert picture is not None
         clock = Clock(_frame_s(picture))
+        begin_s = float((picture.start_time or 0) * (picture.time_base or 0))
         n_frames, spent = 0, 0
         for frame, n_passed in self._decoded_frames():
             _require_size(frame.width * frame.height, self._settings)
-            time_s = clock.at(_stamp_s(frame, picture), n_passed)
+            stamp_s = frame.time
+            time_s = clock.at(stamp_s if stamp_s is None else stamp_s - begin_s, n_passed)
             if time_s > self._settings.max_seconds:
                 break
             spent += work.cost(picture.codec_context.name, frame.width * frame.height)
@@ -265,9 +268,3 @@ def _require_size(n_pixels: int, settings: MediaSettings) -> None:
 def _frame_s(picture: "VideoStream") -> float:
     """How long one frame is shown, by the file's header."""
     return 1 / float(picture.guessed_rate or picture.average_rate or 25)
-
-
-def _stamp_s(frame: "VideoFrame", picture: "VideoStream") -> float | None:
-    if frame.time is None:
-        return None
-    return float(frame.time - (picture.start_time or 0) * (picture.time_base or 0))

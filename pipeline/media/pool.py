@@ -2,7 +2,9 @@
 
 import os
 import resource
+import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
@@ -197,7 +199,7 @@ class _Worker(threading.Thread):
                 break
             self._child = None
         else:
-            raise _no_processes(child)
+            raise _no_processes(child.end)
         try:
             return child.outcome(self._settings.timeout_s)
         except (_Died, _Late):
@@ -210,21 +212,27 @@ class _Worker(threading.Thread):
         for _ in range(STARTS):
             if self._stopped.is_set():
                 raise WorkerError("The decoder was closed.")
-            child = self._child = _Child(self._settings)
-            if self._stopped.is_set():
-                child.kill()
-            if child.is_ready():
-                return child
+            try:
+                child = self._child = _Child(self._settings)
+            except OSError as error:  # no memory for another process, or it was killed before it began
+                end = error.strerror or "killed"
+            else:
+                if self._stopped.is_set():
+                    child.kill()
+                if child.is_ready():
+                    return child
+                end = child.end
             self._child = None
-        raise _no_processes(child)
+            time.sleep(0.1)
+        raise _no_processes(end)
 
 
 _OF_THE_PROCESS = frozenset({"timeout", "crashed"})
 
 
-def _no_processes(child: "_Child") -> WorkerError:
+def _no_processes(end: str) -> WorkerError:
     return WorkerError(
-        f"{STARTS} decoding processes in a row ended before they took a file (the last {child.end}). "
+        f"{STARTS} decoding processes in a row ended before they took a file (the last one: {end}). "
         "See that there is enough memory, and start the command again."
     )
 
@@ -264,7 +272,7 @@ class _Child:
     def end(self) -> str:
         """How it ended."""
         code = self._process.exitcode
-        return f"by signal {-code}" if code is not None and code < 0 else f"with status {code}"
+        return f"signal {-code}" if code is not None and code < 0 else f"status {code}"
 
     def kill(self) -> None:
         """End it now."""
@@ -290,6 +298,7 @@ _END = object()
 def _decode_all(pipe: Connection, settings: MediaSettings, parent: int) -> None:
     """The whole life of a decoding process."""
     die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     if os.getppid() != parent:
         return
     _limit(settings.memory_mb)

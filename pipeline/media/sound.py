@@ -67,7 +67,7 @@ class Sound:
 
     def _keep(self, frames: "Iterable[AudioFrame]") -> None:
         for frame in frames:
-            self._blocks.append(frame.to_ndarray()[0])
+            self._blocks.append(np.frombuffer(memoryview(frame.planes[0]), np.int16, frame.samples))
             self._room -= frame.samples
 
 
@@ -144,5 +144,5 @@ def by_ffmpeg(file: BinaryIO, sound: "AudioStream", settings: MediaSettings) -> 
     samples = np.frombuffer(done.stdout, dtype="<i2")
     if not samples.size:
         said = stable(done.stderr.decode(errors="replace")).strip().splitlines()
-        raise ClipError("unreadable", f"the soundtrack cannot be decoded ({said[-1] if said else 'no sample'})")
+        raise ClipError("unreadable", f"the soundtrack cannot be decoded ({said[0] if said else 'no sample'})")
     return samples

@@ -19,42 +19,6 @@ from pipeline.records import Clip
 from tests.media import shades, tone, write_video
 
 
-@dataclass(frozen=True)
-class AllFrames:
-    """Hands over every frame, RGB."""
-
-    def __call__(self, frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
-        kept = list(frames)
-        return np.stack([frame.picture() for frame in kept]), tuple(frame.time_s for frame in kept)
-
-
-@dataclass(frozen=True)
-class CountsFrames:
-    """Hands over one pixel and the time of the last frame."""
-
-    def __call__(self, frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
-        *_, last = frames
-        return last.picture()[None, :1, :1], (last.time_s,)
-
-
-@dataclass(frozen=True)
-class Hangs:
-    """Never comes back."""
-
-    def __call__(self, frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
-        while True:
-            time.sleep(1)
-
-
-@dataclass(frozen=True)
-class KillsItsProcess:
-    """As a decoder does that hits invalid memory."""
-
-    def __call__(self, frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
-        os.kill(os.getpid(), signal.SIGSEGV)
-        raise AssertionError
-
-
 def decoded(request: Request, settings: MediaSettings) -> Clip:
     outcome = decode(request, settings)
     assert isinstance(outcome, Clip), outcome
@@ -178,26 +142,6 @@ def test_playlists_reach_nothing(tmp_path: Path, clip_file: Path) -> None:
         outcome = decode(Request(path, AllFrames(), waveform=True), MediaSettings())
         assert isinstance(outcome, ClipError)
         assert outcome.kind == "unreadable"
-
-
-def test_a_file_that_hangs_or_crashes_the_decoder_harms_no_other(clip_file: Path) -> None:
-    selectors = [AllFrames(), Hangs(), AllFrames(), KillsItsProcess(), AllFrames(), AllFrames()]
-    with Decoder(MediaSettings(timeout_s=6, workers=2)) as decoder:
-        results = list(decoder.clips(Request(clip_file, selector) for selector in selectors))
-    kinds = [result.kind if isinstance(result, ClipError) else "ok" for result in results]
-    assert kinds == ["ok", "timeout", "ok", "crashed", "ok", "ok"]
-
-
-def test_results_come_in_order_and_equal_those_of_one_process(tmp_path: Path) -> None:
-    files = [write_video(tmp_path / f"{i}.mp4", shades([10 + 20 * i], 4)) for i in range(8)]
-    requests = [Request(path, AllFrames()) for path in files]
-    with Decoder(MediaSettings(workers=2)) as decoder:
-        together = list(decoder.clips(iter(requests)))
-        again = list(decoder.clips(iter(requests[:2])))
-    alone = [decoded(request, MediaSettings()) for request in requests]
-    for clip, expected in zip([*together, *again], [*alone, *alone[:2]], strict=True):
-        assert isinstance(clip, Clip)
-        np.testing.assert_array_equal(clip.frames, expected.frames)
 
 
 def test_odd_media(shared: Path) -> None:
