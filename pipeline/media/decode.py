@@ -15,7 +15,7 @@ from pipeline.media.files import container_of, opened
 from pipeline.media.frames import Clock, FrameSelector, TimedFrame, timed
 from pipeline.media.limits import MediaSettings
 from pipeline.media.sound import Sound, by_ffmpeg
-from pipeline.media.streams import is_decodable, main_picture, main_sound
+from pipeline.media.streams import is_decodable, main_picture, main_sound, n_unnamed_channels
 from pipeline.records import Clip, Need
 
 if TYPE_CHECKING:
@@ -125,7 +125,9 @@ class _File:
             return None, _NO_SOUND
         try:
             waveform = one.waveform()
-            return (by_ffmpeg(self._file, one.sound, self._settings) if waveform is None else waveform), None
+            if waveform is None:
+                waveform = by_ffmpeg(self._file, one.sound, one.n_channels, self._settings)
+            return waveform, None
         except Exception as error:  # noqa: BLE001 (as in `decode`; the picture is there)
             return None, clip_error(error, self._settings.memory_mb)
 
@@ -168,7 +170,9 @@ class _Pass:
         self._sound_failure: Exception | None = None
         self._parts = parts
         self._planned = planned
-        streams = [stream for stream in (picture, sound) if stream and is_decodable(stream)]
+        self.n_channels = n_unnamed_channels(container, sound) if sound else None
+        sound = sound if sound and is_decodable(sound) and self.n_channels is None else None
+        streams = [stream for stream in (picture, sound) if stream]
         for stream in streams:
             stream.codec_context.thread_count = 1
         self._packets = work.until_unreadable(container.demux(streams)) if streams else iter(())

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from av import AudioStream, VideoStream
+    from av.container import InputContainer
 
 
 def main_picture(streams: "Iterable[VideoStream]") -> "VideoStream | None":
@@ -47,6 +48,24 @@ def main_sound(streams: "Iterable[AudioStream]") -> "AudioStream | None":
         return is_decodable(track), 2 * _seconds(track) >= longest, not track.disposition & aside, is_default
 
     return max(tracks, key=rank)
+
+
+def n_unnamed_channels(container: "InputContainer", sound: "AudioStream") -> int | None:
+    """How many channels a soundtrack has whose layout has no name, such as BL+BR; None if it has a name.
+
+    PyAV frees the map of a layout with an order of its own twice: such a soundtrack must not be decoded by it. Asking
+    PyAV for the layout would do the same, so FFmpeg's description of the file is read.
+    """
+    import av
+
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.INFO)
+    try:
+        described = container.dumps_format()
+    finally:
+        av.logging.set_level(level)
+    found = re.search(rf"^ *Stream #0:{sound.index}\b.*?, (\d+) channels \(", described, re.MULTILINE)
+    return int(found[1]) if found else None
 
 
 def is_decodable(stream: "AudioStream | VideoStream") -> bool:
