@@ -159,16 +159,21 @@ class _Worker(threading.Thread):
             self._child.kill()
 
     def _outcome(self, request: Request) -> Outcome:
-        """What comes of a file; its sound alone where its picture ends or outlasts the process."""
+        """What comes of a file; of its sound and picture alone where both together end or outlast the process."""
         outcome = self._tried(request)
         if not isinstance(outcome, ClipError) or outcome.kind not in _OF_THE_PROCESS:
             return outcome
         if request.frames is None or not request.waveform:
             return outcome
         sound = self._tried(replace(request, frames=None))
-        if isinstance(sound, ClipError):
-            return outcome if sound.kind in _OF_THE_PROCESS else sound
-        return replace(sound, problems={"frames": outcome, **sound.problems})
+        if isinstance(sound, Clip):
+            return replace(sound, problems={"frames": outcome, **sound.problems})
+        if sound.kind not in _OF_THE_PROCESS:
+            return sound
+        picture = self._tried(replace(request, waveform=False))
+        if isinstance(picture, Clip):
+            return replace(picture, problems={"waveform": sound, **picture.problems})
+        return picture
 
     def _tried(self, request: Request) -> Outcome:
         try:

@@ -61,7 +61,7 @@ def n_unnamed_channels(container: "InputContainer", sound: "AudioStream") -> int
     level = av.logging.get_level()
     av.logging.set_level(av.logging.INFO)
     try:
-        described = container.dumps_format()
+        described: str = container.dumps_format()  # type: ignore[attr-defined]
     finally:
         av.logging.set_level(level)
     found = re.search(rf"^ *Stream #0:{sound.index}\b.*?, (\d+) channels \(", described, re.MULTILINE)
