@@ -1,13 +1,16 @@
 """Small real videos, encoded on the spot."""
 
+import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
+import imageio_ffmpeg
 import numpy as np
 
-from pipeline.media import TimedFrame
+from pipeline.media import MediaSettings, Request, TimedFrame, decode
+from pipeline.records import Clip
 
 RATE_HZ = 22_050
 
@@ -51,3 +54,24 @@ class AllFrames:
     def __call__(self, frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
         kept = list(frames)
         return np.stack([frame.picture() for frame in kept]), tuple(frame.time_s for frame in kept)
+
+
+def run_ffmpeg(*arguments: object, stdin: bytes | None = None) -> bytes:
+    """What the ffmpeg program writes to its output."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error", *map(str, arguments)]
+    done = subprocess.run(command, input=stdin, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout
+
+
+def rgb_by_ffmpeg(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """All pictures of a file as ffmpeg shows them: shape (n, height, width, 3)."""
+    pixels = run_ffmpeg("-i", path, "-map", "0:v", "-f", "rawvideo", "-pix_fmt", "rgb24", "-sws_flags", "bicubic", "-")
+    return np.frombuffer(pixels, np.uint8).reshape(-1, *shape[1:])
+
+
+def decoded(request: Request, settings: MediaSettings | None = None) -> Clip:
+    """The clip of a file that can be used."""
+    outcome = decode(request, settings or MediaSettings())
+    assert isinstance(outcome, Clip), outcome
+    return outcome

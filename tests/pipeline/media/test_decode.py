@@ -10,14 +10,7 @@ import pytest
 from pipeline.bench.decoding import every_frame
 from pipeline.errors import ClipError
 from pipeline.media import SAMPLE_RATE_HZ, MediaSettings, Request, decode
-from pipeline.records import Clip
-from tests.media import AllFrames, shades, tone, write_video
-
-
-def decoded(request: Request, settings: MediaSettings) -> Clip:
-    outcome = decode(request, settings)
-    assert isinstance(outcome, Clip), outcome
-    return outcome
+from tests.media import AllFrames, decoded, shades, tone, write_video
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +41,6 @@ def test_pictures_are_those_of_opencv(clip_file: Path) -> None:
     assert clip.frames is not None
     np.testing.assert_array_equal(clip.frames, np.stack([frame.picture() for frame in expected]))
     np.testing.assert_allclose(clip.frame_times_s, [frame.time_s for frame in expected], atol=1e-6)
-
-
-def test_frames_are_upright(tmp_path: Path, clip_file: Path) -> None:
-    turned = tmp_path / "turned.mp4"
-    arguments = ffmpeg.input(str(clip_file), display_rotation=90).output(str(turned), c="copy")
-    arguments.run(cmd=imageio_ffmpeg.get_ffmpeg_exe(), quiet=True)
-    clip = decoded(Request(turned, AllFrames()), MediaSettings())
-    assert clip.frames is not None
-    np.testing.assert_array_equal(clip.frames, np.stack([frame.picture() for frame in every_frame(turned)]))
-    assert clip.frames.shape == (20, 96, 64, 3)
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 22_050, 44_100, 48_000])
@@ -125,15 +108,3 @@ def test_too_large_a_picture_is_refused(clip_file: Path) -> None:
     clip = decoded(Request(clip_file, AllFrames(), waveform=True), MediaSettings(max_pixels=100))
     assert clip.problems["frames"].kind == "too_large"
     assert clip.waveform is not None
-
-
-def test_playlists_reach_nothing(tmp_path: Path, clip_file: Path) -> None:
-    """A playlist in disguise may name other files and addresses; none of them is opened."""
-    playlist = tmp_path / "playlist.mp4"
-    playlist.write_text(f"#EXTM3U\n#EXTINF:2,\n{clip_file}\n#EXT-X-ENDLIST\n")
-    concat = tmp_path / "concat.mp4"
-    concat.write_text(f"ffconcat version 1.0\nfile '{clip_file}'\n")
-    for path in (playlist, concat):
-        outcome = decode(Request(path, AllFrames(), waveform=True), MediaSettings())
-        assert isinstance(outcome, ClipError)
-        assert outcome.kind == "unreadable"
