@@ -83,7 +83,7 @@ def container_of(file: BinaryIO, path: Path, max_pixels: int) -> "Iterator[Input
     file.seek(0)
     options = {**_SELF_CONTAINED, "max_pixels": str(max_pixels)}
     try:
-        container = av.open(_Named(file, path.name), "r", options=options, metadata_errors="replace")
+        container = av.open(_Named(file, path.suffix), "r", options=options, metadata_errors="replace")
     except (av.FFmpegError, ValueError) as error:
         if isinstance(error, MemoryError):
             raise
@@ -94,10 +94,10 @@ def container_of(file: BinaryIO, path: Path, max_pixels: int) -> "Iterator[Input
 
 
 class _Named:
-    """An open file under a name without folders: FFmpeg guesses the container by content, then by the suffix."""
+    """An open file under a name of our own: FFmpeg guesses the container by content, then by the suffix."""
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
-        self.name = name
+    def __init__(self, file: BinaryIO, suffix: str) -> None:
+        self.name = f"file{suffix}"
         self.read, self.seek, self.tell = file.read, file.seek, file.tell
 
 
