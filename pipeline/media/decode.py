@@ -210,21 +210,25 @@ class _Pass:
 
     def _decoded_frames(self) -> "Iterator[tuple[VideoFrame, int]]":
         """Each frame, and how many there are from the one before it to this one."""
-        number, last = -1, -1
+        number, last, n_passed = -1, -1, 1
         for packet in self._packets:
             if packet.stream is not self._picture:
                 self._hear(packet)
                 continue
-            if self._parts is None or not packet.size:
-                yield from ((frame, 1) for frame in _decoded(packet))
-                continue
-            number += 1
-            if number not in self._parts.numbers:
-                continue
-            n_passed = number - last
-            if n_passed > 1 and last >= 0:
-                yield from ((frame, 1) for frame in self._drained())
-            last = number
+            frames: list[VideoFrame] = []
+            n_left_out = 0
+            if self._parts is not None and packet.size:
+                number += 1
+                if number not in self._parts.numbers:
+                    continue
+                if packet.is_keyframe and last >= 0:
+                    n_left_out = number - last - 1
+                    frames = self._drained() if n_left_out else []
+                last = number
+            for frame in frames:
+                yield frame, n_passed
+                n_passed = 1
+            n_passed += n_left_out
             for frame in _decoded(packet):
                 yield frame, n_passed
                 n_passed = 1
