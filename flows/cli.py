@@ -35,9 +35,11 @@ Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.NAME=VALUE", help="One setting; may be repeated.")
 ]
 PathColumn = Annotated[str | None, typer.Option("--path-col", help="Manifest column of the video's path.")]
-TextColumn = Annotated[str | None, typer.Option("--text-col", help="Manifest column of the description.")]
-LabelColumn = Annotated[str | None, typer.Option("--label-col", help="Manifest column of the venue.")]
-IdColumn = Annotated[str | None, typer.Option("--id-col", help="Manifest column of the video's name.")]
+TextColumn = Annotated[
+    str | None, typer.Option("--text-col", help="Manifest column or sidecar key of the description.")
+]
+LabelColumn = Annotated[str | None, typer.Option("--label-col", help="Manifest column or sidecar key of the venue.")]
+IdColumn = Annotated[str | None, typer.Option("--id-col", help="Manifest column or sidecar key of the video's name.")]
 Engine = Annotated[
     str | None, typer.Option("--engine", metavar="NAME", help="Who extracts: processes, threads, ray or dask.")
 ]

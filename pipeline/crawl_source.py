@@ -4,8 +4,11 @@ What lies elsewhere is fetched: the listing and the small files when it is read,
 decoded. No more than a few videos are on the disk at a time.
 """
 
+import errno
 import hashlib
+import os
 import posixpath
+import stat
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -87,16 +90,25 @@ class _Local:
 
     def stat(self, path: str) -> tuple[int, int] | None:
         try:
-            stat = (self._folder / path).stat()
+            found = (self._folder / path).stat()
         except OSError:
             return None
-        return stat.st_size, stat.st_mtime_ns
+        return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
     def open(self, path: str) -> BinaryIO:
-        return (self._folder / path).open("rb")
+        return open(self._folder / path, "rb", opener=_regular)  # noqa: SIM115 - the caller closes it
 
     def fetched(self, path: str, into: Path, limit: int) -> Path:
         return self._folder / path
+
+
+def _regular(path: str, flags: int) -> int:
+    """Opens a file, without waiting where a pipe has taken its place. Raises OSError where it is no regular one."""
+    file = os.open(path, flags | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return file
 
 
 class _Remote:

@@ -17,6 +17,7 @@ DOORS = {
     "ffmpeg": {"pipeline/media.py"},
     "joblib": {"model/study/runner.py"},
     "pebble": {"pipeline/media.py"},
+    "ijson": {"pipeline/sidecars.py"},
     "av": {"pipeline/media.py", "pipeline/sample.py", "pipeline/bench/decoding.py"},
     "fsspec": {"pipeline/store.py"},
     "prefect": {
