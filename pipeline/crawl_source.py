@@ -96,7 +96,7 @@ class _Local:
         return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
     def open(self, path: str) -> BinaryIO:
-        return open(self._folder / path, "rb", opener=_regular)  # noqa: SIM115 - the caller closes it
+        return open(self._folder / path, "rb", opener=_regular)
 
     def fetched(self, path: str, into: Path, limit: int) -> Path:
         return self._folder / path
