@@ -80,6 +80,10 @@ class TextualExtractor:
         extra = hashlib.sha256(self._extra().encode()).hexdigest() if self.settings.extra_text else ""
         return {**asdict(self.settings), "extra_text": extra, "code_version": CODE_VERSION}
 
+    def check(self) -> None:
+        """Raises SettingsError where the file of extra text cannot be read."""
+        self._extra()
+
     def fit(self, clips: Iterable[Clip], progress: Progress) -> State:
         """Learn words from at most `fit_videos` descriptions and the extra text.
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pipeline.errors import CrawlError
+from pipeline.words import examples as examples  # for the other modules of crawls
 
 VIDEO_SUFFIXES = (
     ".3g2", ".3gp", ".asf", ".avi", ".f4v", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg",
@@ -30,12 +31,6 @@ _INTERMEDIATE = re.compile(
 )
 """How yt-dlp names the streams it merges: `title.f137.mp4`, `title.fhls-1080.mp4`."""
 _ID_IN_BRACKETS = re.compile(r"\[([^\[\]]+)\]$")  # yt-dlp names a file "title [id].mp4" unless told otherwise
-
-
-def examples(names: list[str], n_shown: int = 3) -> str:
-    """A few of the names, for a message."""
-    more = f" and {len(names) - n_shown:,} more" if len(names) > n_shown else ""
-    return ", ".join(repr(name) for name in names[:n_shown]) + more
 
 
 def stem(path: str) -> str:
@@ -75,6 +70,8 @@ class CrawlFiles:
     """All of them, half-downloaded ones left out."""
     videos: tuple[str, ...]
     """Those that are videos without being named anywhere."""
+    on_request: tuple[str, ...]
+    """Sound without picture, and pictures that may be animated: videos where a manifest or a sidecar names them."""
     notes: tuple[str, ...]
     """What was left out and why."""
 
@@ -87,11 +84,6 @@ class CrawlFiles:
     def sidecars(self) -> tuple[str, ...]:
         """What yt-dlp writes beside a video."""
         return tuple(name for name in self.names if name.endswith(SIDECAR_SUFFIXES))
-
-    @cached_property
-    def on_request(self) -> tuple[str, ...]:
-        """Sound without picture, and pictures that may be animated: videos where a manifest or a sidecar names them."""
-        return tuple(name for name in self.names if name.lower().endswith(SOUND_SUFFIXES + ANIMATION_SUFFIXES))
 
     def find(self, path: str) -> str | None:
         """The file at `path` exactly; None if there is none."""
@@ -185,6 +177,9 @@ def files_of(root: Path, names: Sequence[str], left_out: Mapping[str, list[str]]
         root=root,
         names=kept,
         videos=tuple(name for name in videos if name not in streams),
+        on_request=tuple(
+            name for name in kept if name.lower().endswith(SOUND_SUFFIXES + ANIMATION_SUFFIXES) and name not in streams
+        ),
         notes=tuple(f"Left out {len(n):,} {what}: {examples(sorted(n))}." for what, n in left_out.items()),
     )
 

@@ -428,7 +428,8 @@ def _cells(column: "pa.Array") -> list[object]:
 
     if pa.types.is_temporal(column.type) and not pa.types.is_duration(column.type):
         with suppress(pa.ArrowException):
-            column = column.cast(pa.string())  # Python's own dates have neither nanoseconds nor the year 10,000
+            texts = column.cast(pa.string()).to_pylist()  # Python's dates have no nanoseconds and no year 10,000
+            return [BadRow(f"is {text}") if text and text.startswith("<value out") else text for text in texts]
     try:
         found: list[object] = column.to_pylist()
     except (ValueError, ArithmeticError, LookupError, pa.ArrowException):
