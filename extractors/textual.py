@@ -29,7 +29,7 @@ from pipeline.shapes import require
 if TYPE_CHECKING:
     from gensim.models.doc2vec import Doc2Vec
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Part of the address: raise it when the same settings give other vectors."""
 
 MOST_WORDS = 1 << 40

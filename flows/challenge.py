@@ -55,6 +55,11 @@ class Case:
         """Folder of the challenger."""
         return self.challenger.run.folder
 
+    def refreshed(self) -> "Case":
+        """The same after extraction. See `Plan.refreshed`."""
+        view = self.view.refreshed()
+        return replace(self, view=view, challenger=view if self.challenger is self.view else self.challenger)
+
     def contents(self) -> dict[str, str]:
         """Digest of each crawl that joins, to know it again."""
         return self._contents({news.crawl for news in self.news})

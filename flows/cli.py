@@ -5,14 +5,14 @@ import os
 import signal
 import sys
 import traceback
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pipeline.errors import CrawlError, UserError
+from pipeline.errors import CrawlError, NmclError, UserError
 from pipeline.escape import visible
 from pipeline.os_errors import DISK_FAULTS, store_error
 from pipeline.scratch import sweep
@@ -28,6 +28,9 @@ app = typer.Typer(
 
 INTERRUPTED = 130
 """Exit code that Typer gives to a command that Ctrl-C ended."""
+
+FOUND_SOMETHING = 6
+"""Exit code of a command that checks, where something is wrong."""
 
 Crawl = Annotated[
     str, typer.Argument(help="Folder or URL of videos, with a manifest, sidecars, or neither.", show_default=False)
@@ -88,7 +91,7 @@ def run(
     An embedded Prefect server is started and stopped by the command itself. The same command again does only what is
     missing. A store keeps its settings: `--set` and `--config` change what they name, now and for later commands.
     """
-    from flows import console, runs, summary
+    from flows import console, failed, runs, summary
     from flows.server import embedded
     from flows.settings import of_store, remember, to_tree
     from flows.sources import require_there
@@ -106,6 +109,7 @@ def run(
 
                 nmcl_run(crawl, context.store.url, to_tree(context.settings), context.command)
     summary.of_run(context.store, is_new)
+    failed.refuse_failed(context.plan())
 
 
 @app.command(epilog=_epilog("nmcl ingest crawl --out out", "nmcl ingest crawl --out out --label-col place"))
@@ -134,31 +138,28 @@ def ingest(
     summary.of_catalogue(context.plan())
 
 
-def _stage(name: str, out: str, changes: dict[str, Any], retry_failed: bool = False) -> None:
+def _stage(name: str, out: str, changes: dict[str, Any], kinds: frozenset[str] | None = None) -> Any:
+    """Do what is missing up to a stage. Returns the plan.
+
+    Args:
+        kinds: failures that are tried again however often that was done; None: those that may pass, three times in all.
+    """
     from flows import console, runs, summary
     from flows.settings import of_store, remember
+    from pipeline.failures import Retry
     from pipeline.store import Store
 
     context = _context(out, of_store(Store.open(out), changes))
+    if kinds is not None:
+        context = replace(context, retry=Retry(kinds, max_attempts=None))
     with context.store.locked(), console.showing_progress():
         remember(context.store, context.settings)
-        if retry_failed:
-            _forget_failed(context)
         if not context.settings.engine.is_own_process:
             _by_workers(context, name)
+            context.tried.add(context.plan().failures.address)
         plan = runs.up_to(context, name)
     summary.of_stage(name, plan)
-
-
-def _forget_failed(context: Any) -> None:
-    from flows import console
-    from pipeline.retry import forget_failed
-
-    plan = context.plan()
-    forgotten = forget_failed(context.store, plan.catalogue, plan.failures)
-    for note in forgotten.notes:
-        console.note(note)
-    console.note(f"files that had failed and are tried again: {forgotten.n_failed:,}")
+    return plan
 
 
 def _by_workers(context: Any, name: str) -> None:
@@ -169,7 +170,7 @@ def _by_workers(context: Any, name: str) -> None:
     with embedded():
         from flows.flows import up_to
 
-        up_to(context.store.url, name, to_tree(context.settings), context.command)
+        up_to(context.store.url, name, to_tree(context.settings), context.command, context.retry)
 
 
 @app.command(epilog=_epilog("nmcl fit --out out"))
@@ -182,15 +183,11 @@ def fit(out: Out, config: Config = None, sets: Sets = None) -> None:
     epilog=_epilog(
         "nmcl extract --out out",
         "nmcl extract --out out --set visual.weights=resnet50.pth",
-        "nmcl extract --out out --retry-failed",
         "nmcl extract --out out --engine dask --workers 32 --address tcp://scheduler:8786",
     )
 )
 def extract(
     out: Out,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try failed files again: makes the parts that hold them anew.")
-    ] = False,
     config: Config = None,
     sets: Sets = None,
     engine: Engine = None,
@@ -199,10 +196,113 @@ def extract(
 ) -> None:
     """Extract every modality of every video; does first what is missing before it.
 
-    A file that once failed is left as it is. With `--retry-failed` the parts that hold such files are made anew, and
-    `nmcl complete` or `nmcl run` then completes them; runs that were trained before stay as they are.
+    Files that are missing, took too long or crashed their decoder are tried again, three times in all. `nmcl errors`
+    lists what failed, `nmcl retry` tries any of it again.
     """
-    _stage("extract", out, _changes(config, sets, _engine(engine, workers, address)), retry_failed)
+    from flows import failed
+
+    plan = _stage("extract", out, _changes(config, sets, _engine(engine, workers, address)))
+    failed.refuse_failed(plan)
+
+
+@app.command(
+    epilog=_epilog(
+        "nmcl retry --out out",
+        "nmcl retry --out out --kind timeout --set media.timeout_s=900",
+        "nmcl retry --out out --kind unreadable",
+    )
+)
+def retry(
+    out: Out,
+    kind: Annotated[str | None, typer.Option("--kind", help="Only failures of this kind; see `nmcl errors`.")] = None,
+    config: Config = None,
+    sets: Sets = None,
+    engine: Engine = None,
+    workers: Workers = None,
+    address: Address = None,
+) -> None:
+    """Try failed videos again, however often that was done, and complete what comes of it.
+
+    Only these files are decoded; vectors of other videos stay as they are. Runs that were trained before keep their
+    models and scores: `nmcl run` trains one with the videos that were recovered.
+    """
+    from flows import console, failed
+    from flows.settings import of_store
+    from pipeline.failures import WHAT_TO_DO
+    from pipeline.store import Store
+
+    kinds = frozenset(WHAT_TO_DO) - {"rejected"}
+    if kind is not None and kind not in kinds:
+        raise UserError(f"--kind {kind}: no such kind of failure. Expected one of {', '.join(sorted(kinds))}.")
+    store = Store.open(out)
+    changes = _changes(config, sets, _engine(engine, workers, address))
+    before = list(failed.failed_videos(store, of_store(store, changes), kind))
+    plan = _stage("complete", out, changes, frozenset({kind}) if kind else kinds)
+    left = {(v.crawl, v.video_id) for v in failed.failed_videos(store, plan.settings)}
+    n_tried = len({(v.crawl, v.video_id) for v in before})
+    n_left = len({(v.crawl, v.video_id) for v in before} & left)
+    console.say(f"Tried again: {n_tried:,}; recovered: {n_tried - n_left:,}; still failed: {n_left:,}.")
+
+
+@app.command(
+    epilog=_epilog(
+        "nmcl errors --out out",
+        "nmcl errors --out out --kind unreadable",
+        "nmcl errors --out out --kind timeout --csv > timeouts.csv",
+    )
+)
+def errors(
+    out: Out = "out",
+    kind: Annotated[str | None, typer.Option("--kind", help="List every video that failed in this way.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="For spreadsheets.")] = False,
+) -> None:
+    """List what could not be had of which videos, and what to do about it.
+
+    One row for each kind of failure; with `--kind`, one for each video.
+    """
+    from flows import failed, summary
+    from flows.settings import of_store
+    from pipeline.store import Store
+
+    if json and csv:
+        raise UserError("--json and --csv exclude each other. Choose one of them.")
+    store = Store.open(out)
+    videos = list(failed.failed_videos(store, of_store(store, {}), kind))
+    rows = videos if kind else failed.by_kind(videos)
+    kinds = failed.FailedVideo if kind else failed.FailedKind
+    summary.of_rows(rows, kinds, "json" if json else "csv" if csv else "table", f"Failures of {store.url}")
+
+
+@app.command(epilog=_epilog("nmcl verify --out out", "nmcl verify --out out --json", "nmcl verify --out out --repair"))
+def verify(
+    out: Out = "out",
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Remove what is wrong, so that the next command makes it again.")
+    ] = False,
+    sources: Annotated[
+        int, typer.Option("--sources", min=0, help="Files of each crawl that are read again and compared.")
+    ] = 32,
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Check every part of a store against its recipe, its digest and the catalogue, and some of the source files.
+
+    Ends with exit code 6 where something is wrong, and with 0 where `--repair` has removed all of it.
+    """
+    from flows import console, summary
+    from pipeline import verify as checks
+    from pipeline.store import Store
+
+    store = Store.open(out)
+    with console.showing_progress():
+        findings = checks.verify(store, sources, progress=console.progress)
+        if repair and findings.problems:
+            with store.locked():
+                checks.repair(store, findings)
+    summary.of_verification(store, findings, repair, json)
+    left = [problem for problem in findings.problems if not (repair and problem.removes)]
+    if left:
+        raise typer.Exit(FOUND_SOMETHING)
 
 
 @app.command(epilog=_epilog("nmcl complete --out out", "nmcl complete --out out --set completion.method=als"))
@@ -260,7 +360,7 @@ def retrain(
     """Take up a new crawl, train a challenger, and promote it only if it is better than the champion.
 
     Extractors and completion stay the champion's, and so do its test videos. Drift beyond the limits of `[drift]` stops
-    the run with exit code 2; the rule of promotion is `[promotion]`.
+    the run with exit code 4; the rule of promotion is `[promotion]`.
     """
     from flows import console, retraining, summary
     from flows.challenge import Options
@@ -578,9 +678,9 @@ def main() -> None:
         if os.environ.get("NMCL_DEBUG"):
             traceback.print_exc()
         shown = _shown(error)
-        if isinstance(shown, UserError):
+        if isinstance(shown, NmclError):
             _say(f"error: {shown}")
-            sys.exit(2)
+            sys.exit(shown.exit_code)
         found = f"{type(shown).__name__}: {str(shown)[:500]}"
         _say(f"error: {found}. This is a bug of nmcl: run with --debug for the trace.")
         sys.exit(1)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from rich.console import Console
@@ -111,6 +112,12 @@ def step(text: str) -> None:
 def note(text: str) -> None:
     """Something to know, beside what was asked for; also in the log of a worker."""
     step(f"Note: {text}")
+
+
+@cache
+def note_once(text: str) -> None:
+    """As `note`, but each text once in a process."""
+    note(text)
 
 
 def table(title: str, header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:

@@ -23,7 +23,8 @@ def look_for_drift(context: Context, case: Case) -> list[Figure]:
     store, videos = plan.store, plan.videos
     old = {part.key for _, part in case.lineage.catalogue.parts()}
     new = np.concatenate([np.full(part.n_videos, part.key not in old) for _, part in plan.catalogue.parts()])
-    failed = np.array([f is not None for f in failures_of(store, plan.failures, plan.catalogue, videos)])
+    failures = failures_of(store, plan.failures, plan.catalogue, videos)
+    failed = np.array([any(f.modality is None for f in of_video) for of_video in failures])
     figures = drift.of_files(failed[~new], failed[new], settings)
     looked_at = drift.sample(~new & ~failed, settings) | drift.sample(new & ~failed, settings)
     for number, modality in enumerate(MODALITIES):

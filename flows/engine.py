@@ -42,7 +42,7 @@ from flows.tables import comparison_rows, drift_rows, drift_title
 from flows.workers import EngineSettings, until_interrupted
 from pipeline import shapes
 from pipeline.artifacts import digest
-from pipeline.errors import StoreTakenError, WorkerError
+from pipeline.errors import StoreTakenError, UnfinishedError
 from pipeline.escape import markdown_code, markdown_text, visible
 from pipeline.progress import Progress
 from pipeline.store import Store
@@ -110,7 +110,7 @@ def by_workers(
     A part whose worker died is given to another, from the second time on while no other part is being worked on.
 
     Raises:
-        WorkerError: some parts ended every worker they were given to. All others are done.
+        UnfinishedError: some parts ended every worker they were given to. All others are done.
     """
     one = numbered_task.with_options(name=name)
     n_done, n_videos = 0, sum(piece.part.n_videos for piece in pieces)
@@ -161,7 +161,7 @@ def settled(engine: EngineSettings, work: Work[R], piece: Piece) -> R:
 def _refuse_lost(name: str, lost: Sequence[Piece]) -> None:
     if lost:
         parts = listed(f"{piece.part.key} ({piece.part.n_videos} videos of {piece.folder})" for piece in lost)
-        raise WorkerError(
+        raise UnfinishedError(
             f"{name}: {len(lost)} parts ended their worker process {DEATHS} times and were given up: {parts}. "
             "All other parts are done; the same command tries these again. Is there memory enough for so many workers?"
         )
@@ -246,13 +246,16 @@ class ShownProgress:
 
 
 def show_outcomes(plan: Plan) -> dict[str, int]:
-    """A table of the store's videos by what became of them, with one example of each kind of failure."""
+    """A table of the store's videos by what became of them, with one example of each kind of failure.
+
+    Returns the videos by outcome: `extracted`, or the kind of the first failure.
+    """
     failures = failures_of(plan.store, plan.failures, plan.catalogue, plan.videos)
-    counts = Counter(failure.kind if failure else "extracted" for failure in failures)
+    counts = Counter(of_video[0].kind if of_video else "extracted" for of_video in failures)
     examples = {
-        failure.kind: visible(f"{video.path}: {failure.detail}")
-        for video, failure in zip(plan.videos, failures, strict=True)
-        if failure
+        of_video[0].kind: visible(f"{video.path}: {of_video[0].detail}")
+        for video, of_video in zip(plan.videos, failures, strict=True)
+        if of_video
     }
     create_table_artifact(
         [{"outcome": kind, "videos": n, "example": examples.get(kind, "")} for kind, n in counts.most_common()],

@@ -17,7 +17,7 @@ from flows.evaluation import stored_model
 from flows.lineage import frozen_of
 from flows.parts import CompletePart, Each, ExtractPart, in_turn, loaded_here, pieces_of
 from flows.plan import Extractors, completed_with
-from flows.prediction import probabilities, table
+from flows.prediction import STATUSES, probabilities, table
 from flows.settings import Settings, Tree, checked, from_tree, is_of_machine, merged, usable
 from flows.stages import Context, ingest
 from model.evaluate import evaluate
@@ -29,7 +29,7 @@ from pipeline.complete import load_completed
 from pipeline.crawl_source import crawl_source
 from pipeline.errors import SettingsError, StoreError
 from pipeline.escape import csv_text
-from pipeline.extract import load_failures
+from pipeline.failures import load_failures
 from pipeline.progress import Progress, silent
 from pipeline.records import MODALITIES, Modality, Video
 from pipeline.store import POINTERS, Store
@@ -125,7 +125,7 @@ def load_run(model: str, changes: Tree) -> Frozen:
         extractors=extractors,
         states=states.states,
         features=features,
-        failures=extractors.failures(),
+        failures=states.failures or extractors.failures(),
         completion=states.completion,
         completed=completed_with(states.completion.address),
     )
@@ -137,7 +137,7 @@ def predict(crawl: str, frozen: Frozen, out: Path, progress: Progress = silent, 
     What is extracted stays in the model's store, so that the same command again finds it.
 
     Returns:
-        `videos`, `ok`, `failed`, `empty`; `venues`: how often each was the first guess; `scores`: where the crawl has
+        `videos`, `ok`, `partial`, `failed`; `venues`: how often each was the first guess; `scores`: where the crawl has
         labels the model knows, micro- and macro-F1 on them.
     """
     store = frozen.store
@@ -155,7 +155,7 @@ def predict(crawl: str, frozen: Frozen, out: Path, progress: Progress = silent, 
 
 def _predict_parts(context: Context, frozen: Frozen, catalogue: Catalogue) -> tuple[list[pa.Table], np.ndarray]:
     store, pieces = frozen.store, pieces_of(catalogue)
-    extract = ExtractPart(store, frozen.extractors, frozen.states, frozen.features, frozen.failures)
+    extract = ExtractPart(store, frozen.extractors, frozen.states, frozen.features, frozen.failures, context.retry)
     complete = CompletePart(store, frozen.features, frozen.completion, frozen.completed)
     with loaded_here():
         context.each("extract", extract, pieces, context.progress)
@@ -169,7 +169,8 @@ def _predict_part(frozen: Frozen, crawl: Crawl, part: Part) -> tuple[pa.Table, n
     alone = Catalogue((replace(crawl, parts=(part,)),))
     probability = probabilities(frozen.trained, load_completed(store, alone, frozen.completed, MODALITIES))
     videos, failures = load_part(store, part), load_failures(store, frozen.failures, part)
-    return table(videos, [failures.get(v.video_id) for v in videos], probability, frozen.trained.venues), probability
+    rows = table(videos, [failures.get(v.video_id, ()) for v in videos], probability, frozen.trained.venues)
+    return rows, probability
 
 
 def check_name(out: Path) -> None:
@@ -196,7 +197,7 @@ def write_table(predictions: pa.Table, out: Path) -> None:
 def _summary(predictions: pa.Table) -> dict[str, Any]:
     status = Counter(predictions.column("status").to_pylist())
     venues = Counter(venue for venue in predictions.column("venue_1").to_pylist() if venue)
-    counts = {name: status[name] for name in ("ok", "failed", "empty")}
+    counts: dict[str, int] = {name: status[name] for name in STATUSES}
     return {"videos": len(predictions), **counts, "venues": dict(venues.most_common())}
 
 

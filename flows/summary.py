@@ -1,7 +1,12 @@
 """What a command says at its end."""
 
-from collections.abc import Iterator
+import csv
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +17,15 @@ from flows.bottleneck import bottleneck
 from flows.listing import runs_of
 from flows.service import Service, home
 from flows.tables import comparison_rows, drift_rows, drift_title, news_rows, venue_notes
-from pipeline import shapes
+from pipeline import shapes, verify
 from pipeline.champions import champion, history
 from pipeline.errors import DriftError
-from pipeline.extract import load_failures, load_vectors
+from pipeline.escape import csv_text
+from pipeline.extract import load_vectors
+from pipeline.failures import Failures, load_failures
 from pipeline.records import MODALITIES, SPLITS
 from pipeline.store import Store
+from pipeline.verify import Findings
 from pipeline.words import counted, listed
 
 if TYPE_CHECKING:
@@ -168,22 +176,58 @@ def _of_vectors(plan: "Plan", completed: bool) -> None:
     failures = {}
     for _, part in plan.catalogue.parts():
         failures.update(load_failures(plan.store, plan.failures, part))
-    n_decoded = plan.catalogue.n_videos - len(failures)
     rows = []
     for modality in MODALITIES:
         n_present = 0
         for _, part in plan.catalogue.parts():
             vectors = load_vectors(plan.store, plan.features[modality], part)
             n_present += int((~np.isnan(vectors)).all(axis=1).sum())
-        rows.append((modality, vectors.shape[1], n_present, n_decoded - n_present))
+        rows.append((modality, vectors.shape[1], n_present, plan.catalogue.n_videos - n_present))
     console.table("Vectors", ("modality", "length", "extracted", "completed" if completed else "missing"), rows)
     if plan.settings.visual.weights == "random":
         console.say("Note: the visual network has random weights; its vectors carry little meaning.")
     if failures:
-        shown = [(video_id, str(failure)) for video_id, failure in list(failures.items())[:20]]
-        console.table(f"{counted(len(failures), 'video')} failed", ("video", "reason"), shown)
-        again = f"To try them again: nmcl extract --out {plan.store.url} --retry-failed"
-        console.say(again)
+        of_failures(plan.store, failures)
+
+
+def of_failures(store: Store, failures: Failures) -> None:
+    """How many videos lack something because it failed, by kind, and how to see all of them."""
+    kinds = Counter(failure.kind for of_video in failures.values() for failure in of_video)
+    counts = ", ".join(f"{kind} {n:,}" for kind, n in kinds.most_common())
+    console.say(f"Failed: {counts}. More about it: nmcl errors --out {store.url}")
+
+
+def of_rows(rows: Sequence[Any], kind: type, form: str, title: str) -> None:
+    """Records of one dataclass as `table`, `json` or `csv`."""
+    header = [f.name for f in fields(kind)]
+    if form == "json":
+        print(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False))
+    elif form == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        cells = ((csv_text(cell) if isinstance(cell, str) else cell for cell in asdict(row).values()) for row in rows)
+        writer.writerows([header, *cells])
+    elif rows:
+        console.table(
+            title, tuple(name.replace("_", " ") for name in header), [tuple(asdict(row).values()) for row in rows]
+        )
+    else:
+        console.say("No failures.")
+
+
+def of_verification(store: Store, findings: Findings, repaired: bool, as_json: bool) -> None:
+    """What was checked, and what is wrong."""
+    if as_json:
+        print(json.dumps(verify.to_json(findings), indent=1, ensure_ascii=False))
+        return
+    console.say("Checked: " + ", ".join(f"{n:,} {what}" for what, n in sorted(findings.checked.items())))
+    for note in findings.notes:
+        console.note(note)
+    for problem in findings.problems:
+        console.say(f"{problem.file}: {problem.problem}")
+        is_removed = repaired and problem.removes
+        console.say(f"    {'Removed: the next nmcl run makes it again.' if is_removed else problem.what_to_do}")
+    n = len(findings.problems)
+    console.say(f"{store.url}: {counted(n, 'problem')}" if n else f"{store.url} is whole.")
 
 
 def of_service(service: Service, watched: Path | None, out: Path) -> None:
@@ -204,7 +248,7 @@ def of_service(service: Service, watched: Path | None, out: Path) -> None:
 def of_prediction(result: dict[str, Any], out: Path) -> None:
     """How many videos were predicted, and where the table is."""
     console.table("First guesses", ("venue", "videos"), list(result["venues"].items())[:20])
-    counts = ", ".join(f"{result[name]:,} {name}" for name in ("videos", "ok", "failed", "empty"))
+    counts = ", ".join(f"{result[name]:,} {name}" for name in ("videos", "ok", "partial", "failed"))
     console.say(counts)
     if scores := result["scores"]:
         console.say(

@@ -8,13 +8,13 @@ import time
 from contextlib import suppress
 
 
-def die_with_parent() -> None:
+def die_with_parent(signal_number: int = signal.SIGTERM) -> None:
     """Called in a child, so that a killed parent does not leave it behind.
 
     Linux only; elsewhere it has to be stopped by hand.
     """
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(1, int(signal_number))  # PR_SET_PDEATHSIG
 
 
 _watched = threading.Lock()

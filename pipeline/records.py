@@ -1,9 +1,12 @@
 """The records that travel between stages. Frozen: no stage adds fields to another's record."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+
+from pipeline.errors import ClipError
 
 Modality = Literal["visual", "acoustic", "textual"]
 MODALITIES: tuple[Modality, ...] = ("visual", "acoustic", "textual")
@@ -55,8 +58,8 @@ class Clip:
     """When each key frame is shown, from the beginning of the clip."""
     waveform: np.ndarray | None = None
     """Sound, shape (n_samples,), int16, mono, 22,050 Hz; n_samples >= 1."""
-    sound_remark: str | None = None
-    """Why there is no waveform."""
+    problems: Mapping[Need, ClipError] = field(default_factory=dict)
+    """For each of "frames" and "waveform" that was asked for and is absent: why."""
     description: str | None = None
 
 

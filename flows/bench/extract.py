@@ -182,9 +182,9 @@ class PlainLoop:
         path, visual = _path(self.plan, video), self.plan.extractors.visual
         frames, _ = visual.frames(list(every_frame(path)))
         vectors = {"visual": plain.plain_visual(self.network, visual.backbone.preprocess, frames, self.device)}
-        waveform = decode(Request(path, waveform=True), MediaSettings()).waveform
-        if waveform is not None:
-            vectors["acoustic"] = plain.plain_acoustic(waveform, self.sound)
+        heard = decode(Request(path, waveform=True), MediaSettings())
+        if isinstance(heard, Clip) and heard.waveform is not None:
+            vectors["acoustic"] = plain.plain_acoustic(heard.waveform, self.sound)
         clip = Clip(description=video.description)
         (textual,) = self.plan.extractors.all["textual"].extract([clip], self.words)
         return vectors if np.isnan(textual).any() else {**vectors, "textual": textual}

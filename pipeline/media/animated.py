@@ -1,0 +1,53 @@
+"""Animated WebP, which the FFmpeg inside PyAV does not decode."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageSequence, UnidentifiedImageError
+
+from pipeline.errors import ClipError
+from pipeline.media import work
+from pipeline.media.frames import Clock, TimedFrame
+from pipeline.media.limits import MediaSettings
+
+
+def is_webp(file: BinaryIO) -> bool:
+    """Whether an open file begins as WebP does. Leaves it at its beginning."""
+    file.seek(0)
+    head = file.read(12)
+    file.seek(0)
+    return head[:4] == b"RIFF" and head[8:] == b"WEBP"
+
+
+def webp_frames(file: BinaryIO, settings: MediaSettings) -> Iterator[TimedFrame]:
+    """Its pictures up to where it is damaged, `max_seconds` and the budget.
+
+    Raises:
+        ClipError: `no_picture`, `too_large`.
+    """
+    n_frames = 0
+    try:
+        with Image.open(file, formats=["WEBP"]) as image:
+            n_pixels = image.width * image.height
+            if n_pixels > settings.max_pixels:
+                raise ClipError("too_large", f"{n_pixels:,} pixels a frame; the limit is {settings.max_pixels:,}")
+            n_allowed = max(work.LEAST_FRAMES, work.budget(settings) // work.cost("webp", n_pixels))
+            stamp_s, clock = 0.0, Clock(0.1)
+            for picture in ImageSequence.Iterator(image):
+                time_s = clock.at(stamp_s)
+                if time_s > settings.max_seconds or n_frames == n_allowed:
+                    return
+                rgb = picture.convert("RGB")
+                rgb.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
+                yield TimedFrame(time_s, np.asarray(rgb.convert("L")), partial(np.asarray, rgb))
+                n_frames += 1
+                stamp_s += picture.info.get("duration", 0) / 1000
+    except (UnidentifiedImageError, OSError, EOFError, SyntaxError, ValueError) as error:
+        if n_frames == 0:
+            raise ClipError("no_picture", "no picture of the WebP file can be decoded") from error
+
+
+_LONGEST_SIDE = 1600
+"""Larger pictures are scaled down as they arrive: selectors keep dozens."""

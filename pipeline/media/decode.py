@@ -1,0 +1,273 @@
+"""One file in, one Clip out, in this process."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from pipeline.errors import ClipError
+from pipeline.media import animated, work
+from pipeline.media.failures import clip_error
+from pipeline.media.files import container_of, opened
+from pipeline.media.frames import Clock, FrameSelector, TimedFrame, timed
+from pipeline.media.limits import MediaSettings
+from pipeline.media.sound import Sound, by_ffmpeg
+from pipeline.media.streams import main_picture, main_sound
+from pipeline.records import Clip, Need
+
+if TYPE_CHECKING:
+    from av import AudioStream, Packet, VideoFrame, VideoStream
+    from av.container import InputContainer
+
+OF_THE_FILE = frozenset({"missing", "changed", "unreadable"})
+"""Kinds of failure that leave nothing of a file."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is wanted of one file."""
+
+    path: Path
+    frames: FrameSelector | None = None
+    """None: the picture is not decoded."""
+    waveform: bool = False
+    sha256: str = ""
+    """Of the content, by the catalogue: 64 hex digits; empty for any content."""
+    n_bytes: int | None = None
+    """Size of the file, by the catalogue; None for any."""
+
+
+def decode(request: Request, settings: MediaSettings) -> Clip | ClipError:
+    """Decode one file in this process, picture and sound in one pass where both can be had.
+
+    Returns:
+        the clip, whose `problems` say what is absent and why; a ClipError where nothing of the file can be used:
+        `missing`, `changed`, `unreadable`, `internal`. `Decoder` adds `timeout` and `crashed`.
+    """
+    try:
+        with opened(request.path, request.sha256, request.n_bytes) as file:
+            return _File(file, request, settings).clip()
+    except Exception as error:  # noqa: BLE001 (whatever a strange file raises is the outcome of that file alone)
+        return clip_error(error, settings.memory_mb)
+
+
+class _File:
+    def __init__(self, file: BinaryIO, request: Request, settings: MediaSettings) -> None:
+        self._file = file
+        self._request = request
+        self._settings = settings
+
+    def clip(self) -> Clip:
+        problems: dict[Need, ClipError] = {}
+        frames: np.ndarray | None = None
+        times_s: tuple[float, ...] = ()
+        waveform: np.ndarray | None = None
+        sound_is_open = self._request.waveform
+        if self._request.frames is not None:
+            try:
+                frames, times_s, waveform, problem = self._look(self._request.frames)
+                sound_is_open = False
+                if problem:
+                    problems["waveform"] = problem
+            except Exception as error:  # as in `decode`; the sound may still be had
+                problems["frames"] = failure = clip_error(error, self._settings.memory_mb)
+                if failure.kind in OF_THE_FILE:
+                    raise failure from error
+        if sound_is_open:
+            waveform, problem = self._listen()
+            if problem:
+                problems["waveform"] = problem
+        return Clip(frames=frames, frame_times_s=times_s, waveform=waveform, problems=problems)
+
+    def _look(
+        self, selector: FrameSelector
+    ) -> tuple[np.ndarray, tuple[float, ...], np.ndarray | None, ClipError | None]:
+        """The chosen frames with their times, and what came of the sound beside them."""
+        if animated.is_webp(self._file):
+            chosen = selector(animated.webp_frames(self._file, self._settings))
+            return *chosen, None, _NO_SOUND if self._request.waveform else None
+        try:
+            return self._one_pass(selector, None, planned=False)
+        except work.TooMuchWork:
+            with self._container() as container:
+                picture = self._picture(container)
+                parts = work.parts(container, picture, _frame_s(picture), self._settings)
+            return self._one_pass(selector, parts, planned=True)
+
+    def _one_pass(
+        self, selector: FrameSelector, parts: work.Parts | None, planned: bool
+    ) -> tuple[np.ndarray, tuple[float, ...], np.ndarray | None, ClipError | None]:
+        with self._container() as container:
+            picture = self._picture(container)
+            if not planned:
+                n_frames = work.estimated_frames(container, picture, self._settings)
+                context = picture.codec_context
+                per_frame = work.cost(context.name, context.width * context.height)
+                if n_frames is None or n_frames * per_frame > work.budget(self._settings):
+                    raise work.TooMuchWork
+            one = _Pass(container, picture, self._hearing(container), parts, planned, self._settings)
+            frames, times_s = selector(one.frames())
+            return frames, times_s, *self._heard(one)
+
+    def _listen(self) -> tuple[np.ndarray | None, ClipError | None]:
+        if animated.is_webp(self._file):
+            return None, _NO_SOUND
+        with self._container() as container:
+            return self._heard(_Pass(container, None, self._hearing(container), None, True, self._settings))
+
+    def _heard(self, one: "_Pass") -> tuple[np.ndarray | None, ClipError | None]:
+        if not self._request.waveform:
+            return None, None
+        if one.sound is None:
+            return None, _NO_SOUND
+        try:
+            waveform = one.waveform()
+            return (by_ffmpeg(self._file, one.sound, self._settings) if waveform is None else waveform), None
+        except Exception as error:  # noqa: BLE001 (as in `decode`; the picture is there)
+            return None, clip_error(error, self._settings.memory_mb)
+
+    @contextmanager
+    def _container(self) -> "Iterator[InputContainer]":
+        with container_of(self._file, self._request.path, self._settings.max_pixels) as container:
+            yield container
+
+    def _picture(self, container: "InputContainer") -> "VideoStream":
+        picture = main_picture(container.streams.video)
+        if picture is None:
+            raise ClipError("no_picture", "the file has no video stream that FFmpeg decodes")
+        _require_size(picture.codec_context.width * picture.codec_context.height, self._settings)
+        return picture
+
+    def _hearing(self, container: "InputContainer") -> "AudioStream | None":
+        return main_sound(container.streams.audio) if self._request.waveform else None
+
+
+_NO_SOUND = ClipError("no_sound", "the file has no soundtrack")
+
+
+class _Pass:
+    """One pass over an open file: frames are handed out while the sound that lies between them is kept."""
+
+    def __init__(
+        self,
+        container: "InputContainer",
+        picture: "VideoStream | None",
+        sound: "AudioStream | None",
+        parts: work.Parts | None,
+        planned: bool,
+        settings: MediaSettings,
+    ) -> None:
+        self._settings = settings
+        self._picture = picture
+        self.sound = sound
+        self._heard = Sound(settings.max_seconds)
+        self._sound_failure: Exception | None = None
+        self._parts = parts
+        self._planned = planned
+        streams = [stream for stream in (picture, sound) if stream]
+        for stream in streams:
+            stream.codec_context.thread_count = 1
+        self._packets = work.until_unreadable(container.demux(streams)) if streams else iter(())
+
+    def frames(self) -> Iterator[TimedFrame]:
+        """The frames up to `max_seconds`. Raises ClipError `no_picture`, `too_large`; TooMuchWork."""
+        picture = self._picture
+        assert picture is not None
+        clock = Clock(_frame_s(picture))
+        n_frames, spent = 0, 0
+        for frame, n_passed in self._decoded_frames():
+            _require_size(frame.width * frame.height, self._settings)
+            time_s = clock.at(_stamp_s(frame, picture), n_passed)
+            if time_s > self._settings.max_seconds:
+                break
+            spent += work.cost(picture.codec_context.name, frame.width * frame.height)
+            if not self._planned and spent > 2 * work.budget(self._settings):
+                raise work.TooMuchWork
+            n_frames += 1
+            yield timed(frame, time_s)
+        if n_frames == 0:
+            raise ClipError("no_picture", "no frame of the video stream can be decoded")
+
+    def waveform(self) -> np.ndarray | None:
+        """The soundtrack as (n_samples,) int16, mono, 22,050 Hz; None if no sample can be decoded."""
+        for packet in self._packets:
+            if self._heard.is_full:
+                break
+            self._hear(packet)
+        if self._sound_failure:
+            raise self._sound_failure
+        return self._heard.samples()
+
+    def _decoded_frames(self) -> "Iterator[tuple[VideoFrame, int]]":
+        """Each frame, and how many there are from the one before it to this one."""
+        number, last = -1, -1
+        for packet in self._packets:
+            if packet.stream is not self._picture:
+                self._hear(packet)
+                continue
+            if self._parts is None or not packet.size:
+                yield from ((frame, 1) for frame in _decoded(packet))
+                continue
+            number += 1
+            if number not in self._parts.numbers:
+                continue
+            n_passed = number - last
+            if n_passed > 1 and last >= 0:
+                yield from ((frame, 1) for frame in self._drained())
+            last = number
+            for frame in _decoded(packet):
+                yield frame, n_passed
+                n_passed = 1
+
+    def _drained(self) -> "list[VideoFrame]":
+        """Frames that the decoder still holds, before it goes on elsewhere."""
+        import av
+
+        assert self._picture is not None
+        end = av.Packet(0)
+        end.stream = self._picture
+        if self._picture.time_base:
+            end.time_base = self._picture.time_base
+        frames = _decoded(end)
+        self._picture.codec_context.flush_buffers()
+        return frames
+
+    def _hear(self, packet: "Packet") -> None:
+        if self.sound is None or packet.stream is not self.sound or self._sound_failure:
+            return
+        try:
+            for frame in _decoded(packet):
+                self._heard.add(frame)
+        except Exception as error:  # noqa: BLE001 (kept until the picture is done)
+            self._sound_failure = error
+
+
+def _decoded(packet: "Packet") -> "list[Any]":
+    """The frames of a packet; none of a damaged one."""
+    import av
+
+    try:
+        return packet.decode()
+    except (av.FFmpegError, EOFError) as error:
+        if isinstance(error, MemoryError):
+            raise
+        return []
+
+
+def _require_size(n_pixels: int, settings: MediaSettings) -> None:
+    if n_pixels > settings.max_pixels:
+        raise ClipError("too_large", f"{n_pixels:,} pixels a frame; the limit is {settings.max_pixels:,}")
+
+
+def _frame_s(picture: "VideoStream") -> float:
+    """How long one frame is shown, by the file's header."""
+    return 1 / float(picture.guessed_rate or picture.average_rate or 25)
+
+
+def _stamp_s(frame: "VideoFrame", picture: "VideoStream") -> float | None:
+    if frame.time is None:
+        return None
+    return float(frame.time - (picture.start_time or 0) * (picture.time_base or 0))

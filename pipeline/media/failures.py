@@ -1,0 +1,39 @@
+"""What a decoding process may raise, as a ClipError whose text is the same in every run."""
+
+import re
+import traceback
+from pathlib import Path
+
+from pipeline.errors import ClipError
+
+
+def clip_error(error: Exception, memory_mb: int) -> ClipError:
+    """A typed failure for anything that was raised; `internal` for what nobody foresaw."""
+    if isinstance(error, ClipError):
+        return error
+    if isinstance(error, MemoryError):
+        return out_of_memory(memory_mb)
+    if type(error).__module__ == "builtins" and isinstance(error, OSError):
+        return ClipError("missing", f"the file cannot be read ({error.strerror})")
+    return ClipError("internal", f"{type(error).__name__}: {stable(_message(error))} ({_where(error)})")
+
+
+def out_of_memory(memory_mb: int) -> ClipError:
+    """The failure of a file that needs more memory than a decoding process may have."""
+    return ClipError("too_large", f"needs more than {memory_mb} MiB to decode")
+
+
+def stable(text: str) -> str:
+    """A message without addresses of memory and folders, which differ from run to run."""
+    text = re.sub(r"\[([^\]@]*?)\s*@ 0x[0-9a-f]+\]", r"[\1]", text)
+    text = re.sub(r"\b0x[0-9a-f]{6,}\b", "0x…", text)
+    return re.sub(r"(?:file:)?(?:/[^\s/:'\"]+)+/", "", text)
+
+
+def _message(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
+
+
+def _where(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "nowhere"

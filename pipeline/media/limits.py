@@ -1,0 +1,49 @@
+"""What decoding may cost, and which of the limits decide what comes out."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Interval
+
+SAMPLE_RATE_HZ = 22_050
+"""Of every waveform (paper, section 4.2.2)."""
+
+AHEAD = 32
+"""Clips that wait decoded while a network works on those before: some 50 MB."""
+
+CODE_VERSION = 3
+"""Goes into the address of what is made from frames and waveforms: raise it when decoding gives other values."""
+
+
+@dataclass(frozen=True)
+class MediaSettings:
+    """Limits for one file. Those in `address` can change a vector; the others guard the run."""
+
+    timeout_s: Annotated[float, Gt(0)] = 300.0
+    """Wall-clock time for one file; then its process is killed. A guard: the budget keeps real clips far below it."""
+    max_seconds: Annotated[float, Gt(0)] = 180.0
+    """Only the beginning of a longer video is looked at."""
+    max_pixels: Annotated[int, Ge(1)] = 8192 * 4608
+    """A larger picture is refused: it would need gigabytes."""
+    budget_megapixels: Annotated[int, Ge(1)] = 4000
+    """Pictures of one video that are decoded, all together. Of a video with more, only parts are: key frames of its
+    codec, or the beginning of each stretch between them. 4000 are 64 s of 1080p at 30 a second; under a minute of
+    computing."""
+    memory_mb: Annotated[int, Ge(256)] = 4096
+    """Address space of one decoding process."""
+    workers: Annotated[int, Ge(0)] = 0
+    """Decoding processes; 0 for one a core."""
+    max_fetch_mb: Annotated[int, Ge(1)] = 1024
+    """A larger file of a crawl on an object store is not fetched."""
+
+    max_failed_share: Annotated[float, Interval(ge=0, le=1)] = 0.2
+    """Of the videos that gave neither picture nor sound; above it `run` and `extract` end with exit code 3."""
+
+    def address(self) -> dict[str, object]:
+        """What decides the frames and waveforms of a file, besides the file."""
+        return {
+            "code": CODE_VERSION,
+            "max_seconds": self.max_seconds,
+            "max_pixels": self.max_pixels,
+            "budget_megapixels": self.budget_megapixels,
+        }

@@ -1,0 +1,328 @@
+"""Decoding processes that may be killed at any time without harm to any file but the one that does it."""
+
+import os
+import resource
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from queue import SimpleQueue
+
+from pipeline.errors import ClipError, WorkerError
+from pipeline.media.decode import Request, decode
+from pipeline.media.failures import out_of_memory
+from pipeline.media.limits import AHEAD, MediaSettings
+from pipeline.processes import die_with_parent
+from pipeline.records import Clip
+
+Outcome = Clip | ClipError
+_Job = tuple[Request, "Future[Outcome]"]
+
+TRIES = 3
+"""A file whose process ends is tried again this many times in all, the later ones with no other file beside it."""
+
+STARTS = 20
+"""Processes in a row that end before they are ready: then the fault is not of the moment."""
+
+START_S = 120.0
+"""A process that is not ready by then is replaced."""
+
+_READY, _TAKEN = "ready", "taken"
+_OUT_OF_MEMORY_STATUS = 3
+
+
+class Decoder:
+    """A pool of decoding processes.
+
+    Use as a context manager; `clips` may be called any number of times, also from several threads.
+    """
+
+    def __init__(self, settings: MediaSettings) -> None:
+        self.settings = settings
+        self.workers = settings.workers or os.cpu_count() or 1
+
+    def __enter__(self) -> "Decoder":
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._turn = _Turn()
+        self._workers = [_Worker(self._jobs, self._turn, self.settings) for _ in range(self.workers)]
+        for worker in self._workers:
+            worker.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for worker in self._workers:
+            worker.stop()
+        for _ in self._workers:
+            self._jobs.put(None)
+        for worker in self._workers:
+            worker.join()
+
+    def clips(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+        """Decode files side by side; results come in the order of the requests, `AHEAD` at most before the reader.
+
+        Raises:
+            WorkerError: no decoding process can be started.
+        """
+        ahead: deque[Future[Outcome]] = deque()
+        try:
+            for request in requests:
+                future: Future[Outcome] = Future()
+                ahead.append(future)
+                self._jobs.put((request, future))
+                if len(ahead) > max(AHEAD, 4 * self.workers):
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+class _Turn:
+    """Lets any number of files be decoded side by side, or one that killed its process alone."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._n_beside = 0
+        self._is_alone = False
+
+    @contextmanager
+    def beside_others(self) -> Iterator[None]:
+        with self._condition:
+            self._condition.wait_for(lambda: not self._is_alone)
+            self._n_beside += 1
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._n_beside -= 1
+                self._condition.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        with self._condition:
+            self._condition.wait_for(lambda: not self._is_alone)
+            self._is_alone = True
+            self._condition.wait_for(lambda: not self._n_beside)
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._is_alone = False
+                self._condition.notify_all()
+
+
+class _Died(Exception):
+    """The process ended while it worked on a file."""
+
+
+class _Late(Exception):
+    """The process was not done in time, and was killed."""
+
+
+class _Worker(threading.Thread):
+    """Keeps one process at work: replaces it when it ends, and tries its file again."""
+
+    def __init__(self, jobs: "SimpleQueue[_Job | None]", turn: _Turn, settings: MediaSettings) -> None:
+        super().__init__(name="decoder", daemon=True)
+        self._jobs = jobs
+        self._turn = turn
+        self._settings = settings
+        self._child: _Child | None = None
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """End what it does; called from another thread."""
+        self._stopped.set()
+        if child := self._child:
+            child.kill()
+
+    def run(self) -> None:
+        with suppress(WorkerError):  # said again for the first file
+            self._ready_child()
+        while (job := self._jobs.get()) is not None:
+            request, future = job
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(self._outcome(request))
+            except Exception as error:  # noqa: BLE001 (raised again where the result is awaited)
+                future.set_exception(error)
+        if self._child:
+            self._child.kill()
+
+    def _outcome(self, request: Request) -> Outcome:
+        """What comes of a file; its sound alone where its picture ends or outlasts the process."""
+        outcome = self._tried(request)
+        if not isinstance(outcome, ClipError) or outcome.kind not in _OF_THE_PROCESS:
+            return outcome
+        if request.frames is None or not request.waveform:
+            return outcome
+        sound = self._tried(replace(request, frames=None))
+        if isinstance(sound, ClipError):
+            return outcome if sound.kind in _OF_THE_PROCESS else sound
+        return replace(sound, problems={"frames": outcome, **sound.problems})
+
+    def _tried(self, request: Request) -> Outcome:
+        try:
+            with self._turn.beside_others():
+                return self._decoded(request)
+        except _Late:
+            return self._too_late()
+        except _Died:
+            pass
+        for _ in range(TRIES - 1):
+            with self._turn.alone():
+                try:
+                    return self._decoded(request)
+                except _Late:
+                    return self._too_late()
+                except _Died as error:
+                    died = str(error)
+        return ClipError("crashed", f"its decoding process ended {TRIES} times ({died})")
+
+    def _too_late(self) -> ClipError:
+        return ClipError("timeout", f"not decoded within {self._settings.timeout_s:g} s")
+
+    def _decoded(self, request: Request) -> Outcome:
+        """Raises _Died, _Late; WorkerError."""
+        for _ in range(STARTS):
+            child = self._ready_child()
+            if child.took(request):
+                break
+            self._child = None
+        else:
+            raise _no_processes(child)
+        try:
+            return child.outcome(self._settings.timeout_s)
+        except (_Died, _Late):
+            self._child = None
+            raise
+
+    def _ready_child(self) -> "_Child":
+        if self._child:
+            return self._child
+        for _ in range(STARTS):
+            if self._stopped.is_set():
+                raise WorkerError("The decoder was closed.")
+            child = self._child = _Child(self._settings)
+            if self._stopped.is_set():
+                child.kill()
+            if child.is_ready():
+                return child
+            self._child = None
+        raise _no_processes(child)
+
+
+_OF_THE_PROCESS = frozenset({"timeout", "crashed"})
+
+
+def _no_processes(child: "_Child") -> WorkerError:
+    return WorkerError(
+        f"{STARTS} decoding processes in a row ended before they took a file (the last {child.end}). "
+        "See that there is enough memory, and start the command again."
+    )
+
+
+class _Child:
+    """One process, with a pipe of its own."""
+
+    def __init__(self, settings: MediaSettings) -> None:
+        context = get_context("spawn")  # a fork of a process with running threads may hang
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_decode_all, args=(theirs, settings, os.getpid()), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def is_ready(self) -> bool:
+        """Waits until it can be used; False if it ended before."""
+        return self._said(START_S) == _READY or self._gone()
+
+    def took(self, request: Request) -> bool:
+        """Hands over a file; False if the process ended before it began."""
+        try:
+            self._pipe.send(request)
+        except OSError:
+            return self._gone()
+        return self._said(START_S) == _TAKEN or self._gone()
+
+    def outcome(self, timeout_s: float) -> Outcome:
+        """What came of the file. Raises _Died, _Late."""
+        said = self._said(timeout_s)
+        if isinstance(said, Clip | ClipError):
+            return said
+        is_late = self._process.is_alive() and said is None
+        self._gone()
+        raise _Late if is_late else _Died(self.end)
+
+    @property
+    def end(self) -> str:
+        """How it ended."""
+        code = self._process.exitcode
+        return f"by signal {-code}" if code is not None and code < 0 else f"with status {code}"
+
+    def kill(self) -> None:
+        """End it now."""
+        self._process.kill()
+
+    def _said(self, timeout_s: float) -> object:
+        """What it says next; None if it says nothing in time, _END if it ended."""
+        try:
+            return self._pipe.recv() if self._pipe.poll(timeout_s) else None
+        except (EOFError, OSError):
+            return _END
+
+    def _gone(self) -> bool:
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
+        return False
+
+
+_END = object()
+
+
+def _decode_all(pipe: Connection, settings: MediaSettings, parent: int) -> None:
+    """The whole life of a decoding process."""
+    die_with_parent()
+    if os.getppid() != parent:
+        return
+    _limit(settings.memory_mb)
+    pipe.send(_READY)
+    is_fresh = True
+    with suppress(EOFError, OSError):
+        while True:
+            request = pipe.recv()
+            pipe.send(_TAKEN)
+            outcome = decode(request, settings)
+            if not is_fresh and _ran_out(outcome, settings):
+                os._exit(_OUT_OF_MEMORY_STATUS)  # what earlier files left behind may be why: tried again alone
+            pipe.send(outcome)
+            is_fresh = False
+
+
+def _ran_out(outcome: Outcome, settings: MediaSettings) -> bool:
+    failures = [outcome] if isinstance(outcome, ClipError) else outcome.problems.values()
+    return any(failure.detail == out_of_memory(settings.memory_mb).detail for failure in failures)
+
+
+def _limit(memory_mb: int) -> None:
+    """One thread a decoder, quiet, bounded memory: many small files are decoded side by side."""
+    import av
+    import cv2
+
+    av.logging.set_level(av.logging.PANIC)
+    cv2.setNumThreads(1)
+    limit = _address_space() + memory_mb * 2**20  # what the interpreter has mapped already is no file's doing
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _address_space() -> int:
+    """Bytes that this process has mapped."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return pages * resource.getpagesize()

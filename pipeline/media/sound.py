@@ -1,0 +1,148 @@
+"""Soundtracks as mono 16-bit samples of one rate, whatever their channels."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+import numpy as np
+
+from pipeline.errors import ClipError
+from pipeline.media.failures import stable
+from pipeline.media.files import FORMATS
+from pipeline.media.limits import SAMPLE_RATE_HZ, MediaSettings
+from pipeline.processes import die_with_parent
+
+if TYPE_CHECKING:
+    from av import AudioFrame, AudioStream
+
+
+class _Mixer(Protocol):
+    def resample(self, frame: "AudioFrame | None") -> "Iterable[AudioFrame]": ...
+
+
+class Sound:
+    """Collects a soundtrack as it is decoded."""
+
+    def __init__(self, max_seconds: float) -> None:
+        self._room = int(max_seconds * SAMPLE_RATE_HZ)
+        self._blocks: list[np.ndarray] = []
+        self._kind: object = None
+        self._mixer: _Mixer | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more would be beyond `max_seconds`."""
+        return self._room <= 0
+
+    def add(self, frame: "AudioFrame") -> None:
+        """Take what comes next. Rate and channels may change on the way.
+
+        Raises:
+            ClipError: `unreadable`: the samples are of a kind that cannot be mixed.
+        """
+        kind = (frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate)
+        if kind != self._kind:
+            self._flush()
+            self._kind, (self._mixer, mixed) = kind, _mixer_for(frame)
+            self._keep(mixed)
+        else:
+            assert self._mixer is not None
+            self._keep(self._mixer.resample(frame))
+
+    def samples(self) -> np.ndarray | None:
+        """What was collected: shape (n_samples,), int16; None for nothing."""
+        self._flush()
+        if not self._blocks:
+            return None
+        samples = np.concatenate(self._blocks)
+        return samples[: len(samples) + min(0, self._room)]
+
+    def _flush(self) -> None:
+        if self._mixer:
+            self._keep(self._mixer.resample(None))
+            self._mixer = None
+
+    def _keep(self, frames: "Iterable[AudioFrame]") -> None:
+        for frame in frames:
+            self._blocks.append(frame.to_ndarray()[0])
+            self._room -= frame.samples
+
+
+def _mixer_for(frame: "AudioFrame") -> "tuple[_Mixer, list[AudioFrame]]":
+    """What mixes frames such as this one, and what it makes of it."""
+    import av
+
+    kinds = (partial(av.AudioResampler, "s16", "mono", SAMPLE_RATE_HZ), partial(_Average, frame))
+    for make in kinds:
+        try:
+            mixer: _Mixer = make()
+            return mixer, list(mixer.resample(frame))
+        except (av.FFmpegError, ValueError) as error:
+            if isinstance(error, MemoryError):
+                raise
+    kind = f"{frame.layout.nb_channels} channels of {frame.sample_rate} Hz, {frame.format.name}"
+    raise ClipError("unreadable", f"the soundtrack cannot be mixed down ({kind})")
+
+
+class _Average:
+    """Averages channels whose places FFmpeg knows no mix for, by its `pan` filter."""
+
+    def __init__(self, frame: "AudioFrame") -> None:
+        from av.filter import Graph
+
+        n_channels = frame.layout.nb_channels
+        time_base = {"time_base": f"{frame.time_base}"} if frame.time_base else {}
+        mix = "+".join(f"{1 / n_channels:.9f}*c{i}" for i in range(n_channels))
+        self._graph = Graph()
+        source = self._graph.add(
+            "abuffer",
+            sample_rate=f"{frame.sample_rate}",
+            sample_fmt=frame.format.name,
+            channel_layout=frame.layout.name,
+            **time_base,
+        )
+        form = {"sample_rates": f"{SAMPLE_RATE_HZ}", "sample_fmts": "s16", "channel_layouts": "mono"}
+        chain = (source, self._graph.add("pan", f"mono|c0={mix}"), self._graph.add("aformat", **form))
+        self._graph.link_nodes(*chain, self._graph.add("abuffersink")).configure()
+
+    def resample(self, frame: "AudioFrame | None") -> "Iterable[AudioFrame]":
+        """As `av.AudioResampler.resample`."""
+        import av
+
+        self._graph.push(frame)
+        mixed = []
+        while True:
+            try:
+                mixed.append(self._graph.pull())
+            except (av.BlockingIOError, EOFError):
+                return mixed  # type: ignore[return-value]
+
+
+def by_ffmpeg(file: BinaryIO, sound: "AudioStream", settings: MediaSettings) -> np.ndarray:
+    """A second try on a soundtrack of which PyAV decodes nothing: the ffmpeg program may be newer.
+
+    Raises:
+        ClipError: `unreadable`.
+    """
+    import ffmpeg
+    import imageio_ffmpeg
+
+    kept = {"format": sound.container.format.name.split(",")[0], "t": settings.max_seconds, "threads": 1}
+    source = ffmpeg.input("fd:", fd=0, protocol_whitelist="fd", format_whitelist=FORMATS, **kept)
+    sink = source[str(sound.index)].output(
+        "pipe:", format="s16le", acodec="pcm_s16le", ac=1, ar=SAMPLE_RATE_HZ, t=settings.max_seconds
+    )
+    limits = ("-nostdin", "-loglevel", "error", "-timelimit", str(int(settings.timeout_s) + 1))
+    command = sink.global_args(*limits).compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
+    os.lseek(file.fileno(), 0, os.SEEK_SET)
+    done = subprocess.run(
+        command, stdin=file, capture_output=True, check=False, preexec_fn=partial(die_with_parent, signal.SIGKILL)
+    )
+    samples = np.frombuffer(done.stdout, dtype="<i2")
+    if not samples.size:
+        said = stable(done.stderr.decode(errors="replace")).strip().splitlines()
+        raise ClipError("unreadable", f"the soundtrack cannot be decoded ({said[-1] if said else 'no sample'})")
+    return samples

@@ -1,0 +1,67 @@
+"""Which of a file's tracks is looked at and listened to, and how much work it is."""
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from av import AudioStream, VideoStream
+
+S = TypeVar("S", "AudioStream", "VideoStream")
+
+
+def main_picture(streams: "Iterable[VideoStream]") -> "VideoStream | None":
+    """The track that a player shows; None if there is none that can be decoded.
+
+    Attached covers are no video. Of the others: not a still or much shorter than the longest; marked as default; the
+    largest picture; the first.
+    """
+    from av.stream import Disposition
+
+    tracks = [s for s in _decodable(streams) if not s.disposition & Disposition.attached_pic]
+    if not tracks:
+        return None
+    longest = max(_seconds(s) for s in tracks)
+
+    def rank(track: "VideoStream") -> tuple[bool, bool, int]:
+        thumbnail = Disposition.still_image | Disposition.timed_thumbnails
+        is_video = track.frames != 1 and not track.disposition & thumbnail and 2 * _seconds(track) >= longest
+        return is_video, bool(track.disposition & Disposition.default), _pixels(track)
+
+    return max(tracks, key=rank)
+
+
+def main_sound(streams: "Iterable[AudioStream]") -> "AudioStream | None":
+    """The soundtrack that a player plays; None if there is none that can be decoded.
+
+    Not one that is much shorter than the longest; not a commentary; marked as default; the first.
+    """
+    from av.stream import Disposition
+
+    tracks = list(_decodable(streams))
+    if not tracks:
+        return None
+    longest = max(_seconds(s) for s in tracks)
+    aside = Disposition.comment | Disposition.hearing_impaired | Disposition.visual_impaired | Disposition.dependent
+
+    def rank(track: "AudioStream") -> tuple[bool, bool, bool]:
+        is_default = bool(track.disposition & Disposition.default)
+        return 2 * _seconds(track) >= longest, not track.disposition & aside, is_default
+
+    return max(tracks, key=rank)
+
+
+def _decodable(streams: "Iterable[S]") -> "Iterable[S]":
+    return (stream for stream in streams if stream.codec_context is not None)
+
+
+def _seconds(stream: "AudioStream | VideoStream") -> float:
+    """How long a track is; 0 if the file does not say so."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    said = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    return int(said[1]) * 3600 + int(said[2]) * 60 + float(said[3]) if said else 0.0
+
+
+def _pixels(track: "VideoStream") -> int:
+    return int(track.codec_context.width * track.codec_context.height)

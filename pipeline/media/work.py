@@ -1,0 +1,112 @@
+"""How much of a picture track is decoded: all of it, or the parts that a budget of work allows.
+
+Work is counted in pixels, never in seconds: the same file gives the same frames on any machine.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.media.frames import Clock
+from pipeline.media.limits import MediaSettings
+
+if TYPE_CHECKING:
+    from av import Packet, VideoStream
+    from av.container import InputContainer
+
+_HARDER = {"jpeg2000": 8, "vvc": 4}
+"""How many times the work of H.264 a pixel of these codecs takes."""
+
+_LEAST_PIXELS = 2**15
+"""A smaller picture is as much work as this many pixels."""
+
+FEW_KEY_FRAMES = 8
+"""With fewer in a track, the frames after each are decoded too."""
+
+LEAST_FRAMES = 16
+"""Are decoded, however large."""
+
+
+class TooMuchWork(Exception):
+    """A track holds more than its header says: to be planned by what it holds."""
+
+
+def cost(codec: str, n_pixels: int) -> int:
+    """Work of one frame, in pixels of an easy codec."""
+    return max(n_pixels, _LEAST_PIXELS) * _HARDER.get(codec, 1)
+
+
+def budget(settings: MediaSettings) -> int:
+    """Work that one video may take, in the unit of `cost`."""
+    return settings.budget_megapixels * 10**6
+
+
+def estimated_frames(container: "InputContainer", picture: "VideoStream", settings: MediaSettings) -> float | None:
+    """Frames in the part that is looked at, by the file's header; None if it does not say."""
+    container_s = (container.duration or 0) / 10**6
+    seconds = float(picture.duration * picture.time_base) if picture.duration and picture.time_base else container_s
+    rate = float(picture.average_rate or picture.guessed_rate or 0)
+    n_frames = picture.frames or seconds * rate
+    if not n_frames:
+        return None
+    return n_frames * min(1.0, settings.max_seconds / seconds) if seconds > 0 else float(n_frames)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The packets of a picture track that are decoded, by their number; each stretch begins with a key frame."""
+
+    numbers: frozenset[int]
+
+
+def parts(container: "InputContainer", picture: "VideoStream", frame_s: float, settings: MediaSettings) -> Parts | None:
+    """What of a track is decoded within the budget; None for all of it. Reads the file to its end.
+
+    All key frames, or as many of them as the budget allows, evenly; where they are few, as much of the beginning of
+    each stretch between them as the budget allows.
+    """
+    packets = list(_packets(container, picture, frame_s, settings.max_seconds))
+    context = picture.codec_context
+    n_allowed = max(LEAST_FRAMES, budget(settings) // cost(context.name, context.width * context.height))
+    if len(packets) <= n_allowed:
+        return None
+    keys = [number for number, (is_key, _) in enumerate(packets) if is_key] or [0]
+    if len(keys) >= FEW_KEY_FRAMES:
+        even = np.linspace(0, len(keys) - 1, min(len(keys), n_allowed)).round().astype(int)
+        return Parts(frozenset(keys[i] for i in even))
+    numbers: set[int] = set()
+    for key, end in zip(keys, [*keys[1:], len(packets)], strict=True):
+        begins = packets[key][1]
+        # Pictures shown before their key frame need the stretch before it.
+        usable = (i for i in range(key, end) if begins is None or (packets[i][1] or begins) >= begins)
+        numbers.update(i for i, _ in zip(usable, range(n_allowed // len(keys)), strict=False))
+    return Parts(frozenset(numbers))
+
+
+def _packets(
+    container: "InputContainer", picture: "VideoStream", frame_s: float, max_seconds: float
+) -> Iterator[tuple[bool, int | None]]:
+    """Of each packet up to `max_seconds`: whether it is a key frame, and its time stamp."""
+    clock = Clock(frame_s)
+    for packet in until_unreadable(container.demux(picture)):
+        if not packet.size:
+            continue
+        stamp = packet.dts if packet.dts is not None else packet.pts
+        begin = picture.start_time or 0
+        known = stamp is not None and packet.time_base is not None
+        if clock.at(float((stamp - begin) * packet.time_base) if known else None) > max_seconds:  # type: ignore[operator]
+            return
+        yield packet.is_keyframe, packet.pts
+
+
+def until_unreadable(packets: "Iterator[Packet]") -> "Iterator[Packet]":
+    """The packets of a damaged file up to where its container makes no sense any more."""
+    import av
+
+    try:
+        yield from packets
+    except av.FFmpegError as error:
+        if isinstance(error, MemoryError):
+            raise
