@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
 from pipeline.errors import CrawlError
+from pipeline.words import examples
 
 Field = Literal["path", "id", "text", "label", "split"]
 
@@ -90,8 +91,7 @@ def _named(found: Sequence[str], settings: ColumnSettings, manifest: str) -> dic
         matches = [name for name in found if name == wish] or [n for n in found if n.lower() == wish.lower()]
         if not matches:
             raise CrawlError(
-                f"{manifest} has no column {wish!r}, which columns.{field} names. "
-                f"Its columns: {', '.join(map(repr, found))}."
+                f"{manifest} has no column {wish!r}, which columns.{field} names. Its columns: {examples(found, 20)}."
             )
         named[field] = matches[0]
     return named
@@ -104,7 +104,7 @@ def _candidates(field: Field, found: Sequence[str]) -> list[str]:
 
 
 def _check(of: dict[Field, str], found: Sequence[str], manifest: str) -> None:
-    columns = f"Its columns: {', '.join(map(repr, found))}."
+    columns = f"Its columns: {examples(found, 20)}."
     for name in of.values():
         if found.count(name) > 1:
             raise CrawlError(f"{manifest} has {found.count(name)} columns named {name!r}; rename one. {columns}")

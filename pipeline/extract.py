@@ -220,7 +220,7 @@ class _Table:
         if written is None:
             self._vectors = np.full((len(videos), feature.extractor.dim), np.nan, np.float32)
             return
-        table = decode(written, feature.artifact.folder)
+        table = decode(written, feature.artifact.folder, len(videos))
         self._vectors = to_vectors(table.column("vector"))
         if "remark" in table.column_names:
             self._remarks = table.column("remark").to_pylist()
@@ -271,4 +271,4 @@ class _Table:
 def load_vectors(store: Store, artifact: Artifact, part: Part, column: str = "vector") -> np.ndarray:
     """One modality's vectors of a part: shape (part.n_videos, D), float32, NaN rows where absent."""
     name = artifact.part(part.key)
-    return to_vectors(decode(store.read(name), name).column(column))
+    return to_vectors(decode(store.read(name), name, part.n_videos).column(column))

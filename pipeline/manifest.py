@@ -13,7 +13,7 @@ from pipeline.manifest_files import BadRow, BadRows, ManifestFile, composed, ope
 from pipeline.manifest_rows import Row, understand
 from pipeline.records import Entry
 from pipeline.sidecars import SidecarReader
-from pipeline.words import counted
+from pipeline.words import counted, listed
 
 __all__ = ["ColumnSettings", "Listing", "read_crawl", "read_files"]
 
@@ -64,7 +64,7 @@ def _manifest_of(files: CrawlFiles) -> str | None:
     if len(candidates) > 1:
         raise CrawlError(
             f"{files.root} holds {len(candidates)} files that could be its manifest: "
-            f"{', '.join(candidates)}. Keep one, or name the right one {_FORMS}."
+            f"{listed(candidates)}. Keep one, or name the right one {_FORMS}."
         )
     return candidates[0] if candidates else None
 

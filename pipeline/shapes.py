@@ -253,6 +253,13 @@ class Comparison(TypedDict):
     rule: dict[str, Any]
 
 
+class LeftOut(TypedDict):
+    """`left_out.json`: see `flows.plan.LeftOut`."""
+
+    videos: list[dict[str, str]]
+    attempts: Count
+
+
 _SHAPES: tuple[tuple[str, Any], ...] = (
     (r"store\.json", Marker),
     (r"(latest|champion)\.json", Pointer),
@@ -268,6 +275,7 @@ _SHAPES: tuple[tuple[str, Any], ...] = (
     (r"timings/.+\.json", Timing),
     (r"(.+/)?drift\.json", Drifted),
     (r"(.+/)?comparison\.json", Compared),
+    (r".+/left_out\.json", LeftOut),
     (r".+/(state|recipe)\.json", dict[str, Any]),
 )
 """By a pattern of the whole name, the first that fits."""
