@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
@@ -232,7 +232,7 @@ def test_a_whole_store_has_no_errors(whole: Path) -> None:
     assert Store.open(whole).target("champion") == RUN
 
 
-@settings(max_examples=1500 if LONG else 20, suppress_health_check=list(HealthCheck))
+@settings(max_examples=1500 if LONG else 20, suppress_health_check=list(HealthCheck), phases=(Phase.generate,))
 @given(data=st.data())
 def test_every_artifact_may_be_damaged(
     data: st.DataObject, whole: Path, tmp_path_factory: pytest.TempPathFactory
@@ -242,7 +242,9 @@ def test_every_artifact_may_be_damaged(
     copy = tmp_path_factory.mktemp("damaged") / "out"
     shutil.copytree(whole, copy, symlinks=True)
     try:
-        (copy / name).write_bytes(damaged(data, whole / name))
+        content = damaged(data, whole / name)
+        note(f"{name}: {content[:300]!r}")
+        (copy / name).write_bytes(content)
         for error in read_everything(copy):
             assert str(error)
             assert len(str(error)) < 3000
