@@ -11,7 +11,7 @@ import numpy as np
 
 from flows.evaluation import labels_of
 from flows.plan import Plan
-from flows.settings import from_tree
+from flows.settings import from_tree, usable
 from model.baselines.tagged_sounds import count_concepts
 from model.registry import ABLATIONS, MODELS, Method, method
 from model.study.journal import Journal
@@ -27,6 +27,7 @@ from pipeline.study_report import write_study
 from pipeline.study_report.data import StudyData
 from pipeline.study_report.results import results
 from pipeline.taxonomy import read_taxonomy
+from pipeline.words import listed
 
 TUNED_TRIES = 8
 """Settings that `--tune` tries per method."""
@@ -85,9 +86,10 @@ def reproduce(request: Request, progress: Progress, command: str) -> StudyData:
         notices=[*notices, *data.notices],
         command=command,
     )
-    with writing(str(request.out)):
-        write_study(data, request.out)
+    write_study(data, request.out)
+    with writing(str(request.out / "predictions.npz")):
         np.savez(request.out / "predictions.npz", **predictions)  # type: ignore[arg-type]
+    with writing(str(request.out / "results.json")):
         _write_whole(request.out / "results.json", json.dumps(results(data), indent=1, allow_nan=False))
     journal.clear()
     return data
@@ -124,8 +126,8 @@ def stored_features(folder: Path) -> FeatureTable:
         StoreError: nothing is extracted there.
     """
     store = Store.open(folder)
-    tree = store.read_json("settings.json")
-    tree.pop("model", None)  # a study brings its own; that of an earlier version may not even be known
+    tree = {name: value for name, value in store.read_json("settings.json").items() if name != "model"}
+    usable(store, "settings.json", tree)  # not the model: that of an earlier version may not even be known
     plan = Plan(store, load_catalogue(store, TRAINING), from_tree(tree))
     parts = [part for _, part in plan.catalogue.parts()]
     if not parts or not all(store.exists(plan.features[m].part(part.key)) for m in MODALITIES for part in parts):
@@ -145,7 +147,7 @@ def chosen_models(request: Request, table: FeatureTable) -> tuple[dict[str, Meth
     models, notices = {}, []
     for name in request.methods or MODELS:
         if name not in MODELS | ABLATIONS:
-            raise SettingsError(f"No method is called {name!r}; there are {', '.join(MODELS | ABLATIONS)}.")
+            raise SettingsError(f"No method is called {name!r}; there are {listed(MODELS | ABLATIONS, 40)}.")
         if name == "dare" and request.sounds is None:
             if "dare" in request.methods:
                 notices.append("DARE needs an external labelled sound set (--sounds): dare_lite stands in for it.")

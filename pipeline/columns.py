@@ -7,6 +7,7 @@ from functools import cache
 from typing import Literal, get_args
 
 from pipeline.errors import CrawlError
+from pipeline.words import examples
 
 Field = Literal["path", "id", "text", "title", "label", "split"]
 
@@ -81,7 +82,7 @@ def recognise(found: Sequence[str], settings: ColumnSettings, manifest: str, has
         if field not in elsewhere:
             raise CrawlError(
                 f"{manifest} has no column {getattr(settings, field)!r}, which columns.{field} names. "
-                f"Its columns: {_listed(found)}."
+                f"Its columns: {examples(found, 20)}."
             )
     of: dict[Field, str] = {field: name for field, name in named.items() if name is not None}
     notes = []
@@ -113,11 +114,6 @@ def _is_title(name: str) -> bool:
     return _plain(name) in _plain_names("title")
 
 
-def _listed(names: Sequence[str], n_shown: int = 30) -> str:
-    more = f" and {len(names) - n_shown:,} more" if len(names) > n_shown else ""
-    return ", ".join(repr(name if len(name) <= 80 else f"{name[:80]}...") for name in names[:n_shown]) + more
-
-
 def _candidates(field: Field, found: Sequence[str]) -> list[str]:
     order = _plain_names(field)
     known = [name for name in dict.fromkeys(found) if _plain(name) in order]
@@ -125,7 +121,7 @@ def _candidates(field: Field, found: Sequence[str]) -> list[str]:
 
 
 def _check(of: dict[Field, str], found: Sequence[str], manifest: str) -> None:
-    columns = f"Its columns: {_listed(found)}."
+    columns = f"Its columns: {examples(found, 20)}."
     for name in of.values():
         if found.count(name) > 1:
             raise CrawlError(f"{manifest} has {found.count(name)} columns named {name!r}; rename one. {columns}")

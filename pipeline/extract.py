@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from pipeline.artifacts import DIGEST_SUFFIX, Artifact, write_with_digest
+from pipeline.artifacts import DIGEST_SUFFIX, Artifact, add_digest, write_with_digest
 from pipeline.catalogue import Part, load_part
 from pipeline.crawl_source import CrawlSource, Wanted, clips_of, crawl_source, require_root
 from pipeline.errors import ClipError, InternalError
@@ -102,6 +102,8 @@ def extract_part(
     retried = job.retry.among(recorded) if job.retry else {}
     missing = [f for f in job.features if first_time or not store.exists(f.artifact.part(part.key))]
     if not (missing or first_time or retried):
+        for artifact in (*(feature.artifact for feature in job.features), job.failures):
+            add_digest(store, artifact.part(part.key))
         return Receipt(part.key, part.n_videos, n_failed(recorded), was_done=True)
     videos = load_part(store, part)
     needs = [_needs(video, missing, recorded, retried) for video in videos]
@@ -220,7 +222,7 @@ class _Table:
         if written is None:
             self._vectors = np.full((len(videos), feature.extractor.dim), np.nan, np.float32)
             return
-        table = decode(written, feature.artifact.folder)
+        table = decode(written, feature.artifact.folder, len(videos))
         self._vectors = to_vectors(table.column("vector"))
         if "remark" in table.column_names:
             self._remarks = table.column("remark").to_pylist()
@@ -271,4 +273,4 @@ class _Table:
 def load_vectors(store: Store, artifact: Artifact, part: Part, column: str = "vector") -> np.ndarray:
     """One modality's vectors of a part: shape (part.n_videos, D), float32, NaN rows where absent."""
     name = artifact.part(part.key)
-    return to_vectors(decode(store.read(name), name).column(column))
+    return to_vectors(decode(store.read(name), name, part.n_videos).column(column))

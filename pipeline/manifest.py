@@ -14,7 +14,7 @@ from pipeline.manifest_files import BadRow, BadRows, ManifestFile, RejectedRow, 
 from pipeline.manifest_rows import ABSENT, Reader, Row, default_id
 from pipeline.records import Entry
 from pipeline.sidecars import SidecarReader
-from pipeline.words import counted
+from pipeline.words import counted, listed
 
 __all__ = ["ABSENT", "ColumnSettings", "Listing", "read_crawl", "read_files"]
 
@@ -80,7 +80,7 @@ def _manifest_of(files: CrawlFiles) -> str | None:
     if len(candidates) > 1:
         raise CrawlError(
             f"{files.root} holds {len(candidates)} files that could be its manifest: "
-            f"{', '.join(candidates)}. Keep one, or name the right one {_FORMS}."
+            f"{listed(candidates)}. Keep one, or name the right one {_FORMS}."
         )
     return candidates[0] if candidates else None
 
