@@ -139,7 +139,7 @@ def nested(name: bytes, depth: int) -> bytes:
 def unsafe_lists(path: Path, trap: Trap) -> None:
     """What is no regular file inside the crawl, by names of videos and of sidecars."""
     links: dict[str, Path | str] = {
-        "link-passwd.mp4": "/etc/passwd",
+        "link-issue.mp4": "/etc/issue",
         "link-out.mp4": trap.folder / "secret.mp4",
         "link-up.mp4": f"../{trap.folder.name}/secret.mp4",
         "link-itself.mp4": "link-itself.mp4",

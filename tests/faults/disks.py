@@ -4,6 +4,7 @@ import ctypes
 import errno
 import json
 import mmap
+import select
 import shutil
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
+from tests.faults.processes import LIMIT_S
 from tests.faults.world import ROOT, environment
 
 SOURCE = Path(__file__).with_name("disk.c")
@@ -45,9 +48,19 @@ class Disk:
         assert self._server.stdin
         assert self._server.stdout
         print(json.dumps([words, str(self._said)]), file=self._server.stdin, flush=True)
-        code = int(self._server.stdout.readline())
+        code = int(self._answer())
         self._order.at, self._order.folder = 0, b""
         return code
+
+    def _answer(self) -> str:
+        ready, _, _ = select.select([self._server.stdout], [], [], LIMIT_S)
+        if not ready:
+            for child in psutil.Process(self._server.pid).children(recursive=True):
+                child.kill()
+        assert self._server.stdout
+        line = self._server.stdout.readline()
+        assert ready, f"no end within {LIMIT_S:g} s: {self.said}"
+        return line
 
     @property
     def calls(self) -> int:

@@ -15,7 +15,7 @@ import psutil
 from tests.faults.world import NMCL, environment
 
 Kind = Literal["main", "decoder", "idle decoder", "new decoder", "engine worker", "server", "ffmpeg"]
-LIMIT_S = 240.0
+LIMIT_S = 120.0
 """No stage of `world.py` takes as long on the slowest machine."""
 
 
