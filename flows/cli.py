@@ -233,7 +233,7 @@ def retry(
     from pipeline.failures import WHAT_TO_DO
     from pipeline.store import Store
 
-    kinds = frozenset(WHAT_TO_DO) - {"rejected"}
+    kinds = frozenset(WHAT_TO_DO) - {failed.REJECTED}
     if kind is not None and kind not in kinds:
         raise UserError(f"--kind {kind}: no such kind of failure. Expected one of {', '.join(sorted(kinds))}.")
     store = Store.open(out)
