@@ -11,14 +11,16 @@ import pyarrow as pa
 from pipeline.artifacts import DIGEST_SUFFIX, Artifact, add_digest, write_with_digest
 from pipeline.catalogue import Part, load_part
 from pipeline.crawl_source import CrawlSource, Wanted, clips_of, crawl_source, require_root
-from pipeline.errors import ClipError, InternalError
+from pipeline.errors import ClipError
 from pipeline.failures import (
+    INTERNAL,
     MODALITY,
     Failure,
     Failures,
     Retry,
     failures_of_clip,
     load_failures,
+    refuse_bug,
     tried_again,
     write_failures,
 )
@@ -112,15 +114,16 @@ def extract_part(
         require_root(crawl, source)
     tables = [_Table(f, videos, None if f in missing else store.read(f.artifact.part(part.key))) for f in job.features]
     results: dict[str, tuple[Failure, ...]] = {}
+    bugs: list[tuple[Video, Clip | ClipError]] = []
     stopwatch = Stopwatch()
-    clips = enumerate(stopwatch.each("decoding", _clips(videos, needs, source, job.frames, decoder, results)))
+    clips = enumerate(stopwatch.each("decoding", _clips(videos, needs, source, job.frames, decoder, results, bugs)))
     while chunk := list(islice(clips, CLIPS_AT_A_TIME)):
         for table in tables:
             rows = chunk if table.is_new else [(i, clip) for i, clip in chunk if table.need in needs[i]]
             with stopwatch.on(table.modality):
                 table.add(rows)
         progress("extract", chunk[-1][0] + 1, part.n_videos)
-    _refuse_bug(videos, results)
+    refuse_bug(bugs, len(results))
     if any(failure.kind == "missing" for of_video in results.values() for failure in of_video):
         require_root(crawl, source)
     final = _merged(videos, needs, recorded, results)
@@ -168,27 +171,18 @@ def _clips(
     frames: FrameSelector,
     decoder: Decoder,
     results: dict[str, tuple[Failure, ...]],
+    bugs: list[tuple[Video, Clip | ClipError]],
 ) -> Iterator[Clip]:
-    """One clip a video, in order, with whatever could be had of it. What went wrong is put into `results`."""
+    """One clip a video, in order, with whatever could be had of it. What went wrong is put into the last two."""
     wanted = [Wanted(source, video, need) for video, need in zip(videos, needs, strict=True) if need]
     decoded = clips_of(wanted, frames, decoder)
     for video, need in zip(videos, needs, strict=True):
         clip = next(decoded) if need else Clip()
         if need:
             results[video.video_id] = failures_of_clip(clip, need)
+            if any(failure.kind == INTERNAL for failure in results[video.video_id]):
+                bugs.append((video, clip))
         yield replace(Clip() if isinstance(clip, ClipError) else clip, description=video.description)
-
-
-def _refuse_bug(videos: Sequence[Video], results: Failures) -> None:
-    """Raises InternalError where our own code fails on every file: that is no fact about the files."""
-    bugs = {k: f for k, of_video in results.items() for f in of_video if f.kind == "internal"}
-    if len(bugs) > 1 and len(bugs) == len(results):
-        path = next(video.path for video in videos if video.video_id in bugs)
-        first = next(iter(bugs.values()))
-        raise InternalError(
-            f"Decoding fails on each of the {len(bugs):,} files of a part, a bug of nmcl that was not recorded. "
-            f"The first: {path}: {first.detail}"
-        )
 
 
 def _merged(

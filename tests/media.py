@@ -75,3 +75,18 @@ def decoded(request: Request, settings: MediaSettings | None = None) -> Clip:
     outcome = decode(request, settings or MediaSettings())
     assert isinstance(outcome, Clip), outcome
     return outcome
+
+
+@dataclass(frozen=True)
+class BrokenSelector:
+    """A choice of frames with a bug, in the decoding process."""
+
+    min_level: int = 0
+    """Clips that are darker are chosen from without a bug."""
+
+    def __call__(self, frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
+        """See `pipeline.media.FrameSelector`."""
+        pictures = [frame.picture() for frame in frames]
+        if max(picture.max() for picture in pictures) >= self.min_level:
+            raise ZeroDivisionError("a bug")
+        return np.stack(pictures[:1]), (0.0,)
