@@ -1,5 +1,6 @@
 """Opening a file that may be anything: a pipe, a device, a playlist, or not the file that was ingested."""
 
+import errno
 import hashlib
 import os
 import stat
@@ -98,7 +99,17 @@ class _Named:
 
     def __init__(self, file: BinaryIO, suffix: str) -> None:
         self.name = f"file{suffix}"
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+        self.read, self.tell = file.read, file.tell
+        self._seek = file.seek
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As of a file. A place that no file has, which a damaged header may name, is refused in FFmpeg's way."""
+        try:
+            return self._seek(offset, whence)
+        except (OSError, ValueError, OverflowError) as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise
+            return -errno.EINVAL
 
 
 FORMATS = (
