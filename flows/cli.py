@@ -439,7 +439,8 @@ def predict(
     """Venues of every video of a crawl: one row each, failures included.
 
     `video_id, status, venue_1..venue_5, probability_1..probability_5, reason`. What is extracted is kept in the
-    model's store, so that the same command again is quick.
+    model's store, so that the same command again is quick. In a CSV file a text that begins like a formula (with `=`,
+    `+`, `-`, `@`, a tab or a line break) or with an apostrophe has an apostrophe in front: taken away, it is as it was.
     """
     from flows import console, summary
     from flows.predict import check_name

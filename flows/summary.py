@@ -1,8 +1,8 @@
 """What a command says at its end."""
 
 import csv
+import io
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -205,11 +205,13 @@ def of_rows(rows: Sequence[Any], kind: type, form: str, title: str) -> None:
     """Records of one dataclass as `table`, `json` or `csv`."""
     header = [f.name for f in fields(kind)]
     if form == "json":
-        print(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False))
+        console.write(json.dumps([asdict(row) for row in rows], indent=1))
     elif form == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
         cells = ((csv_text(cell) if isinstance(cell, str) else cell for cell in asdict(row).values()) for row in rows)
         writer.writerows([header, *cells])
+        console.write(file.getvalue().removesuffix("\n"))
     elif rows:
         console.table(
             title, tuple(name.replace("_", " ") for name in header), [tuple(asdict(row).values()) for row in rows]
@@ -221,7 +223,7 @@ def of_rows(rows: Sequence[Any], kind: type, form: str, title: str) -> None:
 def of_verification(store: Store, findings: Findings, repaired: bool, as_json: bool) -> None:
     """What was checked, and what is wrong."""
     if as_json:
-        print(json.dumps(verify.to_json(findings), indent=1, ensure_ascii=False))
+        console.write(json.dumps(verify.to_json(findings), indent=1))
         return
     console.say("Checked: " + ", ".join(f"{n:,} {what}" for what, n in sorted(findings.checked.items())))
     for note in findings.notes:

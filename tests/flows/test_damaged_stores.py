@@ -232,6 +232,7 @@ def test_a_whole_store_has_no_errors(whole: Path) -> None:
     assert Store.open(whole).target("champion") == RUN
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # a number may be any, also one that overflows
 @settings(max_examples=1500 if LONG else 20, suppress_health_check=list(HealthCheck), phases=(Phase.generate,))
 @given(data=st.data())
 def test_every_artifact_may_be_damaged(
