@@ -22,7 +22,7 @@ from pipeline.manifest import ColumnSettings, Listing, read_crawl
 from pipeline.records import SPLITS
 
 AUTO = ColumnSettings()
-N_EXAMPLES = 5_000 if os.environ.get("NMCL_LONG") else 60
+N_EXAMPLES = 2_000 if os.environ.get("NMCL_LONG") else 60
 fuzzed = settings(
     max_examples=N_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
