@@ -48,7 +48,10 @@ def torch_file(path: Path, data: bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["weights.pth", "weights.pt", "weights.safetensors", "weights.bin", "raw.pth"])
+WEIGHTS = ["weights.pth", "weights.safetensors", "raw.pth", "weights.pt", "weights.bin"]
+
+
+@pytest.mark.parametrize("name", WEIGHTS if LONG else WEIGHTS[:2])
 def test_weights(name: str, caught: Trap, disk: Disk, tmp_path: Path) -> None:
     crawl, weights, out = tmp_path / "crawl", tmp_path / name, tmp_path / "out"
     crawl.mkdir()

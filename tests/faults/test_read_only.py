@@ -10,6 +10,9 @@ import pytest
 
 from tests.faults.stores import contents
 from tests.faults.world import NMCL, World, environment, files_of
+from tests.forms import LONG, in_both_forms
+
+pytestmark = in_both_forms
 
 READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
 
@@ -33,18 +36,23 @@ def locked_out(world: World, tmp_path: Path) -> Iterator[tuple[Path, list[str]]]
     yield folder, apart
 
 
-@pytest.mark.parametrize(
-    ("words", "code"),
-    [
-        (["runs", "--out", "STORE"], 0),
-        (["extract", "--out", "STORE", "--set", "visual.key_frames=3"], 2),
-        (["evaluate", "--out", "STORE"], 2),
-        (["ingest", "CRAWL", "--out", "STORE"], 2),
-        (["promote", "latest", "--out", "STORE"], 2),
-        (["rollback", "--out", "STORE"], 2),
-    ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
-)
+SHORT_FORM: list[tuple[list[str], int]] = [
+    (["runs", "--out", "STORE"], 0),
+    (["extract", "--out", "STORE", "--set", "visual.key_frames=3"], 2),
+]
+LONG_FORM: list[tuple[list[str], int]] = [
+    *SHORT_FORM,
+    (["errors", "--out", "STORE"], 0),
+    (["verify", "--out", "STORE"], 0),
+    (["evaluate", "--out", "STORE"], 2),
+    (["ingest", "CRAWL", "--out", "STORE"], 2),
+    (["retry", "--out", "STORE"], 2),
+    (["promote", "latest", "--out", "STORE"], 2),
+    (["rollback", "--out", "STORE"], 2),
+]
+
+
+@pytest.mark.parametrize(("words", "code"), LONG_FORM if LONG else SHORT_FORM)
 def test_a_sentence_instead_of_a_trace(
     words: list[str], code: int, locked_out: tuple[Path, list[str]], world: World, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from tests.faults.world import World
 from tests.forms import LONG, in_both_forms
 
 pytestmark = in_both_forms
-SHORT_FORM = [(signal.SIGTERM, "extract"), (signal.SIGINT, "train")]
+SHORT_FORM = [(signal.SIGTERM, "extract")]
 LONG_FORM = [
     (number, stage)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -41,7 +41,8 @@ def test_it_ends_at_once_and_goes_on_when_called_again(
     assert left_in(tmp_path / "home" / "tmp") == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL] if LONG else [signal.SIGTERM])
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_study_leaves_no_process_computing(number: signal.Signals, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     label = np.arange(400) % 4

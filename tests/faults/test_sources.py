@@ -12,6 +12,9 @@ import pytest
 from tests.faults.disks import Disk
 from tests.faults.stores import differences
 from tests.faults.world import SETTINGS, write_crawl
+from tests.forms import LONG, in_both_forms
+
+pytestmark = in_both_forms
 
 
 @dataclass(frozen=True)
@@ -89,17 +92,19 @@ def vectors_of(out: Path, modality: str, video_id: str) -> list[dict[str, object
     return [row for row in rows if row["video_id"] == video_id and row["vector"] is not None]
 
 
+@pytest.mark.long
 def test_a_replaced_file_that_returns_is_as_if_nothing_had_been(job: Job, prepared: Path, disk: Disk) -> None:
     clip = job.crawl / "3.mp4"
     kept = clip.rename(job.folder / "kept.mp4")
     shutil.copyfile(job.crawl / "4.mp4", clip)
-    assert job.run("complete") == 0, disk.said
+    assert job.run("extract") == 0, disk.said
     kept.replace(clip)
     assert job.run("retry") == 0, disk.said
     assert job.run("complete") == 0, disk.said
     assert differences(job.folder, prepared / "after") == []
 
 
+@pytest.mark.long
 def test_a_file_that_was_only_touched_is_the_same(job: Job, prepared: Path, disk: Disk) -> None:
     os.utime(job.crawl / "3.mp4", (1, 1))
     assert job.run("complete") == 0, disk.said
@@ -109,27 +114,28 @@ def test_a_file_that_was_only_touched_is_the_same(job: Job, prepared: Path, disk
 def test_a_file_that_vanished_is_tried_again_when_it_is_back(job: Job, prepared: Path, disk: Disk) -> None:
     clip = job.crawl / "3.mp4"
     away = clip.rename(job.folder / "away.mp4")
-    assert job.run("complete") == 0, disk.said
+    assert job.run("extract") == 0, disk.said
     assert job.outcome("3") == "missing"
     away.rename(clip)
     assert job.run("complete") == 0, disk.said
     assert differences(job.folder, prepared / "after") == []
 
 
+@pytest.mark.long
 def test_a_missing_file_is_tried_three_times_and_then_by_retry_only(job: Job, prepared: Path, disk: Disk) -> None:
     clip = job.crawl / "3.mp4"
     away = clip.rename(job.folder / "away.mp4")
     for _ in range(3):
-        assert job.run("complete") == 0, disk.said
+        assert job.run("extract") == 0, disk.said
     away.rename(clip)
-    assert job.run("complete") == 0, disk.said
+    assert job.run("extract") == 0, disk.said
     assert job.outcome("3") == "missing"
     assert job.run("retry") == 0, disk.said
     assert job.run("complete") == 0, disk.said
     assert differences(job.folder, prepared / "after") == []
 
 
-@pytest.mark.parametrize("stage", ["fit", "extract", "complete"])
+@pytest.mark.parametrize("stage", ["fit", "extract", "complete"] if LONG else ["extract"])
 def test_a_crawl_that_is_gone_is_an_error_of_the_command(stage: str, job: Job, prepared: Path, disk: Disk) -> None:
     if stage == "fit":
         shutil.rmtree(job.out / "states")
