@@ -3,12 +3,14 @@ PYTHON ?= python3
 BIN    := .venv/bin
 SAMPLE := sample/crawl
 
-.PHONY: run test check setup help
+.PHONY: run test test-services test-long check setup help
 help:
 	@echo "make setup                      install everything into .venv; the others do it first where it is missing"
 	@echo "make run                        render a sample crawl and run the whole pipeline on it"
 	@echo "make run CRAWL=DIR OUT=DIR      the same on your videos, OUT=out if not given; ARGS=\"--set NAME=VALUE ...\" for settings"
-	@echo "make test                       all tests"
+	@echo "make test                       the tests of everything that needs no service: at most ten minutes on two fast cores"
+	@echo "make test-services              those with real servers, clusters, S3 and PostgreSQL"
+	@echo "make test-long                  faults, fuzzing, attacks and clean installs: an hour or more"
 	@echo "make check                      formatting, types and the direction of imports"
 
 setup: .venv/ready
@@ -32,8 +34,16 @@ run: setup
 endif
 
 # Two files at once, each on one core: threads of both on the same cores wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 test: setup
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	@$(PYTEST) -m "not services and not long"
+
+test-services: setup
+	@$(PYTEST) -m services
+
+test-long: setup
+	@NMCL_LONG=1 NMCL_MUTANTS=5000 $(PYTEST) -m long
 
 check: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

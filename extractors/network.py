@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from extractors.preprocess import Preprocess
+from pipeline.errors import SettingsError
+from pipeline.words import listed
 
 if TYPE_CHECKING:
     from openvino import InferRequest
@@ -54,6 +56,21 @@ def load(network: nn.Module, preprocess: Preprocess, device: str, bfloat16: bool
     if torch.device(device).type == "cpu":
         return _on_cpu(whole, preprocess.crop, bfloat16)
     return _on_torch(whole, torch.device(device), bfloat16)
+
+
+def require_device(name: str) -> None:
+    """Raises SettingsError unless this machine has a device and it computes. Args: name: as torch names it."""
+    try:
+        works = float(torch.ones(4, device=name).sum()) == 4
+        found = "it does not compute"
+    except Exception as error:  # noqa: BLE001  # torch raises anything from AssertionError to NotImplementedError
+        works, found = False, str(error).split("\n")[0]
+    if not works:
+        gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        raise SettingsError(
+            f"visual.device is {name!r}, which this machine does not have ({found}). Expected "
+            f"{listed(['auto', 'cpu', *gpus])}: --set visual.device=auto"
+        )
 
 
 def has_bfloat16(device: str) -> bool:

@@ -27,7 +27,7 @@ from pipeline.records import Clip, Modality, Need, State
 if TYPE_CHECKING:
     from gensim.models.doc2vec import Doc2Vec
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Part of the address: raise it when the same settings give other vectors."""
 
 MIN_LEARNING_RATE = 1e-4
@@ -79,6 +79,10 @@ class TextualExtractor:
         """Of `extra_text` the content counts, not where it lies."""
         extra = hashlib.sha256(self._extra().encode()).hexdigest() if self.settings.extra_text else ""
         return {**asdict(self.settings), "extra_text": extra, "code_version": CODE_VERSION}
+
+    def check(self) -> None:
+        """Raises SettingsError where the file of extra text cannot be read."""
+        self._extra()
 
     def fit(self, clips: Iterable[Clip], progress: Progress) -> State:
         """Learn words from at most `fit_videos` descriptions and the extra text.

@@ -11,8 +11,15 @@ _MARKS = "".join(
 )
 """Accents and vowel signs, which `\\w` lacks: without them a Hindi word would fall to pieces."""
 
-_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-"""Kana and Han are written without spaces: each character is a token."""
+_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff" + "".join(
+    chr(code)
+    for block in ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0xA9E0, 0xA9FF), (0xAA60, 0xAA7F))
+    for code in range(block[0], block[1] + 1)
+    if unicodedata.category(chr(code)).startswith("L")
+)
+"""Kana, Han, and the letters of Thai, Lao, Burmese and Khmer are written without spaces: each is a token."""
+_STACKERS = "\u1039\u17d2"
+"""Burmese and Khmer signs that put the next letter below the one before."""
 
 _PICTOGRAPH = (
     "[\u00a9\u00ae\u2139\u2190-\u21ff\u2300-\u23ff\u25a0-\u27bf\u2900-\u297f\u2b00-\u2bff\U0001f000-\U0001faff]"
@@ -25,7 +32,8 @@ _EMOJI = (
     f"|{_ELEMENT}(?:\u200d{_ELEMENT})*"  # joined by zero-width joiners: families, professions
 )
 _LETTER = f"(?:(?![{_UNSPACED}])[^\\W_]|[{_MARKS}])"
-_WORD = f"{_LETTER}+(?:'{_LETTER}+)*|[{_UNSPACED}]"
+_CHARACTER = f"[{_UNSPACED}](?:[{_STACKERS}][{_UNSPACED}]|[{_MARKS}])*"
+_WORD = f"{_CHARACTER}|{_LETTER}+(?:'{_LETTER}+)*"
 _NAME = f"(?:\\w|[{_MARKS}])+"
 
 _TOKEN = re.compile(

@@ -15,7 +15,7 @@ from torch import nn
 
 from extractors.keyframes import CODE_VERSION as KEYFRAMES_VERSION
 from extractors.keyframes import KeyFrames
-from extractors.network import Run, has_bfloat16, load
+from extractors.network import Run, has_bfloat16, load, require_device
 from extractors.preprocess import Preprocess
 from pipeline.errors import WeightsError
 from pipeline.progress import Progress
@@ -143,6 +143,17 @@ class VisualExtractor:
             "code": [CODE_VERSION, KEYFRAMES_VERSION],
         }
 
+    def check(self) -> None:
+        """Try what the settings name, without a download.
+
+        Raises:
+            SettingsError: this machine has no such device.
+            WeightsError: the file of weights cannot be used.
+        """
+        require_device(self.device)
+        if self.settings.weights not in ("default", "random"):
+            self.plain_network()
+
     def fit(self, clips: Iterable[Clip], progress: Progress) -> State:
         """Nothing to learn: the network comes trained."""
         return State()
@@ -224,16 +235,26 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(path)
+            return _plain(load_file(path), path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises anything from KeyError to UnpicklingError
         raise WeightsError(
             f"visual.weights: {path} is no file of weights ({type(error).__name__}: {error})."
         ) from error
     content = content.get("state_dict", content) if isinstance(content, dict) else content
-    if not isinstance(content, dict) or not all(isinstance(v, torch.Tensor) for v in content.values()):
+    return _plain(content, path)
+
+
+def _plain(content: Any, path: Path) -> dict[str, torch.Tensor]:
+    """Tensors by name that NumPy can hold."""
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in content.items()
+    ):
         raise WeightsError(f"visual.weights: {path} holds no tensors by name (a state dict is expected).")
-    return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+    if odd := [name for name, t in content.items() if t.layout != torch.strided or t.is_quantized or t.is_meta]:
+        raise WeightsError(f"visual.weights: {path} holds {odd[0]!r}, which is no plain tensor.")
+    tensors = {name.removeprefix("module."): tensor.detach() for name, tensor in content.items()}
+    return {name: t.float() if t.dtype == torch.bfloat16 else t for name, t in tensors.items()}
 
 
 def _load_into(network: nn.Module, weights: dict[str, torch.Tensor], settings: VisualSettings) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 from flows.lineage import Lineage, lineage_of
 from flows.news import News, content, joining, with_news
 from flows.plan import Plan
-from flows.settings import Tree, merged, of_champion
+from flows.settings import Tree, is_of_machine, merged, of_champion
 from flows.stages import Context
 from model.trained import can_start_warm
-from pipeline import champions
+from pipeline import champions, shapes
 from pipeline.artifacts import digest
 from pipeline.catalogue import load_catalogue
 from pipeline.errors import SettingsError, StoreError
@@ -55,6 +55,11 @@ class Case:
         """Folder of the challenger."""
         return self.challenger.run.folder
 
+    def refreshed(self) -> "Case":
+        """The same after extraction. See `Plan.refreshed`."""
+        view = self.view.refreshed()
+        return replace(self, view=view, challenger=view if self.challenger is self.view else self.challenger)
+
     def contents(self) -> dict[str, str]:
         """Digest of each crawl that joins, to know it again."""
         return self._contents({news.crawl for news in self.news})
@@ -86,7 +91,7 @@ class Case:
         name = f"{self.run}/comparison.json"
         if not self.store.exists(name):
             return False
-        note = self.store.read_json(name)
+        note = self.store.read_json(name, shapes.Comparison)
         return note["champion"] == self.champion and not self.fresh().items() <= note["crawls"].items()
 
 
@@ -102,7 +107,8 @@ def settings_for(context: Context, changes: Tree, options: Options) -> Context:
         raise StoreError(f"{context.store.url} has no champion yet. Train one: `nmcl run CRAWL`.")
     if options.refit and options.warm_start:
         raise SettingsError("--warm-start needs the champion's vectors, --refit makes others. Choose one of them.")
-    if not options.refit and (refused := [section for section in changes if section in LEARNT]):
+    refused = [name for name, values in changes.items() if name in LEARNT and not is_of_machine(name, values)]
+    if refused and not options.refit:
         raise SettingsError(
             f"{refused[0]}.* cannot change between champion and challenger: their vectors would differ. "
             f"Retrain with --refit, which makes new vectors of all crawls."

@@ -1,9 +1,11 @@
 """The command line: parse, call, print."""
 
+import io
 import os
+import signal
 import sys
 import traceback
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +13,9 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.errors import CrawlError, NmclError, UserError
+from pipeline.escape import visible
+from pipeline.os_errors import DISK_FAULTS, store_error
+from pipeline.scratch import sweep
 
 app = typer.Typer(
     name="nmcl",
@@ -23,6 +28,9 @@ app = typer.Typer(
 
 INTERRUPTED = 130
 """Exit code that Typer gives to a command that Ctrl-C ended."""
+
+FOUND_SOMETHING = 6
+"""Exit code of a command that checks, where something is wrong."""
 
 Crawl = Annotated[
     str, typer.Argument(help="Folder or URL of videos, with a manifest, sidecars, or neither.", show_default=False)
@@ -83,7 +91,7 @@ def run(
     An embedded Prefect server is started and stopped by the command itself. The same command again does only what is
     missing. A store keeps its settings: `--set` and `--config` change what they name, now and for later commands.
     """
-    from flows import console, runs, summary
+    from flows import console, failed, runs, summary
     from flows.server import embedded
     from flows.settings import of_store, remember, to_tree
     from flows.sources import require_there
@@ -101,6 +109,7 @@ def run(
 
                 nmcl_run(crawl, context.store.url, to_tree(context.settings), context.command)
     summary.of_run(context.store, is_new)
+    failed.refuse_failed(context.plan())
 
 
 @app.command(epilog=_epilog("nmcl ingest crawl --out out", "nmcl ingest crawl --out out --label-col place"))
@@ -129,31 +138,28 @@ def ingest(
     summary.of_catalogue(context.plan())
 
 
-def _stage(name: str, out: str, changes: dict[str, Any], retry_failed: bool = False) -> None:
+def _stage(name: str, out: str, changes: dict[str, Any], kinds: frozenset[str] | None = None) -> Any:
+    """Do what is missing up to a stage. Returns the plan.
+
+    Args:
+        kinds: failures that are tried again however often that was done; None: those that may pass, three times in all.
+    """
     from flows import console, runs, summary
     from flows.settings import of_store, remember
+    from pipeline.failures import Retry
     from pipeline.store import Store
 
     context = _context(out, of_store(Store.open(out), changes))
+    if kinds is not None:
+        context = replace(context, retry=Retry(kinds, max_attempts=None))
     with context.store.locked(), console.showing_progress():
         remember(context.store, context.settings)
-        if retry_failed:
-            _forget_failed(context)
         if not context.settings.engine.is_own_process:
             _by_workers(context, name)
+            context.tried.add(context.plan().failures.address)
         plan = runs.up_to(context, name)
     summary.of_stage(name, plan)
-
-
-def _forget_failed(context: Any) -> None:
-    from flows import console
-    from pipeline.retry import forget_failed
-
-    plan = context.plan()
-    forgotten = forget_failed(context.store, plan.catalogue, plan.failures)
-    for note in forgotten.notes:
-        console.note(note)
-    console.note(f"files that had failed and are tried again: {forgotten.n_failed:,}")
+    return plan
 
 
 def _by_workers(context: Any, name: str) -> None:
@@ -164,7 +170,7 @@ def _by_workers(context: Any, name: str) -> None:
     with embedded():
         from flows.flows import up_to
 
-        up_to(context.store.url, name, to_tree(context.settings), context.command)
+        up_to(context.store.url, name, to_tree(context.settings), context.command, context.retry)
 
 
 @app.command(epilog=_epilog("nmcl fit --out out"))
@@ -177,15 +183,11 @@ def fit(out: Out, config: Config = None, sets: Sets = None) -> None:
     epilog=_epilog(
         "nmcl extract --out out",
         "nmcl extract --out out --set visual.weights=resnet50.pth",
-        "nmcl extract --out out --retry-failed",
         "nmcl extract --out out --engine dask --workers 32 --address tcp://scheduler:8786",
     )
 )
 def extract(
     out: Out,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try failed files again: makes the parts that hold them anew.")
-    ] = False,
     config: Config = None,
     sets: Sets = None,
     engine: Engine = None,
@@ -194,10 +196,113 @@ def extract(
 ) -> None:
     """Extract every modality of every video; does first what is missing before it.
 
-    A file that once failed is left as it is. With `--retry-failed` the parts that hold such files are made anew, and
-    `nmcl complete` or `nmcl run` then completes them; runs that were trained before stay as they are.
+    Files that are missing, took too long or crashed their decoder are tried again, three times in all. `nmcl errors`
+    lists what failed, `nmcl retry` tries any of it again.
     """
-    _stage("extract", out, _changes(config, sets, _engine(engine, workers, address)), retry_failed)
+    from flows import failed
+
+    plan = _stage("extract", out, _changes(config, sets, _engine(engine, workers, address)))
+    failed.refuse_failed(plan)
+
+
+@app.command(
+    epilog=_epilog(
+        "nmcl retry --out out",
+        "nmcl retry --out out --kind timeout --set media.timeout_s=900",
+        "nmcl retry --out out --kind unreadable",
+    )
+)
+def retry(
+    out: Out,
+    kind: Annotated[str | None, typer.Option("--kind", help="Only failures of this kind; see `nmcl errors`.")] = None,
+    config: Config = None,
+    sets: Sets = None,
+    engine: Engine = None,
+    workers: Workers = None,
+    address: Address = None,
+) -> None:
+    """Try failed videos again, however often that was done, and complete what comes of it.
+
+    Only these files are decoded; vectors of other videos stay as they are. Runs that were trained before keep their
+    models and scores: `nmcl run` trains one with the videos that were recovered.
+    """
+    from flows import console, failed
+    from flows.settings import of_store
+    from pipeline.failures import WHAT_TO_DO
+    from pipeline.store import Store
+
+    kinds = frozenset(WHAT_TO_DO) - {"rejected"}
+    if kind is not None and kind not in kinds:
+        raise UserError(f"--kind {kind}: no such kind of failure. Expected one of {', '.join(sorted(kinds))}.")
+    store = Store.open(out)
+    changes = _changes(config, sets, _engine(engine, workers, address))
+    before = list(failed.failed_videos(store, of_store(store, changes), kind))
+    plan = _stage("complete", out, changes, frozenset({kind}) if kind else kinds)
+    left = {(v.crawl, v.video_id) for v in failed.failed_videos(store, plan.settings)}
+    n_tried = len({(v.crawl, v.video_id) for v in before})
+    n_left = len({(v.crawl, v.video_id) for v in before} & left)
+    console.say(f"Tried again: {n_tried:,}; recovered: {n_tried - n_left:,}; still failed: {n_left:,}.")
+
+
+@app.command(
+    epilog=_epilog(
+        "nmcl errors --out out",
+        "nmcl errors --out out --kind unreadable",
+        "nmcl errors --out out --kind timeout --csv > timeouts.csv",
+    )
+)
+def errors(
+    out: Out = "out",
+    kind: Annotated[str | None, typer.Option("--kind", help="List every video that failed in this way.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="For spreadsheets.")] = False,
+) -> None:
+    """List what could not be had of which videos, and what to do about it.
+
+    One row for each kind of failure; with `--kind`, one for each video.
+    """
+    from flows import failed, summary
+    from flows.settings import of_store
+    from pipeline.store import Store
+
+    if json and csv:
+        raise UserError("--json and --csv exclude each other. Choose one of them.")
+    store = Store.open(out)
+    videos = list(failed.failed_videos(store, of_store(store, {}), kind))
+    rows = videos if kind else failed.by_kind(videos)
+    kinds = failed.FailedVideo if kind else failed.FailedKind
+    summary.of_rows(rows, kinds, "json" if json else "csv" if csv else "table", f"Failures of {store.url}")
+
+
+@app.command(epilog=_epilog("nmcl verify --out out", "nmcl verify --out out --json", "nmcl verify --out out --repair"))
+def verify(
+    out: Out = "out",
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Remove what is wrong, so that the next command makes it again.")
+    ] = False,
+    sources: Annotated[
+        int, typer.Option("--sources", min=0, help="Files of each crawl that are read again and compared.")
+    ] = 32,
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Check every part of a store against its recipe, its digest and the catalogue, and some of the source files.
+
+    Ends with exit code 6 where something is wrong, and with 0 where `--repair` has removed all of it.
+    """
+    from flows import console, summary
+    from pipeline import verify as checks
+    from pipeline.store import Store
+
+    store = Store.open(out)
+    with console.showing_progress():
+        findings = checks.verify(store, sources, progress=console.progress)
+        if repair and findings.problems:
+            with store.locked():
+                checks.repair(store, findings)
+    summary.of_verification(store, findings, repair, json)
+    left = [problem for problem in findings.problems if not (repair and problem.removes)]
+    if left:
+        raise typer.Exit(FOUND_SOMETHING)
 
 
 @app.command(epilog=_epilog("nmcl complete --out out", "nmcl complete --out out --set completion.method=als"))
@@ -255,7 +360,7 @@ def retrain(
     """Take up a new crawl, train a challenger, and promote it only if it is better than the champion.
 
     Extractors and completion stay the champion's, and so do its test videos. Drift beyond the limits of `[drift]` stops
-    the run with exit code 2; the rule of promotion is `[promotion]`.
+    the run with exit code 4; the rule of promotion is `[promotion]`.
     """
     from flows import console, retraining, summary
     from flows.challenge import Options
@@ -285,7 +390,7 @@ def promote(
 
     store = Store.open(out)
     with store.locked():
-        console.out.print(champion.promote(store, run), soft_wrap=True, markup=False)
+        console.say(champion.promote(store, run))
 
 
 @app.command(epilog=_epilog("nmcl rollback --out out"))
@@ -296,18 +401,18 @@ def rollback(out: Out = "out") -> None:
 
     store = Store.open(out)
     with store.locked():
-        console.out.print(champion.rollback(store), soft_wrap=True, markup=False)
+        console.say(champion.rollback(store))
 
 
 @app.command(epilog=_epilog("nmcl runs --out out", "nmcl runs --out out --json"))
 def runs(out: Out = "out", json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
     """List the runs of a store and the history of its champions."""
-    from flows import listing, summary
+    from flows import console, listing, summary
     from pipeline.store import Store
 
     store = Store.open(out)
     if json:
-        print(listing.as_json(store))
+        console.write(listing.as_json(store))
     else:
         summary.of_runs(store)
 
@@ -424,7 +529,7 @@ def sample(folder: Annotated[Path, typer.Argument(help="Folder to make.", show_d
 
     with console.showing_progress():
         make_sample(folder, progress=console.progress)
-    console.out.print(f"{folder} is a rendered sample: real video files, invented pictures, sounds and words.")
+    console.say(f"{folder} is a rendered sample: real video files, invented pictures, sounds and words.")
 
 
 @app.command(
@@ -470,7 +575,7 @@ def down() -> None:
     """Stop what `nmcl up` started, runs in progress included: started again, they go on from what is finished."""
     from flows import console, service
 
-    console.out.print("Stopped." if service.down() else "Nothing runs that `nmcl up` started.")
+    console.say("Stopped." if service.down() else "Nothing runs that `nmcl up` started.")
 
 
 @app.command(epilog=_epilog("nmcl announce new-crawl", "nmcl announce new-crawl --out out"))
@@ -491,7 +596,7 @@ def announce(crawl: Crawl, out: Out = "out") -> None:
     if not Store(out).exists("store.json"):
         console.note(f"There is no store {out} yet: `retrain` makes it, and trains its first model.")
     events.announce(crawl, out)
-    console.out.print(f"Announced: {os.environ['PREFECT_API_URL'].removesuffix('/api')} shows the run of `retrain`.")
+    console.say(f"Announced: {os.environ['PREFECT_API_URL'].removesuffix('/api')} shows the run of `retrain`.")
 
 
 @app.command(
@@ -541,17 +646,54 @@ def _context(out: str, settings: Any) -> Any:
     return Context(Store.create(out), settings, console.progress, command=" ".join(["nmcl", *sys.argv[1:]]))
 
 
+_signals: list[int] = []
+"""That ended the command, besides Ctrl-C."""
+
+
+def _end_orderly(number: int, _: object) -> None:
+    """End as by Ctrl-C, which lets everyone clean up."""
+    signal.signal(number, signal.SIG_IGN)
+    _signals.append(number)
+    raise KeyboardInterrupt
+
+
 def main() -> None:
-    """Entry point of the `nmcl` command: errors a person can mend come without a trace."""
+    """Entry point of the `nmcl` command: errors come as a sentence, without a trace."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:  # nohup lets SIGHUP be ignored
+            signal.signal(number, _end_orderly)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names are in any script
+    sweep()
     try:
         app()
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            print("Interrupted. What was finished is kept; the same command goes on from there.", file=sys.stderr)
+            name = f"Ended by {signal.Signals(_signals[0]).name}" if _signals else "Interrupted"
+            _say(f"{name}. What was finished is kept; the same command goes on from there.")
+            sys.exit(128 + _signals[0] if _signals else INTERRUPTED)
         raise
-    except NmclError as error:
+    except Exception as error:  # noqa: BLE001  # whatever it is, it comes as a sentence
         if os.environ.get("NMCL_DEBUG"):
             traceback.print_exc()
-        kind = "" if isinstance(error, UserError) else "Unexpected: "
-        print(f"error: {kind}{error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, UserError) else 1)
+        shown = _shown(error)
+        if isinstance(shown, NmclError):
+            _say(f"error: {shown}")
+            sys.exit(shown.exit_code)
+        found = f"{type(shown).__name__}: {str(shown)[:500]}"
+        _say(f"error: {found}. This is a bug of nmcl: run with --debug for the trace.")
+        sys.exit(1)
+
+
+def _shown(error: Exception) -> Exception:
+    """The error in a person's words, where the disk or the memory is at fault."""
+    if isinstance(error, MemoryError):
+        return UserError("There is not enough memory. What was finished is kept: end other programs, and run again.")
+    if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+        return store_error(error, str(error.filename or "A file of this command"), "written")
+    return error
+
+
+def _say(text: str) -> None:
+    print(visible(text, keep_lines=True), file=sys.stderr)

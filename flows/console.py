@@ -1,19 +1,38 @@
-"""What a person sees: progress bars while work goes on, plain lines where nobody looks, tables at the end."""
+"""What a person sees: progress bars while work goes on, plain lines where nobody looks, tables at the end.
 
+Text of strangers is shown, never acted on: no markup of rich, no control character reaches the terminal.
+"""
+
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+from pipeline.escape import visible
 
+
+class _Terminal(Console):
+    def on_broken_pipe(self) -> None:
+        """Whoever read has enough, as in `nmcl runs | head -1`."""
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, sys.stdout.fileno())
+        raise SystemExit(0)
+
+
+_out = _Terminal(highlight=False)
+_err = Console(stderr=True, highlight=False)
+
+SHORT = 200
+"""Characters of a cell or of the note beside a progress bar; longer ones are cut."""
 _LINES_EVERY_S = 10.0
 _bars: "Bars | _Lines | None" = None
 
@@ -22,26 +41,29 @@ _bars: "Bars | _Lines | None" = None
 def showing_progress() -> Iterator[None]:
     """Draw what `progress` is told while the block runs: bars on a terminal, a line now and then elsewhere."""
     global _bars
-    if err.is_terminal:
-        columns = (
-            TextColumn("{task.description:<28}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        _bars = Bars(*columns, console=err)
-        with _bars:
+    try:
+        if _err.is_terminal:
+            columns = (
+                TextColumn("{task.description:<28}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}", markup=False),
+            )
+            _bars = Bars(*columns, console=_err)
+            with _bars:
+                yield
+        else:
+            _bars = _Lines()
             yield
-    else:
-        _bars = _Lines()
-        yield
-    _bars = None
+    finally:
+        _bars = None
 
 
 def progress(stage: str, done: int, total: int, note: str = "") -> None:
     """See `pipeline.progress.Progress`. Silent outside of `showing_progress`."""
+    stage, note = visible(stage, SHORT), visible(note, SHORT)
     if isinstance(_bars, _Lines):
         _bars(stage, done, total, note)
     elif _bars is not None:
@@ -69,27 +91,48 @@ class _Lines:
         print(f"{stage}: {done:,} of {total:,} {note}".rstrip(), file=sys.stderr, flush=True)
 
 
+def say(text: str) -> None:
+    """A line of what was asked for."""
+    _out.print(Text(visible(text, keep_lines=True)), soft_wrap=True)
+
+
+def write(text: str) -> None:
+    """Lines for programs, as they are."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _out.on_broken_pipe()
+
+
 def step(text: str) -> None:
     """What a command does now, where that takes a while and cannot be counted."""
-    err.print(text, markup=False, soft_wrap=True)
+    _err.print(Text(visible(text, keep_lines=True)), soft_wrap=True)
 
 
 def note(text: str) -> None:
     """Something to know, beside what was asked for; also in the log of a worker."""
-    err.print(f"Note: {text}", markup=False, soft_wrap=True)
+    step(f"Note: {text}")
+
+
+@cache
+def note_once(text: str) -> None:
+    """As `note`, but each text once in a process."""
+    note(text)
 
 
 def table(title: str, header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
     """A plain table; numbers to the right, None as a dash."""
-    drawn = Table(title=title, title_justify="left", title_style="bold")
+    drawn = Table(title=_cell(title), title_justify="left", title_style="bold")
     for i, name in enumerate(header):
-        drawn.add_column(name, justify="left" if i == 0 else "right", no_wrap=i == 0)
+        drawn.add_column(_cell(name), justify="left" if i == 0 else "right", no_wrap=i == 0)
     for row in rows:
-        drawn.add_row(*(_text(value) for value in row))
-    out.print(drawn)
+        drawn.add_row(*(_cell(value) for value in row))
+    _out.print(drawn)
 
 
-def _text(value: Any) -> str:
+def _cell(value: Any) -> Text:
     if value is None:
-        return "–"
-    return f"{value:.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+        return Text("–")
+    if isinstance(value, float):
+        return Text(f"{value:.3f}")
+    return Text(f"{value:,}" if isinstance(value, int) else visible(str(value), SHORT))

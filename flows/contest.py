@@ -11,6 +11,7 @@ from flows.evaluation import stored_model
 from flows.prediction import probabilities
 from model import comparison
 from model.comparison import Comparison, NewVenue, Verdict
+from pipeline import shapes
 from pipeline.complete import load_completed
 from pipeline.records import MODALITIES
 
@@ -105,7 +106,7 @@ def known_verdict(case: Case) -> Verdict | None:
     name = f"{case.run}/comparison.json"
     if not case.store.exists(name):
         return None
-    note = case.store.read_json(name)
+    note = case.store.read_json(name, shapes.Comparison)
     if note["champion"] != case.champion or note["rule"] != _rule(case):
         return None
     verdict = note["verdict"]

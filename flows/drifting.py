@@ -9,7 +9,7 @@ from extractors.textual import unknown_words
 from flows.challenge import Case, now
 from flows.prediction import failures_of
 from flows.stages import Context
-from pipeline import drift
+from pipeline import drift, shapes
 from pipeline.artifacts import load_state
 from pipeline.complete import load_features
 from pipeline.drift import Figure
@@ -23,7 +23,8 @@ def look_for_drift(context: Context, case: Case) -> list[Figure]:
     store, videos = plan.store, plan.videos
     old = {part.key for _, part in case.lineage.catalogue.parts()}
     new = np.concatenate([np.full(part.n_videos, part.key not in old) for _, part in plan.catalogue.parts()])
-    failed = np.array([f is not None for f in failures_of(store, plan.failures, plan.catalogue, videos)])
+    failures = failures_of(store, plan.failures, plan.catalogue, videos)
+    failed = np.array([any(f.modality is None for f in of_video) for of_video in failures])
     figures = drift.of_files(failed[~new], failed[new], settings)
     looked_at = drift.sample(~new & ~failed, settings) | drift.sample(new & ~failed, settings)
     for number, modality in enumerate(MODALITIES):
@@ -54,7 +55,7 @@ def was_measured(case: Case) -> bool:
     name = f"{case.notes}/drift.json"
     if not case.store.exists(name):
         return False
-    note, settings = case.store.read_json(name), asdict(case.view.settings.drift)
+    note, settings = case.store.read_json(name, shapes.Drift), asdict(case.view.settings.drift)
     of = (note["champion"], note["crawls"], note["settings"] | {"stop": settings["stop"]})
     return of == (case.champion, case.fresh(), settings) and not note["stopped"]
 

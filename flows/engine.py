@@ -36,14 +36,17 @@ from flows.parts import Each, Piece, Work, numbered, share_of
 from flows.plan import Plan
 from flows.prediction import failures_of
 from flows.retraining import Audience, Outcome
-from flows.run_page import run_page
+from flows.run_page import markdown_table, run_page
 from flows.runners import WorkerLost, start
 from flows.tables import comparison_rows, drift_rows, drift_title
 from flows.workers import EngineSettings, until_interrupted
+from pipeline import shapes
 from pipeline.artifacts import digest
-from pipeline.errors import StoreTakenError, WorkerError
+from pipeline.errors import StoreTakenError, UnfinishedError
+from pipeline.escape import markdown_code, markdown_text, visible
 from pipeline.progress import Progress
 from pipeline.store import Store
+from pipeline.words import listed
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -107,7 +110,7 @@ def by_workers(
     A part whose worker died is given to another, from the second time on while no other part is being worked on.
 
     Raises:
-        WorkerError: some parts ended every worker they were given to. All others are done.
+        UnfinishedError: some parts ended every worker they were given to. All others are done.
     """
     one = numbered_task.with_options(name=name)
     n_done, n_videos = 0, sum(piece.part.n_videos for piece in pieces)
@@ -157,8 +160,8 @@ def settled(engine: EngineSettings, work: Work[R], piece: Piece) -> R:
 
 def _refuse_lost(name: str, lost: Sequence[Piece]) -> None:
     if lost:
-        parts = ", ".join(f"{piece.part.key} ({piece.part.n_videos} videos of {piece.folder})" for piece in lost)
-        raise WorkerError(
+        parts = listed(f"{piece.part.key} ({piece.part.n_videos} videos of {piece.folder})" for piece in lost)
+        raise UnfinishedError(
             f"{name}: {len(lost)} parts ended their worker process {DEATHS} times and were given up: {parts}. "
             "All other parts are done; the same command tries these again. Is there memory enough for so many workers?"
         )
@@ -234,7 +237,7 @@ class ShownProgress:
         if percent == before or (percent < 100.0 and now - last < _SHOWN_EVERY_S):
             return
         self._shown[stage] = now, percent
-        description = f"{stage}: {done:,} of {total:,} {note}".rstrip()
+        description = markdown_text(f"{stage}: {done:,} of {total:,} {note}"[: console.SHORT])
         if stage in self._artifacts:
             update_progress_artifact(self._artifacts[stage], percent, description)
         else:
@@ -243,18 +246,21 @@ class ShownProgress:
 
 
 def show_outcomes(plan: Plan) -> dict[str, int]:
-    """A table of the store's videos by what became of them, with one example of each kind of failure."""
+    """A table of the store's videos by what became of them, with one example of each kind of failure.
+
+    Returns the videos by outcome: `extracted`, or the kind of the first failure.
+    """
     failures = failures_of(plan.store, plan.failures, plan.catalogue, plan.videos)
-    counts = Counter(failure.kind if failure else "extracted" for failure in failures)
+    counts = Counter(of_video[0].kind if of_video else "extracted" for of_video in failures)
     examples = {
-        failure.kind: f"{video.path}: {failure.detail}"
-        for video, failure in zip(plan.videos, failures, strict=True)
-        if failure
+        of_video[0].kind: visible(f"{video.path}: {of_video[0].detail}")
+        for video, of_video in zip(plan.videos, failures, strict=True)
+        if of_video
     }
     create_table_artifact(
         [{"outcome": kind, "videos": n, "example": examples.get(kind, "")} for kind, n in counts.most_common()],
         key="outcomes",
-        description=f"{len(failures):,} videos of {plan.store.url}, by what became of them",
+        description=f"{len(failures):,} videos of {markdown_code(plan.store.url)}, by what became of them",
     )
     return dict(counts)
 
@@ -273,28 +279,31 @@ class ShownRetraining(Audience):
 
     def drifted(self, case: Case) -> None:
         """A table of drift, one row a figure."""
-        note = case.store.read_json(f"{case.notes}/drift.json")
+        note = case.store.read_json(f"{case.notes}/drift.json", shapes.Drift)
         header, *rows = drift_rows(note)
         create_table_artifact(
-            [dict(zip(header, map(str, row), strict=True)) for row in rows],
+            [dict(zip(header, (visible(str(cell), console.SHORT) for cell in row), strict=True)) for row in rows],
             key="drift",
-            description=drift_title(note),
+            description=markdown_text(drift_title(note)),
         )
 
     def compared(self, case: Case) -> None:
         """Champion against challenger, and the report of the challenger."""
         show_report(case.challenger)
-        note = case.store.read_json(f"{case.run}/comparison.json")
+        note = case.store.read_json(f"{case.run}/comparison.json", shapes.Comparison)
         header, *rows = comparison_rows(note)
-        lines = [header, ["---"] * len(header), *rows]
-        table = "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+        table = markdown_table(header, rows)
         verdict = "promoted" if note["verdict"]["promoted"] else "not promoted"
-        reasons = "\n".join(f"* {reason}" for reason in note["verdict"]["reasons"])
-        create_markdown_artifact(f"# {case.run} is {verdict}\n\n{reasons}\n\n{table}\n", key="comparison")
+        reasons = "\n".join(f"* {markdown_text(reason)}" for reason in note["verdict"]["reasons"])
+        create_markdown_artifact(
+            f"# {markdown_text(case.run)} is {verdict}\n\n{reasons}\n\n{table}\n", key="comparison"
+        )
 
 
 def show_outcome(store: Store, outcome: Outcome) -> None:
     """How a retraining ended, in a few words."""
     create_markdown_artifact(
-        f"**{outcome.result}**: {outcome.why}\n\nThe champion of {store.url} is {outcome.champion}.\n", key="champion"
+        f"**{outcome.result}**: {markdown_text(outcome.why)}\n\n"
+        f"The champion of {markdown_code(store.url)} is {markdown_code(str(outcome.champion))}.\n",
+        key="champion",
     )

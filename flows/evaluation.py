@@ -1,6 +1,7 @@
 """What a run is worth: metrics, predictions of every video of the store, and the report."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from flows.plan import Plan
-from flows.prediction import failures_of, probabilities, table
+from flows.prediction import failures_of, probabilities, status, table
 from flows.settings import to_tree
 from model.checkpoint import load as load_model
 from model.data import Dataset
 from model.evaluate import evaluate
 from model.trained import Trained, fit_alone
-from pipeline.artifacts import load_state
+from pipeline.artifacts import load_state, write_with_digest
 from pipeline.complete import Completed, load_completed, load_features
-from pipeline.errors import ClipError
+from pipeline.failures import Failure
 from pipeline.progress import Progress
 from pipeline.records import MODALITIES, SPLITS, Modality, Split, State
 from pipeline.store import Store
@@ -33,7 +34,8 @@ class Evaluated:
     completion: State
     probability: np.ndarray
     """Of all N videos of the store: shape (N, K), float32, NaN rows where nothing is known."""
-    failures: list[ClipError | None]
+    failures: list[tuple[Failure, ...]]
+    """What each video lacks and why."""
     rows: dict[Split, np.ndarray]
     """Which videos are in each split and usable: shape (N,), bool."""
     scores: dict[Split, dict[str, Any]]
@@ -55,7 +57,7 @@ def evaluate_run(plan: Plan, progress: Progress, command: str) -> None:
     store, folder = plan.store, plan.run.folder
     venues = evaluated.trained.venues
     predictions = table(plan.videos, evaluated.failures, evaluated.probability, venues)
-    store.write(f"{folder}/predictions.parquet", encode(predictions))
+    write_with_digest(store, f"{folder}/predictions.parquet", encode(predictions))
     metrics = metrics_of(evaluated, seconds_of(plan) | {"evaluate": round(time.perf_counter() - start, 3)})
     store.write(f"{folder}/report.html", render(report_data(evaluated, metrics, command)).encode())
     store.write_json(f"{folder}/metrics.json", metrics)
@@ -173,12 +175,13 @@ def _headline(scores: dict[str, Any]) -> dict[str, Any]:
 
 def counts_of(evaluated: Evaluated) -> dict[str, int]:
     """Videos of the store by what became of them. A failed video is in no split and lacks no modality."""
-    plan = evaluated.plan
-    decoded = np.array([failure is None for failure in evaluated.failures])
-    missing = {f"missing_{m}": int((decoded & ~observed).sum()) for m, observed in evaluated.completed.observed.items()}
+    plan, usable = evaluated.plan, evaluated.completed.usable
+    became = Counter(status(f, bool(known)) for f, known in zip(evaluated.failures, usable, strict=True))
+    missing = {f"missing_{m}": int((usable & ~observed).sum()) for m, observed in evaluated.completed.observed.items()}
     return {
         "videos": len(plan.videos),
-        "failed": int((~decoded).sum()),
+        "failed": became["failed"],
+        "partial": became["partial"],
         "duplicates": sum(video.duplicate_of is not None for video in plan.videos),
         "unlabelled": sum(video.venue is None for video in plan.videos),
         "set_aside": sum(a.set_aside is not None for a in plan.splits.assignments),

@@ -4,6 +4,7 @@ Import this only with `PREFECT_API_URL` set, or within `flows.server.embedded`: 
 """
 
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +31,7 @@ from flows.settings import Settings, Tree, json_schema, of_store, remember
 from flows.sources import crawls_of, is_sample, require_there, settings_of, store_of
 from flows.stages import Context
 from pipeline import champions
+from pipeline.failures import Retry
 from pipeline.sample import SAMPLE_NOTE
 from pipeline.splits import require_trainable
 from pipeline.store import Store
@@ -37,6 +39,8 @@ from pipeline.store import Store
 Folder = Annotated[str, Field(min_length=1)]
 SettingsTree = Annotated[dict[str, Any], WithJsonSchema(json_schema())]
 """So that Prefect refuses a wrong setting before it creates a run."""
+
+TRANSIENT_ONES = Retry()
 
 
 def _context(store: Store, settings: Tree | None, command: str = "") -> Context:
@@ -65,9 +69,9 @@ def extract_features(
         context = _context(store, settings)
         _ingest(context, crawl)
         plan = context.plan()
-        once("fit", lambda: stages.fit(context, plan))
+        plan = once("fit", partial(stages.fit, context, plan))
         with keeping_workers():
-            stages.extract(context, plan)
+            plan = stages.extract(context, plan)
             outcomes = show_outcomes(plan)
             stages.complete(context, plan)
         return outcomes
@@ -88,7 +92,7 @@ def train_nmcl(out: Folder | None = None, settings: SettingsTree | None = None, 
         require_trainable(plan.splits)
         remember(store, context.settings)
         if left := [stage for stage in runs.missing(plan) if stage in ("fit", "extract", "complete")]:
-            runs.up_to(context, left[-1])
+            plan = runs.up_to(context, left[-1])
         once("train", lambda: stages.train(context, plan))
         once("evaluate", lambda: stages.evaluate(context, plan))
         show_report(plan)
@@ -150,10 +154,10 @@ def predict_venues(crawl: str, model: str, out: str, settings: dict[str, Any] | 
 
 
 @flow(name="nmcl-stages", validate_parameters=True)
-def up_to(out: str, last: str, settings: dict[str, Any], command: str) -> None:
+def up_to(out: str, last: str, settings: dict[str, Any], command: str, retry: Retry = TRANSIENT_ONES) -> None:
     """What is missing of the stages up to `last`, as `nmcl extract` and its like do, by the engine's workers."""
     with alone_on(out) as store, keeping_workers():
-        runs.up_to(_context(store, settings, command), last)
+        runs.up_to(replace(_context(store, settings, command), retry=retry), last)
 
 
 def _everything(crawl: str | None, out: str, settings: Tree | None, command: str) -> str:

@@ -1,43 +1,76 @@
 """What a run was made from, so that others can be made from the same: noted beside it when it is trained."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from extractors.base import Extractor
+from flows import console
 from pipeline.artifacts import Artifact, has_state
 from pipeline.catalogue import Catalogue, load_catalogue, save_catalogue
 from pipeline.errors import ModelError, StoreError
-from pipeline.records import MODALITIES, Modality, Split
+from pipeline.records import MODALITIES, SPLITS, Modality, Split
 from pipeline.store import Store
 from pipeline.tables import decode, encode
+
+CODE = ("code", "code_version", "autoencoder_version")
+"""Keys of recipes that name versions of code; all others are settings, weights and inputs."""
 
 
 @dataclass(frozen=True)
 class FrozenStates:
     """The states of a run, to extract and complete other videos just as its own."""
 
+    run: str
     states: Mapping[Modality, Artifact]
     """Of the extractors that learn."""
-    features: Mapping[Modality, str]
-    """Address of each modality's vectors."""
+    features: Mapping[Modality, Artifact]
+    """Each modality's vectors."""
     completion: Artifact
 
     def check(self, extractor: Extractor, artifact: Artifact) -> Artifact:
-        """The artifact of one modality's vectors, if it is the run's.
+        """The run's own artifact of one modality's vectors, if these settings make the same.
+
+        Newer code is accepted with a note: a few vectors may differ, but nobody is locked out of a run by an upgrade.
+
+        Args:
+            artifact: as the settings and the present code have it.
 
         Raises:
-            ModelError: this version of the code, or other settings, would extract other vectors.
+            ModelError: other settings, weights or inputs would make other vectors.
         """
         modality = extractor.modality
-        if artifact.address != self.features[modality]:
+        own = self.features[modality]
+        if artifact.address == own.address:
+            return own
+        if not _is_newer_code(own.recipe, json.loads(json.dumps(artifact.recipe))):
             raise ModelError(
                 f"The {modality} vectors this model was trained on were made in another way than they would be made "
-                f"now (recipe {self.features[modality]}, now {artifact.address}): other code, weights or limits. "
+                f"now (recipe {own.address}, now {artifact.address}): other settings, weights or limits. "
                 f"Train a new model with `nmcl run`, and `nmcl promote` it if you like it better."
             )
-        return artifact
+        console.note_once(
+            f"{self.run} was trained on vectors of an earlier version of the extraction code. It is used as it is; "
+            "vectors of new videos are made by the present code, and a few of them may differ. "
+            "`nmcl run` trains a model with the present code."
+        )
+        return own
+
+    @property
+    def failures(self) -> Artifact | None:
+        """The videos of the run that do not decode; None where no modality is decoded."""
+        decodings = (artifact.recipe.get("decoding") for artifact in self.features.values())
+        decoding = next((found for found in decodings if found is not None), None)
+        return Artifact("failures/media", {"decoding": decoding}) if decoding is not None else None
+
+
+def _is_newer_code(own: object, now: object) -> bool:
+    """Whether two recipes differ only in versions of code, and in settings that the earlier one did not know."""
+    if isinstance(own, dict) and isinstance(now, dict):
+        return all(key in now and _is_newer_code(own[key], now[key]) for key in own if key not in CODE)
+    return own == now
 
 
 @dataclass(frozen=True)
@@ -74,6 +107,8 @@ def lineage_of(store: Store, run: str) -> Lineage:
         )
     table = decode(store.read(name), name)
     splits = dict(zip(table.column("sha256").to_pylist(), table.column("split").to_pylist(), strict=True))
+    if unknown := sorted(set(splits.values()) - set(SPLITS)):
+        raise store.damaged(name, f"the split {unknown[0]!r}")
     return Lineage(load_catalogue(store, _catalogue_file(run)), splits, frozen_of(store, run))
 
 
@@ -86,12 +121,15 @@ def frozen_of(store: Store, run: str) -> FrozenStates:
     completed = store.read_json(f"{run}/recipe.json")["completed"]
     completion = _known(store, "states/completion", store.read_json(f"completed/all-{completed}/recipe.json"))
     addresses: Mapping[Modality, str] = dict(zip(MODALITIES, completion.recipe["features"], strict=True))
-    recipes = {m: store.read_json(f"features/{m}-{address}/recipe.json") for m, address in addresses.items()}
-    states = {m: _known(store, f"states/{m}", recipe, "state") for m, recipe in recipes.items() if recipe["state"]}
+    features = {
+        m: Artifact(f"features/{m}", store.read_json(f"features/{m}-{address}/recipe.json"))
+        for m, address in addresses.items()
+    }
+    states = {m: _known(store, f"states/{m}", f.recipe, "state") for m, f in features.items() if f.recipe["state"]}
     for artifact in (completion, *states.values()):
         if not has_state(store, artifact):
             raise StoreError(f"{store.url}/{artifact.folder} is missing: what {run} learnt cannot be used again.")
-    return FrozenStates(states, addresses, completion)
+    return FrozenStates(run, states, features, completion)
 
 
 def _known(store: Store, kind: str, recipe: Mapping[str, str], name: str = "completion") -> Artifact:

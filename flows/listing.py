@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from flows.champion import data_of, scores_of
-from pipeline import champions
+from pipeline import champions, shapes
 from pipeline.store import Store
 
 
@@ -21,7 +21,7 @@ def runs_of(store: Store) -> list[dict[str, Any]]:
 
 
 def _run(store: Store, folder: str, entries: list[champions.Entry]) -> dict[str, Any]:
-    verdict = _note(store, f"{folder}/comparison.json")
+    verdict = _note(store, f"{folder}/comparison.json", shapes.Comparison)
     changes = [entry for entry in entries if entry.run == folder]
     scores = scores_of(store, folder)
     return {
@@ -44,7 +44,7 @@ def _state(store: Store, folder: str, is_finished: bool, entries: list[champions
         return "former champion"
     if is_finished:
         return "challenger"
-    return "stopped" if _note(store, f"{folder}/drift.json").get("stopped") else "unfinished"
+    return "stopped" if _note(store, f"{folder}/drift.json", shapes.Drifted).get("stopped") else "unfinished"
 
 
 def _when(store: Store, folder: str) -> str:
@@ -53,13 +53,13 @@ def _when(store: Store, folder: str) -> str:
     return next((store.modified(name) for name in files if store.exists(name)), "")
 
 
-def _note(store: Store, name: str) -> dict[str, Any]:
-    note: dict[str, Any] = store.read_json(name) if store.exists(name) else {}
+def _note(store: Store, name: str, kind: Any) -> dict[str, Any]:
+    note: dict[str, Any] = store.read_json(name, kind) if store.exists(name) else {}
     return note
 
 
 def as_json(store: Store) -> str:
-    """Runs and the history of champions, for programs."""
+    """Runs and the history of champions, for programs. ASCII: a terminal takes no part of it for a command."""
     listed = {"champion": champions.champion(store), "runs": runs_of(store)}
     changes = [asdict(entry) for entry in champions.history(store)]
-    return json.dumps({**listed, "history": changes}, indent=1, ensure_ascii=False)
+    return json.dumps({**listed, "history": changes}, indent=1)

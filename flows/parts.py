@@ -19,6 +19,7 @@ from pipeline.artifacts import Artifact, digest, load_state
 from pipeline.catalogue import Catalogue, Part
 from pipeline.complete import complete_part
 from pipeline.extract import Feature, Job, Receipt, extract_part
+from pipeline.failures import Retry, load_failures
 from pipeline.media import Decoder
 from pipeline.progress import Progress, within
 from pipeline.records import MODALITIES, Modality, State
@@ -30,15 +31,16 @@ R_co = TypeVar("R_co", covariant=True)
 
 @dataclass(frozen=True)
 class Piece:
-    """A part, and where its videos lie."""
+    """A part, and where its videos are."""
 
+    crawl: str
     folder: str
     part: Part
 
 
 def pieces_of(catalogue: Catalogue) -> list[Piece]:
     """All parts of a catalogue, in order."""
-    return [Piece(crawl.folder, part) for crawl, part in catalogue.parts()]
+    return [Piece(crawl.name, crawl.folder, part) for crawl, part in catalogue.parts()]
 
 
 class Work(Protocol[R_co]):
@@ -83,18 +85,31 @@ class ExtractPart:
     """Of the extractors that learn."""
     features: Mapping[Modality, Artifact]
     failures: Artifact
+    retry: Retry | None = None
+    """Which recorded failures are tried again."""
 
     def __call__(self, piece: Piece, progress: Progress) -> Receipt:
         media = self.extractors.settings.media
         address = digest([self.features[m].address for m in MODALITIES] + [str(media), str(self.store.root)])
         job, decoder = _loaded("extract", address, self._load)
-        return extract_part(self.store, piece.folder, piece.part, job, decoder, progress)
+        job = replace(job, retry=self.retry)
+        return extract_part(self.store, piece.crawl, piece.folder, piece.part, job, decoder, progress)
+
+    def lacks(self, piece: Piece) -> bool:
+        """Whether anything of a part is to be made or tried again. Other engines' workers are asked only for these."""
+        artifacts = [*self.features.values(), self.failures]
+        if not self.store.has_all(artifact.part(piece.part.key) for artifact in artifacts):
+            return True
+        return self.retry is not None and bool(self.retry.among(load_failures(self.store, self.failures, piece.part)))
 
     def _load(self) -> tuple[Job, Decoder]:
         def feature(modality: Modality) -> Feature:
-            learnt = self.states.get(modality)
-            state = load_state(self.store, learnt) if learnt else State()
-            return Feature(self.extractors.all[modality], state, self.features[modality])
+            learned = self.states.get(modality)
+            state = load_state(self.store, learned) if learned else State()
+            artifact = self.features[modality]
+            present = self.extractors.features(modality, learned.address if learned else None).address
+            code = present if present != artifact.address else ""
+            return Feature(self.extractors.all[modality], state, artifact, code)
 
         media = self.extractors.settings.media
         decoder = Decoder(replace(media, workers=media.workers or _decoders)).__enter__()

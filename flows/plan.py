@@ -1,7 +1,7 @@
 """The plan: the address of everything a run needs, known before any of it is made. What exists is done."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,10 +16,15 @@ from model.base import CODE_VERSION as MODEL_CODE_VERSION
 from pipeline import completion
 from pipeline.artifacts import Artifact, digest
 from pipeline.catalogue import Catalogue
+from pipeline.extract import CODE_VERSION as EXTRACT_CODE_VERSION
+from pipeline.failures import load_failures
 from pipeline.fit import sample
 from pipeline.records import MODALITIES, Modality, Split, Video
 from pipeline.splits import Splits, assign
 from pipeline.store import Store
+
+LEFT_OUT = "left_out.json"
+"""In the folder of a planned state: which videos could not be read. A state made without them took its place."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,11 @@ class Extractors:
     def features(self, modality: Modality, state_address: str | None) -> Artifact:
         """Where the vectors of one modality go."""
         extractor = self.all[modality]
-        recipe: dict[str, object] = {"extractor": extractor.address(), "state": state_address}
+        recipe: dict[str, object] = {
+            "extractor": extractor.address(),
+            "state": state_address,
+            "code": EXTRACT_CODE_VERSION,
+        }
         if extractor.need != "description":
             recipe["decoding"] = self.decoding()
         return Artifact(f"features/{modality}", recipe)
@@ -62,6 +71,25 @@ class Extractors:
     def failures(self) -> Artifact:
         """Where videos that do not decode are listed."""
         return Artifact("failures/media", {"decoding": self.decoding()})
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Videos that an extractor should have learned from, but for failures that may pass."""
+
+    videos: tuple[dict[str, str], ...]
+    """Each with `crawl`, `video_id` and the `kind` of its failure."""
+    attempts: int
+    """How many commands have tried."""
+
+
+def left_out_of(store: Store, planned: Artifact) -> LeftOut | None:
+    """What was left out of a planned state; None where nothing was. See `Plan.states`."""
+    name = f"{planned.folder}/{LEFT_OUT}"
+    if not store.exists(name):
+        return None
+    note = store.read_json(name)
+    return LeftOut(tuple(note["videos"]), note["attempts"])
 
 
 @dataclass(frozen=True)
@@ -124,19 +152,37 @@ class Plan:
 
     @cached_property
     def states(self) -> Mapping[Modality, Artifact]:
-        """What the extractors learn; only of those that learn."""
+        """What the extractors learn; only of those that learn.
+
+        Where videos had to be left out of the sample, the state is another one, which says so in its recipe.
+        """
         if self.frozen:
             return self.frozen.states
-        return {m: self._state(m) for m, extractor in self.extractors.all.items() if extractor.fit_videos}
+        states = {}
+        for modality, planned in self.planned_states.items():
+            left_out = left_out_of(self.store, planned)
+            states[modality] = self.state(modality, left_out.videos) if left_out else planned
+        return states
 
-    def _state(self, modality: Modality) -> Artifact:
+    @cached_property
+    def planned_states(self) -> Mapping[Modality, Artifact]:
+        """What the extractors learn where every video of the sample can be read."""
+        if self.frozen:
+            return self.frozen.states
+        return {m: self.state(m) for m, extractor in self.extractors.all.items() if extractor.fit_videos}
+
+    def state(self, modality: Modality, left_out: Sequence[Mapping[str, str]] = ()) -> Artifact:
+        """What one extractor learns. Args: left_out: see `LeftOut.videos`."""
         extractor = self.extractors.all[modality]
-        videos = self.fit_sample(modality)
+        without = {(video["crawl"], video["video_id"]) for video in left_out}
+        videos = [v for v in self.fit_sample(modality) if (v.crawl, v.video_id) not in without]
         text = extractor.need == "description"
         learns_from = digest([video.description if text else video.sha256 for video in videos])
         recipe: dict[str, object] = {"extractor": extractor.address(), "videos": learns_from}
         if not text:
             recipe["decoding"] = self.extractors.decoding()
+        if left_out:
+            recipe["left_out"] = [dict(video) for video in left_out]
         return Artifact(f"states/{modality}", recipe)
 
     @cached_property
@@ -156,19 +202,46 @@ class Plan:
     @cached_property
     def failures(self) -> Artifact:
         """The videos that do not decode."""
-        return self.extractors.failures()
+        return (self.frozen.failures if self.frozen else None) or self.extractors.failures()
+
+    @cached_property
+    def without(self) -> dict[str, object]:
+        """What a recipe says of videos that lack something because of failures that may pass; else nothing.
+
+        So that what is made without them and what is made with them are two things. Known once all is extracted.
+        """
+        found = [
+            [part.key, video_id, failure.modality]
+            for _, part in self.catalogue.parts()
+            if self.store.exists(self.failures.part(part.key))
+            for video_id, failures in load_failures(self.store, self.failures, part).items()
+            for failure in failures
+            if failure.is_transient
+        ]
+        return {"without": {"videos": len(found), "digest": digest(found)}} if found else {}
+
+    def refreshed(self) -> "Plan":
+        """The same plan after fitting or extracting, of which later addresses depend on what could be read."""
+        plan = replace(self)
+        for name in ("videos", "splits", "extractors", "fit_rows", "fit_videos", "planned_states"):
+            if name in self.__dict__:
+                plan.__dict__[name] = self.__dict__[name]
+        return plan
 
     @cached_property
     def completion(self) -> Artifact:
         """What the completer learns, from the same videos as the extractors."""
         if self.frozen:
             return self.frozen.completion
-        recipe = {
+        return Artifact("states/completion", {**self._completion, **self.without})
+
+    @cached_property
+    def _completion(self) -> dict[str, object]:
+        return {
             **completion.address(self.settings.completion),
             "features": [self.features[m].address for m in MODALITIES],
             "videos": digest([[video.video_id, video.sha256, video.description] for video in self.fit_videos]),
         }
-        return Artifact("states/completion", recipe)
 
     @cached_property
     def completed(self) -> Artifact:
@@ -185,6 +258,7 @@ class Plan:
             "code": MODEL_CODE_VERSION,
             "completed": self.completed.address,
             "labels": digest(labels),
+            **self.without,
             **({"start": self.start} if self.start else {}),
         }
         return Artifact(f"runs/{self.settings.model.name}", recipe)
@@ -193,7 +267,7 @@ class Plan:
     def work(self) -> str:
         """Names the time spent on fitting, extracting and completing: with frozen states, only that on new videos."""
         if not self.frozen:
-            return self.completion.address
+            return digest(self._completion)
         return digest([self.completion.address, [part.key for _, part in self.catalogue.parts()]])
 
 

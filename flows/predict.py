@@ -17,8 +17,8 @@ from flows.evaluation import stored_model
 from flows.lineage import frozen_of
 from flows.parts import CompletePart, Each, ExtractPart, in_turn, loaded_here, pieces_of
 from flows.plan import Extractors, completed_with
-from flows.prediction import probabilities, table
-from flows.settings import Settings, Tree, from_tree
+from flows.prediction import STATUSES, probabilities, table
+from flows.settings import Settings, Tree, checked, from_tree, is_of_machine, merged, usable
 from flows.stages import Context, ingest
 from model.evaluate import evaluate
 from model.trained import Trained
@@ -28,7 +28,8 @@ from pipeline.champions import champion
 from pipeline.complete import load_completed
 from pipeline.crawl_source import crawl_source
 from pipeline.errors import SettingsError, StoreError
-from pipeline.extract import load_failures
+from pipeline.escape import csv_text
+from pipeline.failures import load_failures
 from pipeline.progress import Progress, silent
 from pipeline.records import MODALITIES, Modality, Video
 from pipeline.store import POINTERS, Store
@@ -36,9 +37,19 @@ from pipeline.store import POINTERS, Store
 FREE = ("columns", "ingest", "media", "engine")
 """Sections of the settings that may differ from the run's: they say how the work is done, not what is made."""
 
+
+def _write_csv(table: pa.Table, path: str) -> None:
+    """Numbers as they are, texts as a spreadsheet takes them for texts."""
+    for i, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            texts = [None if text is None else csv_text(text) for text in table.column(i).to_pylist()]
+            table = table.set_column(i, field, pa.array(texts, field.type))
+    pyarrow.csv.write_csv(table, path)
+
+
 _WRITERS: Mapping[str, Callable[[pa.Table, str], None]] = {
     ".parquet": pyarrow.parquet.write_table,
-    ".csv": pyarrow.csv.write_csv,
+    ".csv": _write_csv,
 }
 """By how the name of the file ends."""
 
@@ -89,19 +100,21 @@ def load_run(model: str, changes: Tree) -> Frozen:
     """Everything a prediction needs, by following the recipes from the run back to the extractors.
 
     Args:
-        changes: settings of the sections in FREE.
+        changes: settings of the sections in FREE, or `visual.device`.
 
     Raises:
         SettingsError: other settings are named.
         ModelError: this version of the code would extract other vectors than the model was trained on.
     """
-    if refused := [section for section in changes if section not in FREE]:
+    if refused := [name for name, values in changes.items() if name not in FREE and not is_of_machine(name, values)]:
         raise SettingsError(
-            f"{refused[0]}.* cannot be set for a prediction: it comes from the model. Free are {', '.join(FREE)}."
+            f"{refused[0]}.* cannot be set for a prediction: it comes from the model. Free are {', '.join(FREE)} and "
+            "visual.device."
         )
     store, run = find_run(model)
-    tree = {k: v for k, v in store.read_json(f"{run}/settings.json").items() if k != "columns"}
-    settings = from_tree({**tree, **{k: tree.get(k, {}) | v for k, v in changes.items()}})
+    name = f"{run}/settings.json"
+    tree = {k: v for k, v in usable(store, name, store.read_json(name)).items() if k != "columns"}
+    settings = checked(from_tree(merged(tree, changes)))
     states, extractors = frozen_of(store, run), Extractors(settings)
     learnt = {modality: artifact.address for modality, artifact in states.states.items()}
     features = {m: states.check(e, extractors.features(m, learnt.get(m))) for m, e in extractors.all.items()}
@@ -112,7 +125,7 @@ def load_run(model: str, changes: Tree) -> Frozen:
         extractors=extractors,
         states=states.states,
         features=features,
-        failures=extractors.failures(),
+        failures=states.failures or extractors.failures(),
         completion=states.completion,
         completed=completed_with(states.completion.address),
     )
@@ -124,11 +137,11 @@ def predict(crawl: str, frozen: Frozen, out: Path, progress: Progress = silent, 
     What is extracted stays in the model's store, so that the same command again finds it.
 
     Returns:
-        `videos`, `ok`, `failed`, `empty`; `venues`: how often each was the first guess; `scores`: where the crawl has
+        `videos`, `ok`, `partial`, `failed`; `venues`: how often each was the first guess; `scores`: where the crawl has
         labels the model knows, micro- and macro-F1 on them.
     """
     store = frozen.store
-    with store.locked():
+    with store.locked(may_be_read_only=True):
         context = Context(store, frozen.settings, progress, each)
         source = crawl_source(crawl)
         name = f"predicted/{source.name}-{digest(source.address, 8)}.json"
@@ -142,7 +155,7 @@ def predict(crawl: str, frozen: Frozen, out: Path, progress: Progress = silent, 
 
 def _predict_parts(context: Context, frozen: Frozen, catalogue: Catalogue) -> tuple[list[pa.Table], np.ndarray]:
     store, pieces = frozen.store, pieces_of(catalogue)
-    extract = ExtractPart(store, frozen.extractors, frozen.states, frozen.features, frozen.failures)
+    extract = ExtractPart(store, frozen.extractors, frozen.states, frozen.features, frozen.failures, context.retry)
     complete = CompletePart(store, frozen.features, frozen.completion, frozen.completed)
     with loaded_here():
         context.each("extract", extract, pieces, context.progress)
@@ -156,7 +169,8 @@ def _predict_part(frozen: Frozen, crawl: Crawl, part: Part) -> tuple[pa.Table, n
     alone = Catalogue((replace(crawl, parts=(part,)),))
     probability = probabilities(frozen.trained, load_completed(store, alone, frozen.completed, MODALITIES))
     videos, failures = load_part(store, part), load_failures(store, frozen.failures, part)
-    return table(videos, [failures.get(v.video_id) for v in videos], probability, frozen.trained.venues), probability
+    rows = table(videos, [failures.get(v.video_id, ()) for v in videos], probability, frozen.trained.venues)
+    return rows, probability
 
 
 def check_name(out: Path) -> None:
@@ -183,7 +197,7 @@ def write_table(predictions: pa.Table, out: Path) -> None:
 def _summary(predictions: pa.Table) -> dict[str, Any]:
     status = Counter(predictions.column("status").to_pylist())
     venues = Counter(venue for venue in predictions.column("venue_1").to_pylist() if venue)
-    counts = {name: status[name] for name in ("ok", "failed", "empty")}
+    counts: dict[str, int] = {name: status[name] for name in STATUSES}
     return {"videos": len(predictions), **counts, "venues": dict(venues.most_common())}
 
 

@@ -1,6 +1,7 @@
 """What a trained model says of every video of a catalogue."""
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -9,11 +10,12 @@ from model.trained import Trained
 from pipeline.artifacts import Artifact
 from pipeline.catalogue import Catalogue
 from pipeline.complete import Completed
-from pipeline.errors import ClipError
-from pipeline.extract import load_failures
+from pipeline.failures import Failure, load_failures
 from pipeline.records import Video
 from pipeline.store import Store
 
+Status = Literal["ok", "partial", "failed"]
+STATUSES: tuple[Status, ...] = get_args(Status)
 TOP = 5
 """Venues named for each video."""
 
@@ -30,29 +32,30 @@ def probabilities(trained: Trained, completed: Completed) -> np.ndarray:
 
 def failures_of(
     store: Store, artifact: Artifact, catalogue: Catalogue, videos: Sequence[Video]
-) -> list[ClipError | None]:
-    """Why each video failed, or None, in the order of the catalogue."""
+) -> list[tuple[Failure, ...]]:
+    """What each video lacks and why, in the order of the catalogue."""
     rows = iter(videos)
-    found: list[ClipError | None] = []
+    found: list[tuple[Failure, ...]] = []
     for _, part in catalogue.parts():
         failures = load_failures(store, artifact, part)
-        found += [failures.get(next(rows).video_id) for _ in range(part.n_videos)]
+        found += [failures.get(next(rows).video_id, ()) for _ in range(part.n_videos)]
     return found
 
 
 def table(
-    videos: Sequence[Video], failures: Sequence[ClipError | None], probability: np.ndarray, venues: Sequence[str]
+    videos: Sequence[Video], failures: Sequence[Sequence[Failure]], probability: np.ndarray, venues: Sequence[str]
 ) -> pa.Table:
     """One row a video: `video_id, status, venue_1..venue_5, probability_1..probability_5, reason`.
 
-    `status` is `ok`, `failed` (the file does not decode, `reason` tells why) or `empty` (it decodes, but no modality
-    is in it). Only `ok` has venues; with fewer than five to tell apart, the last columns are null.
+    `status` is `ok`, `partial` (something of it failed, and the rest decides) or `failed` (nothing could be had of
+    it); `reason` says what failed. `failed` has no venues; with fewer than five to tell apart, the last columns are
+    null.
     """
     known = ~np.isnan(probability).any(axis=1)
     order = np.argsort(-probability, axis=1, kind="stable")[:, :TOP]
     columns: dict[str, pa.Array] = {
         "video_id": pa.array([video.video_id for video in videos], pa.string()),
-        "status": pa.array([_status(f, bool(k)) for f, k in zip(failures, known, strict=True)], pa.string()),
+        "status": pa.array([status(f, bool(k)) for f, k in zip(failures, known, strict=True)], pa.string()),
     }
     names, shares = np.array(venues, dtype=object)[order], np.take_along_axis(probability, order, axis=1)
     for rank in range(TOP):
@@ -63,11 +66,18 @@ def table(
         there = known & (rank < len(venues))
         column = shares[:, rank] if rank < len(venues) else np.zeros(len(videos), np.float32)
         columns[f"probability_{rank + 1}"] = pa.array(column, pa.float32(), mask=~there)
-    columns["reason"] = pa.array([str(failure) if failure else None for failure in failures], pa.string())
+    columns["reason"] = pa.array([_reason(f, bool(k)) for f, k in zip(failures, known, strict=True)], pa.string())
     return pa.table(columns)
 
 
-def _status(failure: ClipError | None, known: bool) -> str:
-    if failure:
+def status(failures: Sequence[Failure], known: bool) -> Status:
+    """What became of a video. Args: known: whether any modality of it was observed."""
+    if not known:
         return "failed"
-    return "ok" if known else "empty"
+    return "partial" if failures else "ok"
+
+
+def _reason(failures: Sequence[Failure], known: bool) -> str | None:
+    if not failures:
+        return None if known else "empty: no modality was found in it"
+    return "; ".join(str(failure) for failure in failures)

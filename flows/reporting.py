@@ -57,8 +57,8 @@ def report_data(evaluated: "Evaluated", metrics: dict[str, Any], command: str) -
         examples=_examples(evaluated),
         failures=[
             Failure(video.video_id, video.path, failure.kind, failure.detail)
-            for video, failure in zip(plan.videos, evaluated.failures, strict=True)
-            if failure
+            for video, failures in zip(plan.videos, evaluated.failures, strict=True)
+            for failure in failures
         ][:N_FAILURES],
         seconds=metrics["seconds"],
         settings=metrics["settings"],

@@ -8,6 +8,7 @@ and were merely not enough to be better; not from those whose labels or effects 
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from flows import stages
@@ -130,6 +131,7 @@ def retrain(context: Context, case: Case, audience: Audience) -> Outcome:
         return outcome
     require_trainable(case.challenger.splits)  # before hours of extraction, not after
     stages.extract(context, case.view)  # also where nothing is learnt from it
+    case = case.refreshed()
     audience.extracted(case.view)
     figures = context.once("drift", lambda: look_for_drift(context, case))
     audience.drifted(case)
@@ -139,7 +141,7 @@ def retrain(context: Context, case: Case, audience: Audience) -> Outcome:
     if outcome := _decided(case):
         return outcome
     if case.challenger is not case.view:
-        _vectors(context, case.challenger)
+        case = replace(case, challenger=_vectors(context, case.challenger))
     context.once("train", lambda: stages.train(context, case.challenger))
     context.once("evaluate", lambda: stages.evaluate(context, case.challenger))
     verdict = context.once("compare", lambda: compare(case))
@@ -148,10 +150,9 @@ def retrain(context: Context, case: Case, audience: Audience) -> Outcome:
     return _concluded(case, verdict)
 
 
-def _vectors(context: Context, plan: Plan) -> None:
-    context.once("fit", lambda: stages.fit(context, plan))
-    stages.extract(context, plan)
-    stages.complete(context, plan)
+def _vectors(context: Context, plan: Plan) -> Plan:
+    plan = context.once("fit", partial(stages.fit, context, plan))
+    return stages.complete(context, stages.extract(context, plan))
 
 
 def _concluded(case: Case, verdict: Verdict) -> Outcome:

@@ -5,15 +5,16 @@ from typing import Any
 
 from flows.challenge import Case
 from flows.tables import comparison_rows, drift_rows, drift_title, news_rows, venue_notes
+from pipeline import shapes
 from pipeline.report import PageTable, RetrainingData, render_retraining
 
 
 def write_page(case: Case) -> None:
     """Write it anew: after drift was measured, and again when the two were compared."""
     store, folder = case.store, case.notes
-    drift = store.read_json(f"{folder}/drift.json")
+    drift = store.read_json(f"{folder}/drift.json", shapes.Drift)
     name = f"{folder}/comparison.json"
-    compared = store.read_json(name) if store.exists(name) else None
+    compared = store.read_json(name, shapes.Comparison) if store.exists(name) else None
     verdict, reasons = _verdict(drift, compared, is_challenged=folder == case.run)
     tables = [
         PageTable("What the crawls bring", news_rows(drift["news"])),

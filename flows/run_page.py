@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from flows.plan import Plan
+from pipeline.escape import markdown_code, markdown_text
 from pipeline.tables import decode
 
 SCORES = ("micro_f1", "macro_f1", "auc_micro", "auc_macro", "top5")
@@ -24,13 +25,16 @@ def run_page(plan: Plan) -> str:
     scores += [(f"test, {modality} alone", found) for modality, found in metrics["modality"].items()]
     predictions = decode(store.read(f"{folder}/predictions.parquet"), f"{folder}/predictions.parquet")
     pieces = [
-        f"The whole report, to open on the machine that ran this:\n\n`{store.url}/{folder}/report.html`",
-        _table(("", *SCORES), ((name, *(_score(found[key]) for key in SCORES)) for name, found in scores)),
+        "The whole report, to open on the machine that ran this:\n\n"
+        + markdown_code(f"{store.url}/{folder}/report.html"),
+        markdown_table(("", *SCORES), ((name, *(_score(found[key]) for key in SCORES)) for name, found in scores)),
         ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in metrics["counts"].items()),
-        *(f"Note: {notice}" for notice in metrics["notices"]),
+        *(f"Note: {markdown_text(notice)}" for notice in metrics["notices"]),
     ]
     if pairs := confusions(plan, predictions):
-        pieces.append(_table(("venue of a test video", "predicted", "videos"), ((*pair, n) for pair, n in pairs)))
+        pieces.append(
+            markdown_table(("venue of a test video", "predicted", "videos"), ((*pair, n) for pair, n in pairs))
+        )
     return "\n\n".join(pieces)
 
 
@@ -46,6 +50,8 @@ def _score(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table whose cells hold no markup."""
+    lines = [[markdown_text(str(cell)) for cell in line] for line in (header, *rows)]
+    lines.insert(1, ["---"] * len(header))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

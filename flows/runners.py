@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import sys
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
@@ -20,10 +19,11 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from prefect import Task
+from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
-from flows.workers import EngineSettings, interrupt, settle_in
+from flows.workers import EngineSettings, interrupt, lacking, settle_in
 from pipeline.errors import WorkerError
 
 RAY_ENVIRONMENT = {
@@ -216,7 +216,7 @@ def _processes(engine: EngineSettings) -> Iterator[Workers]:
     with ExitStack() as stack:
         try:
             yield _Processes(stack)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, TerminationSignal):
             for worker in multiprocessing.active_children():  # they may not have heard it: it was for the command alone
                 if worker.pid:
                     os.kill(worker.pid, signal.SIGINT)
@@ -229,7 +229,7 @@ def _threads(engine: EngineSettings) -> Iterator[Workers]:
     with runner:
         try:
             yield _Single(runner)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, TerminationSignal):
             interrupt()
             raise
 
@@ -318,10 +318,7 @@ def _needed(module: str, extra: str) -> ModuleType:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        raise WorkerError(
-            f"The engine {extra} needs packages that are not installed (no module {error.name}). Install them: "
-            f"{sys.executable} -m pip install -c constraints.txt 'nmcl[{extra}]'"
-        ) from error
+        raise WorkerError(lacking(extra, error.name)) from error
 
 
 ENGINES: dict[str, Callable[[EngineSettings], AbstractContextManager[Workers]]] = {

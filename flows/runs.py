@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from flows.plan import Plan
-from flows.stages import STAGES, Context, ingest
+from flows.stages import STAGES, Context, has_retries, ingest
 from pipeline.artifacts import has_state
 from pipeline.catalogue import load_catalogue
 from pipeline.champions import champion
@@ -22,7 +22,7 @@ def up_to(context: Context, last: str) -> Plan:
     if "train" in wanted:
         require_trainable(plan.splits)  # before hours of extraction, not after
     for stage in wanted:
-        STAGES[stage](context, plan)
+        plan = STAGES[stage](context, plan)
     return plan
 
 
@@ -32,7 +32,8 @@ def is_complete(context: Context, crawl: str | Path) -> bool:
     if crawl_source(crawl).address not in known:
         return False
     ingest(context, crawl)
-    return missing(context.plan()) == []
+    plan = context.plan()
+    return missing(plan) == [] and not has_retries(context, plan)
 
 
 def missing(plan: Plan) -> list[str]:

@@ -5,25 +5,39 @@ Prefect reads its settings when it is imported, so this module imports it only o
 """
 
 import fcntl
+import http.client
 import os
+import signal
 import socket
 import subprocess
 import sys
-import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from flows import console
 from pipeline.errors import UserError
+from pipeline.os_errors import writing
 from pipeline.processes import die_with_parent
+from pipeline.scratch import scratch
 
 HOST = "127.0.0.1"
 READY_WITHIN_S = 180.0
+WATCHED_EVERY_S = 0.5
+"""How soon the death of our own server is seen."""
+ASKED_EVERY_S = 5.0
+"""A server elsewhere, whether it still answers."""
+PATIENCE_S = 60.0
+"""How long a server elsewhere may be silent."""
+ENDS_WITHIN_S = 10.0
+"""A command whose server is gone; else it is ended."""
 CONSOLE = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # our own bars and messages speak on the console
     "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",  # it tells of every event that a server misses
@@ -62,7 +76,7 @@ def embedded() -> Iterator[str]:
     """
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     if url := os.environ.get("PREFECT_API_URL"):
-        with _missed(url, "when it is back, or without PREFECT_API_URL"):
+        with _missed(url, "when it is back, or without PREFECT_API_URL", partial(_unanswered, url)):
             yield url
         return
     with ExitStack() as stack:
@@ -77,38 +91,112 @@ def embedded() -> Iterator[str]:
         stack.callback(_stop, server)
         import_module("flows.flows")  # some seconds, in which the server starts
         wait_until_ready(server, url, home)
-        with _missed(url, "with a new one"):
+        with _missed(url, "with a new one", partial(_ended, server)):
             yield url
 
 
+class _ServerLost(KeyboardInterrupt):
+    """Ends what the main thread does."""
+
+
+def _raise_lost(*_: object) -> None:
+    raise _ServerLost
+
+
 @contextmanager
-def _missed(url: str, way_out: str) -> Iterator[None]:
-    """Say that the server is gone, where Prefect's client, the only user of httpx, finds it so."""
+def _missed(url: str, way_out: str, is_lost: Callable[[threading.Event], bool]) -> Iterator[None]:
+    """Say that the server is gone: where Prefect's client, the only user of httpx, finds it so, or a watch does.
+
+    Prefect's client tries for minutes, without a word.
+
+    Args:
+        is_lost: waits until the server is gone, and returns True, or until the event, and returns False.
+    """
+    message = (
+        f"The Prefect server at {url} does not answer any more. What was finished is kept: "
+        f"the same command goes on from there {way_out}."
+    )
+    over, lost, turn = threading.Event(), threading.Event(), threading.Lock()
+    main = threading.main_thread()
+
+    def watch() -> None:
+        if not is_lost(over):
+            return
+        with turn:
+            if over.is_set():
+                return
+            lost.set()
+            signal.pthread_kill(main.ident or 0, signal.SIGUSR1)
+        if not over.wait(ENDS_WITHIN_S):  # Prefect's client is still trying
+            print(f"error: {message}", file=sys.stderr, flush=True)
+            os._exit(2)
+
+    before = None
+    if threading.current_thread() is main:
+        before = signal.signal(signal.SIGUSR1, _raise_lost)
+        threading.Thread(target=watch, daemon=True).start()
     try:
         yield
-    except Exception as error:
+    except BaseException as error:
         import httpx
 
-        if isinstance(error, httpx.TransportError):
-            raise ServerError(
-                f"The Prefect server at {url} does not answer ({error}). What was finished is kept: "
-                f"the same command goes on from there {way_out}."
-            ) from error
+        if lost.is_set() or isinstance(error, httpx.TransportError):
+            raise ServerError(message) from error
         raise
+    finally:
+        with turn:
+            over.set()
+        if before is not None:
+            signal.signal(signal.SIGUSR1, before)
+
+
+def _ended(server: subprocess.Popen[bytes], over: threading.Event) -> bool:
+    while server.poll() is None:
+        if over.wait(WATCHED_EVERY_S):
+            return False
+    return True
+
+
+def _unanswered(url: str, over: threading.Event) -> bool:
+    """Of a server elsewhere: waits for its return, aloud and not for ever."""
+    if not _answers(url):
+        return False  # perhaps only Prefect knows how to ask it; its client says what is wrong
+    silent_since = None
+    while not over.wait(ASKED_EVERY_S):
+        if _answers(url):
+            if silent_since is not None:
+                console.step(f"The Prefect server at {url} answers again.")
+            silent_since = None
+        elif silent_since is None:
+            silent_since = time.monotonic()
+            console.step(f"The Prefect server at {url} does not answer: waiting {PATIENCE_S:g} s for it.")
+        elif time.monotonic() - silent_since > PATIENCE_S:
+            return True
+    return False
+
+
+def _answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(f"{url}/health", timeout=ASKED_EVERY_S).close()
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
+    return True
 
 
 @contextmanager
 def _own_home() -> Iterator[Path]:
     """The default home; a temporary one while another command's server uses that, as SQLite has one writer."""
     home = default_home()
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "in-use").open("a") as file:
+    with ExitStack() as stack:
+        with writing(str(home / "in-use")):
+            home.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context((home / "in-use").open("a"))
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            with tempfile.TemporaryDirectory(prefix="nmcl-prefect-", ignore_cleanup_errors=True) as temporary:
-                yield Path(temporary)
-            return
+            home = stack.enter_context(scratch("prefect"))
         yield home
 
 

@@ -12,17 +12,22 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import psutil
+from annotated_types import Ge
+from typing_extensions import TypedDict
 
 from flows.database import Database
 from flows.server import CONSOLE, HOST, QUIET, READY_WITHIN_S, ServerError, default_home, free_port
 from flows.server import start as start_server
 from flows.server import wait_until_ready as wait_for_server
 from flows.stranded import ask, mark_stranded
+from pipeline.os_errors import translated, writing
+from pipeline.shapes import require
 
 Say = Callable[[str], None]
 
@@ -225,8 +230,10 @@ def _register(service: Service, folders: Mapping[str, Path | None]) -> None:
 
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    home().mkdir(parents=True, exist_ok=True)
-    with (home() / "lock").open("a") as file:
+    with ExitStack() as stack:
+        with writing(str(home() / "lock")):
+            home().mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context((home() / "lock").open("a"))
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -237,13 +244,37 @@ def _note(service: Service) -> None:
     fresh.replace(home() / "running.json")
 
 
+class _NotedProcess(TypedDict):
+    pid: Annotated[int, Ge(1)]
+    born: float
+
+
+class _Noted(TypedDict):
+    """Of `running.json`."""
+
+    url: str
+    worker_name: str
+    server: _NotedProcess
+    worker: _NotedProcess | None
+    database: str
+
+
 def _noted() -> Service | None:
+    path = home() / "running.json"
     try:
-        noted = json.loads((home() / "running.json").read_text())
+        with translated(str(path), "read"):
+            content = path.read_bytes()
+        noted = json.loads(content)
+        require(_Noted, noted)
+        server, worker = noted.pop("server"), noted.pop("worker")
+        return Service(**noted, server=Running(**server), worker=Running(**worker) if worker else None)
     except FileNotFoundError:
         return None
-    server, worker = noted.pop("server"), noted.pop("worker")
-    return Service(**noted, server=Running(**server), worker=Running(**worker) if worker else None)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ServerError(
+            f"{path} is damaged or was not written by nmcl ({error}). Stop the server and the worker that run, if any, "
+            "by hand, and delete it."
+        ) from error
 
 
 def _stop_noted() -> bool:

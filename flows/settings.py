@@ -14,10 +14,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from extractors.acoustic import AcousticSettings
-from extractors.textual import TextualSettings
-from extractors.visual import VisualSettings
+from extractors.textual import TextualExtractor, TextualSettings
+from extractors.visual import VisualExtractor, VisualSettings
 from flows import console
-from flows.workers import EngineSettings
+from flows.workers import EngineSettings, require_packages
 from model.comparison import PromotionSettings
 from model.registry import MODELS
 from pipeline.columns import ColumnSettings
@@ -28,6 +28,7 @@ from pipeline.ingest import IngestSettings
 from pipeline.media import MediaSettings
 from pipeline.splits import SplitSettings
 from pipeline.store import Store
+from pipeline.words import listed
 
 _REMEMBERED = "settings.json"
 
@@ -99,15 +100,49 @@ def of_store(store: Store, changes: Tree) -> Settings:
 
     What this version does not know of it is left out, aloud.
     """
-    remembered = store.read_json(_REMEMBERED) if store.exists(_REMEMBERED) else {}
+    remembered = _remembered(store)
     if unknown := list(_unknown(remembered)):
         console.note(
             f"{store.url}/{_REMEMBERED} was written by another version of nmcl: this one does not know "
-            f"{', '.join(unknown)}, and goes on without. Choose other settings by --set."
+            f"{listed(unknown)}, and goes on without. Choose other settings by --set."
         )
     for name in unknown:
         remembered = _without(remembered, name)
-    return changed(remembered, changes)
+    return checked(changed(usable(store, _REMEMBERED, remembered), changes))
+
+
+def checked(settings: Settings) -> Settings:
+    """The settings, tried: before they are kept, a crawl is ingested, or minutes of work are done.
+
+    Weights that have to be downloaded are not, and of a cluster's machines nothing is known here.
+
+    Raises:
+        UserError: a device or packages that this machine does not have, or files that cannot be used.
+    """
+    require_packages(settings.engine.name)
+    if not settings.engine.address:
+        VisualExtractor(settings.visual).check()
+        TextualExtractor(settings.textual).check()
+    return settings
+
+
+def _remembered(store: Store) -> Tree:
+    found: Tree = store.read_json(_REMEMBERED) if store.exists(_REMEMBERED) else {}
+    return found
+
+
+def is_of_machine(section: str, values: Any) -> bool:
+    """Whether changes within a section only say where the work is done, and change no vector."""
+    return section == "visual" and isinstance(values, Mapping) and set(values) <= {"device"}
+
+
+def usable(store: Store, file: str, tree: Tree) -> Tree:
+    """Settings as a store keeps them. Raises StoreError, naming the file, where a value is not allowed."""
+    try:
+        from_tree(tree)
+    except SettingsError as error:
+        raise store.damaged(file, str(error)) from error
+    return tree
 
 
 def _unknown(tree: Tree) -> Iterator[str]:
@@ -123,7 +158,7 @@ def _unknown(tree: Tree) -> Iterator[str]:
 
     model = tree.get("model", {})
     yield from within({name: value for name, value in tree.items() if name != "model"}, Settings(), "")
-    if (name := model.get("name", "nmcl")) not in MODELS:
+    if not isinstance(name := model.get("name", "nmcl"), str) or name not in MODELS:
         yield "model"
     else:
         own = {key: value for key, value in model.items() if key not in ("name", "seed")}
@@ -139,21 +174,23 @@ def _without(tree: Tree, name: str) -> Tree:
 
 def of_champion(store: Store, run: str, changes: Tree) -> Settings:
     """What the champion was made with, with some changes; how to read and to judge a crawl is as the store keeps it."""
-    tree = store.read_json(f"{run}/settings.json")
-    kept = store.read_json(_REMEMBERED) if store.exists(_REMEMBERED) else {}
-    judging = {section: kept[section] for section in ("columns", "ingest", "drift", "promotion") if section in kept}
-    return changed({**tree, **judging}, changes)
+    tree = usable(store, f"{run}/{_REMEMBERED}", store.read_json(f"{run}/{_REMEMBERED}"))
+    kept = _remembered(store)
+    judging: Tree = {
+        section: kept[section] for section in ("columns", "ingest", "drift", "promotion") if section in kept
+    }
+    return checked(changed({**tree, **judging}, changes))
 
 
 def remember(store: Store, settings: Settings) -> None:
     """Keep the settings, so that later commands on the same store need not name them again. Says what changes."""
     tree = json.loads(json.dumps(to_tree(settings)))
-    before = store.read_json(_REMEMBERED) if store.exists(_REMEMBERED) else {}
+    before = _remembered(store)
     if before == tree:
         return
     store.write_json(_REMEMBERED, tree)
     if differences := list(_differences(_without(before, "engine"), tree)):  # who works changes nothing that is made
-        console.note(f"{store.url} has other settings from now on: {', '.join(differences)}.")
+        console.note(f"{store.url} has other settings from now on: {listed(differences, 20)}.")
 
 
 def _differences(before: Tree, after: Tree, prefix: str = "") -> Iterator[str]:
@@ -212,12 +249,14 @@ def from_tree(tree: Tree) -> Settings:
     Raises:
         SettingsError: an unknown name, or a value that is not allowed.
     """
+    if not isinstance(tree.get("model", {}), Mapping):
+        raise SettingsError(f"model is a section; expected names under it, found {tree['model']!r}.")
     model = dict(tree.get("model", {}))
     sections = {name: value for name, value in tree.items() if name != "model"}
     _refuse_unknown(sections, Settings(), "")
     kept = merged({name: asdict(getattr(Settings(), name)) for name in sections}, sections)
     name, seed = model.pop("name", "nmcl"), model.pop("seed", 0)
-    if name not in MODELS:
+    if not isinstance(name, str) or name not in MODELS:
         raise SettingsError(f"model.name is {name!r}; expected one of {', '.join(MODELS)}.")
     defaults = MODELS[name].settings
     _refuse_unknown(model, defaults, "model.")

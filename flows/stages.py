@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -17,17 +17,17 @@ from flows import lineage
 from flows.champion import crown
 from flows.evaluation import dataset, evaluate_run, labels_of, rows_of, stored_model
 from flows.parts import CompletePart, Each, ExtractPart, in_turn, loaded_here, pieces_of
-from flows.plan import Plan
+from flows.plan import LEFT_OUT, Plan, left_out_of
 from flows.prediction import failures_of
 from flows.settings import Settings, to_tree
 from model.checkpoint import save as save_model
 from model.trained import fit as fit_model
 from pipeline import champions
-from pipeline.artifacts import has_state, save_state
+from pipeline.artifacts import Artifact, has_state, save_state
 from pipeline.catalogue import TRAINING, Catalogue, load_catalogue
 from pipeline.complete import fit_completion, load_completed, load_features
 from pipeline.errors import CrawlError, StoreError
-from pipeline.extract import Receipt
+from pipeline.failures import MAX_ATTEMPTS, Retry
 from pipeline.fit import fit_extractor
 from pipeline.ingest import ingest as ingest_crawl
 from pipeline.media import Decoder
@@ -62,6 +62,10 @@ class Context:
     command: str = ""
     """The command line, for the report."""
     once: Once = at_once
+    retry: Retry = field(default_factory=Retry)
+    """Which recorded failures are tried again."""
+    tried: set[str] = field(default_factory=set)
+    """Addresses of failures and states that this command has tried again."""
 
     def plan(self, catalogue_name: str = TRAINING) -> Plan:
         """The plan for what is ingested now.
@@ -106,41 +110,73 @@ def ingest(context: Context, crawl: str | Path, catalogue_name: str = TRAINING) 
     return catalogue
 
 
-def fit(context: Context, plan: Plan) -> None:
-    """Let each extractor learn."""
-    missing = [m for m, artifact in plan.states.items() if not has_state(context.store, artifact)]
+def fit(context: Context, plan: Plan) -> Plan:
+    """Let each extractor learn. Returns the plan with what came of it, as do all stages."""
+    store = context.store
+    missing = [m for m, planned in plan.planned_states.items() if _is_to_fit(context, planned)]
     if not missing:
-        return
+        return plan
     folders = {crawl.name: crawl.folder for crawl in plan.catalogue.crawls}
     frames = plan.extractors.visual.frames
-    with timed(context.store, "fit", plan.work), Decoder(context.settings.media) as decoder:
+    with timed(store, "fit", plan.work), Decoder(context.settings.media) as decoder:
         for modality in missing:
-            extractor = plan.extractors.all[modality]
+            extractor, planned = plan.extractors.all[modality], plan.planned_states[modality]
+            before = left_out_of(store, planned)
             sample = plan.fit_sample(modality)
-            state = fit_extractor(extractor, sample, folders, frames, decoder, context.progress)
-            save_state(context.store, plan.states[modality], state)
+            fitted = fit_extractor(extractor, sample, folders, frames, decoder, context.progress)
+            videos = [{"crawl": v.crawl, "video_id": v.video_id, "kind": f.kind} for v, f in fitted.left_out]
+            save_state(store, plan.state(modality, videos), fitted.state)
+            note = f"{planned.folder}/{LEFT_OUT}"
+            if videos:
+                attempts = before.attempts + 1 if before else 1
+                store.write_json(note, {"videos": videos, "attempts": attempts})
+                context.tried.add(planned.address)
+            else:
+                store.remove(note)
+    return plan.refreshed()
 
 
-def extract(context: Context, plan: Plan) -> list[Receipt]:
-    """Vectors of every modality, part by part."""
-    pieces = pieces_of(plan.catalogue)
-    written = [*plan.features.values(), plan.failures]
-    if context.store.has_all(artifact.part(piece.part.key) for artifact in written for piece in pieces):
-        return []
-    work = ExtractPart(context.store, plan.extractors, plan.states, plan.features, plan.failures)
+def _is_to_fit(context: Context, planned: Artifact) -> bool:
+    """Whether a state is not there, or was learned without videos that may be there by now."""
+    if has_state(context.store, planned):
+        return False
+    left_out = left_out_of(context.store, planned)
+    return left_out is None or (left_out.attempts < MAX_ATTEMPTS and planned.address not in context.tried)
+
+
+def extract(context: Context, plan: Plan) -> Plan:
+    """Vectors of every modality, part by part, and one more try for files whose failures may pass."""
+    work = extraction(context, plan)
+    pieces = [piece for piece in pieces_of(plan.catalogue) if work.lacks(piece)]
+    context.tried.add(plan.failures.address)
+    if not pieces:
+        return plan
     with timed(context.store, "extract", plan.work) as spent, loaded_here():
-        receipts = context.each("extract", work, pieces, context.progress)
-        for receipt in receipts:
+        for receipt in context.each("extract", work, pieces, context.progress):
             spent.update(receipt.seconds)
-    return receipts
+    return plan.refreshed()
 
 
-def complete(context: Context, plan: Plan) -> None:
+def extraction(context: Context, plan: Plan) -> ExtractPart:
+    """The work on a part. Failures that may pass are tried again once a command."""
+    retry = context.retry if plan.failures.address not in context.tried else None
+    return ExtractPart(context.store, plan.extractors, plan.states, plan.features, plan.failures, retry)
+
+
+def has_retries(context: Context, plan: Plan) -> bool:
+    """Whether a command would try again what failed before."""
+    work = extraction(context, plan)
+    return any(_is_to_fit(context, planned) for planned in plan.planned_states.values()) or any(
+        work.lacks(piece) for piece in pieces_of(plan.catalogue)
+    )
+
+
+def complete(context: Context, plan: Plan) -> Plan:
     """Fill in missing modalities, part by part."""
     store = context.store
     pieces = pieces_of(plan.catalogue)
     if has_state(store, plan.completion) and store.has_all(plan.completed.part(p.part.key) for p in pieces):
-        return
+        return plan
     with timed(store, "complete", plan.work):
         if not has_state(store, plan.completion):
             blocks: dict[str, np.ndarray] = {
@@ -151,13 +187,14 @@ def complete(context: Context, plan: Plan) -> None:
         work = CompletePart(store, plan.features, plan.completion, plan.completed)
         with loaded_here():
             context.each("complete", work, pieces, context.progress)
+    return plan
 
 
 def _refuse_unreadable(plan: Plan, blocks: Mapping[str, np.ndarray]) -> None:
     """Raises CrawlError where there is nothing to learn from, and says why."""
     if any((~np.isnan(block)).any() for block in blocks.values()):
         return
-    failures = [f for f in failures_of(plan.store, plan.failures, plan.catalogue, plan.videos) if f]
+    failures = [f for fs in failures_of(plan.store, plan.failures, plan.catalogue, plan.videos) for f in fs]
     kinds = ", ".join(f"{kind} {n:,}" for kind, n in Counter(failure.kind for failure in failures).most_common())
     first = f" The first: {failures[0].detail}." if failures else ""
     raise CrawlError(
@@ -166,11 +203,11 @@ def _refuse_unreadable(plan: Plan, blocks: Mapping[str, np.ndarray]) -> None:
     )
 
 
-def train(context: Context, plan: Plan) -> None:
+def train(context: Context, plan: Plan) -> Plan:
     """Train the model on the completed vectors of the training videos."""
     require_trainable(plan.splits)
     if context.store.exists(f"{plan.run.folder}/model.json"):
-        return
+        return plan
     with timed(context.store, "train", plan.run.address):
         completed = load_completed(context.store, plan.catalogue, plan.completed, MODALITIES)
         choice, labels = context.settings.model, labels_of(plan)
@@ -190,9 +227,10 @@ def train(context: Context, plan: Plan) -> None:
         context.store.write_json(f"{plan.run.folder}/settings.json", to_tree(context.settings))
         with context.store.folder_to_write(plan.run.folder) as folder:
             save_model(trained, folder)
+    return plan
 
 
-def evaluate(context: Context, plan: Plan) -> None:
+def evaluate(context: Context, plan: Plan) -> Plan:
     """Score the run, predict every video of the store, and write the report. The first run becomes champion."""
     store, run = context.store, plan.run.folder
     if not store.exists(f"{run}/metrics.json"):
@@ -201,9 +239,10 @@ def evaluate(context: Context, plan: Plan) -> None:
     lineage.note(store, run, plan.catalogue, plan.placed)  # a run of an earlier version lacks it
     if champions.champion(store) is None:
         crown(store, run, "first", "the first run")
+    return plan
 
 
-STAGES: dict[str, Callable[[Context, Plan], object]] = {
+STAGES: dict[str, Callable[[Context, Plan], Plan]] = {
     "fit": fit,
     "extract": extract,
     "complete": complete,

@@ -1,8 +1,12 @@
 """What a command says at its end."""
 
-from collections.abc import Iterator
+import csv
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +17,16 @@ from flows.bottleneck import bottleneck
 from flows.listing import runs_of
 from flows.service import Service, home
 from flows.tables import comparison_rows, drift_rows, drift_title, news_rows, venue_notes
+from pipeline import shapes, verify
 from pipeline.champions import champion, history
 from pipeline.errors import DriftError
-from pipeline.extract import load_failures, load_vectors
+from pipeline.escape import csv_text
+from pipeline.extract import load_vectors
+from pipeline.failures import Failures, load_failures
 from pipeline.records import MODALITIES, SPLITS
 from pipeline.store import Store
-from pipeline.words import counted
+from pipeline.verify import Findings
+from pipeline.words import counted, listed
 
 if TYPE_CHECKING:
     from flows.plan import Plan
@@ -37,44 +45,44 @@ def of_run(store: Store, is_new: bool = True) -> None:
     rows += [(f"{modality} alone: test", scores) for modality, scores in metrics["modality"].items()]
     console.table("Venue classification", ("", *names), [(name, *(s[n] for n in names)) for name, s in rows])
     counts = metrics["counts"]
-    console.out.print(", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in counts.items()))
+    console.say(", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in counts.items()))
     for notice in metrics["notices"]:
-        console.out.print(f"Note: {notice}", markup=False)
+        console.say(f"Note: {notice}")
     of_champion(store)
     if not is_new:
-        console.out.print("Nothing had to be done: this run was finished before.")
+        console.say("Nothing had to be done: this run was finished before.")
     elif said := bottleneck(metrics["seconds"], metrics.get("extract_seconds", {})):
-        console.out.print(said, markup=False)
-    console.out.print(f"Report: {store.where('latest/report.html')}", soft_wrap=True, markup=False)
+        console.say(said)
+    console.say(f"Report: {store.where('latest/report.html')}")
 
 
 def of_champion(store: Store) -> None:
     """Which run predictions come from."""
     run = champion(store)
     note = "this run" if run and store.leads("latest", run) else f"not this one: see `nmcl runs --out {store.url}`"
-    console.out.print(f"Champion: {run} ({note})", soft_wrap=True, markup=False)
+    console.say(f"Champion: {run} ({note})")
 
 
 def of_runs(store: Store) -> None:
     """Every run, oldest first, and how the champion came to be."""
-    listed = runs_of(store)
+    found = runs_of(store)
     rows = [
         (
             run["run"].removeprefix("runs/"),
             run["state"],
             _minute(run["when"]),
             run["metrics"].get("macro_f1"),
-            ", ".join(run["data"]["crawls"]),
+            listed(run["data"]["crawls"]),
         )
-        for run in listed
+        for run in found
     ]
     console.table(f"Runs of {store.url}", ("run", "state", "when (UTC)", "macro-F1", "crawls"), rows)
-    for run in listed:
+    for run in found:
         if run["is_latest"]:
-            console.out.print(f"Latest: {run['run']}", soft_wrap=True, markup=False)
+            console.say(f"Latest: {run['run']}")
     for entry in history(store):
         told = f"{_minute(entry.when)} {entry.who}: {entry.run} ({entry.how}) {entry.why}"
-        console.out.print(told, soft_wrap=True, markup=False)
+        console.say(told)
 
 
 def _minute(when: str) -> str:
@@ -84,7 +92,7 @@ def _minute(when: str) -> str:
 def of_retraining(store: Store, outcome: dict[str, Any]) -> None:
     """What was new, how far it lies off, who won, and why."""
     if outcome["result"] == "first":
-        console.out.print("There was no champion: this is the first run.")
+        console.say("There was no champion: this is the first run.")
         of_run(store)
         return
     news, run = outcome["news"], outcome["challenger"]
@@ -93,9 +101,9 @@ def of_retraining(store: Store, outcome: dict[str, Any]) -> None:
     if store.exists(f"{outcome['notes']}/drift.json"):
         of_drift(store, outcome["notes"])
     if run and store.exists(f"{run}/comparison.json"):
-        note = store.read_json(f"{run}/comparison.json")
+        note = store.read_json(f"{run}/comparison.json", shapes.Comparison)
         _table(f"Macro-F1 of {run} against {note['champion']}", comparison_rows(note))
-        console.out.print(f"Comparison: {store.url}/{run}/retraining.html", soft_wrap=True, markup=False)
+        console.say(f"Comparison: {store.url}/{run}/retraining.html")
     endings = {
         "nothing": "The champion stays",
         "kept": "The champion stays, the challenger lost",
@@ -103,16 +111,16 @@ def of_retraining(store: Store, outcome: dict[str, Any]) -> None:
         "rolled back": "The champion stays",
     }
     again = "" if outcome["is_new"] or outcome["result"] == "nothing" else ", as before"
-    console.out.print(f"{endings[outcome['result']]}{again}: {outcome['why']}.", soft_wrap=True, markup=False)
-    console.out.print(f"Champion: {outcome['champion']}", soft_wrap=True, markup=False)
+    console.say(f"{endings[outcome['result']]}{again}: {outcome['why']}.")
+    console.say(f"Champion: {outcome['champion']}")
 
 
 def of_drift(store: Store, folder: str) -> None:
     """The figures of drift, and venues that came and went."""
-    note = store.read_json(f"{folder}/drift.json")
+    note = store.read_json(f"{folder}/drift.json", shapes.Drift)
     _table(drift_title(note), drift_rows(note))
     for text in venue_notes(note["venues"]):
-        console.out.print(text, soft_wrap=True, markup=False)
+        console.say(text)
 
 
 @contextmanager
@@ -134,9 +142,9 @@ def of_catalogue(plan: "Plan") -> None:
     splits = plan.splits
     for crawl in plan.catalogue.crawls:
         n_videos = counted(sum(part.n_videos for part in crawl.parts), "video")
-        console.out.print(f"{crawl.name}: {n_videos} in {counted(len(crawl.parts), 'part')}", markup=False)
+        console.say(f"{crawl.name}: {n_videos} in {counted(len(crawl.parts), 'part')}")
         for note in crawl.notes:
-            console.out.print(f"  {note}", markup=False)
+            console.say(f"  {note}")
     counts = {venue: dict.fromkeys(SPLITS, 0) for venue in splits.venues}
     for video, assigned in zip(plan.videos, splits.assignments, strict=True):
         if assigned.split and video.venue:
@@ -145,12 +153,10 @@ def of_catalogue(plan: "Plan") -> None:
     if rows:
         console.table("Venues", ("venue", *SPLITS), rows)
     if splits.set_aside_venues:
-        aside = ", ".join(f"{venue} ({n})" for venue, n in splits.set_aside_venues.items())
-        console.out.print(
-            f"Set aside, with fewer than {splits.settings.min_venue_videos} videos: {aside}", markup=False
-        )
+        aside = listed(f"{venue} ({n})" for venue, n in splits.set_aside_venues.items())
+        console.say(f"Set aside, with fewer than {splits.settings.min_venue_videos} videos: {aside}")
     for note in splits.notes:
-        console.out.print(f"Note: {note}", markup=False)
+        console.say(f"Note: {note}")
 
 
 def of_stage(stage: str, plan: "Plan") -> None:
@@ -158,10 +164,10 @@ def of_stage(stage: str, plan: "Plan") -> None:
     if stage == "evaluate":
         of_run(plan.store)
     elif stage == "train":
-        console.out.print(f"Model: {plan.store.where(plan.run.folder)}", soft_wrap=True, markup=False)
+        console.say(f"Model: {plan.store.where(plan.run.folder)}")
     elif stage == "fit":
         for modality, artifact in plan.states.items():
-            console.out.print(f"{modality}: {artifact.folder}", markup=False)
+            console.say(f"{modality}: {artifact.folder}")
     else:
         _of_vectors(plan, completed=stage == "complete")
 
@@ -170,27 +176,63 @@ def _of_vectors(plan: "Plan", completed: bool) -> None:
     failures = {}
     for _, part in plan.catalogue.parts():
         failures.update(load_failures(plan.store, plan.failures, part))
-    n_decoded = plan.catalogue.n_videos - len(failures)
     rows = []
     for modality in MODALITIES:
         n_present = 0
         for _, part in plan.catalogue.parts():
             vectors = load_vectors(plan.store, plan.features[modality], part)
             n_present += int((~np.isnan(vectors)).all(axis=1).sum())
-        rows.append((modality, vectors.shape[1], n_present, n_decoded - n_present))
+        rows.append((modality, vectors.shape[1], n_present, plan.catalogue.n_videos - n_present))
     console.table("Vectors", ("modality", "length", "extracted", "completed" if completed else "missing"), rows)
     if plan.settings.visual.weights == "random":
-        console.out.print("Note: the visual network has random weights; its vectors carry little meaning.")
+        console.say("Note: the visual network has random weights; its vectors carry little meaning.")
     if failures:
-        shown = [(video_id, str(failure)) for video_id, failure in list(failures.items())[:20]]
-        console.table(f"{counted(len(failures), 'video')} failed", ("video", "reason"), shown)
-        again = f"To try them again: nmcl extract --out {plan.store.url} --retry-failed"
-        console.out.print(again, soft_wrap=True, markup=False)
+        of_failures(plan.store, failures)
+
+
+def of_failures(store: Store, failures: Failures) -> None:
+    """How many videos lack something because it failed, by kind, and how to see all of them."""
+    kinds = Counter(failure.kind for of_video in failures.values() for failure in of_video)
+    counts = ", ".join(f"{kind} {n:,}" for kind, n in kinds.most_common())
+    console.say(f"Failed: {counts}. More about it: nmcl errors --out {store.url}")
+
+
+def of_rows(rows: Sequence[Any], kind: type, form: str, title: str) -> None:
+    """Records of one dataclass as `table`, `json` or `csv`."""
+    header = [f.name for f in fields(kind)]
+    if form == "json":
+        print(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False))
+    elif form == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        cells = ((csv_text(cell) if isinstance(cell, str) else cell for cell in asdict(row).values()) for row in rows)
+        writer.writerows([header, *cells])
+    elif rows:
+        console.table(
+            title, tuple(name.replace("_", " ") for name in header), [tuple(asdict(row).values()) for row in rows]
+        )
+    else:
+        console.say("No failures.")
+
+
+def of_verification(store: Store, findings: Findings, repaired: bool, as_json: bool) -> None:
+    """What was checked, and what is wrong."""
+    if as_json:
+        print(json.dumps(verify.to_json(findings), indent=1, ensure_ascii=False))
+        return
+    console.say("Checked: " + ", ".join(f"{n:,} {what}" for what, n in sorted(findings.checked.items())))
+    for note in findings.notes:
+        console.note(note)
+    for problem in findings.problems:
+        console.say(f"{problem.file}: {problem.problem}")
+        is_removed = repaired and problem.removes
+        console.say(f"    {'Removed: the next nmcl run makes it again.' if is_removed else problem.what_to_do}")
+    n = len(findings.problems)
+    console.say(f"{store.url}: {counted(n, 'problem')}" if n else f"{store.url} is whole.")
 
 
 def of_service(service: Service, watched: Path | None, out: Path) -> None:
     """Where the server is, and what to do with it."""
-    say = partial(console.out.print, soft_wrap=True, markup=False)
+    say = console.say
     say(f"Prefect runs at {service.ui}, its database is {service.database}; logs are in {home()}")
     if watched:
         say(f"Crawls that land in {watched} are taken up into {out}, about ten minutes later.")
@@ -206,14 +248,14 @@ def of_service(service: Service, watched: Path | None, out: Path) -> None:
 def of_prediction(result: dict[str, Any], out: Path) -> None:
     """How many videos were predicted, and where the table is."""
     console.table("First guesses", ("venue", "videos"), list(result["venues"].items())[:20])
-    counts = ", ".join(f"{result[name]:,} {name}" for name in ("videos", "ok", "failed", "empty"))
-    console.out.print(counts)
+    counts = ", ".join(f"{result[name]:,} {name}" for name in ("videos", "ok", "partial", "failed"))
+    console.say(counts)
     if scores := result["scores"]:
-        console.out.print(
+        console.say(
             f"On the {counted(scores['n_rows'], 'video')} whose venue is known: "
             f"micro-F1 {scores['micro_f1']:.3f}, macro-F1 {scores['macro_f1']:.3f}"
         )
-    console.out.print(f"Predictions: {out}", soft_wrap=True, markup=False)
+    console.say(f"Predictions: {out}")
 
 
 def of_study(data: "StudyData", out: Path) -> None:
@@ -225,5 +267,5 @@ def of_study(data: "StudyData", out: Path) -> None:
     ]
     console.table(f"Test rows, mean of {len(data.seeds)} seeds", header, rows)
     for notice in data.notices:
-        console.out.print(f"Note: {notice}", markup=False)
-    console.out.print(f"Report: {(out / 'report.html').absolute()}", soft_wrap=True, markup=False)
+        console.say(f"Note: {notice}")
+    console.say(f"Report: {(out / 'report.html').absolute()}")

@@ -2,13 +2,17 @@
 
 from typing import Any
 
+from pipeline.words import listed
+
 Row = list[Any]
+N_VENUES = 20
+"""Named of those that came, and of those that went."""
 
 
 def drift_title(note: dict[str, Any]) -> str:
     """Of a `drift.json`: what was measured against what."""
     names = [news["crawl"] for news in note["news"] if news["n_videos"]]
-    return f"Drift of {', '.join(names) or 'no new videos'} against {note['champion']}"
+    return f"Drift of {listed(names) or 'no new videos'} against {note['champion']}"
 
 
 def drift_rows(note: dict[str, Any]) -> list[Row]:
@@ -32,7 +36,7 @@ def venue_notes(venues: dict[str, list[str]]) -> list[str]:
         "not_seen": "Venues that the new videos do not show, kept",
         "dropped": "Venues with too few videos left, dropped",
     }
-    return [f"{text}: {', '.join(venues[name])}" for name, text in told.items() if venues[name]]
+    return [f"{text}: {listed(venues[name], N_VENUES)}" for name, text in told.items() if venues[name]]
 
 
 def news_rows(news: list[dict[str, Any]]) -> list[Row]:

@@ -3,16 +3,18 @@
 This never imports Prefect; `flows.runners` has its task runners.
 """
 
+import importlib.util
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
 from annotated_types import Ge
 
-from pipeline.errors import SettingsError
+from pipeline.errors import SettingsError, WorkerError
 
 EngineName = Literal["processes", "threads", "ray", "dask"]
 ENGINES: tuple[str, ...] = get_args(EngineName)
@@ -56,6 +58,25 @@ class EngineSettings:
             )
         if self.gpus and self.name != "ray":
             raise SettingsError(f"engine.gpus is {self.gpus:g}, but only ray hands out GPUs: --engine ray")
+
+
+PACKAGES = {"ray": ("ray", "prefect_ray"), "dask": ("dask", "distributed", "prefect_dask")}
+"""What engines need besides nmcl itself."""
+
+
+def require_packages(engine: str) -> None:
+    """Raises WorkerError where packages that an engine needs are not installed."""
+    for module in PACKAGES.get(engine, ()):
+        if module not in sys.modules and importlib.util.find_spec(module) is None:
+            raise WorkerError(lacking(engine, module))
+
+
+def lacking(engine: str, module: str | None) -> str:
+    """What to say where a module is not installed."""
+    return (
+        f"The engine {engine} needs packages that are not installed (no module {module}). Install them: "
+        f"{sys.executable} -m pip install -c constraints.txt 'nmcl[{engine}]'"
+    )
 
 
 def cores() -> int:

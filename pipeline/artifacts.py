@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -53,10 +54,29 @@ class Artifact:
             store.write_json(name, self.recipe)
 
 
+DIGEST_SUFFIX = ".sha256"
+
+
+def write_with_digest(store: Store, name: str, data: bytes) -> None:
+    """Write a file with its SHA-256 in a file beside it, as `sha256sum --check` reads it.
+
+    A digest never contradicts its file, whatever moment the process is killed at: for a new file it is written first,
+    and that of a file that is replaced is removed before.
+    """
+    line = f"{hashlib.sha256(data).hexdigest()}  {name.rsplit('/', 1)[-1]}\n".encode()
+    if store.exists(name):
+        store.remove(name + DIGEST_SUFFIX)
+        store.write(name, data)
+        store.write(name + DIGEST_SUFFIX, line)
+    else:
+        store.write(name + DIGEST_SUFFIX, line)
+        store.write(name, data)
+
+
 def save_state(store: Store, artifact: Artifact, state: State) -> None:
     """Write a state. `state.json` goes last: where it exists, the state is whole."""
     artifact.note_recipe(store)
-    store.write(f"{artifact.folder}/state.safetensors", save(state.arrays))
+    write_with_digest(store, f"{artifact.folder}/state.safetensors", save(state.arrays))
     store.write_json(f"{artifact.folder}/state.json", state.info)
 
 
@@ -68,8 +88,15 @@ def has_state(store: Store, artifact: Artifact) -> bool:
 def load_state(store: Store, artifact: Artifact) -> State:
     """Read a state back, array for array. Raises StoreError where it is missing or damaged."""
     name = f"{artifact.folder}/state.safetensors"
+    data = store.read(name)
     try:
-        arrays = load(store.read(name))
-    except SafetensorError as error:
+        arrays = load(data)
+    except (SafetensorError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
         raise StoreError(f"{name} is damaged ({error}). Delete {artifact.folder} and run the command again.") from error
+    for array, values in arrays.items():
+        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+            raise StoreError(
+                f"{name} is damaged ({array!r} has values that are not finite). Delete {artifact.folder} and run the "
+                "command again."
+            )
     return State(arrays=arrays, info=store.read_json(f"{artifact.folder}/state.json"))

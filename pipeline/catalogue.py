@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from pipeline.artifacts import digest
-from pipeline.errors import StoreError
 from pipeline.records import Video
 from pipeline.store import Store
 from pipeline.tables import decode, encode, from_videos, to_videos
@@ -83,7 +82,7 @@ def make_part(store: Store, videos: Sequence[Video]) -> Part:
 
 def load_part(store: Store, part: Part) -> list[Video]:
     """The rows of a part."""
-    return to_videos(decode(store.read(part.file), part.file))
+    return to_videos(decode(store.read(part.file), part.file, part.n_videos))
 
 
 def load_catalogue(store: Store, name: str = TRAINING) -> Catalogue:
@@ -96,8 +95,8 @@ def load_catalogue(store: Store, name: str = TRAINING) -> Catalogue:
             Crawl(**{**crawl, "parts": tuple(Part(**p) for p in crawl["parts"]), "notes": tuple(crawl["notes"])})
             for crawl in content["crawls"]
         )
-    except (KeyError, TypeError) as error:
-        raise StoreError(f"{name} is damaged ({error}). Delete it and ingest the crawl again.") from error
+    except TypeError as error:  # keys of another version
+        raise store.damaged(name, str(error)) from error
     return Catalogue(crawls)
 
 

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pipeline.errors import StoreError
 from pipeline.store import Store
 
 FILE = "champions.json"
@@ -44,10 +43,11 @@ def history(store: Store) -> list[Entry]:
     """All changes, oldest first. Raises StoreError where the file is damaged."""
     if not store.exists(FILE):
         return []
+    content = store.read_json(FILE)
     try:
-        return [Entry(**entry) for entry in store.read_json(FILE)["history"]]
-    except (KeyError, TypeError) as error:
-        raise StoreError(f"{store.url}/{FILE} is damaged ({error}). Restore it, or delete it and promote.") from error
+        return [Entry(**entry) for entry in content["history"]]
+    except TypeError as error:  # keys of another version
+        raise store.damaged(FILE, str(error)) from error
 
 
 def champion(store: Store) -> str | None:
@@ -61,7 +61,7 @@ def predecessor(entries: list[Entry]) -> str | None:
     stack: list[str] = []
     for entry in entries:
         if entry.how == "rollback":
-            stack.pop()
+            del stack[-1:]
         else:
             stack.append(entry.run)
     return stack[-2] if len(stack) > 1 else None

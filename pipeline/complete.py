@@ -103,7 +103,7 @@ def load_completed(store: Store, catalogue: Catalogue, artifact: Artifact, modal
     tables = []
     for _, part in catalogue.parts():
         name = artifact.part(part.key)
-        tables.append(decode(store.read(name), name))
+        tables.append(decode(store.read(name), name, part.n_videos))
     return Completed(
         {m: np.concatenate([to_vectors(table.column(m)) for table in tables]) for m in modalities},
         {m: np.concatenate([table.column(f"{m}_observed").to_numpy() for table in tables]) for m in modalities},

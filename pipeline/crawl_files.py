@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pipeline.errors import CrawlError
+from pipeline.words import examples as examples  # for the other modules of crawls
 
 VIDEO_SUFFIXES = (
     ".3g2", ".3gp", ".asf", ".avi", ".f4v", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg",
@@ -21,12 +22,6 @@ SIDECAR_SUFFIXES = (".info.json", ".description")
 
 _PARTIAL = re.compile(r"\.(part|ytdl|crdownload|download|part-frag\d+)$|\.(part|temp)\.\w+$", re.IGNORECASE)
 _ID_IN_BRACKETS = re.compile(r"\[([^\[\]]+)\]$")  # yt-dlp names a file "title [id].mp4" unless told otherwise
-
-
-def examples(names: list[str], n_shown: int = 3) -> str:
-    """A few of the names, for a message."""
-    more = f" and {len(names) - n_shown:,} more" if len(names) > n_shown else ""
-    return ", ".join(repr(name) for name in names[:n_shown]) + more
 
 
 def stem(path: str) -> str:

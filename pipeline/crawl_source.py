@@ -10,6 +10,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 from pipeline.crawl_files import CrawlFiles, checked_root, files_of, list_files
 from pipeline.errors import ClipError, CrawlError
 from pipeline.media import Decoder, FrameSelector, Request
-from pipeline.records import Clip
+from pipeline.records import Clip, Need, Video
 from pipeline.store import file_system, is_url, translated
 
 R = TypeVar("R")
@@ -44,7 +45,7 @@ class CrawlSource(Protocol):
         """
 
     def exists(self) -> bool:
-        """Whether anything is there."""
+        """Whether anything is there: an empty folder is a disk that is not mounted."""
 
     def require(self) -> None:
         """Raises CrawlError unless anything is there, without reading all of it."""
@@ -80,7 +81,10 @@ class _Local:
         yield list_files(self._given)
 
     def exists(self) -> bool:
-        return self._folder.is_dir()
+        try:
+            return next(self._folder.iterdir(), None) is not None
+        except OSError:
+            return False
 
     def require(self) -> None:
         checked_root(self._given)
@@ -161,24 +165,52 @@ class _Remote:
         return into
 
 
-def clips_of(
-    wanted: Sequence[tuple[CrawlSource, str]], frames: FrameSelector | None, waveform: bool, decoder: Decoder
-) -> Iterator[Clip | ClipError]:
-    """Decode videos of crawls that lie anywhere, in order. See `pipeline.media.Decoder.clips`."""
+@dataclass(frozen=True)
+class Wanted:
+    """A video that is to be decoded, and what is needed of it."""
+
+    source: CrawlSource
+    video: Video
+    needs: frozenset[Need]
+
+
+def require_root(crawl: str, source: CrawlSource) -> None:
+    """Raises CrawlError where a crawl that was ingested is gone as a whole. Args: crawl: its name."""
+    if not source.exists():
+        raise CrawlError(
+            f"The crawl {crawl} is no longer at {source.address}: moved away, or its disk is not mounted. Nothing was "
+            f"recorded against its videos. Bring it back and run the same command again, or run `nmcl run` on the "
+            f"folder where it is now."
+        )
+
+
+def clips_of(wanted: Sequence[Wanted], frames: FrameSelector, decoder: Decoder) -> Iterator[Clip | ClipError]:
+    """Decode videos of crawls that lie anywhere, in order. See `pipeline.media.Decoder.clips`.
+
+    Each file must have the bytes that were ingested; else it is ClipError `changed`, and never a clip.
+    """
     limit = decoder.settings.max_fetch_mb * 2**20
     waiting: deque[Path | ClipError] = deque()
 
     def fetch(i: int) -> Path | ClipError:
-        source, path = wanted[i]
+        source, video = wanted[i].source, wanted[i].video
+        if not video.sha256:
+            return ClipError("missing", "the file could not be read when its crawl was ingested")
         try:
-            return source.fetched(path, Path(scratch, f"{i}{posixpath.splitext(path)[1]}"), limit)
+            return source.fetched(video.path, Path(scratch, f"{i}{posixpath.splitext(video.path)[1]}"), limit)
         except ClipError as error:
             return error
 
     def requests() -> Iterator[Request]:
-        for file in _ahead(fetch, range(len(wanted))):
+        for item, file in zip(wanted, _ahead(fetch, range(len(wanted))), strict=True):
             waiting.append(file)
-            yield Request(file if isinstance(file, Path) else Path(scratch, "none"), frames, waveform)
+            yield Request(
+                file if isinstance(file, Path) else Path(scratch, "none"),
+                frames if "frames" in item.needs else None,
+                "waveform" in item.needs,
+                item.video.sha256,
+                item.video.n_bytes,
+            )
 
     with TemporaryDirectory(prefix="nmcl-videos-") as scratch:
         for clip in decoder.clips(requests()):

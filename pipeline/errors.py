@@ -9,19 +9,29 @@
     │   ├── WeightsError    network weights are missing or not of the named backbone
     │   ├── DriftError      a new crawl lies too far from the one the champion was trained on
     │   ├── ModelError      a model file cannot be used, or the data is not what the model was trained on
-    │   └── WorkerError     worker processes cannot be had, or died each time of the same part
+    │   ├── WorkerError     worker processes cannot be had
+    │   │   └── UnfinishedError    some parts ended every worker process they were given to
+    │   └── MediaError      too many videos gave neither picture nor sound; everything else is finished
+    ├── InternalError       every file of a part fails in our own code: a bug, and no data
     └── ClipError           one media file cannot be used: becomes a failure row, never stops a run
 
 A message says what was found, what was expected and what to do. Everything else that is raised is a bug.
 """
 
+from typing import ClassVar
+
 
 class NmclError(Exception):
     """Root of all errors raised on purpose."""
 
+    exit_code: ClassVar[int] = 1
+    """What a command ends with that raises it."""
+
 
 class UserError(NmclError):
     """Something the user can put right."""
+
+    exit_code = 2
 
 
 class CrawlError(UserError):
@@ -51,6 +61,8 @@ class DriftError(UserError):
         folder: that of `drift.json`.
     """
 
+    exit_code = 4
+
     def __init__(self, message: str, folder: str) -> None:
         super().__init__(message, folder)
         self.folder = folder
@@ -64,7 +76,23 @@ class ModelError(UserError):
 
 
 class WorkerError(UserError):
-    """Worker processes cannot be had, or some parts ended every one they were given to."""
+    """Worker processes cannot be had."""
+
+
+class UnfinishedError(WorkerError):
+    """Some parts ended every worker process they were given to; all others are done."""
+
+    exit_code = 5
+
+
+class MediaError(UserError):
+    """More videos than `media.max_failed_share` gave neither picture nor sound; everything else is finished."""
+
+    exit_code = 3
+
+
+class InternalError(NmclError):
+    """Every file of a part fails in our own code: a bug, which must not become data."""
 
 
 TRANSIENT = frozenset({"missing", "changed", "timeout", "crashed"})

@@ -2,15 +2,27 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.crawl_source import clips_of, crawl_source
+from pipeline.crawl_source import Wanted, clips_of, crawl_source, require_root
+from pipeline.errors import ClipError, InternalError
+from pipeline.failures import Failure, failures_of_clip
 from pipeline.media import Decoder, FrameSelector
 from pipeline.progress import Progress, silent
 from pipeline.records import Clip, State, Video
 
 if TYPE_CHECKING:
     from extractors.base import Extractor
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What an extractor learned."""
+
+    state: State
+    left_out: tuple[tuple[Video, Failure], ...]
+    """Videos that it should have learned from, but for a failure that may pass."""
 
 
 def sample(videos: Sequence[Video], n_videos: int, seed: int) -> list[Video]:
@@ -33,14 +45,22 @@ def fit_extractor(
     frames: FrameSelector,
     decoder: Decoder,
     progress: Progress = silent,
-) -> State:
-    """What `extractor` learns from `videos`. Files that do not decode are skipped.
+) -> Fitted:
+    """Let `extractor` learn from `videos`. Files that do not decode are skipped.
+
+    A failure that may pass is tried a second time at once, so that the order of the clips stays the same.
 
     Args:
-        folders: where each crawl lies, by its name.
+        folders: where each crawl is, by its name.
+
+    Raises:
+        CrawlError: a crawl as a whole is no longer there.
+        InternalError: our own code fails on every file.
     """
-    clips = _clips(extractor, videos, folders, frames, decoder)
-    return extractor.fit(_counted(clips, f"read for {extractor.modality}", len(videos), progress), progress)
+    left_out: list[tuple[Video, Failure]] = []
+    clips = _clips(extractor, videos, folders, frames, decoder, left_out)
+    state = extractor.fit(_counted(clips, f"read for {extractor.modality}", len(videos), progress), progress)
+    return Fitted(state, tuple(left_out))
 
 
 def _counted(clips: Iterable[Clip], stage: str, total: int, progress: Progress) -> Iterator[Clip]:
@@ -55,11 +75,30 @@ def _clips(
     folders: Mapping[str, str],
     frames: FrameSelector,
     decoder: Decoder,
+    left_out: list[tuple[Video, Failure]],
 ) -> Iterator[Clip]:
+    """One clip a video, empty where nothing can be had of it."""
     if extractor.need == "description":
         yield from (Clip(description=video.description) for video in videos)
         return
-    selector, waveform = frames if extractor.need == "frames" else None, extractor.need == "waveform"
+    needs = frozenset({extractor.need})
     sources = {crawl: crawl_source(folder) for crawl, folder in folders.items()}
-    wanted = [(sources[video.crawl], video.path) for video in videos]
-    yield from (clip for clip in clips_of(wanted, selector, waveform, decoder) if isinstance(clip, Clip))
+    for crawl in dict.fromkeys(video.crawl for video in videos):
+        require_root(crawl, sources[crawl])
+    wanted = [Wanted(sources[video.crawl], video, needs) for video in videos]
+    bugs: list[tuple[Video, Failure]] = []
+    for item, first in zip(wanted, clips_of(wanted, frames, decoder), strict=True):
+        clip, failures = first, failures_of_clip(first, needs)
+        if any(failure.is_transient for failure in failures):
+            clip = next(clips_of([item], frames, decoder))
+            failures = failures_of_clip(clip, needs)
+        if any(failure.kind == "missing" for failure in failures):
+            require_root(item.video.crawl, item.source)
+        left_out += [(item.video, failure) for failure in failures if failure.is_transient]
+        bugs += [(item.video, failure) for failure in failures if failure.kind == "internal"]
+        yield Clip() if isinstance(clip, ClipError) else clip
+    if len(bugs) > 1 and len(bugs) == len(videos):
+        video, failure = bugs[0]
+        raise InternalError(
+            f"Decoding fails on each of {len(bugs):,} files: a bug of nmcl. {video.path}: {failure.detail}"
+        )

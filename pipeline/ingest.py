@@ -59,7 +59,8 @@ def ingest(
     name = known.name if known else _unique_name(source, catalogue)
     hashes = _hash_files(store, source, name, listing.entries, progress)
     videos = _rows(name, listing, hashes)
-    slices = _cut(videos, [load_part(store, part) for part in known.parts] if known else [], settings.part_size)
+    old = [load_part(store, part) for part in known.parts if store.exists(part.file)] if known else []
+    slices = _cut(videos, old, settings.part_size)
     parts: list[Part] = [make_part(store, rows) for rows in slices]
     catalogue = catalogue.with_crawl(Crawl(name, source.address, tuple(parts), listing.notes))
     save_catalogue(store, catalogue, catalogue_name)

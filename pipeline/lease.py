@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import StoreError
+from pipeline.errors import StoreTakenError
 
 RENEWED_EVERY_S = 3.0
 PATIENCE_S = 15.0
@@ -55,7 +55,7 @@ class Lease:
         """Hold it while the block runs.
 
         Raises:
-            StoreError: another writer holds it.
+            StoreTakenError: another writer holds it.
         """
         self._take()
         stop = threading.Event()
@@ -77,7 +77,7 @@ class Lease:
             if found is None:
                 continue  # it was given back this moment
             if seen is not None and found.version != seen.version:
-                raise StoreError(
+                raise StoreTakenError(
                     f"Another nmcl command ({found.holder}) is writing to {self._url}. "
                     "Wait for it, or name another --out."
                 )
@@ -125,11 +125,15 @@ class Lease:
 
     def _read(self) -> Found | None:
         try:
-            version = self._fs.info(self._path).get("ETag", "")
-            content = json.loads(self._fs.cat_file(self._path))
-        except (FileNotFoundError, ValueError):
+            version = str(self._fs.info(self._path).get("ETag", ""))
+            content = self._fs.cat_file(self._path)
+        except FileNotFoundError:
             return None
-        return Found(version or str(content["renewals"]), content["token"], content["holder"])
+        try:
+            found = json.loads(content)
+            return Found(version or str(found["renewals"]), str(found["token"]), str(found["holder"]))
+        except (ValueError, KeyError, TypeError, RecursionError):  # nobody renews it
+            return Found(version or content.hex(), "", "an unknown process")
 
 
 def _code(error: OSError) -> str:

@@ -1,7 +1,10 @@
 """Processes that help another one."""
 
 import ctypes
+import os
 import signal
+import threading
+import time
 from contextlib import suppress
 
 
@@ -12,3 +15,25 @@ def die_with_parent(signal_number: int = signal.SIGTERM) -> None:
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, int(signal_number))  # PR_SET_PDEATHSIG
+
+
+_watched = threading.Lock()
+PARENT_SOUGHT_EVERY_S = 0.5
+
+
+def end_after_parent(parent: int) -> None:
+    """Called in a child, any number of times: end it soon after its parent, however that ends.
+
+    A thread looks for the parent: unlike `die_with_parent`, it does not mind which thread of the parent made the child.
+
+    Args:
+        parent: process id.
+    """
+    if _watched.acquire(blocking=False):  # once in a process
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(PARENT_SOUGHT_EVERY_S)
+    os._exit(1)

@@ -18,23 +18,28 @@ request. So a file that exists is done, and a process killed at any point leaves
 with.
 """
 
-import errno
 import fcntl
 import json
+import math
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import fsspec
 
+from pipeline import shapes
 from pipeline.errors import StoreError, StoreTakenError
 from pipeline.lease import Lease
+from pipeline.os_errors import translated as translated
+from pipeline.os_errors import writing as writing
+from pipeline.scratch import scratch
+from pipeline.words import listed
 
 FORMAT = 1
 _MARKER = "store.json"
@@ -42,6 +47,8 @@ _SCRATCH = ".tmp"
 _LOCK = ".lock"
 POINTERS = ("latest", "champion")
 """Names that lead to a folder."""
+KEPT = (_MARKER, "catalogue.json", "settings.json", "champions.json")
+"""Files that no command makes again."""
 _held: dict[str, Lease | None] = {}
 """Stores that this process has locked, by URL: a flow within a flow may lock again."""
 
@@ -72,43 +79,6 @@ def is_url(address: str) -> bool:
     return "://" in address and not address.startswith(("file://", "local://"))
 
 
-@contextmanager
-def translated(what: str, doing: str) -> Iterator[None]:
-    """Errors of a file system or of the client of an object store, as StoreError. A missing file stays what it is."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise _store_error(error, what, doing) from error
-    except _client_errors() as error:
-        raise StoreError(f"{what} cannot be {doing}: {error}.") from ConnectionError(str(error))
-
-
-@contextmanager
-def writing(what: str) -> Iterator[None]:
-    """As `translated`, but that the folder is not there is an error of its own too."""
-    try:
-        with translated(what, "written"):
-            yield
-    except FileNotFoundError as error:
-        raise StoreError(f"{what} cannot be written: {error}. Is there such a bucket or folder?") from error
-
-
-def _client_errors() -> tuple[type[Exception], ...]:
-    """What clients of object stores raise besides OSError; only of those that are in use."""
-    names = (("botocore.exceptions", "BotoCoreError"), ("aiohttp", "ClientError"))
-    return tuple(getattr(sys.modules[module], name) for module, name in names if module in sys.modules)
-
-
-def _store_error(error: OSError, what: str, doing: str) -> StoreError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreError(
-            f"No space is left for {what}. What was finished is kept: free some space and run the same command again."
-        )
-    return StoreError(f"{what} cannot be {doing}: {error.strerror or error}. Check the folder and its permissions.")
-
-
 class Store:
     """Files by relative name under one root. Names use forward slashes and never leave the root."""
 
@@ -131,7 +101,7 @@ class Store:
                 f"{root} is not an nmcl store (it has no {_MARKER}). "
                 f"Start one with `nmcl run CRAWL --out {root}` or `nmcl ingest CRAWL --out {root}`."
             )
-        found = store.read_json(_MARKER).get("format")
+        found = store.read_json(_MARKER)["format"]
         if found != FORMAT:
             raise StoreError(f"{root} has store format {found}; this version reads format {FORMAT}. Upgrade nmcl.")
         return store
@@ -150,7 +120,7 @@ class Store:
             foreign = [name for name in store.list("") if name not in (_SCRATCH, _LOCK)]
             if foreign:
                 raise StoreError(
-                    f"{root} is neither empty nor an nmcl store: it holds {', '.join(foreign[:3])}. "
+                    f"{root} is neither empty nor an nmcl store: it holds {listed(foreign, 3)}. "
                     "Name an empty or a new folder."
                 )
             store.write_json(_MARKER, {"format": FORMAT, "made_by": "nmcl"})
@@ -174,8 +144,14 @@ class Store:
 
     def exists(self, name: str) -> bool:
         """Whether the file was written; if so, whole."""
-        with translated(self.url, "read"):
-            return bool(self.fs.exists(self._full(name)))
+        with translated(self.where(name), "read"):
+            if not self.is_local:
+                return bool(self.fs.exists(self._full(name)))
+            try:  # os.path.exists takes a file that may not be looked at for one that is not there
+                os.stat(self._full(name))
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            return True
 
     def has_all(self, names: Iterable[str]) -> bool:
         """Whether all these files were written. Each folder is looked at once, however many of its files are named."""
@@ -190,7 +166,8 @@ class Store:
 
     def modified(self, name: str) -> str:
         """When a file was written: UTC, ISO 8601."""
-        moment: datetime = self.fs.modified(self._full(name))
+        with translated(self.where(name), "read"):
+            moment: datetime = self.fs.modified(self._full(name))
         return moment.astimezone(UTC).isoformat(timespec="milliseconds")
 
     def list(self, folder: str) -> list[str]:
@@ -212,14 +189,32 @@ class Store:
                 f"{self.where(name)} is missing. Run the command again: it makes what is missing."
             ) from error
 
-    def read_json(self, name: str) -> Any:
-        """Parsed JSON of a file. Raises StoreError where it is missing or damaged."""
+    def read_json(self, name: str, kind: Any = None) -> Any:
+        """Parsed JSON of a file.
+
+        Args:
+            kind: what it must hold, one of `pipeline.shapes`; None: what its name promises.
+
+        Raises:
+            StoreError: the file is missing, damaged, or of another shape.
+        """
+        data = self.read(name)
         try:
-            return json.loads(self.read(name))
-        except ValueError as error:
-            raise StoreError(
-                f"{self.where(name)} is damaged ({error}). Delete it and run the command again."
-            ) from error
+            content = json.loads(data, parse_constant=_no_number, parse_float=_finite)
+            json.dumps(content, ensure_ascii=False).encode()  # halves of surrogate pairs could not be written again
+            shapes.require(kind or shapes.of(name), content)
+        except (ValueError, RecursionError) as error:
+            raise self.damaged(name, str(error)) from error
+        return content
+
+    def damaged(self, name: str, reason: str) -> StoreError:
+        """The error that a file is not what nmcl wrote. Args: reason: what was found in it."""
+        if name in KEPT:
+            way_out = "Restore it from a backup"
+            way_out += "" if name in (_MARKER, "catalogue.json") else ", or delete it"
+        else:
+            way_out = "Delete it and run the command that made it again"
+        return StoreError(f"{self.where(name)} is damaged or was not written by nmcl ({reason[:500]}). {way_out}.")
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file whole, or leave what was there. Raises StoreError when that cannot be done."""
@@ -254,10 +249,11 @@ class Store:
             self.write_json(f"{name}.json", {"leads_to": target})
             return
         link = self.local_path(name)
-        temporary = self._scratch() / f"link-{os.getpid()}"
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(target)
-        os.replace(temporary, link)
+        with writing(str(link)):
+            temporary = self._scratch() / f"link-{os.getpid()}"
+            temporary.unlink(missing_ok=True)
+            temporary.symlink_to(target)
+            os.replace(temporary, link)
 
     def leads(self, name: str, target: str) -> bool:
         """Whether `point` made `name` lead to `target`."""
@@ -266,8 +262,10 @@ class Store:
     def target(self, name: str) -> str | None:
         """The folder that `name` leads to; None where it was never made to."""
         if self.is_local:
-            link = self.local_path(name)
-            return os.readlink(link) if link.is_symlink() else None
+            with translated(self.url, "read"), suppress(FileNotFoundError, NotADirectoryError):
+                link = self.local_path(name)
+                return os.readlink(link) if link.is_symlink() else None
+            return None
         if not self.exists(f"{name}.json"):
             return None
         target: str = self.read_json(f"{name}.json")["leads_to"]
@@ -279,10 +277,11 @@ class Store:
         if self.is_local:
             yield self.local_path(folder)
             return
-        with tempfile.TemporaryDirectory(prefix="nmcl-") as temporary:
+        with scratch("read") as temporary:
             for name in self.list(folder):
-                Path(temporary, name).write_bytes(self.read(f"{folder}/{name}"))
-            yield Path(temporary)
+                with writing(str(temporary)):
+                    Path(temporary, name).write_bytes(self.read(f"{folder}/{name}"))
+            yield temporary
 
     @contextmanager
     def folder_to_write(self, folder: str) -> Iterator[Path]:
@@ -290,9 +289,10 @@ class Store:
         if self.is_local:
             yield self.local_path(folder)
             return
-        with tempfile.TemporaryDirectory(prefix="nmcl-") as temporary:
-            yield Path(temporary)
-            for path in sorted(Path(temporary).iterdir(), key=lambda path: path.stat().st_mtime_ns):
+        with scratch("write") as temporary:
+            yield temporary
+            made = [path for path in temporary.iterdir() if not path.name.startswith(".")]
+            for path in sorted(made, key=lambda path: path.stat().st_mtime_ns):
                 self.write(f"{folder}/{path.name}", path.read_bytes())
 
     def _scratch(self) -> Path:
@@ -311,7 +311,8 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             os.replace(temporary, path)
         except BaseException:
-            os.unlink(temporary)
+            with suppress(OSError):
+                os.unlink(temporary)
             raise
 
     @property
@@ -320,13 +321,18 @@ class Store:
         return self.url in _held
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, may_be_read_only: bool = False) -> Iterator[None]:
         """Hold the store for one writer, and sweep what a killed one left. May be nested.
+
+        Args:
+            may_be_read_only: go on unlocked where nothing can be written anyway: for commands that may find
+                everything there.
 
         Raises:
             StoreTakenError: another process holds it.
+            StoreError: it cannot be written.
         """
-        if self.is_held:
+        if self.is_held or (may_be_read_only and self._is_read_only):
             yield
         elif self.is_local:
             with self._locked_file():
@@ -339,17 +345,23 @@ class Store:
                 finally:
                     del _held[self.url]
 
+    @property
+    def _is_read_only(self) -> bool:
+        return self.is_local and not os.access(self.root, os.W_OK)
+
     @contextmanager
     def _locked_file(self) -> Iterator[None]:
         path = self.local_path(_LOCK)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise StoreTakenError(
-                    f"Another nmcl command is writing to {self.url}. Wait for it, or name another --out."
-                ) from error
+        with ExitStack() as stack:
+            with writing(str(path)):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context(path.open("a"))
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    raise StoreTakenError(
+                        f"Another nmcl command is writing to {self.url}. Wait for it, or name another --out."
+                    ) from error
             shutil.rmtree(self._full(_SCRATCH), ignore_errors=True)
             _held[self.url] = None
             try:
@@ -357,3 +369,14 @@ class Store:
             finally:
                 del _held[self.url]
                 shutil.rmtree(self._full(_SCRATCH), ignore_errors=True)
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is out of range")
+    return value

@@ -3,16 +3,18 @@
 Equal tables give equal bytes: no time, path or host enters a file.
 """
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import StoreError
-from pipeline.records import Video
+from pipeline.records import MODALITIES, Video
 
 VIDEO_SCHEMA = pa.schema(
     [
@@ -36,12 +38,85 @@ def encode(table: pa.Table) -> bytes:
     return buffer.getvalue()
 
 
-def decode(data: bytes, name: str) -> pa.Table:
-    """The table in the bytes of a Parquet file. Raises StoreError, naming the file, where they are not one."""
+class _Vectors:
+    """The type of a column of `from_vectors`, of any length."""
+
+
+_TEXT, _VECTORS = pa.string(), _Vectors()
+_SHAPES: Mapping[str, Mapping[str, Any]] = {
+    "videos/part-": {field.name: field for field in VIDEO_SCHEMA},
+    "videos/files-": {"path": _TEXT, "n_bytes": pa.int64(), "mtime_ns": pa.int64(), "sha256": _TEXT},
+    "features/": {"video_id": _TEXT, "vector": _VECTORS},
+    "failures/": {"video_id": _TEXT, "kind": _TEXT, "detail": _TEXT},
+    "completed/": {
+        "video_id": _TEXT,
+        **dict.fromkeys(MODALITIES, _VECTORS),
+        **{f"{modality}_observed": pa.bool_() for modality in MODALITIES},
+    },
+}
+"""Columns that a file must have, by how its name in the store begins; it may have more."""
+_RUN_SHAPES: Mapping[str, Mapping[str, Any]] = {
+    "splits.parquet": {"sha256": _TEXT, "split": _TEXT},
+    "predictions.parquet": {"video_id": _TEXT, "status": _TEXT, "venue_1": pa.field("venue_1", _TEXT)},
+}
+"""The same of the files of a run, by the rest of their name. A field may be null, a type alone may not."""
+
+
+def decode(data: bytes, name: str, n_rows: int | None = None) -> pa.Table:
+    """The table in the bytes of a Parquet file of the store.
+
+    Args:
+        name: of the file in the store; it tells which columns there must be.
+        n_rows: that there must be; None: any number.
+
+    Raises:
+        StoreError: they are not one, or not with these columns and rows; names the file.
+    """
     try:
-        return pq.read_table(BytesIO(data))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise StoreError(f"{name} is damaged ({error}). Delete it and run the command again.") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of metadata that nobody reads
+            table = pq.read_table(BytesIO(data), partitioning=None)
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError, OverflowError) as error:
+        raise _damaged(name, str(error)) from error
+    if n_rows is not None and len(table) != n_rows:
+        raise _damaged(name, f"{len(table):,} rows, expected {n_rows:,}")
+    for column, wanted in _columns(name).items():
+        _check(table, column, wanted, name)
+    return table
+
+
+def _columns(name: str) -> Mapping[str, Any]:
+    for beginning, columns in _SHAPES.items():
+        if name.startswith(beginning):
+            return columns
+    return _RUN_SHAPES.get(name.rsplit("/", 1)[-1], {})
+
+
+def _check(table: pa.Table, name: str, wanted: Any, file: str) -> None:
+    n_found = table.column_names.count(name)
+    if n_found != 1:
+        raise _damaged(file, f"{n_found} columns {name!r}, expected one")
+    column = table.column(name)
+    if wanted is _VECTORS:
+        is_right = pa.types.is_fixed_size_list(column.type) and column.type.value_type == pa.float32()
+        if not is_right or column.type.list_size < 1:
+            raise _damaged(file, f"column {name!r} is of type {column.type}, expected vectors of float32")
+        if not np.isfinite(to_vectors(column)[~np.asarray(column.is_null())]).all():
+            raise _damaged(file, f"column {name!r} holds numbers that are not finite")
+        return
+    field = wanted if isinstance(wanted, pa.Field) else pa.field(name, wanted, nullable=False)
+    if column.type != field.type:
+        raise _damaged(file, f"column {name!r} is of type {column.type}, expected {field.type}")
+    if column.null_count and not field.nullable:
+        raise _damaged(file, f"column {name!r} lacks {column.null_count:,} values")
+
+
+def _damaged(name: str, found: str) -> StoreError:
+    return StoreError(
+        f"{name} is damaged or was not written by nmcl ({found[:500]}). Delete it and run the command that made it "
+        "again."
+    )
 
 
 def from_videos(videos: Sequence[Video]) -> pa.Table:

@@ -1,6 +1,23 @@
-"""How messages count things."""
+"""How messages count and list things."""
+
+from collections.abc import Iterable
 
 
 def counted(n: int, one: str, many: str = "") -> str:
     """Such as `1 file`, `2,000 files`. Args: many: what is said of several; without it `one` with an s."""
     return f"{n:,} {one if n == 1 else many or f'{one}s'}"
+
+
+def listed(names: Iterable[str], n_shown: int = 10) -> str:
+    """Names with commas between, as they are; of many only the first, and how many more there are."""
+    return _some(list(names), n_shown)
+
+
+def examples(names: Iterable[str], n_shown: int = 3) -> str:
+    """A few of the names in quotes, for a message."""
+    return _some([repr(name) for name in names], n_shown)
+
+
+def _some(names: list[str], n_shown: int) -> str:
+    more = f" and {len(names) - n_shown:,} more" if len(names) > n_shown else ""
+    return ", ".join(names[:n_shown]) + more

@@ -1,6 +1,7 @@
 """What all tests share: real media made on the spot, and the shared crawls where they are at hand."""
 
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,19 @@ def sample_crawl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sample") / "crawl"
     make_sample(folder)
     return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Count the faults that tests brought about and noted as the property `fault`."""
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    noted = Counter(
+        str(value)
+        for report in reports
+        if getattr(report, "when", "") == "call"
+        for name, value in report.user_properties
+        if name == "fault"
+    )
+    if noted:
+        terminalreporter.section(f"{sum(noted.values())} faults")
+        for fault, n in sorted(noted.items()):
+            terminalreporter.write_line(f"{n:5} {fault}")

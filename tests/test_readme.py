@@ -46,7 +46,7 @@ def test_commands_exist() -> None:
 
 def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for target in set(re.findall(r"^make (\w+)", "".join(blocks("sh")), re.MULTILINE)):
+    for target in set(re.findall(r"\bmake ([a-z-]+)", "".join(blocks("sh")))):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 

@@ -85,7 +85,7 @@ def show(name: str, result: Result) -> None:
     rows = [*result.figures.items(), *result.ratios.items()]
     console.table(f"bench {name}", ("", "value"), [(key, _number(value)) for key, value in rows])
     for note in result.notes:
-        console.out.print(f"Note: {note}", markup=False)
+        console.say(f"Note: {note}")
 
 
 def _number(value: float) -> str:

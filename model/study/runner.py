@@ -11,6 +11,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from model.study.journal import Finding, Journal
 from pipeline.errors import WorkerError
+from pipeline.processes import end_after_parent
 from pipeline.progress import Progress, silent
 
 R = TypeVar("R", bound=Finding)
@@ -64,7 +65,7 @@ class Runner:
             yield from map(work, items)
             return
         with parallel_config(backend="loky", inner_max_num_threads=1):
-            todo = (delayed(_single_threaded)(work, item) for item in items)
+            todo = (delayed(_in_a_child)(os.getpid(), work, item) for item in items)
             try:
                 yield from Parallel(n_jobs=self.jobs, return_as="generator")(todo)
             except TerminatedWorkerError as error:
@@ -78,7 +79,8 @@ def _asked(work: Callable[..., Any], item: Item) -> tuple[object, ...]:
     return (work.__qualname__, *item.identity)
 
 
-def _single_threaded(work: Callable[[T], R], item: T) -> R:
+def _in_a_child(parent: int, work: Callable[[T], R], item: T) -> R:
+    end_after_parent(parent)
     torch.set_num_threads(1)
     return work(item)
 

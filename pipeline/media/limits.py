@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Interval
 
 SAMPLE_RATE_HZ = 22_050
 """Of every waveform (paper, section 4.2.2)."""
@@ -35,6 +35,9 @@ class MediaSettings:
     """Decoding processes; 0 for one a core."""
     max_fetch_mb: Annotated[int, Ge(1)] = 1024
     """A larger file of a crawl on an object store is not fetched."""
+
+    max_failed_share: Annotated[float, Interval(ge=0, le=1)] = 0.2
+    """Of the videos that gave neither picture nor sound; above it `run` and `extract` end with exit code 3."""
 
     def address(self) -> dict[str, object]:
         """What decides the frames and waveforms of a file, besides the file."""

@@ -39,6 +39,8 @@ class Counts:
 
     videos: int | None = None
     failed: int | None = None
+    partial: int | None = None
+    """Picture or sound failed, and the rest decides."""
     duplicates: int | None = None
     unlabelled: int | None = None
     set_aside: int | None = None

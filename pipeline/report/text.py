@@ -1,18 +1,15 @@
 """How values become text on a page: names that strangers chose, shares, counts and times."""
 
 import math
-import unicodedata
+
+from pipeline.escape import is_control
 
 DASH = "–"
 
 
 def printable(text: str) -> str:
-    """The text without what no page may hold: control characters and halves of surrogate pairs."""
-    return "".join("\N{REPLACEMENT CHARACTER}" if _is_unprintable(c) else c for c in text)
-
-
-def _is_unprintable(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t"
+    """The text without what no page may hold: control characters, overrides of direction, halves of surrogates."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if is_control(c) and c not in "\n\t" else c for c in text)
 
 
 def shortened(text: str, width: int) -> str:

@@ -2,11 +2,11 @@
 
 import csv
 import io
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.escape import csv_text, markdown_text
 from pipeline.report import text
 from pipeline.study_report.data import Spread, finite
 
@@ -14,10 +14,6 @@ Kind = Literal["text", "spread", "share", "points", "decimal", "p_value", "secon
 """What a column holds: `spread` a measure over seeds and `share` a number, both 0..1 and shown in per cent;
 `points` a difference of shares."""
 Cell = str | float | Spread | None
-
-_MARKDOWN = re.compile(r"[\\`*\[\]<>|&~$]|(?<!\w)_|_(?!\w)")
-_FORMULA = ("=", "+", "-", "@")
-"""A spreadsheet runs a cell that starts so."""
 
 
 @dataclass(frozen=True)
@@ -72,18 +68,21 @@ class Table:
     def markdown(self) -> str:
         """A table in GitHub's dialect; what names hold is no markup."""
         lines = [
-            [_escaped(column.title) for column in self.columns],
+            [markdown_text(column.title) for column in self.columns],
             ["---:" if column.kind != "text" else "---" for column in self.columns],
-            *([f"**{_escaped(c.text)}**" if c.is_best else _escaped(c.text) for c in row] for row in self.shown()),
+            *(
+                [f"**{markdown_text(c.text)}**" if c.is_best else markdown_text(c.text) for c in row]
+                for row in self.shown()
+            ),
         ]
         body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        return f"{_escaped(self.caption)}\n\n{body}\n"
+        return f"{markdown_text(self.caption)}\n\n{body}\n"
 
     def csv(self) -> str:
         """Comma-separated, with a header. Numbers are as they came: shares 0..1, seconds, and nothing for None."""
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([_harmless(key) for column in self.columns for key in _keys(column)])
+        writer.writerow([csv_text(_one_line(key)) for column in self.columns for key in _keys(column)])
         for row in self.rows:
             pairs = zip(row, self.columns, strict=True)
             writer.writerow([value for cell, column in pairs for value in _raw(cell, column)])
@@ -133,16 +132,6 @@ def _one_line(name: str) -> str:
     return " ".join(text.printable(name).split())
 
 
-def _escaped(shown: str) -> str:
-    return _MARKDOWN.sub(r"\\\g<0>", _one_line(shown))
-
-
-def _harmless(name: str) -> str:
-    """The text as a spreadsheet takes it for text."""
-    name = _one_line(name)
-    return f"'{name}" if name.startswith(_FORMULA) else name
-
-
 def _keys(column: Column) -> tuple[str, ...]:
     return (f"{column.key}_mean", f"{column.key}_std") if column.kind == "spread" else (column.key,)
 
@@ -152,7 +141,7 @@ def _raw(cell: Cell, column: Column) -> tuple[str, ...]:
         spread = cell if isinstance(cell, Spread) else Spread()
         return _number(spread.mean), _number(spread.std)
     if isinstance(cell, str):
-        return (_harmless(cell),)
+        return (csv_text(_one_line(cell)),)
     return (_number(None if isinstance(cell, Spread) else cell),)
 
 

@@ -21,6 +21,7 @@ from pipeline.store import Store
 from tests.media import shades, tone, write_video
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.services
 BIN = Path(sys.executable).parent
 TINY = [
     "visual.backbone=efficientnet_lite0",

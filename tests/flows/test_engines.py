@@ -18,6 +18,7 @@ from pipeline.store import Store
 from tests.flows.conftest import made
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.services
 BIN = Path(sys.executable).parent
 
 

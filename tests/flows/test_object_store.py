@@ -24,6 +24,7 @@ from pipeline.store import Store, file_system
 from tests.flows.conftest import made
 from tests.media import shades, tone, write_video
 
+pytestmark = pytest.mark.services
 BIN = Path(sys.executable).parent
 pytest.importorskip("s3fs", reason="s3fs is not installed")
 pytest.importorskip("moto.server", reason="moto, an S3 server, is not installed")

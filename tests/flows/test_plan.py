@@ -87,8 +87,7 @@ class TestFrozen:
         """The plan of a run of more videos that uses the states of `plan`."""
         fresh = [video(i, "Beach" if i % 2 else "Street") for i in range(100, 100 + more)]
         catalogue = plan.catalogue.with_crawl(Crawl("later", "/later", (make_part(plan.store, fresh),), ()))
-        vectors = {m: artifact.address for m, artifact in plan.features.items()}
-        frozen = FrozenStates(plan.states, vectors, plan.completion)
+        frozen = FrozenStates("runs/before", plan.states, plan.features, plan.completion)
         return replace(plan, catalogue=catalogue, earlier=plan.placed, frozen=frozen, **changes)  # type: ignore[arg-type]
 
     def test_vectors_stay_where_they_are_and_the_run_is_another(self, tmp_path: Path) -> None:

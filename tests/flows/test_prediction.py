@@ -5,7 +5,7 @@ import pytest
 
 from flows.evaluation import without_completion
 from flows.prediction import table
-from pipeline.errors import ClipError
+from pipeline.failures import Failure
 from pipeline.records import Video
 
 
@@ -18,10 +18,16 @@ def test_the_most_probable_venues_come_first(n_venues: int) -> None:
     probability = np.random.default_rng(0).dirichlet(np.ones(n_venues), size=4).astype(np.float32)
     probability[2:] = np.nan
     venues = [f"venue {k}" for k in range(n_venues)]
-    failures = [None, None, ClipError("timeout", "not decoded within 60 s"), None]
+    timeout, no_picture = Failure(None, "timeout", "not decoded within 60 s"), Failure("visual", "no_picture", "none")
+    failures = [(), (no_picture,), (timeout,), ()]
     rows = table([video(name) for name in "abcd"], failures, probability, venues).to_pylist()
-    assert [row["status"] for row in rows] == ["ok", "ok", "failed", "empty"]
-    assert rows[2]["reason"] == "timeout: not decoded within 60 s"
+    assert [row["status"] for row in rows] == ["ok", "partial", "failed", "failed"]
+    assert [row["reason"] for row in rows] == [
+        None,
+        "no_picture: none",
+        "timeout: not decoded within 60 s",
+        "empty: no modality was found in it",
+    ]
     for i, row in enumerate(rows):
         order = sorted(range(n_venues), key=lambda k: -probability[i, k])
         for rank in range(5):

@@ -438,6 +438,7 @@ def test_listed_for_people_and_for_programs(store: Store) -> None:
     assert listed["runs"][0]["data"]["crawls"] == ["a"]
 
 
+@pytest.mark.services
 def test_the_command_killed_and_run_again(store: Store, crawl: Path, tmp_path: Path) -> None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     environment = kept | {"PREFECT_HOME": str(tmp_path / "home"), "COLUMNS": "120"}

@@ -1,15 +1,19 @@
 """Settings: every source, every refusal, and the way there and back."""
 
+import contextlib
 import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from flows.settings import Settings, changed, from_tree, json_schema, load_tree, of_store, remember, to_tree
 from model.registry import MODELS
-from pipeline.errors import SettingsError
+from pipeline.errors import SettingsError, UserError
 from pipeline.store import Store
+from tests.forms import LONG
 
 
 def test_defaults_survive_the_way_through_json() -> None:
@@ -128,3 +132,55 @@ def test_another_engine_has_another_cluster() -> None:
     assert changed(remembered, {"engine": {"name": "ray", "workers": 8}}).engine.address == "ray-head:6379"
     with pytest.raises(SettingsError, match="engine is a section"):
         changed(remembered, {"engine": 3})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("visual.device=cuda:77", "visual.device is 'cuda:77', which this machine does not have"),
+        ("visual.device=foo", "visual.device is 'foo'"),
+        ("visual.device=meta", "visual.device is 'meta'"),
+        ("visual.weights=absent.pth", "there is no file absent.pth"),
+        ("textual.extra_text=absent.txt", "absent.txt cannot be read"),
+        ("model=3", "model is a section"),
+        ("visual=3", "visual is a section"),
+        ("model.name=[1]", "model.name is"),
+    ],
+)
+def test_settings_are_tried_before_they_are_kept(wrong: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=said):
+        of_store(Store.create(tmp_path), load_tree(assignments=[wrong]))
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    import torch
+
+    path = tmp_path / "other.pth"
+    for content in ({"a": torch.zeros(2)}, [1], {1: torch.zeros(2)}, {"a": torch.zeros(2, 2).to_sparse()}):
+        torch.save(content, path)
+        with pytest.raises(UserError, match=r"visual\.weights"):
+            of_store(Store.create(tmp_path / "out"), load_tree(assignments=[f"visual.weights={path}"]))
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=2000 if LONG else 60)
+@given(data=st.data())
+def test_any_settings_are_used_or_refused(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    tree = to_tree(Settings())
+    section = data.draw(st.sampled_from(sorted(tree)))
+    name = data.draw(st.sampled_from(sorted(tree[section])))
+    found = {section: data.draw(ANY_JSON | st.builds(lambda value: {name: value}, ANY_JSON))}
+    with contextlib.suppress(UserError):
+        from_tree(found)
+    with contextlib.suppress(UserError):
+        changed(tree, found)
+    store = Store.create(tmp_path_factory.mktemp("store"))
+    store.write_json("settings.json", found)
+    with contextlib.suppress(UserError):
+        of_store(store, {})

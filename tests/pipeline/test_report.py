@@ -21,11 +21,13 @@ from pipeline.report import (
     Scores,
     SplitScores,
     VenueRow,
+    charts,
     render,
     render_retraining,
     summary,
     text,
 )
+from tests.hostile import HOSTILE as NAMES
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 HOSTILE = (
@@ -260,3 +262,19 @@ def test_the_page_tells_of_the_champion() -> None:
     assert "Champion at the time: runs/a" in page
     assert ("a", "href", "retraining.html") in Page(page).attributes
     assert "retraining.html" not in render(ReportData("t", "today", ("a", "b")))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if len(name) < 1000])
+def test_charts_show_any_name(name: str) -> None:
+    scores, curve = Scores(0.5, 0.5), Curve([0.0, 1.0], [0.0, 1.0], 0.5)
+    epochs = [Epoch(i, 1.0, 1.0, 0.5, 0.5, {name: scores}) for i in (1, 2)]
+    drawn = [
+        charts.bars({name: scores, f"{name}$": scores}, 0.5),
+        charts.roc({name: curve}),
+        charts.learning(epochs, "micro_f1"),
+        charts.heat_map(np.eye(13), [f"{name} {i}" for i in range(13)]),
+    ]
+    for chart in drawn:
+        page = Page(chart)
+        assert not {"script", "foreignobject", "a", "img"} & set(page.tags)
+        assert not any(name.startswith("on") for _, name, _ in page.attributes)

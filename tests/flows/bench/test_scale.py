@@ -10,6 +10,7 @@ from flows.bench.scale import Size, bench_scale
 from tests.media import shades, tone, write_video
 
 
+@pytest.mark.services
 @pytest.mark.filterwarnings("ignore")  # the server's own
 def test_figures(tmp_path: Path) -> None:
     for i in range(2):
