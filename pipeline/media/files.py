@@ -121,7 +121,7 @@ FORMATS = (
     "h261,h263,h264,hevc,vvc,evc,av1,obu,m4v,mjpeg,mjpeg_2000,vc1,vc1test,cavsvideo,avs2,avs3,dirac,dnxhd,apv,ipu,"
     # sound
     "wav,w64,mp3,aac,ac3,ac4,eac3,truehd,mlp,dts,dtshd,loas,flac,amr,amrnb,amrwb,aiff,au,caf,ape,wv,tta,tak,mpc,mpc8,"
-    "ofr,oma,dsf,iff,sox,voc,qcp,gsm,spx,xwma,shn,ircam,avr,paf,pvf,nistsphere,bonk,osq,rka,wavarc,qoa,lc3,iamf,wsd,"
+    "oma,dsf,iff,sox,voc,qcp,gsm,spx,xwma,shn,ircam,avr,paf,pvf,nistsphere,bonk,osq,rka,wavarc,qoa,lc3,iamf,wsd,"
     # single pictures
     "jpeg_pipe,png_pipe,webp_pipe,bmp_pipe"
 )

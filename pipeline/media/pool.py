@@ -145,8 +145,6 @@ class _Worker(threading.Thread):
             child.kill()
 
     def run(self) -> None:
-        with suppress(WorkerError):  # said again for the first file
-            self._ready_child()
         while (job := self._jobs.get()) is not None:
             request, future = job
             if not future.set_running_or_notify_cancel():

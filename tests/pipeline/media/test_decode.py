@@ -1,5 +1,7 @@
 """Decoding: what comes out of real files, and that a bad one harms no other."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import ffmpeg
@@ -9,7 +11,7 @@ import pytest
 
 from pipeline.bench.decoding import every_frame
 from pipeline.errors import ClipError
-from pipeline.media import SAMPLE_RATE_HZ, MediaSettings, Request, decode
+from pipeline.media import SAMPLE_RATE_HZ, MediaSettings, Request, TimedFrame, decode
 from tests.media import AllFrames, decoded, shades, tone, write_video
 
 
@@ -108,3 +110,22 @@ def test_too_large_a_picture_is_refused(clip_file: Path) -> None:
     clip = decoded(Request(clip_file, AllFrames(), waveform=True), MediaSettings(max_pixels=100))
     assert clip.problems["frames"].kind == "too_large"
     assert clip.waveform is not None
+
+
+@dataclass(frozen=True)
+class Surprises:
+    """Raises what nobody foresaw."""
+
+    folder: str
+
+    def __call__(self, frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
+        raise RuntimeError(f"the object at {id(frames):#x} of {self.folder}/frames.npy")
+
+
+def test_what_nobody_foresaw_is_internal_and_leaves_the_sound(tmp_path: Path, clip_file: Path) -> None:
+    requests = [Request(clip_file, Surprises(str(folder)), waveform=True) for folder in (tmp_path, tmp_path / "a")]
+    problems = [decoded(request, MediaSettings()).problems["frames"] for request in requests]
+    assert problems[0].kind == "internal"
+    assert problems[0].detail.startswith("RuntimeError: the object at 0x… of frames.npy (test_decode.py:")
+    assert str(problems[0]) == str(problems[1])
+    assert decoded(requests[0], MediaSettings()).waveform is not None

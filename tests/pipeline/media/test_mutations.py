@@ -19,7 +19,10 @@ from extractors.preprocess import Preprocess
 from pipeline.errors import ClipError
 from pipeline.media import Decoder, MediaSettings, Request
 from pipeline.records import Clip
+from tests.forms import in_both_forms
 from tests.media import run_ffmpeg
+
+pytestmark = in_both_forms
 
 N_MUTANTS = int(os.environ.get("NMCL_MUTANTS", "200"))
 KINDS = {"unreadable", "no_picture", "no_sound", "too_large", "timeout", "crashed"}

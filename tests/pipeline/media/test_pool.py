@@ -18,7 +18,7 @@ import pytest
 from pipeline.errors import ClipError
 from pipeline.media import Decoder, MediaSettings, Request, TimedFrame, decode
 from pipeline.records import Clip
-from tests.media import AllFrames, shades, tone, write_video
+from tests.media import AllFrames, run_ffmpeg, shades, tone, write_video
 
 
 @dataclass(frozen=True)
@@ -127,12 +127,18 @@ def test_processes_killed_while_idle_are_replaced(clip_file: Path) -> None:
 
 
 def test_processes_killed_while_starting_are_replaced(clip_file: Path) -> None:
-    for _ in range(4):
-        with Decoder(MediaSettings(workers=2)) as decoder:
-            while not children():
+    def killer() -> None:
+        for _ in range(3):
+            while not (starting := children()):
                 time.sleep(0.01)
-            kill(children())
+            kill(starting)
+
+    for _ in range(4):
+        thread = threading.Thread(target=killer)
+        thread.start()
+        with Decoder(MediaSettings(workers=2)) as decoder:
             assert kinds(decoder.clips([Request(clip_file, AllFrames())] * 4)) == ["ok"] * 4
+            thread.join()
 
 
 def test_files_of_processes_killed_at_work_are_tried_again(tmp_path: Path, clip_file: Path) -> None:
@@ -247,3 +253,28 @@ def test_decoding_processes_end_with_a_killed_parent(tmp_path: Path, clip_file: 
     parent.kill()
     parent.wait()
     child.wait(timeout=20)
+
+
+def test_ffmpeg_ends_with_a_killed_decoding_process(tmp_path: Path) -> None:
+    """The second try on a soundtrack is a process of its own."""
+    path = tmp_path / "long.wav"
+    samples = np.zeros((150 * 192_000, 2), "<i2").tobytes()
+    run_ffmpeg("-f", "s16le", "-ar", 192_000, "-ch_layout", "BL+BR", "-i", "-", path, stdin=samples)
+    outcomes: list[Clip | ClipError] = []
+    with Decoder(MediaSettings(workers=1)) as decoder:
+        thread = threading.Thread(target=lambda: outcomes.extend(decoder.clips([Request(path, waveform=True)])))
+        thread.start()
+        programs: list[psutil.Process] = []
+        while not programs:
+            programs = [program for child in children() for program in _programs_of(child)]
+        kill(children())
+        _, alive = psutil.wait_procs(programs, timeout=20)
+        thread.join()
+    assert not alive
+    assert kinds(outcomes) == ["ok"]
+
+
+def _programs_of(child: psutil.Process) -> list[psutil.Process]:
+    with suppress(psutil.Error):
+        return child.children()
+    return []
