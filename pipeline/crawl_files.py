@@ -180,7 +180,7 @@ def files_of(root: Path, names: Sequence[str], left_out: Mapping[str, list[str]]
         on_request=tuple(
             name for name in kept if name.lower().endswith(SOUND_SUFFIXES + ANIMATION_SUFFIXES) and name not in streams
         ),
-        notes=tuple(f"Left out {len(n):,} {what}: {examples(sorted(n))}." for what, n in left_out.items()),
+        notes=tuple(f"Left out {what} ({len(n):,}): {examples(sorted(n))}." for what, n in left_out.items()),
     )
 
 

@@ -98,7 +98,7 @@ class BadRows:
 
 def _shown(cell: object) -> str | None:
     """A cell of a rejected row as text that can be stored."""
-    if cell is None or isinstance(cell, BadRow):
+    if cell is None or isinstance(cell, BadRow) or cell in ("", b""):
         return None
     text = cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell if isinstance(cell, str) else ""
     text = text or reprlib.repr(cell)

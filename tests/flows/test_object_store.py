@@ -223,8 +223,8 @@ def test_keys_that_are_no_paths_are_left_out(s3: dict[str, str]) -> None:
         assert files.videos == ("a.mp4", "b/c.mp4")
         assert (files.root / "g.info.json").read_text() == "{}"
         assert [note.split(":")[0] for note in files.notes] == [
-            "Left out 1 keys that are no paths",
-            "Left out 1 partial downloads",
+            "Left out keys that are no paths (1)",
+            "Left out partial downloads (1)",
         ]
     with pytest.raises(CrawlError, match="nothing under s3://crawls/none"), crawl_source("s3://crawls/none").files():
         pass

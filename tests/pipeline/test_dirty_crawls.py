@@ -222,8 +222,8 @@ class TestLeftovers:
         folder = crawl(tmp_path, *names, "t [id1].temp.mp4", "u.mp4.part", "u.mp4.part-Frag3", "u.mp4.ytdl")
         sidecar(folder, "t [id1]", id="id1", description="x")
         assert read(folder).entries == (Entry("id1", "t [id1].mkv", "x"),)
-        assert "Left out 4 streams that yt-dlp has merged: 't [id1].f137.mp4'" in notes(folder)
-        assert "Left out 4 partial downloads" in notes(folder)
+        assert "Left out streams that yt-dlp has merged (4): 't [id1].f137.mp4'" in notes(folder)
+        assert "Left out partial downloads (4)" in notes(folder)
 
     def test_a_stream_that_was_never_merged_is_all_there_is(self, tmp_path: Path) -> None:
         folder = crawl(tmp_path, "t.f137.mp4")
@@ -423,7 +423,7 @@ class TestOddFiles:
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(os.path.relpath(folder / "s.mp4"))
             assert paths(folder) == ["a.mp4"]
-            assert "Left out 4 pipes, sockets and devices" in notes(folder)
+            assert "Left out pipes, sockets and devices (4)" in notes(folder)
             crawl(folder, csv="path\na.mp4\npipe.mp4\ns.mp4\nnull.mp4\nloop.mp4\n")
             catalogue = ingest(Store.create(tmp_path / "out"), folder, AUTO, IngestSettings())
         assert catalogue.n_videos == 2

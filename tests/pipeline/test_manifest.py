@@ -391,7 +391,7 @@ class TestFolders:
         found = refusal(crawl(tmp_path, "readme.txt", "a.mp4.part"))
         assert "looked for manifest.(csv|tsv|jsonl|parquet) there" in found
         assert ".mp4" in found
-        assert "Left out 1 partial downloads: 'a.mp4.part'." in found
+        assert "Left out partial downloads (1): 'a.mp4.part'." in found
 
     def test_bare_files(self, tmp_path: Path) -> None:
         crawl(
