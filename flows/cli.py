@@ -210,7 +210,7 @@ def extract(
 @app.command(
     epilog=_epilog(
         "nmcl retry --out out",
-        "nmcl retry --out out --kind timeout --set media.timeout_s=900",
+        "nmcl retry --out out --kind timeout --set media.timeout_s=1800",
         "nmcl retry --out out --kind unreadable",
     )
 )

@@ -27,7 +27,7 @@ NO_SOUND = "no_sound"
 WHAT_TO_DO: Mapping[str, str] = {
     "missing": "Put the file back, or mount the disk; the next command tries it again.",
     "changed": "The file is not the one that was ingested: run `nmcl run` or `nmcl ingest` on the crawl again.",
-    "timeout": "The next command tries it again; give it more time with `nmcl retry --set media.timeout_s=600`.",
+    "timeout": "The next command tries it again; give it more time with `nmcl retry --set media.timeout_s=1800`.",
     "crashed": "The next command tries it again; give it more memory with `nmcl retry --set media.memory_mb=8192`.",
     "unreadable": "The file is damaged or no media file: download it again, and ingest the crawl again.",
     "no_picture": "Nothing, if it is meant to be sound only; else download it again.",
