@@ -423,9 +423,10 @@ class TestFolders:
         (folder / "again").symlink_to(".")
         listing = read_crawl(folder, AUTO)
         assert [e.path for e in listing.entries] == ["a.mp4"]
-        assert "links that lead out of the crawl folder (copy the files there to use them) (1): 'b.mp4'" in notes(listing)
-        assert "links that lead nowhere: 'gone.mp4'" in notes(listing)
-        assert "links to folders, which are not followed: 'again'" in notes(listing)
+        reason = "links that lead out of the crawl folder (copy the files there to use them)"
+        assert f"{reason} (1): 'b.mp4'" in notes(listing)
+        assert "links that lead nowhere (1): 'gone.mp4'" in notes(listing)
+        assert "links to folders, which are not followed (1): 'again'" in notes(listing)
 
     def test_a_manifest_elsewhere_is_not_read(self, tmp_path: Path) -> None:
         outside = crawl(tmp_path / "outside", csv="path,venue\na.mp4,secret\n")
