@@ -10,6 +10,7 @@ from typing import get_args
 import numpy as np
 
 from flows.evaluation import labels_of
+from flows.lineage import lineage_of
 from flows.plan import Plan
 from flows.settings import from_tree, usable
 from model.baselines.tagged_sounds import count_concepts
@@ -17,6 +18,7 @@ from model.registry import ABLATIONS, MODELS, Method, method
 from model.study.journal import Journal
 from model.study.study import Section, StudySettings, study
 from pipeline.catalogue import TRAINING, load_catalogue
+from pipeline.champions import champion
 from pipeline.complete import load_features
 from pipeline.errors import SettingsError, StoreError
 from pipeline.feature_table import TEST, TRAIN, VALIDATION, FeatureTable, labelled, read_feature_file
@@ -122,6 +124,8 @@ def _table(request: Request) -> FeatureTable:
 def stored_features(folder: Path) -> FeatureTable:
     """The labelled videos of a store as they were extracted, not completed, with the store's own split.
 
+    Where nothing is extracted by the present code and settings, those of the champion.
+
     Raises:
         StoreError: nothing is extracted there.
     """
@@ -129,8 +133,11 @@ def stored_features(folder: Path) -> FeatureTable:
     tree = {name: value for name, value in store.read_json("settings.json").items() if name != "model"}
     usable(store, "settings.json", tree)  # not the model: that of an earlier version may not even be known
     plan = Plan(store, load_catalogue(store, TRAINING), from_tree(tree))
-    parts = [part for _, part in plan.catalogue.parts()]
-    if not parts or not all(store.exists(plan.features[m].part(part.key)) for m in MODALITIES for part in parts):
+    run = champion(store)
+    if not _is_extracted(plan) and run:  # as where an upgrade raised the version of the extraction code
+        lineage = lineage_of(store, run)
+        plan = replace(plan, catalogue=lineage.catalogue, earlier=lineage.splits, frozen=lineage.frozen)
+    if not _is_extracted(plan):
         raise StoreError(f"{folder} has no extracted features. Run `nmcl extract --out {folder}` first.")
     features = {m: load_features(store, plan.catalogue, plan.features[m]) for m in MODALITIES}
     present = np.any([~np.isnan(block[:, 0]) for block in features.values()], axis=0)
@@ -140,6 +147,11 @@ def stored_features(folder: Path) -> FeatureTable:
         raise StoreError(f"{folder} has no labelled videos in a split; label more, or lower split.min_venue_videos.")
     names = np.array(plan.splits.venues)[labels_of(plan)[kept]]
     return labelled({m: block[kept] for m, block in features.items()}, names, split[kept])
+
+
+def _is_extracted(plan: Plan) -> bool:
+    names = [artifact.part(part.key) for artifact in plan.features.values() for _, part in plan.catalogue.parts()]
+    return bool(names) and plan.store.has_all(names)
 
 
 def chosen_models(request: Request, table: FeatureTable) -> tuple[dict[str, Method], list[str]]:
