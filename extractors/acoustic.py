@@ -14,6 +14,7 @@ from annotated_types import Ge
 from extractors.autoencoder import CODE_VERSION as AUTOENCODER_VERSION
 from extractors.autoencoder import Autoencoder, AutoencoderSettings, train_autoencoder
 from extractors.spectrogram import N_BINS, log_spectrogram
+from pipeline.learnt import looking_at
 from pipeline.progress import Progress
 from pipeline.records import Clip, Modality, Need, State
 
@@ -97,6 +98,10 @@ class AcousticExtractor:
         if not state.arrays:
             return vectors
         autoencoder = Autoencoder.from_state(state)
+        with looking_at("acoustic"):
+            widths = len(autoencoder.mean), len(autoencoder.encoder[-1][1])
+            if widths != (N_BINS, self.dim):
+                raise ValueError(f"an autoencoder from {widths[0]} to {widths[1]} numbers, not {N_BINS} to {self.dim}")
         for vector, clip in zip(vectors, clips, strict=True):
             if clip.waveform is not None:
                 # Clip by clip: a frame's place in a matrix product may decide its last bit.

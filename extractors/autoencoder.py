@@ -17,6 +17,7 @@ from annotated_types import Ge, Gt, Interval, MinLen
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, linear, mse_loss
 
+from pipeline.learnt import looking_at, require_array
 from pipeline.progress import Progress, silent
 from pipeline.records import State
 
@@ -116,14 +117,25 @@ class Autoencoder:
 
     @classmethod
     def from_state(cls, state: State) -> "Autoencoder":
-        """The inverse of `to_state`."""
-        arrays = state.arrays
+        """The inverse of `to_state`. Raises StoreError where the state is not of an autoencoder."""
 
-        def layers(name: str) -> Layers:
-            n_layers = sum(key.startswith(f"{name}.") for key in arrays) // 2
-            return tuple((arrays[f"{name}.{i}.weight"], arrays[f"{name}.{i}.bias"]) for i in range(n_layers))
+        def layers(name: str, n_in: int) -> Layers:
+            found = []
+            for i in range(sum(key.startswith(f"{name}.") for key in state.arrays) // 2):
+                weight = require_array(state, f"{name}.{i}.weight", (None, n_in))
+                n_in = len(weight)
+                found.append((weight, require_array(state, f"{name}.{i}.bias", (n_in,))))
+            if not found:
+                raise ValueError(f"{name}.0.weight is missing")
+            return tuple(found)
 
-        return cls(arrays["mean"], arrays["deviation"], layers("encoder"), layers("decoder"))
+        with looking_at("acoustic"):
+            mean = require_array(state, "mean", (None,))
+            deviation = require_array(state, "deviation", (len(mean),))
+            if not (deviation > 0).all():
+                raise ValueError("deviation has values that are not above 0")
+            encoder = layers("encoder", len(mean))
+            return cls(mean, deviation, encoder, layers("decoder", len(encoder[-1][1])))
 
 
 def _forward(x: torch.Tensor, layers: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:

@@ -21,8 +21,10 @@ from annotated_types import Ge, Gt, Interval
 
 from extractors.tokens import tokens
 from pipeline.errors import SettingsError
+from pipeline.learnt import looking_at, require_array
 from pipeline.progress import Progress
 from pipeline.records import Clip, Modality, Need, State
+from pipeline.shapes import require
 
 if TYPE_CHECKING:
     from gensim.models.doc2vec import Doc2Vec
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 CODE_VERSION = 2
 """Part of the address: raise it when the same settings give other vectors."""
 
+MOST_WORDS = 1 << 40
+"""Of one kind, to be believed."""
 MIN_LEARNING_RATE = 1e-4
 """Where the learning rate ends, gensim's own."""
 
@@ -118,12 +122,22 @@ class TextualExtractor:
     def _rebuilt(self, state: State) -> "Doc2Vec":
         """The model of a state, kept for the next batch: of many words it takes seconds to make."""
         if self._last is None or self._last[0] is not state:
-            counts = state.arrays["counts"].tolist()
+            counts = self._checked(state).tolist()
             model = self._untrained(n_words=sum(counts))
             model.build_vocab_from_freq(dict(zip(state.info["words"], counts, strict=True)))
             model.syn1neg = np.array(state.arrays["output_weights"])
             self._last = (state, model)
         return self._last[1]
+
+    def _checked(self, state: State) -> np.ndarray:
+        """The counts of a state's words. Raises StoreError where it is not one of this extractor."""
+        with looking_at("textual"):
+            words = _words_of(state)
+            require_array(state, "output_weights", (len(words), self.dim))
+            counts = require_array(state, "counts", (len(words),), np.int64)
+            if counts.min() < 1 or counts.max() > MOST_WORDS:
+                raise ValueError(f"counts has values outside of 1..{MOST_WORDS:,}")
+        return counts
 
     def _extra(self) -> str:
         path = self.settings.extra_text
@@ -200,10 +214,19 @@ class TextualExtractor:
 
 def unknown_words(texts: Iterable[str], state: State) -> np.ndarray:
     """Of each text the words that a state does not know, and all its words: shape (N, 2), int64."""
-    known = set(state.info.get("words", ()))
+    with looking_at("textual"):
+        known = set(_words_of(state) if state.arrays else ())
     found = [tokens(text) for text in texts]
     counts = [(sum(word not in known for word in words), len(words)) for words in found]
     return np.array(counts, dtype=np.int64).reshape(-1, 2)
+
+
+def _words_of(state: State) -> list[str]:
+    words: list[str] = state.info["words"]
+    require(list[str], words)
+    if len(set(words)) != len(words) or not words:
+        raise ValueError("words are repeated or absent")
+    return words
 
 
 def _most_frequent(texts: list[list[str]], n_words: int) -> list[list[str]]:

@@ -6,6 +6,7 @@ from pipeline import champions
 from pipeline.catalogue import load_catalogue
 from pipeline.errors import StoreError
 from pipeline.store import Store
+from pipeline.words import listed
 
 
 def crown(store: Store, run: str, how: champions.How, why: str) -> champions.Entry:
@@ -71,7 +72,7 @@ def _named(store: Store, name: str) -> str:
     beginning = [run for run in runs if run.startswith(wanted) or run.rsplit("-", 1)[-1].startswith(wanted)]
     found = [wanted] if wanted in runs else beginning
     if len(found) != 1:
-        told = f"Several runs are called {name}: {', '.join(found)}" if found else f"No run is called {name}"
+        told = f"Several runs are called {name}: {listed(found)}" if found else f"No run is called {name}"
         raise StoreError(f"{told}. `nmcl runs --out {store.url}` lists them.")
     _require_finished(store, f"runs/{found[0]}")
     return f"runs/{found[0]}"

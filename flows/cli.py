@@ -43,9 +43,11 @@ Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.NAME=VALUE", help="One setting; may be repeated.")
 ]
 PathColumn = Annotated[str | None, typer.Option("--path-col", help="Manifest column of the video's path.")]
-TextColumn = Annotated[str | None, typer.Option("--text-col", help="Manifest column of the description.")]
-LabelColumn = Annotated[str | None, typer.Option("--label-col", help="Manifest column of the venue.")]
-IdColumn = Annotated[str | None, typer.Option("--id-col", help="Manifest column of the video's name.")]
+TextColumn = Annotated[
+    str | None, typer.Option("--text-col", help="Manifest column or sidecar key of the description.")
+]
+LabelColumn = Annotated[str | None, typer.Option("--label-col", help="Manifest column or sidecar key of the venue.")]
+IdColumn = Annotated[str | None, typer.Option("--id-col", help="Manifest column or sidecar key of the video's name.")]
 Engine = Annotated[
     str | None, typer.Option("--engine", metavar="NAME", help="Who extracts: processes, threads, ray or dask.")
 ]
@@ -208,7 +210,7 @@ def extract(
 @app.command(
     epilog=_epilog(
         "nmcl retry --out out",
-        "nmcl retry --out out --kind timeout --set media.timeout_s=900",
+        "nmcl retry --out out --kind timeout --set media.timeout_s=1800",
         "nmcl retry --out out --kind unreadable",
     )
 )
@@ -231,7 +233,7 @@ def retry(
     from pipeline.failures import WHAT_TO_DO
     from pipeline.store import Store
 
-    kinds = frozenset(WHAT_TO_DO) - {"rejected"}
+    kinds = frozenset(WHAT_TO_DO) - {failed.REJECTED}
     if kind is not None and kind not in kinds:
         raise UserError(f"--kind {kind}: no such kind of failure. Expected one of {', '.join(sorted(kinds))}.")
     store = Store.open(out)
@@ -437,7 +439,8 @@ def predict(
     """Venues of every video of a crawl: one row each, failures included.
 
     `video_id, status, venue_1..venue_5, probability_1..probability_5, reason`. What is extracted is kept in the
-    model's store, so that the same command again is quick.
+    model's store, so that the same command again is quick. In a CSV file a text that begins like a formula (with `=`,
+    `+`, `-`, `@`, a tab or a line break) or with an apostrophe has an apostrophe in front: taken away, it is as it was.
     """
     from flows import console, summary
     from flows.predict import check_name

@@ -97,7 +97,9 @@ def say(text: str) -> None:
 
 
 def write(text: str) -> None:
-    """Lines for programs, as they are."""
+    """Lines for programs, as they are; on a terminal without what it would act on."""
+    if sys.stdout.isatty():
+        text = "\n".join(visible(line, len(line) + 1) for line in text.split("\n"))
     try:
         print(text, flush=True)
     except BrokenPipeError:

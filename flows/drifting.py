@@ -15,6 +15,7 @@ from pipeline.complete import load_features
 from pipeline.drift import Figure
 from pipeline.errors import DriftError
 from pipeline.records import MODALITIES, Video
+from pipeline.words import listed
 
 
 def look_for_drift(context: Context, case: Case) -> list[Figure]:
@@ -105,7 +106,7 @@ def stop_at(figures: Sequence[Figure], case: Case) -> None:
     exceeded = [f for f in figures if f.exceeded]
     if not exceeded or not case.view.settings.drift.stop:
         return
-    names = " and ".join(news.crawl for news in case.news if news.n_videos)
+    names = listed(news.crawl for news in case.news if news.n_videos)
     told = "; ".join(
         f"{f.subject} {f.name.replace('_', ' ')} is {f.value:.3g} where chance gives {f.by_chance:.3g}, "
         f"more than {f.limit:g} above that"

@@ -44,6 +44,7 @@ from pipeline import shapes
 from pipeline.artifacts import digest
 from pipeline.errors import StoreTakenError, UnfinishedError
 from pipeline.escape import markdown_code, markdown_text, visible
+from pipeline.os_errors import LASTING
 from pipeline.progress import Progress
 from pipeline.store import Store
 from pipeline.words import listed
@@ -69,7 +70,7 @@ _SHOWN_EVERY_S = 5.0
 def _worth_retrying(task: Any, run: Any, state: Any) -> bool:
     """Reading and writing may succeed later; a missing file, a wrong setting or a mistake in our code will not."""
     error = state.data.__cause__ or state.data
-    return isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+    return isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and error.errno not in LASTING
 
 
 @task(

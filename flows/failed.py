@@ -14,6 +14,10 @@ from pipeline.extract import n_failed
 from pipeline.failures import WHAT_TO_DO, load_failures
 from pipeline.records import MODALITIES
 from pipeline.store import Store
+from pipeline.tables import decode
+
+REJECTED = "rejected"
+"""The kind of a manifest's row that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class FailedKind:
 
 def failed_videos(store: Store, settings: Settings, kind: str | None = None) -> Iterator[FailedVideo]:
     """Every failure on record, crawl by crawl. Args: kind: only these."""
+    if kind in (None, REJECTED):
+        yield from _rejected(store)
     artifacts = _artifacts(store, settings)
     seen: set[str] = set()
     for name in catalogues(store):
@@ -60,6 +66,16 @@ def failed_videos(store: Store, settings: Settings, kind: str | None = None) -> 
                         yield FailedVideo(
                             video.video_id, crawl.name, video.path, modality, f.kind, f.detail, f.attempts
                         )
+
+
+def _rejected(store: Store) -> Iterator[FailedVideo]:
+    """Rows of manifests that could not be used. See `pipeline.ingest`."""
+    for name in store.list("videos"):
+        if name.startswith("rejected-"):
+            crawl = name.removeprefix("rejected-").removesuffix(".parquet")
+            for row in decode(store.read(f"videos/{name}"), name).to_pylist():
+                detail = f"line {row['line']}: {row['problem']}"
+                yield FailedVideo(row["video_id"] or "", crawl, row["path"] or "", "", REJECTED, detail, 1)
 
 
 def catalogues(store: Store) -> list[str]:
@@ -86,9 +102,9 @@ def by_kind(videos: Iterable[FailedVideo]) -> list[FailedKind]:
         rows.append(
             FailedKind(
                 kind=kind,
-                count=len({(video.crawl, video.video_id) for video in of_kind}),
+                count=len(of_kind) if kind == REJECTED else len({(v.crawl, v.video_id) for v in of_kind}),
                 modality=", ".join(m for m in MODALITIES if m in lacking),
-                example=f"{first.path}: {first.detail}",
+                example=f"{first.path or first.crawl}: {first.detail}",
                 what_to_do=WHAT_TO_DO.get(kind, ""),
             )
         )

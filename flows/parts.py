@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 from extractors.threads import use_threads
 from flows.plan import Extractors
 from flows.workers import EngineSettings
-from pipeline.artifacts import Artifact, digest, load_state
+from pipeline.artifacts import DIGEST_SUFFIX, Artifact, digest, load_state
 from pipeline.catalogue import Catalogue, Part
 from pipeline.complete import complete_part
 from pipeline.extract import Feature, Job, Receipt, extract_part
@@ -97,8 +97,8 @@ class ExtractPart:
 
     def lacks(self, piece: Piece) -> bool:
         """Whether anything of a part is to be made or tried again. Other engines' workers are asked only for these."""
-        artifacts = [*self.features.values(), self.failures]
-        if not self.store.has_all(artifact.part(piece.part.key) for artifact in artifacts):
+        names = [artifact.part(piece.part.key) for artifact in (*self.features.values(), self.failures)]
+        if not self.store.has_all([*names, *(name + DIGEST_SUFFIX for name in names)]):
             return True
         return self.retry is not None and bool(self.retry.among(load_failures(self.store, self.failures, piece.part)))
 

@@ -1,7 +1,5 @@
 """Predict: the venues of a crawl nobody labelled, by a run's frozen extractors, completer and model."""
 
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,8 +28,10 @@ from pipeline.crawl_source import crawl_source
 from pipeline.errors import SettingsError, StoreError
 from pipeline.escape import csv_text
 from pipeline.failures import load_failures
+from pipeline.os_errors import writing
 from pipeline.progress import Progress, silent
 from pipeline.records import MODALITIES, Modality, Video
+from pipeline.scratch import scratch
 from pipeline.store import POINTERS, Store
 
 FREE = ("columns", "ingest", "media", "engine")
@@ -138,7 +138,7 @@ def predict(crawl: str, frozen: Frozen, out: Path, progress: Progress = silent, 
 
     Returns:
         `videos`, `ok`, `partial`, `failed`; `venues`: how often each was the first guess; `scores`: where the crawl has
-        labels the model knows, micro- and macro-F1 on them.
+        labels the model knows, micro- and macro-F1 on them; `notes`: what was read and what was left out.
     """
     store = frozen.store
     with store.locked(may_be_read_only=True):
@@ -150,7 +150,8 @@ def predict(crawl: str, frozen: Frozen, out: Path, progress: Progress = silent, 
     predictions = pa.concat_tables(tables)
     write_table(predictions, out)
     videos = catalogue.videos(store)
-    return _summary(predictions) | {"scores": _scores(frozen.trained, videos, probability)}
+    notes = [note for crawl in catalogue.crawls for note in crawl.notes]
+    return _summary(predictions) | {"scores": _scores(frozen.trained, videos, probability), "notes": notes}
 
 
 def _predict_parts(context: Context, frozen: Frozen, catalogue: Catalogue) -> tuple[list[pa.Table], np.ndarray]:
@@ -183,15 +184,13 @@ def write_table(predictions: pa.Table, out: Path) -> None:
     """Write a table whole or not at all, in the format that its name tells."""
     check_name(out)
     write = _WRITERS[out.suffix.lower()]
-    try:
+    with writing(str(out)):
         out.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}-")
-        os.close(handle)
-        write(predictions, temporary)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, out)
-    except OSError as error:
-        raise StoreError(f"{out} cannot be written: {error.strerror or error}.") from error
+        with scratch("table", out.parent) as folder:
+            temporary = folder / "table"
+            write(predictions, str(temporary))
+            temporary.chmod(0o644)
+            temporary.replace(out)
 
 
 def _summary(predictions: pa.Table) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from pipeline.report import (
 )
 from pipeline.sample import is_sample
 from pipeline.store import Store
+from pipeline.words import listed
 
 if TYPE_CHECKING:
     from flows.evaluation import Evaluated
@@ -33,7 +34,7 @@ N_FAILURES = 200
 def report_data(evaluated: "Evaluated", metrics: dict[str, Any], command: str) -> ReportData:
     """All that the page shows."""
     plan, test = evaluated.plan, evaluated.scores["test"]
-    names = ", ".join(crawl.name for crawl in plan.catalogue.crawls)
+    names = listed(crawl.name for crawl in plan.catalogue.crawls)
     counts = metrics["counts"]
     return ReportData(
         title=f"Venues of {names}",

@@ -10,13 +10,15 @@ from typing import get_args
 import numpy as np
 
 from flows.evaluation import labels_of
+from flows.lineage import lineage_of
 from flows.plan import Plan
-from flows.settings import from_tree
+from flows.settings import from_tree, usable
 from model.baselines.tagged_sounds import count_concepts
 from model.registry import ABLATIONS, MODELS, Method, method
 from model.study.journal import Journal
 from model.study.study import Section, StudySettings, study
 from pipeline.catalogue import TRAINING, load_catalogue
+from pipeline.champions import champion
 from pipeline.complete import load_features
 from pipeline.errors import SettingsError, StoreError
 from pipeline.feature_table import TEST, TRAIN, VALIDATION, FeatureTable, labelled, read_feature_file
@@ -27,6 +29,7 @@ from pipeline.study_report import write_study
 from pipeline.study_report.data import StudyData
 from pipeline.study_report.results import results
 from pipeline.taxonomy import read_taxonomy
+from pipeline.words import listed
 
 TUNED_TRIES = 8
 """Settings that `--tune` tries per method."""
@@ -85,9 +88,10 @@ def reproduce(request: Request, progress: Progress, command: str) -> StudyData:
         notices=[*notices, *data.notices],
         command=command,
     )
-    with writing(str(request.out)):
-        write_study(data, request.out)
+    write_study(data, request.out)
+    with writing(str(request.out / "predictions.npz")):
         np.savez(request.out / "predictions.npz", **predictions)  # type: ignore[arg-type]
+    with writing(str(request.out / "results.json")):
         _write_whole(request.out / "results.json", json.dumps(results(data), indent=1, allow_nan=False))
     journal.clear()
     return data
@@ -120,15 +124,20 @@ def _table(request: Request) -> FeatureTable:
 def stored_features(folder: Path) -> FeatureTable:
     """The labelled videos of a store as they were extracted, not completed, with the store's own split.
 
+    Where nothing is extracted by the present code and settings, those of the champion.
+
     Raises:
         StoreError: nothing is extracted there.
     """
     store = Store.open(folder)
-    tree = store.read_json("settings.json")
-    tree.pop("model", None)  # a study brings its own; that of an earlier version may not even be known
+    tree = {name: value for name, value in store.read_json("settings.json").items() if name != "model"}
+    usable(store, "settings.json", tree)  # not the model: that of an earlier version may not even be known
     plan = Plan(store, load_catalogue(store, TRAINING), from_tree(tree))
-    parts = [part for _, part in plan.catalogue.parts()]
-    if not parts or not all(store.exists(plan.features[m].part(part.key)) for m in MODALITIES for part in parts):
+    run = champion(store)
+    if not _is_extracted(plan) and run:  # as where an upgrade raised the version of the extraction code
+        lineage = lineage_of(store, run)
+        plan = replace(plan, catalogue=lineage.catalogue, earlier=lineage.splits, frozen=lineage.frozen)
+    if not _is_extracted(plan):
         raise StoreError(f"{folder} has no extracted features. Run `nmcl extract --out {folder}` first.")
     features = {m: load_features(store, plan.catalogue, plan.features[m]) for m in MODALITIES}
     present = np.any([~np.isnan(block[:, 0]) for block in features.values()], axis=0)
@@ -140,12 +149,17 @@ def stored_features(folder: Path) -> FeatureTable:
     return labelled({m: block[kept] for m, block in features.items()}, names, split[kept])
 
 
+def _is_extracted(plan: Plan) -> bool:
+    names = [artifact.part(part.key) for artifact in plan.features.values() for _, part in plan.catalogue.parts()]
+    return bool(names) and plan.store.has_all(names)
+
+
 def chosen_models(request: Request, table: FeatureTable) -> tuple[dict[str, Method], list[str]]:
     """The methods to compare with what they need from outside, and what to say about it."""
     models, notices = {}, []
     for name in request.methods or MODELS:
         if name not in MODELS | ABLATIONS:
-            raise SettingsError(f"No method is called {name!r}; there are {', '.join(MODELS | ABLATIONS)}.")
+            raise SettingsError(f"No method is called {name!r}; there are {listed(MODELS | ABLATIONS, 40)}.")
         if name == "dare" and request.sounds is None:
             if "dare" in request.methods:
                 notices.append("DARE needs an external labelled sound set (--sounds): dare_lite stands in for it.")

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
@@ -294,12 +295,24 @@ def _connected(runner: TaskRunner[Any], engine: EngineSettings, *refusals: type[
     with ExitStack() as stack:
         try:
             _knock(engine.address)
-            stack.enter_context(runner)
+            with _keeping_sigterm():
+                stack.enter_context(runner)
             getattr(runner, "client", None)  # Dask's connects when it is first asked for
         except refused as error:
             where = f"at {engine.address}" if engine.address else "on this machine"
             raise WorkerError(f"No {engine.name} cluster can be had {where}: {error}") from error
         yield
+
+
+@contextmanager
+def _keeping_sigterm() -> Iterator[None]:
+    """Ray's own handler would end the command at once, with the code 15."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _knock(address: str) -> None:

@@ -36,7 +36,7 @@ ASKED_EVERY_S = 5.0
 """A server elsewhere, whether it still answers."""
 PATIENCE_S = 60.0
 """How long a server elsewhere may be silent."""
-ENDS_WITHIN_S = 10.0
+ENDS_WITHIN_S = 3.0
 """A command whose server is gone; else it is ended."""
 CONSOLE = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # our own bars and messages speak on the console

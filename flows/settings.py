@@ -26,6 +26,7 @@ from pipeline.drift import DriftSettings
 from pipeline.errors import SettingsError
 from pipeline.ingest import IngestSettings
 from pipeline.media import MediaSettings
+from pipeline.shapes import adapter
 from pipeline.splits import SplitSettings
 from pipeline.store import Store
 from pipeline.words import listed
@@ -326,7 +327,7 @@ def _refuse_unknown(tree: Any, known: Any, prefix: str) -> None:
 
 def _validated(kind: type, value: Any, name: str) -> Any:
     try:
-        return TypeAdapter(kind).validate_python(value)
+        return adapter(kind).validate_python(value)
     except ValidationError as error:
         first = error.errors()[0]
         where = name + ".".join(str(part) for part in first["loc"])

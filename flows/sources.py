@@ -55,7 +55,7 @@ def require_there(crawl: str | None) -> None:
 def require_videos(crawl: str) -> None:
     """Raises CrawlError unless a crawl is there and holds a video: before others are told of it."""
     with crawl_source(crawl).files() as files:
-        if not files.videos:
+        if not (files.videos or files.on_request):
             raise CrawlError(
                 f"No video found in {crawl} or its folders. Put videos there, or give another folder. "
                 f"{' '.join(files.notes)}".rstrip()

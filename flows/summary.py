@@ -1,8 +1,8 @@
 """What a command says at its end."""
 
 import csv
+import io
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +18,7 @@ from flows.listing import runs_of
 from flows.service import Service, home
 from flows.tables import comparison_rows, drift_rows, drift_title, news_rows, venue_notes
 from pipeline import shapes, verify
+from pipeline.catalogue import load_catalogue
 from pipeline.champions import champion, history
 from pipeline.errors import DriftError
 from pipeline.escape import csv_text
@@ -48,6 +49,9 @@ def of_run(store: Store, is_new: bool = True) -> None:
     console.say(", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in counts.items()))
     for notice in metrics["notices"]:
         console.say(f"Note: {notice}")
+    for crawl in load_catalogue(store).crawls:
+        for note in crawl.notes:
+            console.say(f"{crawl.name}: {note}")
     of_champion(store)
     if not is_new:
         console.say("Nothing had to be done: this run was finished before.")
@@ -201,11 +205,13 @@ def of_rows(rows: Sequence[Any], kind: type, form: str, title: str) -> None:
     """Records of one dataclass as `table`, `json` or `csv`."""
     header = [f.name for f in fields(kind)]
     if form == "json":
-        print(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False))
+        console.write(json.dumps([asdict(row) for row in rows], indent=1))
     elif form == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
         cells = ((csv_text(cell) if isinstance(cell, str) else cell for cell in asdict(row).values()) for row in rows)
         writer.writerows([header, *cells])
+        console.write(file.getvalue().removesuffix("\n"))
     elif rows:
         console.table(
             title, tuple(name.replace("_", " ") for name in header), [tuple(asdict(row).values()) for row in rows]
@@ -217,7 +223,7 @@ def of_rows(rows: Sequence[Any], kind: type, form: str, title: str) -> None:
 def of_verification(store: Store, findings: Findings, repaired: bool, as_json: bool) -> None:
     """What was checked, and what is wrong."""
     if as_json:
-        print(json.dumps(verify.to_json(findings), indent=1, ensure_ascii=False))
+        console.write(json.dumps(verify.to_json(findings), indent=1))
         return
     console.say("Checked: " + ", ".join(f"{n:,} {what}" for what, n in sorted(findings.checked.items())))
     for note in findings.notes:
@@ -255,6 +261,8 @@ def of_prediction(result: dict[str, Any], out: Path) -> None:
             f"On the {counted(scores['n_rows'], 'video')} whose venue is known: "
             f"micro-F1 {scores['micro_f1']:.3f}, macro-F1 {scores['macro_f1']:.3f}"
         )
+    for note in result["notes"]:
+        console.say(note)
     console.say(f"Predictions: {out}")
 
 

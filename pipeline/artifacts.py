@@ -73,6 +73,13 @@ def write_with_digest(store: Store, name: str, data: bytes) -> None:
         store.write(name, data)
 
 
+def add_digest(store: Store, name: str) -> None:
+    """Write the digest of a file without one: of an earlier version, or of a process that was killed after the file."""
+    if not store.exists(name + DIGEST_SUFFIX):
+        line = f"{hashlib.sha256(store.read(name)).hexdigest()}  {name.rsplit('/', 1)[-1]}\n"
+        store.write(name + DIGEST_SUFFIX, line.encode())
+
+
 def save_state(store: Store, artifact: Artifact, state: State) -> None:
     """Write a state. `state.json` goes last: where it exists, the state is whole."""
     artifact.note_recipe(store)

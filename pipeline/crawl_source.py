@@ -4,8 +4,11 @@ What lies elsewhere is fetched: the listing and the small files when it is read,
 decoded. No more than a few videos are on the disk at a time.
 """
 
+import errno
 import hashlib
+import os
 import posixpath
+import stat
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +17,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 from pipeline.crawl_files import CrawlFiles, checked_root, files_of, list_files
 from pipeline.errors import ClipError, CrawlError
 from pipeline.media import Decoder, FrameSelector, Request
 from pipeline.records import Clip, Need, Video
+from pipeline.scratch import scratch
 from pipeline.store import file_system, is_url, translated
 
 R = TypeVar("R")
@@ -91,16 +94,25 @@ class _Local:
 
     def stat(self, path: str) -> tuple[int, int] | None:
         try:
-            stat = (self._folder / path).stat()
+            found = (self._folder / path).stat()
         except OSError:
             return None
-        return stat.st_size, stat.st_mtime_ns
+        return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
     def open(self, path: str) -> BinaryIO:
-        return (self._folder / path).open("rb")
+        return open(self._folder / path, "rb", opener=_regular)
 
     def fetched(self, path: str, into: Path, limit: int) -> Path:
         return self._folder / path
+
+
+def _regular(path: str, flags: int) -> int:
+    """Opens a file, without waiting where a pipe has taken its place. Raises OSError where it is no regular one."""
+    file = os.open(path, flags | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return file
 
 
 class _Remote:
@@ -115,8 +127,8 @@ class _Remote:
         names = sorted(name for name in self._stats if _is_sound(name, left_out))
         if not self._stats:
             raise self._nothing()
-        with TemporaryDirectory(prefix="nmcl-crawl-") as scratch:
-            files = files_of(Path(scratch, self.name), names, left_out)
+        with scratch("crawl") as folder:
+            files = files_of(folder / self.name, names, left_out)
             small = [*files.manifests, *files.sidecars]
             with translated(self.address, "read"):
                 self._fs.get([self._full(name) for name in small], [str(files.root / name) for name in small])
@@ -197,7 +209,7 @@ def clips_of(wanted: Sequence[Wanted], frames: FrameSelector, decoder: Decoder) 
         if not video.sha256:
             return ClipError("missing", "the file could not be read when its crawl was ingested")
         try:
-            return source.fetched(video.path, Path(scratch, f"{i}{posixpath.splitext(video.path)[1]}"), limit)
+            return source.fetched(video.path, folder / f"{i}{posixpath.splitext(video.path)[1]}", limit)
         except ClipError as error:
             return error
 
@@ -205,18 +217,18 @@ def clips_of(wanted: Sequence[Wanted], frames: FrameSelector, decoder: Decoder) 
         for item, file in zip(wanted, _ahead(fetch, range(len(wanted))), strict=True):
             waiting.append(file)
             yield Request(
-                file if isinstance(file, Path) else Path(scratch, "none"),
+                file if isinstance(file, Path) else folder / "none",
                 frames if "frames" in item.needs else None,
                 "waveform" in item.needs,
                 item.video.sha256,
                 item.video.n_bytes,
             )
 
-    with TemporaryDirectory(prefix="nmcl-videos-") as scratch:
+    with scratch("videos") as folder:
         for clip in decoder.clips(requests()):
             file = waiting.popleft()
             yield clip if isinstance(file, Path) else file
-            if isinstance(file, Path) and file.is_relative_to(scratch):
+            if isinstance(file, Path) and file.is_relative_to(folder):
                 file.unlink(missing_ok=True)
 
 

@@ -92,7 +92,18 @@ class MediaError(UserError):
 
 
 class InternalError(NmclError):
-    """Every file of a part fails in our own code: a bug, which must not become data."""
+    """Every file of a part fails in our own code: a bug, which must not become data.
+
+    Args:
+        trace: of the first of them.
+    """
+
+    def __init__(self, message: str, trace: str) -> None:
+        super().__init__(message, trace)
+        self.trace = trace
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}\n{self.trace}"
 
 
 TRANSIENT = frozenset({"missing", "changed", "timeout", "crashed"})
@@ -108,12 +119,14 @@ class ClipError(NmclError):
             sound: `no_sound` (it has no soundtrack: data, not a failure), `unreadable`. Of any: `too_large`,
             `timeout`, `crashed` (it ended its decoding process each time), `internal` (nobody foresaw it).
         detail: what was found, for a person; the same in every run.
+        trace: of `internal`, for those who mend it.
     """
 
-    def __init__(self, kind: str, detail: str) -> None:
-        super().__init__(kind, detail)  # both, so that it survives the way back from a child process
+    def __init__(self, kind: str, detail: str, trace: str = "") -> None:
+        super().__init__(kind, detail, trace)  # all, so that it survives the way back from a child process
         self.kind = kind
         self.detail = detail
+        self.trace = trace
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.detail}"

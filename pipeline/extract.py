@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from pipeline.artifacts import DIGEST_SUFFIX, Artifact, write_with_digest
+from pipeline.artifacts import DIGEST_SUFFIX, Artifact, add_digest, write_with_digest
 from pipeline.catalogue import Part, load_part
 from pipeline.crawl_source import CrawlSource, Wanted, clips_of, crawl_source, require_root
-from pipeline.errors import ClipError, InternalError
+from pipeline.errors import ClipError
 from pipeline.failures import (
+    INTERNAL,
     MODALITY,
     Failure,
     Failures,
     Retry,
     failures_of_clip,
     load_failures,
+    refuse_bug,
     tried_again,
     write_failures,
 )
@@ -102,6 +104,8 @@ def extract_part(
     retried = job.retry.among(recorded) if job.retry else {}
     missing = [f for f in job.features if first_time or not store.exists(f.artifact.part(part.key))]
     if not (missing or first_time or retried):
+        for artifact in (*(feature.artifact for feature in job.features), job.failures):
+            add_digest(store, artifact.part(part.key))
         return Receipt(part.key, part.n_videos, n_failed(recorded), was_done=True)
     videos = load_part(store, part)
     needs = [_needs(video, missing, recorded, retried) for video in videos]
@@ -110,15 +114,16 @@ def extract_part(
         require_root(crawl, source)
     tables = [_Table(f, videos, None if f in missing else store.read(f.artifact.part(part.key))) for f in job.features]
     results: dict[str, tuple[Failure, ...]] = {}
+    bugs: list[tuple[Video, Clip | ClipError]] = []
     stopwatch = Stopwatch()
-    clips = enumerate(stopwatch.each("decoding", _clips(videos, needs, source, job.frames, decoder, results)))
+    clips = enumerate(stopwatch.each("decoding", _clips(videos, needs, source, job.frames, decoder, results, bugs)))
     while chunk := list(islice(clips, CLIPS_AT_A_TIME)):
         for table in tables:
             rows = chunk if table.is_new else [(i, clip) for i, clip in chunk if table.need in needs[i]]
             with stopwatch.on(table.modality):
                 table.add(rows)
         progress("extract", chunk[-1][0] + 1, part.n_videos)
-    _refuse_bug(videos, results)
+    refuse_bug(bugs, len(results))
     if any(failure.kind == "missing" for of_video in results.values() for failure in of_video):
         require_root(crawl, source)
     final = _merged(videos, needs, recorded, results)
@@ -166,27 +171,18 @@ def _clips(
     frames: FrameSelector,
     decoder: Decoder,
     results: dict[str, tuple[Failure, ...]],
+    bugs: list[tuple[Video, Clip | ClipError]],
 ) -> Iterator[Clip]:
-    """One clip a video, in order, with whatever could be had of it. What went wrong is put into `results`."""
+    """One clip a video, in order, with whatever could be had of it. What went wrong is put into the last two."""
     wanted = [Wanted(source, video, need) for video, need in zip(videos, needs, strict=True) if need]
     decoded = clips_of(wanted, frames, decoder)
     for video, need in zip(videos, needs, strict=True):
         clip = next(decoded) if need else Clip()
         if need:
             results[video.video_id] = failures_of_clip(clip, need)
+            if any(failure.kind == INTERNAL for failure in results[video.video_id]):
+                bugs.append((video, clip))
         yield replace(Clip() if isinstance(clip, ClipError) else clip, description=video.description)
-
-
-def _refuse_bug(videos: Sequence[Video], results: Failures) -> None:
-    """Raises InternalError where our own code fails on every file: that is no fact about the files."""
-    bugs = {k: f for k, of_video in results.items() for f in of_video if f.kind == "internal"}
-    if len(bugs) > 1 and len(bugs) == len(results):
-        path = next(video.path for video in videos if video.video_id in bugs)
-        first = next(iter(bugs.values()))
-        raise InternalError(
-            f"Decoding fails on each of the {len(bugs):,} files of a part, a bug of nmcl that was not recorded. "
-            f"The first: {path}: {first.detail}"
-        )
 
 
 def _merged(
@@ -220,7 +216,7 @@ class _Table:
         if written is None:
             self._vectors = np.full((len(videos), feature.extractor.dim), np.nan, np.float32)
             return
-        table = decode(written, feature.artifact.folder)
+        table = decode(written, feature.artifact.folder, len(videos))
         self._vectors = to_vectors(table.column("vector"))
         if "remark" in table.column_names:
             self._remarks = table.column("remark").to_pylist()
@@ -271,4 +267,4 @@ class _Table:
 def load_vectors(store: Store, artifact: Artifact, part: Part, column: str = "vector") -> np.ndarray:
     """One modality's vectors of a part: shape (part.n_videos, D), float32, NaN rows where absent."""
     name = artifact.part(part.key)
-    return to_vectors(decode(store.read(name), name).column(column))
+    return to_vectors(decode(store.read(name), name, part.n_videos).column(column))

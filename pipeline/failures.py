@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from pipeline.artifacts import Artifact, write_with_digest
 from pipeline.catalogue import Part
-from pipeline.errors import TRANSIENT, ClipError
+from pipeline.errors import TRANSIENT, ClipError, InternalError
 from pipeline.records import Clip, Modality, Need, Video
 from pipeline.store import Store
 from pipeline.tables import decode, encode
@@ -18,13 +18,16 @@ MAX_ATTEMPTS = 3
 MODALITY: Mapping[Need, Modality] = {"frames": "visual", "waveform": "acoustic"}
 """What is missing where the decoder could not give what was needed."""
 
+INTERNAL = "internal"
+"""What nobody foresaw: a bug of ours, unless the file is very odd."""
+
 NO_SOUND = "no_sound"
 """A file without a soundtrack: data, and no failure."""
 
 WHAT_TO_DO: Mapping[str, str] = {
     "missing": "Put the file back, or mount the disk; the next command tries it again.",
     "changed": "The file is not the one that was ingested: run `nmcl run` or `nmcl ingest` on the crawl again.",
-    "timeout": "The next command tries it again; give it more time with `nmcl retry --set media.timeout_s=600`.",
+    "timeout": "The next command tries it again; give it more time with `nmcl retry --set media.timeout_s=1800`.",
     "crashed": "The next command tries it again; give it more memory with `nmcl retry --set media.memory_mb=8192`.",
     "unreadable": "The file is damaged or no media file: download it again, and ingest the crawl again.",
     "no_picture": "Nothing, if it is meant to be sound only; else download it again.",
@@ -84,6 +87,24 @@ class Retry:
         """The failures that are tried again, by video_id."""
         wanted = {video_id: tuple(f for f in of_video if self.wants(f)) for video_id, of_video in failures.items()}
         return {video_id: of_video for video_id, of_video in wanted.items() if of_video}
+
+
+def refuse_bug(clips: Iterable[tuple[Video, Clip | ClipError]], n_decoded: int) -> None:
+    """Raises InternalError where our own code fails on every file: that is no fact about the files.
+
+    Args:
+        clips: those that failed in our own code.
+    """
+    bugs = list(clips)
+    if len(bugs) > 1 and len(bugs) == n_decoded:
+        video, clip = bugs[0]
+        problems = [clip] if isinstance(clip, ClipError) else list(clip.problems.values())
+        first = next(problem for problem in problems if problem.kind == INTERNAL)
+        raise InternalError(
+            f"Decoding fails on each of {len(bugs):,} files: a bug of nmcl, and nothing was recorded. "
+            f"The first: {video.path}: {first.detail}",
+            first.trace,
+        )
 
 
 def failures_of_clip(clip: Clip | ClipError, needs: frozenset[Need]) -> tuple[Failure, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import StoreError
-from pipeline.words import counted
+from pipeline.words import counted, listed
 
 MAX_BYTES = 64 << 30
 """A feature file may unpack to this much: 25 times the paper's crawl."""
@@ -47,7 +47,7 @@ class FeatureTable:
         wanted = sorted(set(names))
         unknown = [name for name in wanted if name not in self.modalities]
         if unknown or not wanted:
-            raise StoreError(f"Found no modality {', '.join(unknown)}; there are {', '.join(self.modalities)}.")
+            raise StoreError(f"Found no modality {listed(unknown)}; there are {listed(self.modalities)}.")
         kept = {name: self.modalities[name] for name in wanted}
         return FeatureTable(kept, self.label, self.venues, self.split, self.notes)
 
@@ -70,10 +70,10 @@ def read_feature_file(path: Path) -> FeatureTable:
     }
     ignored = sorted(arrays.keys() - modalities.keys() - {LABEL, SPLIT})
     if ignored:
-        notes.append(f"Ignored {', '.join(ignored)}: a modality is a 2-D float array.")
+        notes.append(f"Ignored {listed(ignored)}: a modality is a 2-D float array.")
     if len(modalities) < 2:
         raise StoreError(
-            f"{path} has {len(modalities)} 2-D float arrays ({', '.join(modalities) or 'none'}); expected two or more, "
+            f"{path} has {len(modalities)} 2-D float arrays ({listed(modalities) or 'none'}); expected two or more, "
             "each a modality by its name with one row per video."
         )
     if LABEL not in arrays:

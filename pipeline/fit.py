@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.crawl_source import Wanted, clips_of, crawl_source, require_root
-from pipeline.errors import ClipError, InternalError
-from pipeline.failures import Failure, failures_of_clip
+from pipeline.errors import ClipError
+from pipeline.failures import INTERNAL, Failure, failures_of_clip, refuse_bug
 from pipeline.media import Decoder, FrameSelector
 from pipeline.progress import Progress, silent
 from pipeline.records import Clip, State, Video
@@ -86,7 +86,7 @@ def _clips(
     for crawl in dict.fromkeys(video.crawl for video in videos):
         require_root(crawl, sources[crawl])
     wanted = [Wanted(sources[video.crawl], video, needs) for video in videos]
-    bugs: list[tuple[Video, Failure]] = []
+    bugs: list[tuple[Video, Clip | ClipError]] = []
     for item, first in zip(wanted, clips_of(wanted, frames, decoder), strict=True):
         clip, failures = first, failures_of_clip(first, needs)
         if any(failure.is_transient for failure in failures):
@@ -95,10 +95,7 @@ def _clips(
         if any(failure.kind == "missing" for failure in failures):
             require_root(item.video.crawl, item.source)
         left_out += [(item.video, failure) for failure in failures if failure.is_transient]
-        bugs += [(item.video, failure) for failure in failures if failure.kind == "internal"]
+        if any(failure.kind == INTERNAL for failure in failures):
+            bugs.append((item.video, clip))
         yield Clip() if isinstance(clip, ClipError) else clip
-    if len(bugs) > 1 and len(bugs) == len(videos):
-        video, failure = bugs[0]
-        raise InternalError(
-            f"Decoding fails on each of {len(bugs):,} files: a bug of nmcl. {video.path}: {failure.detail}"
-        )
+    refuse_bug(bugs, len(videos))

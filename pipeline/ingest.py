@@ -1,7 +1,7 @@
 """Ingest: a folder of crawled videos becomes rows of the catalogue. Identity is the content's hash."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from pipeline.artifacts import digest
 from pipeline.catalogue import TRAINING, Catalogue, Crawl, Part, load_catalogue, load_part, make_part, save_catalogue
 from pipeline.crawl_source import CrawlSource, crawl_source
 from pipeline.errors import CrawlError
-from pipeline.manifest import ColumnSettings, Listing, read_files
+from pipeline.manifest import ABSENT, MAX_REJECTED_SHARE, ColumnSettings, Listing, read_files
 from pipeline.progress import Progress, silent
 from pipeline.records import Entry, Video
 from pipeline.store import Store
@@ -25,10 +25,14 @@ _HASHES_BETWEEN_SAVES = 20_000
 
 @dataclass(frozen=True)
 class IngestSettings:
-    """How a crawl is cut."""
+    """How a crawl is read and cut."""
 
     part_size: Annotated[int, Interval(ge=1, le=65_536)] = 256
     """Videos in a part: what a kill loses at most, and what an engine hands out at a time."""
+    max_rejected_share: Annotated[float, Interval(ge=0, le=1)] = MAX_REJECTED_SHARE
+    """Of a manifest's rows that may be unusable and are left out; 20 may be in any case."""
+    absent: tuple[str, ...] = ABSENT
+    """Words that mean an empty cell in a manifest, and no text in a sidecar, in any case."""
 
 
 def ingest(
@@ -53,7 +57,7 @@ def ingest(
     source = crawl_source(crawl)
     _refuse_nesting(store, source.address)
     with source.files() as files:
-        listing = read_files(files, columns, source.address)
+        listing = read_files(files, columns, source.address, settings.absent, settings.max_rejected_share)
     catalogue = load_catalogue(store, catalogue_name)
     known = next((crawl for crawl in catalogue.crawls if crawl.folder == source.address), None)
     name = known.name if known else _unique_name(source, catalogue)
@@ -62,7 +66,8 @@ def ingest(
     old = [load_part(store, part) for part in known.parts if store.exists(part.file)] if known else []
     slices = _cut(videos, old, settings.part_size)
     parts: list[Part] = [make_part(store, rows) for rows in slices]
-    catalogue = catalogue.with_crawl(Crawl(name, source.address, tuple(parts), listing.notes))
+    notes = (*listing.notes, *_save_rejected(store, _rejected_file(name, source.address, catalogue_name), listing))
+    catalogue = catalogue.with_crawl(Crawl(name, source.address, tuple(parts), notes))
     save_catalogue(store, catalogue, catalogue_name)
     return catalogue
 
@@ -156,6 +161,32 @@ def _save_stats(store: Store, name: str, stats: dict[str, _Stat]) -> None:
         }
     )
     store.write(name, encode(table))
+
+
+def _rejected_file(crawl: str, address: str, catalogue: str) -> str:
+    """Where the rows of a crawl's manifest are listed that cannot be used."""
+    return f"videos/rejected-{crawl if catalogue == TRAINING else f'{crawl}-{digest(address, 6)}'}.parquet"
+
+
+def _save_rejected(store: Store, name: str, listing: Listing) -> Iterator[str]:
+    """Write the rows that cannot be used, in place of those of an earlier ingest. Yields a note, if there are any."""
+    if not listing.rejected:
+        if store.exists(name):
+            store.remove(name)
+        return
+    rows = listing.rejected
+    table = pa.table(
+        {
+            "line": pa.array([row.line for row in rows], pa.int64()),
+            "video_id": pa.array([row.video_id for row in rows], pa.string()),
+            "path": pa.array([row.path for row in rows], pa.string()),
+            "problem": pa.array([row.problem for row in rows], pa.string()),
+        }
+    )
+    content = encode(table)
+    if not store.exists(name) or store.read(name) != content:
+        store.write(name, content)
+    yield f"All rows that were left out are listed in {name} of the store."
 
 
 def _rows(crawl: str, listing: Listing, stats: dict[str, _Stat]) -> list[Video]:

@@ -1,5 +1,6 @@
 """Crawls that land in a watched folder: each of its subfolders is one."""
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +23,37 @@ class Landing:
 
 def landings(watched: Path) -> list[Landing]:
     """The subfolders that hold a file, by name; hidden ones are left out. Empty where there is no such folder."""
-    if not watched.is_dir():
+    if not os.path.isdir(watched):
         return []
-    folders = sorted(path for path in watched.resolve().iterdir() if path.is_dir() and not path.name.startswith("."))
-    return [Landing(folder, _last_change(folder)) for folder in folders if any(p.is_file() for p in folder.rglob("*"))]
+    found = ((folder, *_look(folder)) for folder in sorted(_folders(watched.resolve())))
+    return [Landing(Path(folder), changed) for folder, holds_file, changed in found if holds_file]
 
 
-def _last_change(folder: Path) -> float:
-    """By the time of change, not of modification, which rsync and `cp --archive` bring along from elsewhere."""
+def _folders(watched: Path) -> list[str]:
+    with os.scandir(watched) as items:
+        return [item.path for item in items if not item.name.startswith(".") and os.path.isdir(item.path)]
+
+
+def _look(folder: str) -> tuple[bool, float]:
+    """Whether there is a file in a folder, and when anything in it last changed.
+
+    By the time of change, not of modification, which rsync and `cp --archive` bring along from elsewhere. What cannot
+    be read does not count.
+    """
+    holds_file, changed = False, _changed(folder)
+    for parent, _, names in os.walk(folder):
+        changed = max(changed, _changed(parent))
+        for name in names:
+            path = os.path.join(parent, name)
+            holds_file = holds_file or os.path.isfile(path)
+            changed = max(changed, _changed(path))
+    return holds_file, changed
+
+
+def _changed(path: str) -> float:
     try:
-        return max(path.lstat().st_ctime for path in (folder, *folder.rglob("*")))
+        return os.lstat(path).st_ctime
     except FileNotFoundError:  # such as a temporary name that was renamed meanwhile
         return time.time()
+    except OSError:
+        return 0.0

@@ -4,6 +4,7 @@ import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from pipeline.errors import StoreError
 
@@ -46,6 +47,12 @@ def writing(what: str) -> Iterator[None]:
             yield
     except FileNotFoundError as error:
         raise StoreError(f"{what} cannot be written: {error}. Is there such a bucket or folder?") from error
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file. Raises StoreError, naming it, when that cannot be done."""
+    with writing(str(path)):
+        path.write_bytes(data)
 
 
 def store_error(error: OSError, what: str, doing: str) -> StoreError:

@@ -6,7 +6,6 @@ The videos are drawn and synthesised. They show that everything works; they are 
 import csv
 import json
 import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,6 +16,7 @@ import numpy as np
 from pipeline.errors import CrawlError
 from pipeline.progress import Progress, silent
 from pipeline.sample_scenes import FRAME_RATE, SAMPLE_RATE_HZ, VENUES, caption, picture, sound
+from pipeline.scratch import scratch
 
 SAMPLE_NOTE = "A rendered sample, not filmed: it shows that the pipeline works and is no evidence of accuracy."
 N_PER_VENUE = 60
@@ -80,8 +80,8 @@ def make_sample(folder: Path, seed: int = 0, progress: Progress = silent) -> Non
         return
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-            fresh = Path(scratch) / "sample"
+        with scratch("sample", folder.parent) as temporary:
+            fresh = temporary / "sample"
             _write(fresh, seed, progress)
             if not _is_done(folder, seed):
                 fresh.rename(folder)

@@ -253,6 +253,13 @@ class Comparison(TypedDict):
     rule: dict[str, Any]
 
 
+class LeftOut(TypedDict):
+    """`left_out.json`: see `flows.plan.LeftOut`."""
+
+    videos: list[dict[str, str]]
+    attempts: Count
+
+
 _SHAPES: tuple[tuple[str, Any], ...] = (
     (r"store\.json", Marker),
     (r"(latest|champion)\.json", Pointer),
@@ -268,6 +275,7 @@ _SHAPES: tuple[tuple[str, Any], ...] = (
     (r"timings/.+\.json", Timing),
     (r"(.+/)?drift\.json", Drifted),
     (r"(.+/)?comparison\.json", Compared),
+    (r".+/left_out\.json", LeftOut),
     (r".+/(state|recipe)\.json", dict[str, Any]),
 )
 """By a pattern of the whole name, the first that fits."""
@@ -281,11 +289,12 @@ def of(name: str) -> Any:
 def require(kind: Any, content: Any) -> None:
     """Raises ValueError unless JSON content is of a type."""
     try:
-        _adapter(kind).validate_python(content, strict=True)
+        adapter(kind).validate_python(content, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"][:8]) or "the content"
         raise ValueError(f"{where}: {first['msg']}") from error
 
 
-_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
+adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
+"""Of a type; making one takes milliseconds."""

@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Lt
 
 from pipeline.errors import CrawlError, SettingsError
 from pipeline.records import SPLITS, Split, Video
-from pipeline.words import counted
+from pipeline.words import counted, examples, listed
 
 SetAside = Literal["unreadable", "rare_venue", "conflicting_venue"]
 """Why a labelled video is in no split: its file could not be read, its venue has too few videos, or the same
@@ -118,8 +118,8 @@ def require_trainable(splits: Splits) -> None:
     """Raises CrawlError unless there are two venues to tell apart, with videos in every split."""
     minimum = splits.settings.min_venue_videos
     if len(splits.venues) < 2:
-        fewer = ", ".join(f"{venue!r} {n:,}" for venue, n in splits.set_aside_venues.items())
-        enough = ", ".join(map(repr, splits.venues))
+        fewer = listed(f"{venue!r} {n:,}" for venue, n in splits.set_aside_venues.items())
+        enough = examples(splits.venues, 10)
         raise CrawlError(
             f"Training needs at least two venues with {minimum:,} labelled videos of distinct content each. "
             f"Found with enough: {enough or 'none'}; with fewer: {fewer or 'none'}. {_remedy(splits)}"
@@ -275,4 +275,4 @@ def _untaught(contents: Iterable[_Content], split_of: Mapping[str, Split]) -> It
             splits[content.venue].add(split_of[content.sha256])
     venues = sorted(venue for venue, found in splits.items() if "train" not in found)
     if venues:
-        yield f"No training video shows {', '.join(map(repr, venues))}, so that cannot be learnt."
+        yield f"No training video shows {examples(venues, 10)}, so that cannot be learnt."

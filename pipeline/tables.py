@@ -55,6 +55,14 @@ _SHAPES: Mapping[str, Mapping[str, Any]] = {
     },
 }
 """Columns that a file must have, by how its name in the store begins; it may have more."""
+_OPTIONAL: Mapping[str, Mapping[str, Any]] = {
+    "features/": {
+        "remark": pa.field("remark", _TEXT),
+        "key_frames_s": pa.field("key_frames_s", pa.list_(pa.float32())),
+    },
+    "failures/": {"modality": pa.field("modality", _TEXT), "attempts": pa.int32()},
+}
+"""Columns that a file may have, and then of these types: earlier versions wrote fewer."""
 _RUN_SHAPES: Mapping[str, Mapping[str, Any]] = {
     "splits.parquet": {"sha256": _TEXT, "split": _TEXT},
     "predictions.parquet": {"video_id": _TEXT, "status": _TEXT, "venue_1": pa.field("venue_1", _TEXT)},
@@ -81,16 +89,16 @@ def decode(data: bytes, name: str, n_rows: int | None = None) -> pa.Table:
         raise _damaged(name, str(error)) from error
     if n_rows is not None and len(table) != n_rows:
         raise _damaged(name, f"{len(table):,} rows, expected {n_rows:,}")
-    for column, wanted in _columns(name).items():
+    for column, wanted in _columns(name, _SHAPES, _RUN_SHAPES.get(name.rsplit("/", 1)[-1], {})).items():
         _check(table, column, wanted, name)
+    for column, wanted in _columns(name, _OPTIONAL, {}).items():
+        if column in table.column_names:
+            _check(table, column, wanted, name)
     return table
 
 
-def _columns(name: str) -> Mapping[str, Any]:
-    for beginning, columns in _SHAPES.items():
-        if name.startswith(beginning):
-            return columns
-    return _RUN_SHAPES.get(name.rsplit("/", 1)[-1], {})
+def _columns(name: str, shapes: Mapping[str, Mapping[str, Any]], otherwise: Mapping[str, Any]) -> Mapping[str, Any]:
+    return next((columns for beginning, columns in shapes.items() if name.startswith(beginning)), otherwise)
 
 
 def _check(table: pa.Table, name: str, wanted: Any, file: str) -> None:

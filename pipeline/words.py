@@ -15,7 +15,7 @@ def listed(names: Iterable[str], n_shown: int = 10) -> str:
 
 def examples(names: Iterable[str], n_shown: int = 3) -> str:
     """A few of the names in quotes, for a message."""
-    return _some([repr(name) for name in names], n_shown)
+    return _some([repr(name if len(name) <= 80 else f"{name[:80]}...") for name in names], n_shown)
 
 
 def _some(names: list[str], n_shown: int) -> str:

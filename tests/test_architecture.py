@@ -16,6 +16,7 @@ DOORS = {
     "implicit": {"pipeline/completion/implicit_als.py"},
     "ffmpeg": {"pipeline/media/sound.py"},
     "joblib": {"model/study/runner.py"},
+    "ijson": {"pipeline/sidecars.py"},
     "av": {
         "pipeline/media/decode.py",
         "pipeline/media/files.py",

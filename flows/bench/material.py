@@ -3,7 +3,6 @@
 import csv
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,13 +24,14 @@ from pipeline.media import Decoder, MediaSettings, Request, TimedFrame
 from pipeline.progress import Progress
 from pipeline.records import Clip, Entry
 from pipeline.sample import make_sample
+from pipeline.scratch import scratch as temporary_folder
 
 
 @contextmanager
 def scratch() -> Iterator[Path]:
     """A folder that is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="nmcl-bench-") as folder:
-        yield Path(folder)
+    with temporary_folder("bench") as folder:
+        yield folder
 
 
 def source_of(crawl: Path | None, folder: Path, progress: Progress) -> tuple[Path, str]:

@@ -1,8 +1,6 @@
 """Every bench by name, run with the sizes of the paper or with smaller ones."""
 
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,9 @@ from pipeline.bench import complete
 from pipeline.bench.complete import bench_complete
 from pipeline.bench.result import Result
 from pipeline.errors import SettingsError
+from pipeline.os_errors import writing
 from pipeline.progress import Progress, silent
+from pipeline.scratch import scratch
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,9 @@ def _number(value: float) -> str:
 
 
 def _write(path: Path, tree: object) -> None:
-    try:
+    with writing(str(path)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
-            json.dump(tree, file, indent=1)
-            file.write("\n")
-        os.replace(file.name, path)
-    except OSError as error:
-        raise SettingsError(f"--json {path} cannot be written: {error.strerror}.") from error
+        with scratch("figures", path.parent) as folder:
+            fresh = folder / "figures.json"
+            fresh.write_text(json.dumps(tree, indent=1) + "\n")
+            fresh.replace(path)

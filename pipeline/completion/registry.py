@@ -9,6 +9,7 @@ from pipeline.completion.held_out import held_out_nrmse
 from pipeline.completion.implicit_als import ImplicitCompleter
 from pipeline.completion.mean import MeanCompleter
 from pipeline.completion.ridge import RidgeCompleter
+from pipeline.completion.stored import check_state
 from pipeline.progress import Progress, silent
 from pipeline.records import State
 
@@ -44,7 +45,7 @@ def complete(blocks: Blocks, state: State) -> Blocks:
     Raises:
         ModelError, StoreError: as `Completer.complete`.
     """
-    settings = CompletionSettings(**state.info["settings"])
+    settings = check_state(state)
     return COMPLETERS[state.info["method"]](settings).complete(blocks, state)
 
 

@@ -15,7 +15,7 @@ from pipeline.media.files import container_of, opened
 from pipeline.media.frames import Clock, FrameSelector, TimedFrame, timed
 from pipeline.media.limits import MediaSettings
 from pipeline.media.sound import Sound, by_ffmpeg
-from pipeline.media.streams import main_picture, main_sound
+from pipeline.media.streams import is_decodable, main_picture, main_sound, n_unnamed_channels
 from pipeline.records import Clip, Need
 
 if TYPE_CHECKING:
@@ -125,7 +125,9 @@ class _File:
             return None, _NO_SOUND
         try:
             waveform = one.waveform()
-            return (by_ffmpeg(self._file, one.sound, self._settings) if waveform is None else waveform), None
+            if waveform is None:
+                waveform = by_ffmpeg(self._file, one.sound, one.n_channels, self._settings)
+            return waveform, None
         except Exception as error:  # noqa: BLE001 (as in `decode`; the picture is there)
             return None, clip_error(error, self._settings.memory_mb)
 
@@ -137,7 +139,8 @@ class _File:
     def _picture(self, container: "InputContainer") -> "VideoStream":
         picture = main_picture(container.streams.video)
         if picture is None:
-            raise ClipError("no_picture", "the file has no video stream that FFmpeg decodes")
+            what = "no video stream that FFmpeg decodes" if container.streams.video else "no video stream"
+            raise ClipError("no_picture", f"the file has {what}")
         _require_size(picture.codec_context.width * picture.codec_context.height, self._settings)
         return picture
 
@@ -167,6 +170,8 @@ class _Pass:
         self._sound_failure: Exception | None = None
         self._parts = parts
         self._planned = planned
+        self.n_channels = n_unnamed_channels(container, sound) if sound else None
+        sound = sound if sound and is_decodable(sound) and self.n_channels is None else None
         streams = [stream for stream in (picture, sound) if stream]
         for stream in streams:
             stream.codec_context.thread_count = 1
@@ -177,10 +182,12 @@ class _Pass:
         picture = self._picture
         assert picture is not None
         clock = Clock(_frame_s(picture))
+        begin_s = float((picture.start_time or 0) * (picture.time_base or 0))
         n_frames, spent = 0, 0
         for frame, n_passed in self._decoded_frames():
             _require_size(frame.width * frame.height, self._settings)
-            time_s = clock.at(_stamp_s(frame, picture), n_passed)
+            stamp_s = frame.time
+            time_s = clock.at(stamp_s if stamp_s is None else stamp_s - begin_s, n_passed)
             if time_s > self._settings.max_seconds:
                 break
             spent += work.cost(picture.codec_context.name, frame.width * frame.height)
@@ -203,21 +210,25 @@ class _Pass:
 
     def _decoded_frames(self) -> "Iterator[tuple[VideoFrame, int]]":
         """Each frame, and how many there are from the one before it to this one."""
-        number, last = -1, -1
+        number, last, n_passed = -1, -1, 1
         for packet in self._packets:
             if packet.stream is not self._picture:
                 self._hear(packet)
                 continue
-            if self._parts is None or not packet.size:
-                yield from ((frame, 1) for frame in _decoded(packet))
-                continue
-            number += 1
-            if number not in self._parts.numbers:
-                continue
-            n_passed = number - last
-            if n_passed > 1 and last >= 0:
-                yield from ((frame, 1) for frame in self._drained())
-            last = number
+            frames: list[VideoFrame] = []
+            n_left_out = 0
+            if self._parts is not None and packet.size:
+                number += 1
+                if number not in self._parts.numbers:
+                    continue
+                if packet.is_keyframe and last >= 0:
+                    n_left_out = number - last - 1
+                    frames = self._drained() if n_left_out else []
+                last = number
+            for frame in frames:
+                yield frame, n_passed
+                n_passed = 1
+            n_passed += n_left_out
             for frame in _decoded(packet):
                 yield frame, n_passed
                 n_passed = 1
@@ -265,9 +276,3 @@ def _require_size(n_pixels: int, settings: MediaSettings) -> None:
 def _frame_s(picture: "VideoStream") -> float:
     """How long one frame is shown, by the file's header."""
     return 1 / float(picture.guessed_rate or picture.average_rate or 25)
-
-
-def _stamp_s(frame: "VideoFrame", picture: "VideoStream") -> float | None:
-    if frame.time is None:
-        return None
-    return float(frame.time - (picture.start_time or 0) * (picture.time_base or 0))

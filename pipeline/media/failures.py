@@ -15,7 +15,8 @@ def clip_error(error: Exception, memory_mb: int) -> ClipError:
         return out_of_memory(memory_mb)
     if type(error).__module__ == "builtins" and isinstance(error, OSError):
         return ClipError("missing", f"the file cannot be read ({error.strerror})")
-    return ClipError("internal", f"{type(error).__name__}: {stable(_message(error))} ({_where(error)})")
+    trace = "".join(traceback.format_exception(error))
+    return ClipError("internal", f"{type(error).__name__}: {stable(_message(error))} ({_where(error)})", trace)
 
 
 def out_of_memory(memory_mb: int) -> ClipError:

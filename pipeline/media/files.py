@@ -1,5 +1,6 @@
 """Opening a file that may be anything: a pipe, a device, a playlist, or not the file that was ingested."""
 
+import errno
 import hashlib
 import os
 import stat
@@ -83,7 +84,7 @@ def container_of(file: BinaryIO, path: Path, max_pixels: int) -> "Iterator[Input
     file.seek(0)
     options = {**_SELF_CONTAINED, "max_pixels": str(max_pixels)}
     try:
-        container = av.open(_Named(file, path.name), "r", options=options, metadata_errors="replace")
+        container = av.open(_Named(file, path.suffix), "r", options=options, metadata_errors="replace")
     except (av.FFmpegError, ValueError) as error:
         if isinstance(error, MemoryError):
             raise
@@ -94,11 +95,21 @@ def container_of(file: BinaryIO, path: Path, max_pixels: int) -> "Iterator[Input
 
 
 class _Named:
-    """An open file under a name without folders: FFmpeg guesses the container by content, then by the suffix."""
+    """An open file under a name of our own: FFmpeg guesses the container by content, then by the suffix."""
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
-        self.name = name
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+    def __init__(self, file: BinaryIO, suffix: str) -> None:
+        self.name = f"file{suffix}"
+        self.read, self.tell = file.read, file.tell
+        self._seek = file.seek
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As of a file. A place that no file has, which a damaged header may name, is refused in FFmpeg's way."""
+        try:
+            return self._seek(offset, whence)
+        except (OSError, ValueError, OverflowError) as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise
+            return -errno.EINVAL
 
 
 FORMATS = (
@@ -110,7 +121,7 @@ FORMATS = (
     "h261,h263,h264,hevc,vvc,evc,av1,obu,m4v,mjpeg,mjpeg_2000,vc1,vc1test,cavsvideo,avs2,avs3,dirac,dnxhd,apv,ipu,"
     # sound
     "wav,w64,mp3,aac,ac3,ac4,eac3,truehd,mlp,dts,dtshd,loas,flac,amr,amrnb,amrwb,aiff,au,caf,ape,wv,tta,tak,mpc,mpc8,"
-    "ofr,oma,dsf,iff,sox,voc,qcp,gsm,spx,xwma,shn,ircam,avr,paf,pvf,nistsphere,bonk,osq,rka,wavarc,qoa,lc3,iamf,wsd,"
+    "oma,dsf,iff,sox,voc,qcp,gsm,spx,xwma,shn,ircam,avr,paf,pvf,nistsphere,bonk,osq,rka,wavarc,qoa,lc3,iamf,wsd,"
     # single pictures
     "jpeg_pipe,png_pipe,webp_pipe,bmp_pipe"
 )

@@ -19,16 +19,16 @@ CODE_VERSION = 3
 class MediaSettings:
     """Limits for one file. Those in `address` can change a vector; the others guard the run."""
 
-    timeout_s: Annotated[float, Gt(0)] = 300.0
+    timeout_s: Annotated[float, Gt(0)] = 600.0
     """Wall-clock time for one file; then its process is killed. A guard: the budget keeps real clips far below it."""
     max_seconds: Annotated[float, Gt(0)] = 180.0
     """Only the beginning of a longer video is looked at."""
     max_pixels: Annotated[int, Ge(1)] = 8192 * 4608
     """A larger picture is refused: it would need gigabytes."""
-    budget_megapixels: Annotated[int, Ge(1)] = 4000
-    """Pictures of one video that are decoded, all together. Of a video with more, only parts are: key frames of its
-    codec, or the beginning of each stretch between them. 4000 are 64 s of 1080p at 30 a second; under a minute of
-    computing."""
+    budget_megapixels: Annotated[int, Ge(1)] = 12_000
+    """Pictures of one video that are decoded, all together, in pixels of H.264; other codecs count for more. Of a
+    video with more, only parts are: the codec's key frames, or the beginning of each stretch between them. The
+    default is 180 s of 1080p at 30 a second, or 15 s of 4K HEVC: about a minute of computing."""
     memory_mb: Annotated[int, Ge(256)] = 4096
     """Address space of one decoding process."""
     workers: Annotated[int, Ge(0)] = 0

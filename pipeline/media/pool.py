@@ -1,8 +1,11 @@
 """Decoding processes that may be killed at any time without harm to any file but the one that does it."""
 
 import os
+import pickle
 import resource
+import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
@@ -18,10 +21,12 @@ from pipeline.media.decode import Request, decode
 from pipeline.media.failures import out_of_memory
 from pipeline.media.limits import AHEAD, MediaSettings
 from pipeline.processes import die_with_parent
-from pipeline.records import Clip
+from pipeline.records import Clip, Need
 
 Outcome = Clip | ClipError
-_Job = tuple[Request, "Future[Outcome]"]
+_Result = bytes | ClipError
+"""An outcome as a process sends it, pickled; or the failure of the process. Who reads a clip unpickles it."""
+_Job = tuple[Request, "Future[_Result]"]
 
 TRIES = 3
 """A file whose process ends is tried again this many times in all, the later ones with no other file beside it."""
@@ -32,7 +37,7 @@ STARTS = 20
 START_S = 120.0
 """A process that is not ready by then is replaced."""
 
-_READY, _TAKEN = "ready", "taken"
+_READY, _TAKEN = b"ready", b"taken"
 _OUT_OF_MEMORY_STATUS = 3
 
 
@@ -68,16 +73,16 @@ class Decoder:
         Raises:
             WorkerError: no decoding process can be started.
         """
-        ahead: deque[Future[Outcome]] = deque()
+        ahead: deque[Future[_Result]] = deque()
         try:
             for request in requests:
-                future: Future[Outcome] = Future()
+                future: Future[_Result] = Future()
                 ahead.append(future)
                 self._jobs.put((request, future))
                 if len(ahead) > max(AHEAD, 4 * self.workers):
-                    yield ahead.popleft().result()
+                    yield _unpickled(ahead.popleft().result())
             while ahead:
-                yield ahead.popleft().result()
+                yield _unpickled(ahead.popleft().result())
         finally:
             for future in ahead:
                 future.cancel()
@@ -143,8 +148,6 @@ class _Worker(threading.Thread):
             child.kill()
 
     def run(self) -> None:
-        with suppress(WorkerError):  # said again for the first file
-            self._ready_child()
         while (job := self._jobs.get()) is not None:
             request, future = job
             if not future.set_running_or_notify_cancel():
@@ -156,19 +159,20 @@ class _Worker(threading.Thread):
         if self._child:
             self._child.kill()
 
-    def _outcome(self, request: Request) -> Outcome:
-        """What comes of a file; its sound alone where its picture ends or outlasts the process."""
+    def _outcome(self, request: Request) -> _Result:
+        """What comes of a file; of its sound and picture alone where both together end or outlast the process."""
         outcome = self._tried(request)
-        if not isinstance(outcome, ClipError) or outcome.kind not in _OF_THE_PROCESS:
+        if isinstance(outcome, bytes):
             return outcome
         if request.frames is None or not request.waveform:
             return outcome
         sound = self._tried(replace(request, frames=None))
-        if isinstance(sound, ClipError):
-            return outcome if sound.kind in _OF_THE_PROCESS else sound
-        return replace(sound, problems={"frames": outcome, **sound.problems})
+        if isinstance(sound, bytes):
+            return _with_problem(sound, "frames", outcome)
+        picture = self._tried(replace(request, waveform=False))
+        return _with_problem(picture, "waveform", sound) if isinstance(picture, bytes) else picture
 
-    def _tried(self, request: Request) -> Outcome:
+    def _tried(self, request: Request) -> _Result:
         try:
             with self._turn.beside_others():
                 return self._decoded(request)
@@ -189,7 +193,7 @@ class _Worker(threading.Thread):
     def _too_late(self) -> ClipError:
         return ClipError("timeout", f"not decoded within {self._settings.timeout_s:g} s")
 
-    def _decoded(self, request: Request) -> Outcome:
+    def _decoded(self, request: Request) -> bytes:
         """Raises _Died, _Late; WorkerError."""
         for _ in range(STARTS):
             child = self._ready_child()
@@ -197,7 +201,7 @@ class _Worker(threading.Thread):
                 break
             self._child = None
         else:
-            raise _no_processes(child)
+            raise _no_processes(child.end)
         try:
             return child.outcome(self._settings.timeout_s)
         except (_Died, _Late):
@@ -210,21 +214,36 @@ class _Worker(threading.Thread):
         for _ in range(STARTS):
             if self._stopped.is_set():
                 raise WorkerError("The decoder was closed.")
-            child = self._child = _Child(self._settings)
-            if self._stopped.is_set():
-                child.kill()
-            if child.is_ready():
-                return child
+            try:
+                child = self._child = _Child(self._settings)
+            except OSError as error:  # no memory for another process, or it was killed before it began
+                end = error.strerror or "killed"
+            else:
+                if self._stopped.is_set():
+                    child.kill()
+                if child.is_ready():
+                    return child
+                end = child.end
             self._child = None
-        raise _no_processes(child)
+            time.sleep(0.1)
+        raise _no_processes(end)
 
 
-_OF_THE_PROCESS = frozenset({"timeout", "crashed"})
+def _unpickled(result: _Result) -> Outcome:
+    outcome: Outcome = pickle.loads(result) if isinstance(result, bytes) else result
+    return outcome
 
 
-def _no_processes(child: "_Child") -> WorkerError:
+def _with_problem(result: bytes, need: Need, problem: ClipError) -> bytes:
+    outcome = _unpickled(result)
+    if isinstance(outcome, Clip):
+        outcome = replace(outcome, problems={need: problem, **outcome.problems})
+    return pickle.dumps(outcome)
+
+
+def _no_processes(end: str) -> WorkerError:
     return WorkerError(
-        f"{STARTS} decoding processes in a row ended before they took a file (the last {child.end}). "
+        f"{STARTS} decoding processes in a row ended before they took a file (the last one: {end}). "
         "See that there is enough memory, and start the command again."
     )
 
@@ -251,10 +270,10 @@ class _Child:
             return self._gone()
         return self._said(START_S) == _TAKEN or self._gone()
 
-    def outcome(self, timeout_s: float) -> Outcome:
-        """What came of the file. Raises _Died, _Late."""
+    def outcome(self, timeout_s: float) -> bytes:
+        """What came of the file, pickled. Raises _Died, _Late."""
         said = self._said(timeout_s)
-        if isinstance(said, Clip | ClipError):
+        if said:
             return said
         is_late = self._process.is_alive() and said is None
         self._gone()
@@ -264,18 +283,18 @@ class _Child:
     def end(self) -> str:
         """How it ended."""
         code = self._process.exitcode
-        return f"by signal {-code}" if code is not None and code < 0 else f"with status {code}"
+        return f"signal {-code}" if code is not None and code < 0 else f"status {code}"
 
     def kill(self) -> None:
         """End it now."""
         self._process.kill()
 
-    def _said(self, timeout_s: float) -> object:
-        """What it says next; None if it says nothing in time, _END if it ended."""
+    def _said(self, timeout_s: float) -> bytes | None:
+        """What it says next; None if it says nothing in time, nothing if it ended."""
         try:
-            return self._pipe.recv() if self._pipe.poll(timeout_s) else None
+            return self._pipe.recv_bytes() if self._pipe.poll(timeout_s) else None
         except (EOFError, OSError):
-            return _END
+            return b""
 
     def _gone(self) -> bool:
         self._process.kill()
@@ -284,25 +303,23 @@ class _Child:
         return False
 
 
-_END = object()
-
-
 def _decode_all(pipe: Connection, settings: MediaSettings, parent: int) -> None:
     """The whole life of a decoding process."""
     die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     if os.getppid() != parent:
         return
     _limit(settings.memory_mb)
-    pipe.send(_READY)
+    pipe.send_bytes(_READY)
     is_fresh = True
     with suppress(EOFError, OSError):
         while True:
             request = pipe.recv()
-            pipe.send(_TAKEN)
+            pipe.send_bytes(_TAKEN)
             outcome = decode(request, settings)
             if not is_fresh and _ran_out(outcome, settings):
                 os._exit(_OUT_OF_MEMORY_STATUS)  # what earlier files left behind may be why: tried again alone
-            pipe.send(outcome)
+            pipe.send_bytes(pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL))
             is_fresh = False
 
 

@@ -67,7 +67,7 @@ class Sound:
 
     def _keep(self, frames: "Iterable[AudioFrame]") -> None:
         for frame in frames:
-            self._blocks.append(frame.to_ndarray()[0])
+            self._blocks.append(np.frombuffer(memoryview(frame.planes[0]), np.int16, frame.samples))
             self._room -= frame.samples
 
 
@@ -93,9 +93,7 @@ class _Average:
     def __init__(self, frame: "AudioFrame") -> None:
         from av.filter import Graph
 
-        n_channels = frame.layout.nb_channels
         time_base = {"time_base": f"{frame.time_base}"} if frame.time_base else {}
-        mix = "+".join(f"{1 / n_channels:.9f}*c{i}" for i in range(n_channels))
         self._graph = Graph()
         source = self._graph.add(
             "abuffer",
@@ -105,7 +103,8 @@ class _Average:
             **time_base,
         )
         form = {"sample_rates": f"{SAMPLE_RATE_HZ}", "sample_fmts": "s16", "channel_layouts": "mono"}
-        chain = (source, self._graph.add("pan", f"mono|c0={mix}"), self._graph.add("aformat", **form))
+        pan = self._graph.add(*_average(frame.layout.nb_channels).split("=", 1))
+        chain = (source, pan, self._graph.add("aformat", **form))
         self._graph.link_nodes(*chain, self._graph.add("abuffersink")).configure()
 
     def resample(self, frame: "AudioFrame | None") -> "Iterable[AudioFrame]":
@@ -121,19 +120,36 @@ class _Average:
                 return mixed  # type: ignore[return-value]
 
 
-def by_ffmpeg(file: BinaryIO, sound: "AudioStream", settings: MediaSettings) -> np.ndarray:
-    """A second try on a soundtrack of which PyAV decodes nothing: the ffmpeg program may be newer.
+def by_ffmpeg(file: BinaryIO, sound: "AudioStream", n_channels: int | None, settings: MediaSettings) -> np.ndarray:
+    """A soundtrack that PyAV cannot decode, by the ffmpeg program, which may be newer.
+
+    Args:
+        n_channels: to be averaged where ffmpeg knows no mix of them.
 
     Raises:
         ClipError: `unreadable`.
     """
+    try:
+        return _run_ffmpeg(file, sound, {}, settings)
+    except ClipError:
+        if n_channels is None:
+            raise
+        return _run_ffmpeg(file, sound, {"af": _average(n_channels)}, settings)
+
+
+def _average(n_channels: int) -> str:
+    """A filter of FFmpeg that averages channels."""
+    return "pan=mono|c0=" + "+".join(f"{1 / n_channels:.9f}*c{i}" for i in range(n_channels))
+
+
+def _run_ffmpeg(file: BinaryIO, sound: "AudioStream", mix: dict[str, str], settings: MediaSettings) -> np.ndarray:
     import ffmpeg
     import imageio_ffmpeg
 
     kept = {"format": sound.container.format.name.split(",")[0], "t": settings.max_seconds, "threads": 1}
     source = ffmpeg.input("fd:", fd=0, protocol_whitelist="fd", format_whitelist=FORMATS, **kept)
     sink = source[str(sound.index)].output(
-        "pipe:", format="s16le", acodec="pcm_s16le", ac=1, ar=SAMPLE_RATE_HZ, t=settings.max_seconds
+        "pipe:", format="s16le", acodec="pcm_s16le", ac=1, ar=SAMPLE_RATE_HZ, t=settings.max_seconds, **mix
     )
     limits = ("-nostdin", "-loglevel", "error", "-timelimit", str(int(settings.timeout_s) + 1))
     command = sink.global_args(*limits).compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
@@ -144,5 +160,5 @@ def by_ffmpeg(file: BinaryIO, sound: "AudioStream", settings: MediaSettings) -> 
     samples = np.frombuffer(done.stdout, dtype="<i2")
     if not samples.size:
         said = stable(done.stderr.decode(errors="replace")).strip().splitlines()
-        raise ClipError("unreadable", f"the soundtrack cannot be decoded ({said[-1] if said else 'no sample'})")
+        raise ClipError("unreadable", f"the soundtrack cannot be decoded ({said[0] if said else 'no sample'})")
     return samples

@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from av import AudioStream, VideoStream
-
-S = TypeVar("S", "AudioStream", "VideoStream")
+    from av.container import InputContainer
 
 
 def main_picture(streams: "Iterable[VideoStream]") -> "VideoStream | None":
@@ -18,7 +17,7 @@ def main_picture(streams: "Iterable[VideoStream]") -> "VideoStream | None":
     """
     from av.stream import Disposition
 
-    tracks = [s for s in _decodable(streams) if not s.disposition & Disposition.attached_pic]
+    tracks = [s for s in streams if is_decodable(s) and not s.disposition & Disposition.attached_pic]
     if not tracks:
         return None
     longest = max(_seconds(s) for s in tracks)
@@ -32,27 +31,46 @@ def main_picture(streams: "Iterable[VideoStream]") -> "VideoStream | None":
 
 
 def main_sound(streams: "Iterable[AudioStream]") -> "AudioStream | None":
-    """The soundtrack that a player plays; None if there is none that can be decoded.
+    """The soundtrack that a player plays; None if there is none.
 
-    Not one that is much shorter than the longest; not a commentary; marked as default; the first.
+    One that can be decoded; not much shorter than the longest; not a commentary; marked as default; the first.
     """
     from av.stream import Disposition
 
-    tracks = list(_decodable(streams))
+    tracks = list(streams)
     if not tracks:
         return None
     longest = max(_seconds(s) for s in tracks)
     aside = Disposition.comment | Disposition.hearing_impaired | Disposition.visual_impaired | Disposition.dependent
 
-    def rank(track: "AudioStream") -> tuple[bool, bool, bool]:
+    def rank(track: "AudioStream") -> tuple[bool, bool, bool, bool]:
         is_default = bool(track.disposition & Disposition.default)
-        return 2 * _seconds(track) >= longest, not track.disposition & aside, is_default
+        return is_decodable(track), 2 * _seconds(track) >= longest, not track.disposition & aside, is_default
 
     return max(tracks, key=rank)
 
 
-def _decodable(streams: "Iterable[S]") -> "Iterable[S]":
-    return (stream for stream in streams if stream.codec_context is not None)
+def n_unnamed_channels(container: "InputContainer", sound: "AudioStream") -> int | None:
+    """How many channels a soundtrack has whose layout has no name, such as BL+BR; None if it has a name.
+
+    PyAV frees the map of a layout with an order of its own twice: such a soundtrack must not be decoded by it. Asking
+    PyAV for the layout would do the same, so FFmpeg's description of the file is read.
+    """
+    import av
+
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.INFO)
+    try:
+        described: str = container.dumps_format()  # type: ignore[attr-defined]
+    finally:
+        av.logging.set_level(level)
+    found = re.search(rf"^ *Stream #0:{sound.index}\b.*?, (\d+) channels \(", described, re.MULTILINE)
+    return int(found[1]) if found else None
+
+
+def is_decodable(stream: "AudioStream | VideoStream") -> bool:
+    """Whether the FFmpeg inside PyAV has a decoder for it."""
+    return stream.codec_context is not None
 
 
 def _seconds(stream: "AudioStream | VideoStream") -> float:

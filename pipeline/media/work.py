@@ -16,8 +16,21 @@ if TYPE_CHECKING:
     from av import Packet, VideoStream
     from av.container import InputContainer
 
-_HARDER = {"jpeg2000": 8, "vvc": 4}
-"""How many times the work of H.264 a pixel of these codecs takes."""
+_HARDER = {
+    "hevc": 3,
+    "vp9": 2,
+    "libdav1d": 2,
+    "mjpeg": 2,
+    "dnxhd": 2,
+    "prores": 3,
+    "cfhd": 6,
+    "ffv1": 8,
+    "apng": 8,
+    "png": 8,
+    "vvc": 10,
+    "jpeg2000": 60,
+}
+"""How many times the work of H.264 a pixel of these codecs takes, about; 1 for all others."""
 
 _LEAST_PIXELS = 2**15
 """A smaller picture is as much work as this many pixels."""

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pipeline.os_errors import write_file, writing
 from pipeline.study_report.data import (
     FUSED,
     AbsenceScores,
@@ -47,12 +48,13 @@ def write_study(data: StudyData, folder: Path) -> None:
     The folder is made if it is not there; files of the same name are replaced, others are left.
     """
     drawn, listed = list(figures(data)), list(tables(data))
-    (folder / "tables").mkdir(parents=True, exist_ok=True)
-    (folder / "figures").mkdir(exist_ok=True)
+    for name in ("tables", "figures"):
+        with writing(str(folder / name)):
+            (folder / name).mkdir(parents=True, exist_ok=True)
     for table in listed:
-        (folder / "tables" / f"{table.name}.md").write_text(table.markdown(), encoding="utf-8", newline="\n")
-        (folder / "tables" / f"{table.name}.csv").write_text(table.csv(), encoding="utf-8", newline="\n")
+        write_file(folder / "tables" / f"{table.name}.md", table.markdown().encode())
+        write_file(folder / "tables" / f"{table.name}.csv", table.csv().encode())
     for drawing in drawn:
-        (folder / "figures" / f"{drawing.name}.svg").write_bytes(drawing.svg())
-        (folder / "figures" / f"{drawing.name}.png").write_bytes(drawing.png())
-    (folder / "report.html").write_text(page(data, listed, drawn), encoding="utf-8", newline="\n")
+        write_file(folder / "figures" / f"{drawing.name}.svg", drawing.svg())
+        write_file(folder / "figures" / f"{drawing.name}.png", drawing.png())
+    write_file(folder / "report.html", page(data, listed, drawn).encode())

@@ -59,6 +59,44 @@ def test_without_cuts_frames_spread_over_the_clip(n_frames: int, n: int) -> None
     assert np.abs(even - np.array(times_s)).max() <= max(1.0, n_frames / (2 * n))
 
 
+def slides_then_motion() -> list[TimedFrame]:
+    """Five stills of 3 s, then 3 s at 60 frames a second."""
+    times_s = [0.0, 3.0, 6.0, 9.0, *(12 + np.arange(180) / 60)]
+    levels = [10, 90, 170, 250, *(40 + np.arange(180) // 20)]
+    return [timed(float(t), np.full((16, 16, 3), level, np.uint8)) for t, level in zip(times_s, levels, strict=True)]
+
+
+def test_where_the_rate_varies_every_scene_is_looked_at() -> None:
+    _, times_s = KeyFrames(8, RAW)(iter(slides_then_motion()))
+    assert {0.0, 3.0, 6.0, 9.0, 12.0} <= set(times_s)
+
+
+@given(gaps_ms=st.lists(st.sampled_from([8, 16, 33, 200, 1000, 3000]), min_size=2, max_size=400), n=st.integers(2, 12))
+@settings(max_examples=60, deadline=None)
+def test_where_the_rate_varies_frames_spread_in_time(gaps_ms: list[int], n: int) -> None:
+    clock_s = np.cumsum([0, *gaps_ms]) / 1000
+    _, times_s = KeyFrames(n, RAW)(timed(float(t), np.full((16, 16, 3), 77, np.uint8)) for t in clock_s)
+    assert list(times_s) == sorted(set(times_s))
+    assert len(times_s) <= n
+    # No moment of the clip is farther from a chosen frame than the longest stretch without any frame and one share.
+    farthest = max(min(abs(t - c) for c in times_s) for t in clock_s)
+    assert farthest <= max(np.diff(clock_s)) + 2 * clock_s[-1] / (n - 1)
+
+
+@given(jitter_ms=st.lists(st.integers(-1, 1), min_size=2, max_size=300), n=st.integers(2, 12), cut=st.integers(1, 299))
+@settings(max_examples=60, deadline=None)
+def test_rounded_time_stamps_of_a_constant_rate_change_nothing(jitter_ms: list[int], n: int, cut: int) -> None:
+    """Containers that count milliseconds: the same frames are chosen as with exact times."""
+    levels = [200 if i >= cut else 60 for i in range(len(jitter_ms))]
+    exact = [timed(i * 0.04, np.full((16, 16, 3), level, np.uint8)) for i, level in enumerate(levels)]
+    moved = [
+        TimedFrame(f.time_s + (m / 1000 if i else 0), f.luma, f.picture)
+        for i, (f, m) in enumerate(zip(exact, jitter_ms, strict=True))
+    ]
+    of_exact, of_moved = (KeyFrames(n, RAW)(frames)[1] for frames in (exact, moved))
+    assert [round(t / 0.04) for t in of_exact] == [round(t / 0.04) for t in of_moved]
+
+
 def test_memory_does_not_grow_with_the_clip() -> None:
     alive, most = 0, 0
 
@@ -78,7 +116,7 @@ def test_memory_does_not_grow_with_the_clip() -> None:
             yield timed(float(i), pixels)
 
     KeyFrames(8, RAW)(frames())  # type: ignore[arg-type]
-    assert most < 60
+    assert most < 90
 
 
 def test_histogram_counts_grey_levels() -> None:

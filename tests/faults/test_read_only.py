@@ -68,3 +68,18 @@ def test_a_sentence_instead_of_a_trace(
         assert "ead-only" in done.stderr or "ermission" in done.stderr
     assert contents(folder) == before
     assert [*files_of(folder / "out" / ".tmp")] == []
+
+
+def test_predictions_from_what_is_there(locked_out: tuple[Path, list[str]], world: World, tmp_path: Path) -> None:
+    """A store that holds all that is needed need not be written to."""
+    folder, apart = locked_out
+    if not apart:
+        pytest.skip("the store cannot be made writable for the first prediction")
+    tables = []
+    for before in ([], apart):
+        out = tmp_path / f"{len(before)}.csv"
+        typed = [*before, NMCL, "predict", str(world.crawl), "--model", str(folder / "out"), "--out", str(out)]
+        done = subprocess.run(typed, env=environment(tmp_path / "home"), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        tables.append(out.read_bytes())
+    assert tables[0] == tables[1]

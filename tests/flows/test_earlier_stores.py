@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from flows.reproduce import stored_features
 from pipeline.store import Store
 from tests.flows.commands import nmcl
 
@@ -59,6 +60,12 @@ def test_runs_predict_promote_and_rollback(store: Store, new_crawl: Path, tmp_pa
     nmcl("predict", new_crawl, "--model", store.url, "--out", tmp_path / "venues.csv")
     assert "Champion: runs/nmcl" in nmcl("promote", "nmcl", "--out", store.url).stdout
     assert nmcl("verify", "--out", store.url).returncode == 0
+
+
+def test_its_features_can_be_studied(store: Store) -> None:
+    table = stored_features(Path(store.url))
+    assert len(table.label) == 91
+    assert set(table.modalities) == {"visual", "acoustic", "textual"}
 
 
 def test_retrain_extracts_only_what_is_new(store: Store, new_crawl: Path) -> None:

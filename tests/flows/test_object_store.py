@@ -1,6 +1,7 @@
 """Stores and crawls on an S3 server: the main job, kills included, byte for byte as on a disk."""
 
 import csv
+import hashlib
 import json
 import signal
 import subprocess
@@ -14,12 +15,13 @@ from typing import Any
 
 import pytest
 
+from extractors.keyframes import KeyFrames
 from flows.server import free_port
 from flows.settings import Settings, to_tree
-from pipeline.crawl_source import clips_of, crawl_source
+from pipeline.crawl_source import Wanted, clips_of, crawl_source
 from pipeline.errors import ClipError, CrawlError, StoreError
 from pipeline.media import AHEAD, Decoder, MediaSettings
-from pipeline.records import Clip
+from pipeline.records import Clip, Video
 from pipeline.store import Store, file_system
 from tests.flows.conftest import made
 from tests.media import shades, tone, write_video
@@ -196,11 +198,15 @@ def test_videos_are_fetched_one_by_one_and_removed(
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     source = crawl_source("s3://crawls/odd/")
-    wanted = [(source, name) for name in ("good.mp4", "long.mp4", "absent.mp4", *["good.mp4"] * 50)]
+    content = (tmp_path / "good.mp4").read_bytes()
+    sha256, n_bytes = hashlib.sha256(content).hexdigest(), len(content)
+    names = ("good.mp4", "long.mp4", "absent.mp4", *["good.mp4"] * 50)
+    videos = [Video(name, "odd", name, sha256, n_bytes, None, None, None, None) for name in names]
+    wanted = [Wanted(source, video, frozenset({"waveform"})) for video in videos]
     most = 0
     found = []
     with Decoder(replace(MediaSettings(), workers=1, max_fetch_mb=1)) as decoder:
-        for clip in clips_of(wanted, None, True, decoder):
+        for clip in clips_of(wanted, KeyFrames(2), decoder):
             found.append(clip.kind if isinstance(clip, ClipError) else type(clip))
             most = max(most, len(list(scratch.rglob("*.mp4"))))
     assert found == [Clip, "too_large", "missing", *[Clip] * 50]
@@ -217,8 +223,8 @@ def test_keys_that_are_no_paths_are_left_out(s3: dict[str, str]) -> None:
         assert files.videos == ("a.mp4", "b/c.mp4")
         assert (files.root / "g.info.json").read_text() == "{}"
         assert [note.split(":")[0] for note in files.notes] == [
-            "Left out 1 keys that are no paths",
-            "Left out 1 partial downloads",
+            "Left out keys that are no paths (1)",
+            "Left out partial downloads (1)",
         ]
     with pytest.raises(CrawlError, match="nothing under s3://crawls/none"), crawl_source("s3://crawls/none").files():
         pass
