@@ -5,6 +5,7 @@ import signal
 import subprocess
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import numpy as np
@@ -17,6 +18,9 @@ from pipeline.processes import die_with_parent
 
 if TYPE_CHECKING:
     from av import AudioFrame, AudioStream
+
+FFMPEG_TRIES = 3
+"""Of the ffmpeg program on one soundtrack, where a signal ends it."""
 
 
 class _Mixer(Protocol):
@@ -127,12 +131,12 @@ def by_ffmpeg(file: BinaryIO, sound: "AudioStream", n_channels: int | None, sett
         n_channels: to be averaged where ffmpeg knows no mix of them.
 
     Raises:
-        ClipError: `unreadable`.
+        ClipError: `unreadable`, `timeout`, `crashed`.
     """
     try:
         return _run_ffmpeg(file, sound, {}, settings)
-    except ClipError:
-        if n_channels is None:
+    except ClipError as error:
+        if n_channels is None or error.kind != "unreadable":
             raise
         return _run_ffmpeg(file, sound, {"af": _average(n_channels)}, settings)
 
@@ -144,7 +148,6 @@ def _average(n_channels: int) -> str:
 
 def _run_ffmpeg(file: BinaryIO, sound: "AudioStream", mix: dict[str, str], settings: MediaSettings) -> np.ndarray:
     import ffmpeg
-    import imageio_ffmpeg
 
     kept = {"format": sound.container.format.name.split(",")[0], "t": settings.max_seconds, "threads": 1}
     source = ffmpeg.input("fd:", fd=0, protocol_whitelist="fd", format_whitelist=FORMATS, **kept)
@@ -152,13 +155,42 @@ def _run_ffmpeg(file: BinaryIO, sound: "AudioStream", mix: dict[str, str], setti
         "pipe:", format="s16le", acodec="pcm_s16le", ac=1, ar=SAMPLE_RATE_HZ, t=settings.max_seconds, **mix
     )
     limits = ("-nostdin", "-loglevel", "error", "-timelimit", str(int(settings.timeout_s) + 1))
-    command = sink.global_args(*limits).compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
-    os.lseek(file.fileno(), 0, os.SEEK_SET)
-    done = subprocess.run(
-        command, stdin=file, capture_output=True, check=False, preexec_fn=partial(die_with_parent, signal.SIGKILL)
-    )
+    done = _undisturbed(sink.global_args(*limits).get_args(), file)
     samples = np.frombuffer(done.stdout, dtype="<i2")
     if not samples.size:
         said = stable(done.stderr.decode(errors="replace")).strip().splitlines()
         raise ClipError("unreadable", f"the soundtrack cannot be decoded ({said[0] if said else 'no sample'})")
     return samples
+
+
+def _undisturbed(arguments: list[str], file: BinaryIO) -> "subprocess.CompletedProcess[bytes]":
+    """The ffmpeg program, once more where a signal ended it: what it wrote by then is no soundtrack.
+
+    Raises:
+        ClipError: `timeout`, `crashed`.
+    """
+    for _ in range(FFMPEG_TRIES):
+        os.lseek(file.fileno(), 0, os.SEEK_SET)
+        done = subprocess.run(
+            [_program(), *arguments],
+            stdin=file,
+            capture_output=True,
+            check=False,
+            preexec_fn=partial(die_with_parent, signal.SIGKILL),
+        )
+        if done.returncode >= 0:
+            return done
+        if -done.returncode == signal.SIGXCPU:
+            raise ClipError("timeout", "the soundtrack takes the ffmpeg program more than media.timeout_s")
+    raise ClipError("crashed", f"the ffmpeg program was ended by signal {-done.returncode}, {FFMPEG_TRIES} times")
+
+
+def _program() -> str:
+    """The ffmpeg program that `imageio_ffmpeg` brings.
+
+    Its own function runs the program first, and takes it for absent where that was killed.
+    """
+    import imageio_ffmpeg
+
+    shipped = sorted(Path(imageio_ffmpeg.__file__).parent.glob("binaries/ffmpeg-*"))
+    return os.environ.get("IMAGEIO_FFMPEG_EXE") or str(shipped[0] if shipped else imageio_ffmpeg.get_ffmpeg_exe())

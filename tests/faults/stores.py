@@ -14,7 +14,7 @@ SECONDS = {
     "champions.json": "`when` of each entry; all else is compared",
     "drift.json": "`when`; all else is compared",
     "comparison.json": "`when`; all else is compared",
-    "report.html": "the time of the day, and the table of seconds; all else is compared",
+    "report.html": "the time of the day, the command line and the table of seconds; all else is compared",
     "retraining.html": "the time of the day; all else is compared",
 }
 """All that may differ between a disturbed store and an undisturbed one, with the reason."""
@@ -46,6 +46,7 @@ def _content(path: Path, folder: Path) -> bytes | str:
         case "report.html" | "retraining.html":
             text = data.decode().replace(str(folder), "FOLDER")
             text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "WHEN", text)
+            text = re.sub(r"<pre><code>nmcl .*?</code></pre>", "COMMAND", text, flags=re.DOTALL)
             return re.sub(r"<caption>Wall-clock time.*?</table>", "SECONDS", text, flags=re.DOTALL)
         case _:
             return data
