@@ -86,10 +86,10 @@ def test_a_share_that_is_allowed(out: Path, tmp_path: Path) -> None:
 
 def test_retry_tries_what_is_asked_for(out: Path, crawl: Path, tmp_path: Path) -> None:
     shutil.copytree(out, tmp_path / "out")
-    told = said("retry", "--out", tmp_path / "out", "--kind", "missing")
-    assert "Tried again: 1; recovered: 1; still failed: 0." in told
-    told = said("retry", "--out", tmp_path / "out")
-    assert "Tried again: 5; recovered: 0; still failed: 5." in told
+    output = said("retry", "--out", tmp_path / "out", "--kind", "missing")
+    assert "Tried again: 1; recovered: 1; still failed: 0." in output
+    output = said("retry", "--out", tmp_path / "out")
+    assert "Tried again: 5; recovered: 0; still failed: 5." in output
     rows = json.loads(said("errors", "--out", tmp_path / "out", "--kind", "unreadable", "--json"))
     assert {row["attempts"] for row in rows} == {2}
     done = CliRunner().invoke(app, ["retry", "--out", str(tmp_path / "out"), "--kind", "nonsense"])
