@@ -11,7 +11,7 @@ ROWS = [line for line in LINES if line.startswith("| ") and not line.startswith(
 
 
 @cache
-def tests_of(file: str) -> set[str]:
+def named_in(file: str) -> set[str]:
     """The tests of a file, those of classes as `Class::test`."""
     found = set()
     for node in ast.parse((ROOT / file).read_text(encoding="utf-8")).body:
@@ -29,4 +29,4 @@ def test_every_promise_names_tests_that_exist() -> None:
         assert named, row
         for file, test in named:
             assert (ROOT / file).exists(), file
-            assert test in tests_of(file), f"{file}::{test}"
+            assert test in named_in(file), f"{file}::{test}"

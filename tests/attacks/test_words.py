@@ -257,7 +257,7 @@ def test_names_of_crawls(name: str, clips: Path, caught: Trap, disk: Disk, tmp_p
 
 
 RUNS = [
-    *("../../x", "/etc", "runs/../..", "champion/..", "latest/../../..", ".", "..", ""),
+    *("../../x", "/etc", "runs/../..", "champion/..", "latest/../../..", ".", ".."),
     *("[/]", "\x1b[31m", "*", "x" * 9999),
 ]
 

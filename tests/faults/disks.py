@@ -93,5 +93,4 @@ def failing_disk(scratch: Path) -> Iterator[Disk]:
         assert server.stdout.readline() == "ready\n", (scratch / "log").read_text()
         yield Disk(server, order, scratch)
     finally:
-        server.stdin.close()
-        server.wait()
+        server.communicate()

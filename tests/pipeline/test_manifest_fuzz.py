@@ -1,12 +1,11 @@
 """Any manifest and any sidecar: reading raises nothing but CrawlError, and every row is accounted for.
 
-A few examples; thousands with NMCL_LONG in the environment.
+A few examples in `make test`, thousands in `make test-long`.
 """
 
 import csv
 import io
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,11 @@ from hypothesis import strategies as st
 from pipeline.errors import CrawlError
 from pipeline.manifest import ColumnSettings, Listing, read_crawl
 from pipeline.records import SPLITS
+from tests.forms import LONG, in_both_forms
 
 AUTO = ColumnSettings()
-N_EXAMPLES = 2_000 if os.environ.get("NMCL_LONG") else 60
+N_EXAMPLES = 2_000 if LONG else 60
+pytestmark = in_both_forms
 fuzzed = settings(
     max_examples=N_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
