@@ -14,9 +14,9 @@ from annotated_types import Ge
 from extractors.autoencoder import CODE_VERSION as AUTOENCODER_VERSION
 from extractors.autoencoder import Autoencoder, AutoencoderSettings, train_autoencoder
 from extractors.spectrogram import N_BINS, log_spectrogram
-from pipeline.learnt import looking_at
 from pipeline.progress import Progress
 from pipeline.records import Clip, Modality, Need, State
+from pipeline.state_checks import checking_state
 
 CODE_VERSION = 1
 """Part of the address: raise it when the same settings give other vectors."""
@@ -98,7 +98,7 @@ class AcousticExtractor:
         if not state.arrays:
             return vectors
         autoencoder = Autoencoder.from_state(state)
-        with looking_at("acoustic"):
+        with checking_state("acoustic"):
             widths = len(autoencoder.mean), len(autoencoder.encoder[-1][1])
             if widths != (N_BINS, self.dim):
                 raise ValueError(f"an autoencoder from {widths[0]} to {widths[1]} numbers, not {N_BINS} to {self.dim}")

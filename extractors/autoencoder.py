@@ -17,9 +17,9 @@ from annotated_types import Ge, Gt, Interval, MinLen
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, linear, mse_loss
 
-from pipeline.learnt import looking_at, require_array
 from pipeline.progress import Progress, silent
 from pipeline.records import State
+from pipeline.state_checks import checking_state, require_array
 
 CODE_VERSION = 1
 """Part of the address: raise it when the same settings give other codes."""
@@ -129,7 +129,7 @@ class Autoencoder:
                 raise ValueError(f"{name}.0.weight is missing")
             return tuple(found)
 
-        with looking_at("acoustic"):
+        with checking_state("acoustic"):
             mean = require_array(state, "mean", (None,))
             deviation = require_array(state, "deviation", (len(mean),))
             if not (deviation > 0).all():

@@ -21,10 +21,10 @@ from annotated_types import Ge, Gt, Interval
 
 from extractors.tokens import tokens
 from pipeline.errors import SettingsError
-from pipeline.learnt import looking_at, require_array
 from pipeline.progress import Progress
 from pipeline.records import Clip, Modality, Need, State
 from pipeline.shapes import require
+from pipeline.state_checks import checking_state, require_array
 
 if TYPE_CHECKING:
     from gensim.models.doc2vec import Doc2Vec
@@ -131,7 +131,7 @@ class TextualExtractor:
 
     def _checked(self, state: State) -> np.ndarray:
         """The counts of a state's words. Raises StoreError where it is not one of this extractor."""
-        with looking_at("textual"):
+        with checking_state("textual"):
             words = _words_of(state)
             require_array(state, "output_weights", (len(words), self.dim))
             counts = require_array(state, "counts", (len(words),), np.int64)
@@ -214,7 +214,7 @@ class TextualExtractor:
 
 def unknown_words(texts: Iterable[str], state: State) -> np.ndarray:
     """Of each text the words that a state does not know, and all its words: shape (N, 2), int64."""
-    with looking_at("textual"):
+    with checking_state("textual"):
         known = set(_words_of(state) if state.arrays else ())
     found = [tokens(text) for text in texts]
     counts = [(sum(word not in known for word in words), len(words)) for words in found]

@@ -238,11 +238,11 @@ def retry(
         raise UserError(f"--kind {kind}: no such kind of failure. Expected one of {', '.join(sorted(kinds))}.")
     store = Store.open(out)
     changes = _changes(config, sets, _engine(engine, workers, address))
-    before = list(failed.failed_videos(store, of_store(store, changes), kind))
-    plan = _stage("complete", out, changes, frozenset({kind}) if kind else kinds)
-    left = {(v.crawl, v.video_id) for v in failed.failed_videos(store, plan.settings)}
-    n_tried = len({(v.crawl, v.video_id) for v in before})
-    n_left = len({(v.crawl, v.video_id) for v in before} & left)
+    settings = of_store(store, changes)
+    tried = {(v.crawl, v.video_id) for v in failed.failed_videos(store, settings, kind) if v.kind in kinds}
+    _stage("complete", out, changes, frozenset({kind}) if kind else kinds)
+    left = {(v.crawl, v.video_id) for v in failed.failed_videos(store, settings)}
+    n_tried, n_left = len(tried), len(tried & left)
     console.say(f"Tried again: {n_tried:,}; recovered: {n_tried - n_left:,}; still failed: {n_left:,}.")
 
 

@@ -7,9 +7,9 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from pipeline.completion.base import CompletionSettings
-from pipeline.learnt import looking_at, require_array
 from pipeline.records import State
 from pipeline.shapes import require
+from pipeline.state_checks import checking_state, require_array
 
 
 class _Errors(TypedDict):
@@ -42,7 +42,7 @@ def check_state(state: State) -> CompletionSettings:
     Raises:
         StoreError: the state is not what a completer wrote.
     """
-    with looking_at("completion"):
+    with checking_state("completion"):
         require(_Info, state.info)
         try:
             settings = TypeAdapter(CompletionSettings).validate_python(state.info["settings"])

@@ -1,4 +1,4 @@
-"""Whether what was learnt is whole when it is read back: a state is used by compiled code, which trusts its shapes."""
+"""Checks of a stored state: compiled code uses its arrays and trusts their shapes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from pipeline.records import State
 
 
 @contextmanager
-def looking_at(name: str) -> Iterator[None]:
+def checking_state(name: str) -> Iterator[None]:
     """Turn a ValueError or KeyError of the checks in the block into a StoreError. Args: name: of the state's folder."""
     try:
         yield
