@@ -99,7 +99,6 @@ def test_a_replaced_file_that_returns_is_as_if_nothing_had_been(job: Job, prepar
     shutil.copyfile(job.crawl / "4.mp4", clip)
     assert job.run("extract") == 0, disk.said
     kept.replace(clip)
-    assert job.run("retry") == 0, disk.said
     assert job.run("complete") == 0, disk.said
     assert differences(job.folder, prepared / "after") == []
 
@@ -132,7 +131,7 @@ def test_a_missing_file_is_tried_three_times_and_then_by_retry_only(job: Job, pr
     away.rename(clip)
     assert job.run("extract") == 0, disk.said
     assert job.outcome("3") == "missing"
-    assert job.run("retry") == 0, disk.said
+    assert job.run("retry", "--kind", "missing") == 0, disk.said
     assert job.run("complete") == 0, disk.said
     assert differences(job.folder, prepared / "after") == []
 
