@@ -95,12 +95,19 @@ class ExtractPart:
         job = replace(job, retry=self.retry)
         return extract_part(self.store, piece.crawl, piece.folder, piece.part, job, decoder, progress)
 
-    def lacks(self, piece: Piece) -> bool:
-        """Whether anything of a part is to be made or tried again. Other engines' workers are asked only for these."""
-        names = [artifact.part(piece.part.key) for artifact in (*self.features.values(), self.failures)]
-        if not self.store.has_all([*names, *(name + DIGEST_SUFFIX for name in names)]):
-            return True
-        return self.retry is not None and bool(self.retry.among(load_failures(self.store, self.failures, piece.part)))
+    def lacking(self, pieces: Sequence[Piece]) -> list[Piece]:
+        """The parts of which anything is to be made or tried again. Folders are listed once, however many parts."""
+        artifacts = (*self.features.values(), self.failures)
+        made = {artifact.folder: set(self.store.list(artifact.folder)) for artifact in artifacts}
+
+        def is_whole(piece: Piece) -> bool:
+            names = [f"part-{piece.part.key}.parquet{suffix}" for suffix in ("", DIGEST_SUFFIX)]
+            return all(name in found for found in made.values() for name in names)
+
+        return [piece for piece in pieces if not is_whole(piece) or self._is_to_retry(piece.part)]
+
+    def _is_to_retry(self, part: Part) -> bool:
+        return self.retry is not None and bool(self.retry.among(load_failures(self.store, self.failures, part)))
 
     def _load(self) -> tuple[Job, Decoder]:
         def feature(modality: Modality) -> Feature:

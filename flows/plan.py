@@ -210,10 +210,11 @@ class Plan:
 
         So that what is made without them and what is made with them are two things. Known once all is extracted.
         """
+        recorded = set(self.store.list(self.failures.folder))
         found = [
             [part.key, video_id, failure.modality]
             for _, part in self.catalogue.parts()
-            if self.store.exists(self.failures.part(part.key))
+            if f"part-{part.key}.parquet" in recorded
             for video_id, failures in load_failures(self.store, self.failures, part).items()
             for failure in failures
             if failure.is_transient

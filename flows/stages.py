@@ -147,7 +147,7 @@ def _is_to_fit(context: Context, planned: Artifact) -> bool:
 def extract(context: Context, plan: Plan) -> Plan:
     """Vectors of every modality, part by part, and one more try for files whose failures may pass."""
     work = extraction(context, plan)
-    pieces = [piece for piece in pieces_of(plan.catalogue) if work.lacks(piece)]
+    pieces = work.lacking(pieces_of(plan.catalogue))
     context.tried.add(plan.failures.address)
     if not pieces:
         return plan
@@ -166,9 +166,8 @@ def extraction(context: Context, plan: Plan) -> ExtractPart:
 def has_retries(context: Context, plan: Plan) -> bool:
     """Whether a command would try again what failed before."""
     work = extraction(context, plan)
-    return any(_is_to_fit(context, planned) for planned in plan.planned_states.values()) or any(
-        work.lacks(piece) for piece in pieces_of(plan.catalogue)
-    )
+    is_to_fit = any(_is_to_fit(context, planned) for planned in plan.planned_states.values())
+    return is_to_fit or bool(work.lacking(pieces_of(plan.catalogue)))
 
 
 def complete(context: Context, plan: Plan) -> Plan:

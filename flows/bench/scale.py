@@ -22,6 +22,7 @@ from pipeline.artifacts import load_state, save_state
 from pipeline.bench.measure import in_new_process, peak_bytes_above, seconds
 from pipeline.bench.result import Result
 from pipeline.extract import CLIPS_AT_A_TIME
+from pipeline.failures import write_failures
 from pipeline.ingest import IngestSettings
 from pipeline.progress import Progress, silent
 from pipeline.records import Modality, State
@@ -203,8 +204,8 @@ def measure_second_run(folder: Path, n_videos: int, settings: Settings, states: 
         for modality, artifact in plan.features.items():
             vectors = np.zeros((part.n_videos, plan.extractors.all[modality].dim), np.float32)
             table = pa.table({"video_id": ids, "vector": from_vectors(vectors)})
-            context.store.write(artifact.part(part.key), encode(table))
-        context.store.write(plan.failures.part(part.key), encode(pa.table({"video_id": pa.array([], pa.string())})))
+            write_with_digest(context.store, artifact.part(part.key), encode(table))
+        write_failures(context.store, plan.failures, part, (), {})
 
     def again() -> None:
         stages.ingest(context, folder / "crawl")
