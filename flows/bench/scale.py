@@ -18,7 +18,7 @@ from flows.plan import Plan
 from flows.server import embedded
 from flows.settings import Settings
 from flows.stages import Context
-from pipeline.artifacts import load_state, save_state
+from pipeline.artifacts import load_state, save_state, write_with_digest
 from pipeline.bench.measure import in_new_process, peak_bytes_above, seconds
 from pipeline.bench.result import Result
 from pipeline.extract import CLIPS_AT_A_TIME
