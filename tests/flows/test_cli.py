@@ -136,6 +136,7 @@ def alive(family: list[psutil.Process]) -> list[psutil.Process]:
     return [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.mark.services
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_no_worker_of_a_study_outlives_it(number: signal.Signals, study: subprocess.Popen[bytes]) -> None:
     main = psutil.Process(study.pid)

@@ -13,6 +13,7 @@ from flows.reproduce import stored_features
 from pipeline.store import Store
 from tests.flows.commands import nmcl
 
+pytestmark = pytest.mark.services
 DATA = Path(__file__).resolve().parents[1] / "data"
 
 

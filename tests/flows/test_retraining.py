@@ -327,7 +327,7 @@ def test_a_crawl_without_labels_is_extracted_and_its_drift_measured(
 
 def failed(store: Store) -> list[tuple[str, str]]:
     folders = [f"failures/{name}" for name in store.list("failures")]
-    return [(folder, part) for folder in folders for part in store.list(folder) if part.startswith("part-")]
+    return [(folder, part) for folder in folders for part in store.list(folder) if part.endswith(".parquet")]
 
 
 def test_videos_without_labels_after_a_challenger_that_lost(
