@@ -159,6 +159,8 @@ def _check_parts(store: Store, rows: Mapping[str, Sequence[Video]], findings: Fi
         files = store.list(folder)
         parts = [name for name in files if name.startswith("part-") and name.endswith(".parquet")]
         recipe, problem = _recipe(store, folder)
+        if problem and not parts and not store.exists(f"{folder}/recipe.json"):
+            continue  # nothing is there, as after a repair
         if problem:
             removes = (f"{folder}/recipe.json", *(f"{folder}/{name}" for name in parts))
             findings.problems.append(Problem(f"{folder}/recipe.json", problem, removes))
@@ -342,6 +344,12 @@ def _check_states(store: Store, findings: Findings) -> None:
 
 
 def _check_runs(store: Store, findings: Findings) -> None:
+    run = None
+    try:
+        run = champion(store)
+    except StoreError as error:
+        what_to_do = "Delete it, and promote the run that is to be champion: nmcl runs, nmcl promote."
+        findings.problems.append(Problem("champions.json", str(error), (), what_to_do))
     for name in store.list("runs"):
         folder = f"runs/{name}"
         findings.checked["runs"] += 1
@@ -360,8 +368,12 @@ def _check_runs(store: Store, findings: Findings) -> None:
         if store.exists(predictions):
             data = store.read(predictions)
             if problem := wrong_digest(store, predictions, data) or _undecodable(predictions, data):
-                findings.problems.append(Problem(predictions, problem, (predictions, f"{folder}/metrics.json")))
-    run = champion(store)
+                is_champion = folder == run
+                removes = () if is_champion else (predictions, f"{folder}/metrics.json")
+                what_to_do = "The champion itself is whole: nmcl predict predicts any crawl again."
+                findings.problems.append(
+                    Problem(predictions, problem, removes, what_to_do if is_champion else Problem.what_to_do)
+                )
     if run is not None and not store.exists(f"{run}/metrics.json"):
         what_to_do = "Promote another run, or return to the one before: nmcl runs, nmcl promote, nmcl rollback."
         findings.problems.append(Problem("champions.json", f"its champion {run} is no finished run", (), what_to_do))
@@ -392,7 +404,13 @@ def _undecodable(name: str, data: bytes) -> str | None:
 
 
 def _check_small_files(store: Store, findings: Findings) -> None:
-    """What commands keep to be quicker, and can do without."""
+    """What commands keep to be quicker, and can do without; and the settings."""
+    if store.exists("settings.json"):
+        try:
+            store.read_json("settings.json")
+        except StoreError as error:
+            what_to_do = "Delete it, and name the settings again by --set or --config."
+            findings.problems.append(Problem("settings.json", str(error), (), what_to_do))
     readers: dict[str, Callable[[str], object]] = {
         "timings": store.read_json,
         "videos": lambda name: decode(store.read(name), name),
