@@ -673,11 +673,12 @@ def main() -> None:
         app()
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            name = f"Ended by {signal.Signals(_signals[0]).name}" if _signals else "Interrupted"
-            _say(f"{name}. What was finished is kept; the same command goes on from there.")
-            sys.exit(128 + _signals[0] if _signals else INTERRUPTED)
+            sys.exit(_interrupted())
         raise
     except Exception as error:  # noqa: BLE001  # whatever it is, it comes as a sentence
+        if _is_termination(error):
+            _signals.append(signal.SIGTERM)
+            sys.exit(_interrupted())
         if os.environ.get("NMCL_DEBUG"):
             traceback.print_exc()
         shown = _shown(error)
@@ -687,6 +688,22 @@ def main() -> None:
         found = f"{type(shown).__name__}: {str(shown)[:500]}"
         _say(f"error: {found}. This is a bug of nmcl: run with --debug for the trace.")
         sys.exit(1)
+
+
+def _interrupted() -> int:
+    """Say that the command was ended from outside. Returns its exit code."""
+    name = f"Ended by {signal.Signals(_signals[0]).name}" if _signals else "Interrupted"
+    _say(f"{name}. What was finished is kept; the same command goes on from there.")
+    return 128 + _signals[0] if _signals else INTERRUPTED
+
+
+def _is_termination(error: BaseException | None) -> bool:
+    """Whether an error comes of SIGTERM: within a flow Prefect raises it anywhere, also where others wrap it."""
+    while error is not None:
+        if "TerminationSignal" in f"{type(error).__name__}: {error}":
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _shown(error: Exception) -> Exception:

@@ -31,6 +31,10 @@ RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # our own bars and messages speak on the console
 }
+RAY_OWN_ENVIRONMENT = {
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "20",  # of 60: its processes end so soon after a killed command
+}
+"""Of a cluster that a command starts for itself."""
 RAY_TOKEN_FILE = Path(".ray/auth_token")
 """Below the home folder; where Ray looks for a cluster's token if the environment has none."""
 
@@ -237,7 +241,8 @@ def _threads(engine: EngineSettings) -> Iterator[Workers]:
 
 @contextmanager
 def _ray(engine: EngineSettings) -> Iterator[Workers]:
-    for name, value in (RAY_ENVIRONMENT | ray_authentication(os.environ, Path.home())).items():
+    own_environment = {} if engine.address else RAY_OWN_ENVIRONMENT
+    for name, value in (RAY_ENVIRONMENT | own_environment | ray_authentication(os.environ, Path.home())).items():
         os.environ.setdefault(name, value)
     ray, prefect_ray = _needed("ray", "ray"), _needed("prefect_ray", "ray")
     logging.getLogger("ray").setLevel(logging.CRITICAL)

@@ -42,7 +42,7 @@ def main(engine: EngineSettings) -> None:
 
     @flow
     def deadly(folder: str) -> None:
-        pieces = [Piece("crawl", Part(str(i), "", 2)) for i in range(6)]
+        pieces = [Piece("crawl", "crawl", Part(str(i), "", 2)) for i in range(6)]
         try:
             each_by(engine)("work", Deadly(folder), pieces, lambda *_: None)
         except WorkerError as error:

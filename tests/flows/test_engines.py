@@ -165,7 +165,8 @@ def waiting():
     settings = EngineSettings(name={name!r}, address={address!r})
     tell = lambda stage, done, total, note="": print(done, total, note, flush=True)
     try:
-        engine.each_by(settings)("work", work, [Piece("crawl", Part(key, "", 2)) for key in ("0", "600")], tell)
+        pieces = [Piece("crawl", "crawl", Part(key, "", 2)) for key in ("0", "600")]
+        engine.each_by(settings)("work", work, pieces, tell)
     except WorkerError as error:
         print(error)
 
@@ -232,7 +233,7 @@ def work(piece, progress):
 @flow
 def warm():
     settings = EngineSettings(name="ray", workers=1, address={address!r}, gpus=1)
-    engine.each_by(settings)("work", work, [Piece("crawl", Part(str(i), "", 2)) for i in range(3)], print)
+    engine.each_by(settings)("work", work, [Piece("crawl", "crawl", Part(str(i), "", 2)) for i in range(3)], print)
 
 warm()
 """

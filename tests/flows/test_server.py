@@ -131,7 +131,7 @@ def test_nothing_of_a_killed_run_runs_on(
         processes = family(process)
         os.kill(process.pid, number)
         process.wait(120)
-        until(lambda: not alive(processes), 60)
+        until(lambda: not alive(processes), 120)
     said = (tmp_path / "said").read_text()
     assert process.returncode == (143 if number == signal.SIGTERM else -9), said
     assert "Traceback" not in said
