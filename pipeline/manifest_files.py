@@ -30,6 +30,7 @@ N_SHOWN = 10
 N_PARQUET_ROWS = 4096  # rows held at once
 N_LINES_MAX = 1000  # of one row, so that quotes that are never closed cost no more than that
 N_CHARACTERS_KEPT = 1000  # of the path and id of a row that is listed as rejected
+MAX_PARQUET_ROWS = 10_000_000  # some kilobytes may hold any number of equal rows
 N_REJECTED_ALWAYS = 20  # rows that may be rejected whatever their share
 
 Cells = tuple[int, list[object]]
@@ -385,8 +386,14 @@ class _Parquet:
             with pyarrow.parquet.ParquetFile(path) as file:
                 self._schema = file.schema_arrow
                 self.columns = tuple(self._schema.names)
+                n_rows = file.metadata.num_rows
         except (pyarrow.ArrowException, OSError, ValueError) as error:  # names that are not UTF-8 are a ValueError
             raise self._damaged(error) from error
+        if n_rows > MAX_PARQUET_ROWS:
+            raise CrawlError(
+                f"{path.name} has {n_rows:,} rows; expected at most {MAX_PARQUET_ROWS:,} of one crawl. "
+                "Cut the crawl into several folders."
+            )
 
     def _damaged(self, error: BaseException) -> CrawlError:
         return CrawlError(f"{self._path.name} cannot be read as Parquet: {error}. Write it again.")

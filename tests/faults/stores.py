@@ -46,7 +46,7 @@ def _content(path: Path, folder: Path) -> bytes | str:
         case "report.html" | "retraining.html":
             text = data.decode().replace(str(folder), "FOLDER")
             text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "WHEN", text)
-            text = re.sub(r"<pre><code>nmcl .*?</code></pre>", "COMMAND", text, flags=re.DOTALL)
+            text = re.sub(r"<pre><code>nmcl.*?</code></pre>", "COMMAND", text, flags=re.DOTALL)
             return re.sub(r"<caption>Wall-clock time.*?</table>", "SECONDS", text, flags=re.DOTALL)
         case _:
             return data
