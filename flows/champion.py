@@ -72,8 +72,8 @@ def _named(store: Store, name: str) -> str:
     beginning = [run for run in runs if run.startswith(wanted) or run.rsplit("-", 1)[-1].startswith(wanted)]
     found = [wanted] if wanted in runs else beginning
     if len(found) != 1:
-        told = f"Several runs are called {name}: {listed(found)}" if found else f"No run is called {name}"
-        raise StoreError(f"{told}. `nmcl runs --out {store.url}` lists them.")
+        problem = f"Several runs are called {name}: {listed(found)}" if found else f"No run is called {name}"
+        raise StoreError(f"{problem}. `nmcl runs --out {store.url}` lists them.")
     _require_finished(store, f"runs/{found[0]}")
     return f"runs/{found[0]}"
 

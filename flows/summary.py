@@ -85,8 +85,8 @@ def of_runs(store: Store) -> None:
         if run["is_latest"]:
             console.say(f"Latest: {run['run']}")
     for entry in history(store):
-        told = f"{_minute(entry.when)} {entry.who}: {entry.run} ({entry.how}) {entry.why}"
-        console.say(told)
+        line = f"{_minute(entry.when)} {entry.who}: {entry.run} ({entry.how}) {entry.why}"
+        console.say(line)
 
 
 def _minute(when: str) -> str:

@@ -30,13 +30,13 @@ def drift_rows(note: dict[str, Any]) -> list[Row]:
 
 def venue_notes(venues: dict[str, list[str]]) -> list[str]:
     """Venues that came and went, in words."""
-    told = {
+    texts = {
         "learnt_anew": "New venues, learnt",
         "too_few": "Venues with too few videos to be learnt",
         "not_seen": "Venues that the new videos do not show, kept",
         "dropped": "Venues with too few videos left, dropped",
     }
-    return [f"{text}: {listed(venues[name], N_VENUES)}" for name, text in told.items() if venues[name]]
+    return [f"{text}: {listed(venues[name], N_VENUES)}" for name, text in texts.items() if venues[name]]
 
 
 def news_rows(news: list[dict[str, Any]]) -> list[Row]:

@@ -275,4 +275,4 @@ def _untaught(contents: Iterable[_Content], split_of: Mapping[str, Split]) -> It
             splits[content.venue].add(split_of[content.sha256])
     venues = sorted(venue for venue, found in splits.items() if "train" not in found)
     if venues:
-        yield f"No training video shows {examples(venues, 10)}, so that cannot be learnt."
+        yield f"No training video shows {examples(venues, 10)}, so that cannot be learned."

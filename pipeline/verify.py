@@ -302,10 +302,10 @@ def _failures_beside(
 
 def _wrong_completed(store: Store, name: str, recipe: Mapping[str, Any], table: pa.Table) -> str | None:
     """Whether what is said to be observed is what was extracted, and only videos without any modality lack vectors."""
+    any_observed = np.any([table.column(f"{m}_observed").to_numpy() for m in MODALITIES], axis=0)
     for modality in MODALITIES:
         observed = table.column(f"{modality}_observed").to_numpy()
         vectors = to_vectors(table.column(modality))
-        any_observed = np.any([table.column(f"{m}_observed").to_numpy() for m in MODALITIES], axis=0)
         if (np.isnan(vectors).any(axis=1) == any_observed).any() or not np.isfinite(vectors[any_observed]).all():
             return f"its {modality} vectors are not whole"
         completion = f"states/completion-{recipe['completion']}/recipe.json"
@@ -317,9 +317,7 @@ def _wrong_completed(store: Store, name: str, recipe: Mapping[str, Any], table: 
             continue
         extracted = to_vectors(decode(store.read(features), features).column("vector"))
         present = ~np.isnan(extracted).any(axis=1)
-        if len(extracted) != len(observed) or (present != observed).any():
-            return f"its {modality} vectors are not those that were extracted"
-        if not np.array_equal(extracted[present], vectors[present]):
+        if not np.array_equal(present, observed) or not np.array_equal(extracted[present], vectors[present]):
             return f"its {modality} vectors are not those that were extracted"
     return None
 

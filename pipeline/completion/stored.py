@@ -37,7 +37,7 @@ class _Info(TypedDict):
 
 
 def check_state(state: State) -> CompletionSettings:
-    """The settings that a completer learnt with.
+    """The settings that a completer was fitted with.
 
     Raises:
         StoreError: the state is not what a completer wrote.

@@ -152,7 +152,7 @@ _NO_SOUND = ClipError("no_sound", "the file has no soundtrack")
 
 
 class _Pass:
-    """One pass over an open file: frames are handed out while the sound that lies between them is kept."""
+    """One pass over an open file: frames are handed out while the sound between them is kept."""
 
     def __init__(
         self,

@@ -210,7 +210,7 @@ class TestGivenSplits:
             *venues_of({"park": 6, "sea": 6}, "train"),
             *[video(f"{s}{i}", "gym", split=s) for s in ("validation", "test") for i in range(2)],
         ]
-        assert "No training video shows 'gym', so that cannot be learnt." in assign(videos, ALL).notes
+        assert "No training video shows 'gym', so that cannot be learned." in assign(videos, ALL).notes
 
 
 def _head(splits: Splits, n: int) -> Splits:
