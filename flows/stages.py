@@ -27,7 +27,7 @@ from pipeline.artifacts import Artifact, has_state, save_state
 from pipeline.catalogue import TRAINING, Catalogue, load_catalogue
 from pipeline.complete import fit_completion, load_completed, load_features
 from pipeline.errors import CrawlError, StoreError
-from pipeline.failures import MAX_ATTEMPTS, Retry
+from pipeline.failures import Failure, Retry
 from pipeline.fit import fit_extractor
 from pipeline.ingest import ingest as ingest_crawl
 from pipeline.media import Decoder
@@ -141,7 +141,10 @@ def _is_to_fit(context: Context, planned: Artifact) -> bool:
     if has_state(context.store, planned):
         return False
     left_out = left_out_of(context.store, planned)
-    return left_out is None or (left_out.attempts < MAX_ATTEMPTS and planned.address not in context.tried)
+    if left_out is None:
+        return True
+    failures = [Failure(None, video["kind"], "", left_out.attempts) for video in left_out.videos]
+    return planned.address not in context.tried and any(context.retry.wants(failure) for failure in failures)
 
 
 def extract(context: Context, plan: Plan) -> Plan:

@@ -155,8 +155,14 @@ def test_fit_says_which_videos_it_did_without(small_crawl: Path, quick: Settings
     assert [video["video_id"] for video in recipe["left_out"]] == [lost]
     assert {video["kind"] for video in recipe["left_out"]} == {"missing"}
     assert context.plan().states["textual"] == context.plan().planned_states["textual"]
+    for _ in range(MAX_ATTEMPTS):
+        again(context, "fit")
+    note = f"{planned.folder}/left_out.json"
+    assert context.store.read_json(note)["attempts"] == MAX_ATTEMPTS
     shutil.move(away, crawl / f"{lost}.mp4")
     again(context, "fit")
+    assert context.plan().states["acoustic"] == used
+    again(context, "fit", retry=Retry(None, max_attempts=None))  # as by `nmcl retry`
     assert context.plan().states["acoustic"] == planned
 
 
