@@ -564,7 +564,8 @@ def up(
 ) -> None:
     """Start a Prefect server and a worker that stay, and register the deployments of prefect.yaml.
 
-    Where they run already they are left running, and the deployments are registered anew.
+    Where they run already they are left running, and the deployments are registered anew. A worker that ended is
+    started again beside its server. The log of each process before is kept, as server.log.1 and worker.log.1.
     """
     from flows import console, service, summary
 
