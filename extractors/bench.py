@@ -59,5 +59,7 @@ def flops_per_frame(extractor: VisualExtractor) -> float:
 
 
 def flops_per_sound_frame(state: State) -> float:
-    """Operations of the autoencoder for one frame of sound."""
+    """Operations of the autoencoder for one frame of sound; 0 where none was learned."""
+    if not state.arrays:
+        return 0.0
     return 2.0 * sum(weight.size for weight, _ in Autoencoder.from_state(state).encoder)

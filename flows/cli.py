@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import traceback
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any
@@ -88,12 +88,12 @@ def run(
     workers: Workers = None,
     address: Address = None,
 ) -> None:
-    """From a folder of videos to an evaluated venue classifier: all stages, as Prefect flows.
+    """From a folder of videos to an evaluated venue classifier: all stages, those after ingest as a Prefect flow.
 
-    An embedded Prefect server is started and stopped by the command itself. The same command again does only what is
+    An embedded Prefect server is started and stopped by the command itself where anything is left to do. The same command again does only what is
     missing. A store keeps its settings: `--set` and `--config` change what they name, now and for later commands.
     """
-    from flows import console, failed, runs, summary
+    from flows import console, failed, runs, stages, summary
     from flows.server import embedded
     from flows.settings import of_store, remember, to_tree
     from flows.sources import require_there
@@ -104,12 +104,13 @@ def run(
     context = _context(out, of_store(Store(out), changes))
     with context.store.locked(), console.showing_progress():
         remember(context.store, context.settings)
-        is_new = not runs.is_complete(context, crawl)
+        stages.ingest(context, crawl)
+        is_new = not runs.is_complete(context)
         if is_new:
             with embedded():
                 from flows.flows import nmcl_run
 
-                nmcl_run(crawl, context.store.url, to_tree(context.settings), context.command)
+                nmcl_run(context.store.url, to_tree(context.settings), context.command)
     summary.of_run(context.store, is_new)
     failed.refuse_failed(context.plan())
 
@@ -375,9 +376,9 @@ def retrain(
         outcome = retraining.already_settled(context, crawl, changes, options)
         if outcome is None:
             with embedded(), summary.drift_before_error(context.store):
-                from flows.flows import retrain as flow
+                from flows.flows import nmcl_retrain
 
-                outcome = flow(crawl, context.store.url, changes, **asdict(options))
+                outcome = nmcl_retrain(crawl, context.store.url, changes, options)
     summary.of_retraining(context.store, outcome)
 
 
@@ -564,7 +565,8 @@ def up(
 ) -> None:
     """Start a Prefect server and a worker that stay, and register the deployments of prefect.yaml.
 
-    Where they run already they are left running, and the deployments are registered anew.
+    Where they run already they are left running, and the deployments are registered anew. A worker that ended is
+    started again beside its server. The log of each process before is kept, as server.log.1 and worker.log.1.
     """
     from flows import console, service, summary
 

@@ -42,7 +42,7 @@ from flows.tables import comparison_rows, drift_rows, drift_title
 from flows.workers import EngineSettings, until_interrupted
 from pipeline import shapes
 from pipeline.artifacts import digest
-from pipeline.errors import StoreTakenError, UnfinishedError
+from pipeline.errors import StoreError, StoreTakenError, UnfinishedError
 from pipeline.escape import markdown_code, markdown_text, visible
 from pipeline.os_errors import LASTING
 from pipeline.progress import Progress
@@ -69,8 +69,13 @@ _SHOWN_EVERY_S = 5.0
 
 def _worth_retrying(task: Any, run: Any, state: Any) -> bool:
     """Reading and writing may succeed later; a missing file, a wrong setting or a mistake in our code will not."""
-    error = state.data.__cause__ or state.data
-    return isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and error.errno not in LASTING
+    return _may_pass(state.data.__cause__ or state.data)
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Whether an error is one of reading or writing that a second try a moment later may not meet."""
+    lasting = isinstance(error, FileNotFoundError | PermissionError)
+    return isinstance(error, OSError) and not lasting and error.errno not in LASTING
 
 
 @task(
@@ -207,14 +212,15 @@ def _saying(what: str) -> Iterator[None]:
 
 
 def _lock(store: Store, stack: ExitStack) -> None:
-    """Wait while a command outside of Prefect holds the store."""
+    """Wait while a command outside of Prefect holds the store. Errors of a service that may pass do not end a wait."""
     end, said = time.monotonic() + COMMAND_ENDS_WITHIN_S, False
     while True:
         try:
             stack.enter_context(store.locked())
             return
-        except StoreTakenError:
-            if time.monotonic() > end:
+        except StoreError as error:
+            waits = isinstance(error, StoreTakenError) or (said and _may_pass(error.__cause__))
+            if not waits or time.monotonic() > end:
                 raise
         if not said:
             get_run_logger().info("An nmcl command is at work on %s: waiting for its end.", store.url)

@@ -163,8 +163,8 @@ def metrics_of(evaluated: Evaluated, seconds: dict[str, float]) -> dict[str, Any
 
 
 def _reconstruction_error(plan: Plan) -> float | None:
-    """Squared error of the autoencoder on sound it did not learn from, over that of the mean frame."""
-    error: float | None = load_state(plan.store, plan.states["acoustic"]).info.get("held_out_relative_error")
+    """Squared error of the autoencoder on sound it did not learn from, over that of the mean frame, if there is one."""
+    error: float | None = load_state(plan.store, plan.states.get("acoustic")).info.get("held_out_relative_error")
     return error
 
 

@@ -68,13 +68,8 @@ def extract_features(
     with alone_on(store_of(crawl, out)) as store:
         context = _context(store, settings)
         _ingest(context, crawl)
-        plan = context.plan()
-        plan = once("fit", partial(stages.fit, context, plan))
-        with keeping_workers():
-            plan = stages.extract(context, plan)
-            outcomes = show_outcomes(plan)
-            stages.complete(context, plan)
-        return outcomes
+        remember(store, context.settings)
+        return _extract(context)
 
 
 @flow(name="train-nmcl", validate_parameters=True)
@@ -88,15 +83,9 @@ def train_nmcl(out: Folder | None = None, settings: SettingsTree | None = None, 
     """
     with alone_on(store_of(None, out)) as store:
         context = _context(store, settings, command)
-        plan = context.plan()
-        require_trainable(plan.splits)
+        require_trainable(context.plan().splits)
         remember(store, context.settings)
-        if left := [stage for stage in runs.missing(plan) if stage in ("fit", "extract", "complete")]:
-            plan = runs.up_to(context, left[-1])
-        once("train", lambda: stages.train(context, plan))
-        once("evaluate", lambda: stages.evaluate(context, plan))
-        show_report(plan)
-        return plan.run.folder
+        return _train(context)
 
 
 @flow(name="retrain", validate_parameters=True)
@@ -122,27 +111,22 @@ def retrain(
         allow_drift: go on where the crawl has drifted beyond the limits.
     """
     require_there(crawl)
-    root = store_of(crawl, out)
-    with alone_on(root) as store:
-        if champions.champion(store) is None:
-            folder = _everything(crawl, root, settings, "")
-            return asdict(Outcome("first", "there was no champion", folder, None))
-        options = Options(warm_start, refit, allow_drift)
-        context = settings_for(Context(store, Settings(), ShownProgress(), once=once), settings or {}, options)
-        context = replace(context, each=each_by(context.settings.engine))
-        crawls = crawls_of(crawl, store, context.progress)
-        as_tasks("ingest", lambda folder: stages.ingest(context, folder), crawls)
-        case = prepare(context, [crawl] if crawl else None, options)
-        with keeping_workers():
-            outcome = retraining.retrain(context, case, ShownRetraining())
-        show_outcome(store, outcome)
-        return asdict(outcome)
+    with alone_on(store_of(crawl, out)) as store:
+        return _retrain(store, crawl, settings, Options(warm_start, refit, allow_drift), is_ingested=False)
 
 
 @flow(name="nmcl-run", validate_parameters=True)
-def nmcl_run(crawl: str, out: str, settings: dict[str, Any] | None = None, command: str = "") -> str:
-    """From a folder of videos to an evaluated classifier. Returns the folder of the run within the store."""
-    return _everything(crawl, out, settings, command)
+def nmcl_run(out: str, settings: dict[str, Any], command: str) -> str:
+    """From ingested crawls to an evaluated classifier. Returns the folder of the run within the store."""
+    with alone_on(out) as store:
+        return _everything(_context(store, settings, command))
+
+
+@flow(name="nmcl-retrain", validate_parameters=True)
+def nmcl_retrain(crawl: str | None, out: str, settings: dict[str, Any], options: Options) -> dict[str, Any]:
+    """As `retrain`, after `flows.retraining.already_settled`, which has ingested the crawls if there is a champion."""
+    with alone_on(out) as store:
+        return _retrain(store, crawl, settings, options, is_ingested=True)
 
 
 @flow(name="predict-venues", validate_parameters=True)
@@ -160,17 +144,51 @@ def up_to(out: str, last: str, settings: dict[str, Any], command: str, retry: Re
         runs.up_to(replace(_context(store, settings, command), retry=retry), last)
 
 
-def _everything(crawl: str | None, out: str, settings: Tree | None, command: str) -> str:
-    with alone_on(out) as store:
-        context = _context(store, settings, command)
+def _retrain(
+    store: Store, crawl: str | None, settings: Tree | None, options: Options, is_ingested: bool
+) -> dict[str, Any]:
+    if champions.champion(store) is None:
+        context = _context(store, settings)
         _ingest(context, crawl)
-        require_trainable(context.plan().splits)  # before hours of extraction, not after
-        extract_features(crawl, out, settings)
-        folder: str = train_nmcl(out, settings, command)
-        return folder
+        remember(store, context.settings)
+        return asdict(Outcome("first", "there was no champion", _everything(context), None))
+    context = settings_for(Context(store, Settings(), ShownProgress(), once=once), settings or {}, options)
+    context = replace(context, each=each_by(context.settings.engine))
+    if not is_ingested:
+        _ingest(context, crawl)
+    case = prepare(context, [crawl] if crawl else None, options)
+    with keeping_workers():
+        outcome = retraining.retrain(context, case, ShownRetraining())
+    show_outcome(store, outcome)
+    return asdict(outcome)
+
+
+def _everything(context: Context) -> str:
+    require_trainable(context.plan().splits)  # before hours of extraction, not after
+    _extract(context)
+    return _train(context)
 
 
 def _ingest(context: Context, crawl: str | None) -> None:
     crawls = crawls_of(crawl, context.store, context.progress)
     as_tasks("ingest", lambda folder: stages.ingest(context, folder), crawls)
-    remember(context.store, context.settings)
+
+
+def _extract(context: Context) -> dict[str, int]:
+    plan = context.plan()
+    plan = once("fit", partial(stages.fit, context, plan))
+    with keeping_workers():
+        plan = stages.extract(context, plan)
+        outcomes = show_outcomes(plan)
+        stages.complete(context, plan)
+    return outcomes
+
+
+def _train(context: Context) -> str:
+    plan = context.plan()
+    if left := [stage for stage in runs.missing(plan) if stage in ("fit", "extract", "complete")]:
+        plan = runs.up_to(context, left[-1])
+    once("train", lambda: stages.train(context, plan))
+    once("evaluate", lambda: stages.evaluate(context, plan))
+    show_report(plan)
+    return plan.run.folder

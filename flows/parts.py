@@ -22,7 +22,7 @@ from pipeline.extract import Feature, Job, Receipt, extract_part
 from pipeline.failures import Retry, load_failures
 from pipeline.media import Decoder
 from pipeline.progress import Progress, within
-from pipeline.records import MODALITIES, Modality, State
+from pipeline.records import MODALITIES, Modality
 from pipeline.store import Store
 
 R = TypeVar("R")
@@ -112,7 +112,7 @@ class ExtractPart:
     def _load(self) -> tuple[Job, Decoder]:
         def feature(modality: Modality) -> Feature:
             learned = self.states.get(modality)
-            state = load_state(self.store, learned) if learned else State()
+            state = load_state(self.store, learned)
             artifact = self.features[modality]
             present = self.extractors.features(modality, learned.address if learned else None).address
             code = present if present != artifact.address else ""

@@ -25,8 +25,6 @@ from flows.sources import crawls_of
 from flows.stages import Context
 from model.comparison import Verdict
 from pipeline import champions
-from pipeline.catalogue import load_catalogue
-from pipeline.crawl_source import crawl_source
 from pipeline.splits import require_trainable
 
 Result = Literal["first", "nothing", "kept", "promoted", "rolled back"]
@@ -64,10 +62,12 @@ class Audience:
 
 
 def already_settled(context: Context, crawl: str | None, changes: Tree, options: Options) -> dict[str, Any] | None:
-    """How a retraining ended, if there is nothing left to do. Looks at a crawl only if it was ingested before."""
+    """Ingest the crawls of a retraining, and tell how it ended if there is nothing left to do.
+
+    Without a champion nothing is ingested, and all is left to do.
+    """
     store = context.store
-    known = {known.folder for known in load_catalogue(store).crawls}
-    if champions.champion(store) is None or (crawl and crawl_source(crawl).address not in known):
+    if champions.champion(store) is None:
         return None
     context = settings_for(context, changes, options)
     for folder in crawls_of(crawl, store, context.progress):

@@ -1,13 +1,9 @@
 """The stages in order, without an engine: what `nmcl fit`, `extract`, `complete`, `train` and `evaluate` do."""
 
-from pathlib import Path
-
 from flows.plan import Plan
-from flows.stages import STAGES, Context, has_retries, ingest
+from flows.stages import STAGES, Context, has_retries
 from pipeline.artifacts import has_state
-from pipeline.catalogue import load_catalogue
 from pipeline.champions import champion
-from pipeline.crawl_source import crawl_source
 from pipeline.splits import require_trainable
 
 
@@ -26,12 +22,8 @@ def up_to(context: Context, last: str) -> Plan:
     return plan
 
 
-def is_complete(context: Context, crawl: str | Path) -> bool:
-    """Whether a run of this crawl has nothing left to do. Looks at the crawl only if it was ingested before."""
-    known = {crawl.folder for crawl in load_catalogue(context.store).crawls}
-    if crawl_source(crawl).address not in known:
-        return False
-    ingest(context, crawl)
+def is_complete(context: Context) -> bool:
+    """Whether a run of what is ingested has nothing left to do."""
     plan = context.plan()
     return missing(plan) == [] and not has_retries(context, plan)
 

@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from flows import console
 from pipeline.errors import UserError
@@ -159,11 +159,11 @@ def _ended(server: subprocess.Popen[bytes], over: threading.Event) -> bool:
 
 def _unanswered(url: str, over: threading.Event) -> bool:
     """Of a server elsewhere: waits for its return, aloud and not for ever."""
-    if not _answers(url):
+    if not answers(url):
         return False  # perhaps only Prefect knows how to ask it; its client says what is wrong
     silent_since = None
     while not over.wait(ASKED_EVERY_S):
-        if _answers(url):
+        if answers(url):
             if silent_since is not None:
                 console.step(f"The Prefect server at {url} answers again.")
             silent_since = None
@@ -175,9 +175,10 @@ def _unanswered(url: str, over: threading.Event) -> bool:
     return False
 
 
-def _answers(url: str) -> bool:
+def answers(url: str, within_s: float = ASKED_EVERY_S) -> bool:
+    """Whether a server answers, be it with an error."""
     try:
-        urllib.request.urlopen(f"{url}/health", timeout=ASKED_EVERY_S).close()
+        urllib.request.urlopen(f"{url}/health", timeout=within_s).close()
     except urllib.error.HTTPError:
         return True
     except (OSError, ValueError, http.client.HTTPException):
@@ -211,9 +212,9 @@ def free_port(preferred: int = 0) -> int:
 
 
 def start(home: Path, port: int, *options: str, **popen: Any) -> subprocess.Popen[bytes]:
-    """A server whose address, database and settings are in the environment; its log is in `home`."""
+    """A server whose address, database and settings are in the environment; its log is in `home`: see `new_log`."""
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port), *options]
-    with (home / "server.log").open("wb") as log:
+    with new_log(home / "server.log") as log:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -222,6 +223,14 @@ def start(home: Path, port: int, *options: str, **popen: Any) -> subprocess.Pope
             start_new_session=True,  # Ctrl-C is for this process; it then stops the server
             **popen,
         )
+
+
+def new_log(path: Path) -> BinaryIO:
+    """An empty log file for a process that starts; the log of the one before is kept beside it as `NAME.1`."""
+    with writing(str(path)):
+        if path.exists():
+            path.replace(path.with_name(f"{path.name}.1"))
+        return path.open("wb")
 
 
 def wait_until_ready(server: subprocess.Popen[bytes], url: str, home: Path) -> None:

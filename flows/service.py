@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,7 @@ from annotated_types import Ge
 from typing_extensions import TypedDict
 
 from flows.database import Database
-from flows.server import CONSOLE, HOST, QUIET, READY_WITHIN_S, ServerError, default_home, free_port
+from flows.server import CONSOLE, HOST, QUIET, READY_WITHIN_S, ServerError, answers, default_home, free_port, new_log
 from flows.server import start as start_server
 from flows.server import wait_until_ready as wait_for_server
 from flows.stranded import ask, mark_stranded
@@ -37,6 +38,8 @@ PORT = "PREFECT_SERVER_API_PORT"
 """Where this is not set, Prefect's own port; where that is taken, any."""
 SQLITE = "SQLite"
 STOPS_WITHIN_S = 20.0
+ANSWERS_WITHIN_S = 30.0
+"""A server that is busy; one that takes longer is started anew."""
 SETTINGS = {
     **{name: value for name, value in QUIET.items() if name not in CONSOLE},
     "PREFECT_WORKER_QUERY_SECONDS": "2",
@@ -106,6 +109,8 @@ def running() -> Service | None:
 def up(database_url: str | None, watch: Path | None, out: Path | None, say: Say) -> Service:
     """Start server and worker unless they run, and register the deployments of `prefect.yaml`.
 
+    Beside a server that answers, a worker that ended is started again. Without one, both are.
+
     Args:
         database_url: of PostgreSQL; without one the database is SQLite.
         watch: a folder in which crawls land, and
@@ -119,20 +124,16 @@ def up(database_url: str | None, watch: Path | None, out: Path | None, say: Say)
     if not (REPOSITORY / "prefect.yaml").exists():
         raise ServerError(f"There is no prefect.yaml in {REPOSITORY}. Run `nmcl up` of a clone of the repository.")
     with _one_at_a_time():
-        service = running()
-        if service is None:
-            before = _noted()
-            _stop_noted()  # half of it may be left
-            try:
-                service = _start(database, before.worker_name if before else None, say)
-            except BaseException:
-                _stop_noted()
-                raise
+        service = _noted()
+        if service is None or not service.server.process() or not answers(service.url, ANSWERS_WITHIN_S):
+            service = _start(database, service, say)
         elif database and database.shown != service.database:
             raise ServerError(
                 f"The server that runs at {service.ui} keeps its runs in {service.database}, not in {database.shown}. "
                 "Stop it first: `nmcl down`."
             )
+        elif not service.is_whole:
+            service = _start_worker(service, service.worker_name, say)
         say("Registering the deployments ...")
         _register(service, {"NMCL_WATCH": watch, "NMCL_OUT": out})
         return service
@@ -146,13 +147,16 @@ def down() -> bool:
         return _stop_noted()
 
 
-def _start(database: Database | None, ended_worker: str | None, say: Say) -> Service:
-    say("Starting the server ...")
-    service = _start_server(database)
-    if n := mark_stranded(service.url, POOL, ended_worker):
-        say(f"Runs that had ended unreported, now Crashed: {n:,}. `prefect flow-run retry ID` goes on with one.")
-    say("Starting the worker ...")
-    return _start_worker(service)
+def _start(database: Database | None, before: Service | None, say: Say) -> Service:
+    """Start both, where neither is of use any more. Args: before: what ran, of which half may be left."""
+    _stop_noted()
+    try:
+        say("Starting the server ...")
+        service = _start_server(database)
+        return _start_worker(service, before.worker_name if before else None, say)
+    except BaseException:
+        _stop_noted()
+        raise
 
 
 def _start_server(database: Database | None) -> Service:
@@ -173,9 +177,14 @@ def _start_server(database: Database | None) -> Service:
     return service
 
 
-def _start_worker(service: Service) -> Service:
+def _start_worker(service: Service, ended: str | None, say: Say) -> Service:
+    """Start a worker, once no run is believed to be at work without one. Args: ended: name of the worker before."""
+    if n := mark_stranded(service.url, POOL, ended):
+        say(f"Runs that had ended unreported, now Crashed: {n:,}. `prefect flow-run retry ID` goes on with one.")
+    say("Starting the worker ...")
+    since = time.time()
     command = ("worker", "start", "--pool", POOL, "--type", "process", "--name", service.worker_name)
-    with (home() / "worker.log").open("wb") as log:
+    with new_log(home() / "worker.log") as log:
         worker = subprocess.Popen(
             _prefect(*command),
             env=_environment(service.url),
@@ -187,7 +196,7 @@ def _start_worker(service: Service) -> Service:
         )
     service = replace(service, worker=Running.of(worker.pid))
     _note(service)
-    _wait_for_worker(service, worker)
+    _wait_for_worker(service, since, worker)
     return service
 
 
@@ -199,14 +208,16 @@ def _prefect(*arguments: str) -> Sequence[str]:
     return [sys.executable, "-m", "prefect", *arguments]
 
 
-def _wait_for_worker(service: Service, worker: subprocess.Popen[bytes]) -> None:
+def _wait_for_worker(service: Service, since: float, worker: subprocess.Popen[bytes]) -> None:
+    """Return when the worker reports. Args: since: when it was started; the server may know one of its name before."""
     log, end = home() / "worker.log", time.monotonic() + READY_WITHIN_S
     while time.monotonic() < end:
         if worker.poll() is not None:
             raise ServerError(f"The Prefect worker ended with code {worker.returncode}: see {log}.")
         with suppress(OSError):
             workers = ask(f"{service.url}/work_pools/{POOL}/workers/filter", {})
-            if any(found["name"] == service.worker_name and found["status"] == "ONLINE" for found in workers):
+            beats = [found["last_heartbeat_time"] for found in workers if found["name"] == service.worker_name]
+            if any(datetime.fromisoformat(beat).timestamp() > since for beat in beats if beat):
                 return
         time.sleep(0.2)
     raise ServerError(f"The Prefect worker was not ready within {READY_WITHIN_S:g} s: see {log}.")

@@ -92,8 +92,14 @@ def has_state(store: Store, artifact: Artifact) -> bool:
     return store.exists(f"{artifact.folder}/state.json")
 
 
-def load_state(store: Store, artifact: Artifact) -> State:
-    """Read a state back, array for array. Raises StoreError where it is missing or damaged."""
+def load_state(store: Store, artifact: Artifact | None) -> State:
+    """Read a state back, array for array; an empty one for an extractor that learns nothing, which has no artifact.
+
+    Raises:
+        StoreError: it is missing or damaged.
+    """
+    if artifact is None:
+        return State()
     name = f"{artifact.folder}/state.safetensors"
     data = store.read(name)
     try:

@@ -14,11 +14,12 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import StoreTakenError
+from pipeline.errors import StoreError, StoreTakenError
+from pipeline.os_errors import writing
 
 RENEWED_EVERY_S = 3.0
 PATIENCE_S = 15.0
@@ -56,8 +57,10 @@ class Lease:
 
         Raises:
             StoreTakenError: another writer holds it.
+            StoreError: it cannot be written.
         """
-        self._take()
+        with writing(self._url):
+            self._take()
         stop = threading.Event()
         renewing = threading.Thread(target=self._renew_until, args=(stop,), daemon=True)
         renewing.start()
@@ -67,7 +70,8 @@ class Lease:
             stop.set()
             renewing.join()
             if not self.is_lost:
-                self._fs.rm_file(self._path)
+                with suppress(StoreError), writing(self._url):  # one that nobody renews is taken over
+                    self._fs.rm_file(self._path)
 
     def _take(self) -> None:
         end = None
@@ -93,11 +97,13 @@ class Lease:
         renewed = time.monotonic()
         while not stop.wait(RENEWED_EVERY_S):
             try:
-                if not self._write(self._replacing(self._version)):
+                with writing(self._url):
+                    is_ours = self._write(self._replacing(self._version))
+                if not is_ours:
                     self.is_lost = True
                     return
                 renewed = time.monotonic()
-            except OSError:  # the service may answer again before anyone's patience ends
+            except StoreError:  # the service may answer again before anyone's patience ends
                 self.is_lost = time.monotonic() - renewed > PATIENCE_S
 
     def _replacing(self, version: str) -> dict[str, Any]:

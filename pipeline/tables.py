@@ -1,4 +1,7 @@
-"""Arrow tables in Parquet. The only door to pyarrow besides manifests.
+"""Arrow tables as the Parquet files of a store, which no other module reads or writes.
+
+Other modules build and use Arrow tables, and two handle Parquet files that are not of a store: `flows.predict` writes
+predictions, `pipeline.manifest_files` reads manifests.
 
 Equal tables give equal bytes: no time, path or host enters a file.
 """

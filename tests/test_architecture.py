@@ -1,4 +1,4 @@
-"""Imports point one way, and every library has one door."""
+"""Imports point one way, and a library is imported only where it is listed."""
 
 import ast
 import subprocess
@@ -9,8 +9,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 DOORS = {
+    "pyarrow.parquet": {"pipeline/tables.py", "pipeline/manifest_files.py", "flows/predict.py"},
     "torchvision": {"extractors/visual.py"},
     "efficientnet_lite_pytorch": {"extractors/visual.py"},
+    "openvino": {"extractors/network.py"},
     "librosa": {"extractors/spectrogram.py"},
     "gensim": {"extractors/textual.py"},
     "implicit": {"pipeline/completion/implicit_als.py"},
@@ -55,7 +57,7 @@ def test_imports_point_one_way() -> None:
 
 
 @pytest.mark.parametrize("library", sorted(DOORS))
-def test_every_library_has_one_door(library: str) -> None:
+def test_a_library_is_imported_only_at_its_doors(library: str) -> None:
     found = {
         str(path.relative_to(ROOT))
         for package in ("pipeline", "extractors", "model", "flows")
@@ -66,10 +68,11 @@ def test_every_library_has_one_door(library: str) -> None:
 
 
 def _imported(path: Path) -> set[str]:
+    """Every library, and what is directly in it."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module.split(".")[0])
-    return names
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {".".join(parts[:n]) for parts in (name.split(".") for name in names) for n in (1, 2)}

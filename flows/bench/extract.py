@@ -169,8 +169,8 @@ class PlainLoop:
         """Of all videos done, by modality; absent ones are left out."""
         self.device = plan.extractors.visual.device
         self.network = plan.extractors.visual.plain_network().to(self.device)
-        self.sound = load_state(plan.store, plan.states["acoustic"])
-        self.words = load_state(plan.store, plan.states["textual"])
+        self.sound = load_state(plan.store, plan.states.get("acoustic"))
+        self.words = load_state(plan.store, plan.states.get("textual"))
 
     def __call__(self) -> float:
         """Seconds a video, of the next few."""
@@ -183,7 +183,7 @@ class PlainLoop:
         frames, _ = visual.frames(list(every_frame(path)))
         vectors = {"visual": plain.plain_visual(self.network, visual.backbone.preprocess, frames, self.device)}
         heard = decode(Request(path, waveform=True), MediaSettings())
-        if isinstance(heard, Clip) and heard.waveform is not None:
+        if isinstance(heard, Clip) and heard.waveform is not None and self.sound.arrays:
             vectors["acoustic"] = plain.plain_acoustic(heard.waveform, self.sound)
         clip = Clip(description=video.description)
         (textual,) = self.plan.extractors.all["textual"].extract([clip], self.words)
@@ -194,7 +194,7 @@ def _floor(plan: Plan, decoding: Decoding, measured: dict[str, float]) -> dict[s
     """Decoding by the fastest way, and the operations of the networks at the measured rate."""
     n_frames = sum(len(of_video.times_s) for of_video in decoding.needed)
     n_sound_frames = sum(of_video.n_sound_frames for of_video in decoding.needed)
-    visual, sound = plan.extractors.visual, load_state(plan.store, plan.states["acoustic"])
+    visual, sound = plan.extractors.visual, load_state(plan.store, plan.states.get("acoustic"))
     visual_s = n_frames * plain.flops_per_frame(visual) / measured["gemm_flops_per_s"]
     sound_s = n_sound_frames * plain.flops_per_sound_frame(sound) / measured["gemm_float32_flops_per_s"]
     decode_s = measured["floor_decode_s"]

@@ -289,6 +289,41 @@ def test_a_crawl_without_videos_is_not_announced(home: Path, tmp_path: Path) -> 
     assert "No video found in" in refused.stderr
 
 
+def kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        process.kill()
+    psutil.wait_procs(processes, 20)
+
+
+def test_a_killed_worker_is_started_again_beside_the_same_server(home: Path, crawl: Path, tmp_path: Path) -> None:
+    store = Store.create(out := tmp_path / "out")
+    remember(store, from_tree(load_tree(None, TINY)))
+    into = ("--param", f"crawl={crawl}", "--param", f"out={out}")
+    known = {found["id"] for found in runs_of(home, "extract-features")}
+
+    def states() -> list[str]:
+        return [str(run["state_type"]) for run in runs_of(home, "extract-features") if run["id"] not in known]
+
+    before, logs = running(home), home / "service"
+    with store.locked():  # so that it is at work until then
+        assert run("prefect", "deployment", "run", "extract-features", *into, home=home).returncode == 0
+        wait_for(lambda: states() == ["RUNNING"])
+        worker = psutil.Process(before["worker"]["pid"])
+        kill([worker, *worker.children(recursive=True)])
+        log = (logs / "worker.log").read_bytes()
+        up = run("nmcl", "up", home=home)
+    assert up.returncode == 0, up.stderr
+    assert "Starting the server" not in up.stderr
+    assert "now Crashed: 1." in up.stderr
+    assert states() == ["CRASHED"]
+    after = running(home)
+    assert after["worker"] != before["worker"]
+    assert after | {"worker": before["worker"]} == before
+    assert before["worker_name"].encode() in log
+    assert (logs / "worker.log.1").read_bytes() == log
+    assert run("prefect", "deployment", "run", "extract-features", "--watch", *into, home=home).returncode == 0
+
+
 def test_runs_of_a_killed_server_are_crashed_and_can_be_retried(home: Path, crawl: Path, tmp_path: Path) -> None:
     store = Store.create(out := tmp_path / "out")
     remember(store, from_tree(load_tree(None, TINY)))
@@ -302,10 +337,13 @@ def test_runs_of_a_killed_server_are_crashed_and_can_be_retried(home: Path, craw
     with store.locked():  # so that it is at work until then
         assert run("prefect", "deployment", "run", "extract-features", *into, home=home).returncode == 0
         wait_for(lambda: state() == "RUNNING")
-        killed = psutil.Process(running(home)["server"]["pid"])
-        killed.kill()
-        killed.wait()
+        worker = psutil.Process(running(home)["worker"]["pid"])
+        kill([psutil.Process(running(home)["server"]["pid"])])
+        log = (home / "service" / "server.log").read_bytes()
         up = run("nmcl", "up", home=home)
+    assert up.returncode == 0, up.stderr
+    assert not worker.is_running()
+    assert (home / "service" / "server.log.1").read_bytes() == log
     assert "now Crashed: 1." in up.stderr
     assert state() == "CRASHED"
     (crashed,) = [found["id"] for found in runs_of(home, "extract-features") if found["id"] not in before]

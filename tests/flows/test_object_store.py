@@ -3,12 +3,15 @@
 import csv
 import hashlib
 import json
+import re
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +31,9 @@ from tests.media import shades, tone, write_video
 
 pytestmark = pytest.mark.services
 BIN = Path(sys.executable).parent
-pytest.importorskip("s3fs", reason="s3fs is not installed")
-pytest.importorskip("moto.server", reason="moto, an S3 server, is not installed")
+s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
+moto = pytest.importorskip("moto.server", reason="moto, an S3 server, is not installed")
+serving = pytest.importorskip("werkzeug.serving")
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +178,111 @@ def test_one_writer_at_a_time(store: Store, s3: dict[str, str]) -> None:
     with store.locked(), store.locked():
         assert "Another nmcl command" in try_it()
     assert try_it() == "free\n"
+
+
+WAITING = """
+import sys
+from prefect import flow
+from flows import engine
+from pipeline.errors import StoreError
+engine.COMMAND_ENDS_WITHIN_S = float(sys.argv[2])
+@flow
+def work():
+    with engine.alone_on(sys.argv[1]) as store:
+        store.write("done", b"")
+try:
+    work()
+except StoreError as error:
+    print(type(error).__name__, error, sep=": ")
+"""
+
+
+@contextmanager
+def waiting(url: str, environment: dict[str, str], at_most_s: float) -> Iterator[subprocess.Popen[str]]:
+    """A flow run that waits for a store, which another has."""
+    loud = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO", "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-c", WAITING, url, str(at_most_s)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment | loud, text=True, **pipes) as process:  # type: ignore[call-overload]
+        try:
+            said = []
+            for line in process.stderr:
+                said.append(line)
+                if "An nmcl command is at work on" in line:
+                    break
+            else:
+                raise AssertionError("".join(said))
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_flow_run_waits_for_the_end_of_a_command(store: Store, s3: dict[str, str]) -> None:
+    with ExitStack() as stack:
+        with store.locked():
+            process = stack.enter_context(waiting(store.url, s3, 600))
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(6)  # more than it takes to look again
+            assert not store.exists("done")
+        stdout, stderr = process.communicate(timeout=120)
+    assert (process.returncode, stdout) == (0, ""), stderr
+    assert store.exists("done")
+
+
+def test_the_end_of_a_wait_is_said_in_a_sentence(store: Store, s3: dict[str, str]) -> None:
+    with store.locked(), waiting(store.url, s3, 3) as process:
+        stdout, _ = process.communicate(timeout=120)
+    assert re.fullmatch(
+        r"StoreTakenError: Another nmcl command \(\S+, process \d+\) is writing to s3://stores/\w+\. "
+        r"Wait for it, or name another --out\.\n",
+        stdout,
+    )
+    assert not store.exists("done")
+
+
+@pytest.fixture
+def outage(s3: dict[str, str]) -> Iterator[tuple[dict[str, str], threading.Event]]:
+    """The environment of commands that use another S3 server, with a bucket `stores`; it answers 503 while set."""
+    down, answer = threading.Event(), moto.DomainDispatcherApplication(moto.create_backend_app)
+
+    def answer_if_up(request: dict[str, Any], start: Callable[..., Any]) -> Any:
+        if down.is_set():
+            start("503 Service Unavailable", [("Content-Length", "0")])
+            return [b""]
+        return answer(request, start)
+
+    server = serving.make_server("127.0.0.1", free_port(), answer_if_up, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    found = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.port}", "AWS_MAX_ATTEMPTS": "1"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in found.items():
+            patch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        try:
+            make_buckets("stores")
+            yield s3 | found, down
+        finally:
+            s3fs.S3FileSystem.clear_instance_cache()
+            server.shutdown()
+            thread.join()
+
+
+def test_an_outage_ends_no_wait(outage: tuple[dict[str, str], threading.Event]) -> None:
+    """The flow run goes on waiting, and the command that holds the store keeps it."""
+    environment, down = outage
+    store = Store.create("s3://stores/outage")
+    with ExitStack() as stack:
+        with store.locked():
+            process = stack.enter_context(waiting(store.url, environment, 600))
+            down.set()
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(8)
+            down.clear()
+            store.write("written", b"")
+        stdout, stderr = process.communicate(timeout=120)
+    assert (process.returncode, stdout) == (0, ""), stderr
+    assert store.exists("done")
 
 
 def test_a_writer_whose_lease_was_taken_over_writes_no_more(store: Store) -> None:

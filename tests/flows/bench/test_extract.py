@@ -46,6 +46,15 @@ def test_a_modality_that_no_video_has(tmp_path: Path) -> None:
     assert "textual_least_cosine" not in figures
 
 
+def test_nothing_is_learned_of_sound_where_there_is_none(tmp_path: Path) -> None:
+    for i in range(2):
+        write_video(tmp_path / f"clip{i}.mp4", shades([20, 60 * i + 80], 5))
+        (tmp_path / f"clip{i}.info.json").write_text(f'{{"id": "clip{i}", "description": "beach number {i}"}}')
+    figures = bench_extract(tmp_path, Size(videos=2, repeats=1, visual=LITE)).figures
+    assert "acoustic_least_cosine" not in figures
+    assert figures["floor_network_s"] > 0
+
+
 def test_the_least_decoding_gives_the_same_pictures(crawl: Path) -> None:
     frames = list(every_frame(crawl / "clip1.mp4"))
     chosen = [frames[i] for i in (0, 6, 11)]
