@@ -49,7 +49,7 @@ class FrozenStates:
         if artifact.address == own.address:
             return own
         if is_earlier_form(own.recipe):
-            recipe = _earlier_form(extractor, artifact)
+            recipe = earlier_form(extractor, artifact)
             if digest(recipe) == own.address:
                 return own
             is_same = _is_known_to_agree(without_code(own.recipe), without_code(recipe))
@@ -102,7 +102,7 @@ def without_code(recipe: Any) -> Any:
     return _plain(recipe)
 
 
-def _earlier_form(extractor: Extractor, artifact: Artifact) -> dict[str, Any]:
+def earlier_form(extractor: Extractor, artifact: Artifact) -> dict[str, Any]:
     """The recipe of an artifact of features as versions that hashed all settings wrote it."""
     recipe = {**artifact.recipe, "extractor": earlier_address(extractor)}
     recipe["code"] = recipe.pop("code_version")
