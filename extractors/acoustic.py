@@ -4,7 +4,7 @@ Levels are left as they are: a street is loud and a wood is quiet, and removing 
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Annotated
 
@@ -14,6 +14,7 @@ from annotated_types import Ge
 from extractors.autoencoder import CODE_VERSION as AUTOENCODER_VERSION
 from extractors.autoencoder import Autoencoder, AutoencoderSettings, train_autoencoder
 from extractors.spectrogram import N_BINS, log_spectrogram
+from pipeline.addressing import Reference, hashed
 from pipeline.progress import Progress
 from pipeline.records import Clip, Modality, Need, State
 from pipeline.state_checks import checking_state
@@ -31,13 +32,13 @@ FIRST_HELD_OUT = 4
 class AcousticSettings:
     """How much sound is learnt from, and how."""
 
-    fit_videos: Annotated[int, Ge(1)] = 2000
+    fit_videos: Annotated[int, Ge(1), Reference(2000)] = 2000
     """Videos to learn from at most; more of them add little to an autoencoder of 1.3 million weights."""
-    frames_per_video: Annotated[int, Ge(1)] = 100
+    frames_per_video: Annotated[int, Ge(1), Reference(100)] = 100
     """Frames taken of one video, at random; half of a clip of 5 s, since neighbours overlap by half."""
-    max_frames: Annotated[int, Ge(1)] = 60_000
+    max_frames: Annotated[int, Ge(1), Reference(60_000)] = 60_000
     """Frames kept in memory and learnt from, at random over all videos: 123 MB, and under a minute on two cores."""
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Annotated[int, Ge(0), Reference(0)] = 0
     """Chooses the frames."""
     autoencoder: AutoencoderSettings = field(default_factory=AutoencoderSettings)
 
@@ -54,9 +55,11 @@ class AcousticExtractor:
         self.fit_videos = settings.fit_videos
 
     def address(self) -> dict[str, object]:
-        settings = asdict(self.settings)
-        settings["autoencoder"]["layers"] = list(self.settings.autoencoder.layers)
-        return {**settings, "code_version": CODE_VERSION, "autoencoder_version": AUTOENCODER_VERSION}
+        return {
+            "settings": hashed(self.settings),
+            "code_version": CODE_VERSION,
+            "autoencoder_version": AUTOENCODER_VERSION,
+        }
 
     def fit(self, clips: Iterable[Clip], progress: Progress) -> State:
         """Learn the autoencoder of at most `fit_videos` clips, read once and one at a time.

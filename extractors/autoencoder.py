@@ -17,6 +17,7 @@ from annotated_types import Ge, Gt, Interval, MinLen
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, linear, mse_loss
 
+from pipeline.addressing import Reference
 from pipeline.progress import Progress, silent
 from pipeline.records import State
 from pipeline.state_checks import checking_state, require_array
@@ -39,22 +40,27 @@ Layers = tuple[tuple[np.ndarray, np.ndarray], ...]
 class AutoencoderSettings:
     """How the autoencoder is built and trained."""
 
-    layers: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1)] = (500, 400, 300, 200)
+    layers: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1), Reference((500, 400, 300, 200))] = (
+        500,
+        400,
+        300,
+        200,
+    )
     """Widths of the hidden layers and, last, of the code: the paper's, section 4.2.2."""
-    corruption: Annotated[float, Interval(ge=0, le=2)] = 0.3
+    corruption: Annotated[float, Interval(ge=0, le=2), Reference(0.3)] = 0.3
     """Standard deviation of the noise, in deviations of what it corrupts. 0.1 told venues as well, 0.8 ten points
     worse, masking a third of the inputs instead three."""
-    epochs: Annotated[int, Ge(0)] = 2
+    epochs: Annotated[int, Ge(0), Reference(2)] = 2
     """Passes over the frames for each layer."""
-    fine_tune_epochs: Annotated[int, Ge(0)] = 5
+    fine_tune_epochs: Annotated[int, Ge(0), Reference(5)] = 5
     """Passes over the frames for the unrolled network."""
-    min_steps: Annotated[int, Ge(0)] = 1000
+    min_steps: Annotated[int, Ge(0), Reference(1000)] = 1000
     """Few frames are passed more often, until the unrolled network took so many steps, and each layer a quarter of
     them: codes tuned for 480 steps told venues 5 points worse than for 1200, and 2400 were no better."""
-    batch_size: Annotated[int, Ge(1)] = 256
-    learning_rate: Annotated[float, Gt(0)] = 2e-3
+    batch_size: Annotated[int, Ge(1), Reference(256)] = 256
+    learning_rate: Annotated[float, Gt(0), Reference(2e-3)] = 2e-3
     """Of Adam, at the top of a one-cycle schedule."""
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Annotated[int, Ge(0), Reference(0)] = 0
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """How a picture becomes what a network was trained on."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from PIL import Image
+
+from pipeline.addressing import Reference
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -13,14 +15,14 @@ _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.B
 class Preprocess:
     """Scale the shorter side, crop the middle; later subtract the mean and divide by the deviation."""
 
-    resize: int = 256
+    resize: Annotated[int, Reference(256)] = 256
     """Shorter side after scaling, in pixels."""
-    crop: int = 224
+    crop: Annotated[int, Reference(224)] = 224
     """Side of the square that is kept, in pixels."""
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    interpolation: Annotated[Literal["bilinear", "bicubic"], Reference("bilinear")] = "bilinear"
+    mean: Annotated[tuple[float, float, float], Reference((0.485, 0.456, 0.406))] = (0.485, 0.456, 0.406)
     """Red, green, blue, on the scale 0..1."""
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    std: Annotated[tuple[float, float, float], Reference((0.229, 0.224, 0.225))] = (0.229, 0.224, 0.225)
 
     def picture(self, image: Image.Image) -> np.ndarray:
         """Scaled and cropped: shape (crop, crop, 3), uint8, RGB. The arithmetic of torchvision's own presets."""

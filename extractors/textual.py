@@ -11,7 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +20,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Interval
 
 from extractors.tokens import tokens
+from pipeline.addressing import Reference, Unhashed, hashed
 from pipeline.errors import SettingsError
 from pipeline.progress import Progress
 from pipeline.records import Clip, Modality, Need, State
@@ -42,29 +43,29 @@ MIN_LEARNING_RATE = 1e-4
 class TextualSettings:
     """How paragraph vectors are learnt and inferred."""
 
-    dim: Annotated[int, Ge(1)] = 100
+    dim: Annotated[int, Ge(1), Reference(100)] = 100
     """Length of the vector: the paper's."""
-    fit_videos: Annotated[int, Ge(1)] = 200_000
+    fit_videos: Annotated[int, Ge(1), Reference(200_000)] = 200_000
     """Videos to learn from at most: some 200 MB of words."""
-    extra_text: str = ""
+    extra_text: Annotated[str, Unhashed()] = ""
     """A UTF-8 file of more texts to learn from, one a line; empty: none."""
-    max_words: Annotated[int, Ge(1)] = 30_000
+    max_words: Annotated[int, Ge(1), Reference(30_000)] = 30_000
     """The most frequent words, at most so many, are known. In place of a least frequency, which would leave nothing of
     a small crawl; more cost time in every part, where the model is rebuilt."""
-    negative: Annotated[int, Interval(ge=1, le=50)] = 5
+    negative: Annotated[int, Interval(ge=1, le=50), Reference(5)] = 5
     """Random words told from each true one; gensim's default, and 10 were no better."""
-    subsampling: Annotated[float, Interval(ge=0, le=1)] = 1e-3
+    subsampling: Annotated[float, Interval(ge=0, le=1), Reference(1e-3)] = 1e-3
     """Words more frequent than this share are skipped at random; gensim's default, the best of 3e-4 to 1e-2."""
-    epochs: Annotated[int, Ge(1)] = 40
+    epochs: Annotated[int, Ge(1), Reference(40)] = 40
     """Passes over the texts."""
-    min_words: Annotated[int, Ge(1)] = 500_000
+    min_words: Annotated[int, Ge(1), Reference(500_000)] = 500_000
     """A small corpus is repeated within each pass until so many words were read in all, a second or two: of a few
     hundred texts, 20 plain passes taught nothing."""
-    inference_epochs: Annotated[int, Ge(1)] = 50
+    inference_epochs: Annotated[int, Ge(1), Reference(50)] = 50
     """Passes over a text to infer its vector; more, or averaging several inferences, did not help."""
-    learning_rate: Annotated[float, Gt(0)] = 0.025
+    learning_rate: Annotated[float, Gt(0), Reference(0.025)] = 0.025
     """At the start; gensim's default."""
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Annotated[int, Ge(0), Reference(0)] = 0
 
 
 class TextualExtractor:
@@ -81,8 +82,13 @@ class TextualExtractor:
 
     def address(self) -> dict[str, object]:
         """Of `extra_text` the content counts, not where it lies."""
-        extra = hashlib.sha256(self._extra().encode()).hexdigest() if self.settings.extra_text else ""
-        return {**asdict(self.settings), "extra_text": extra, "code_version": CODE_VERSION}
+        extra = {"extra_text": self.extra_digest} if self.settings.extra_text else {}
+        return {"settings": hashed(self.settings), **extra, "code_version": CODE_VERSION}
+
+    @property
+    def extra_digest(self) -> str:
+        """SHA-256 of the extra text."""
+        return hashlib.sha256(self._extra().encode()).hexdigest()
 
     def check(self) -> None:
         """Raises SettingsError where the file of extra text cannot be read."""

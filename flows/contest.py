@@ -10,8 +10,9 @@ from flows.challenge import Case, now
 from flows.evaluation import stored_model
 from flows.prediction import probabilities
 from model import comparison
-from model.comparison import Comparison, NewVenue, Verdict
+from model.comparison import Comparison, NewVenue, PromotionSettings, Verdict
 from pipeline import shapes
+from pipeline.addressing import with_references
 from pipeline.complete import load_completed
 from pipeline.records import MODALITIES
 
@@ -107,7 +108,7 @@ def known_verdict(case: Case) -> Verdict | None:
     if not case.store.exists(name):
         return None
     note = case.store.read_json(name, shapes.Comparison)
-    if note["champion"] != case.champion or note["rule"] != _rule(case):
+    if note["champion"] != case.champion or with_references(PromotionSettings, note["rule"]) != _rule(case):
         return None
     verdict = note["verdict"]
     return Verdict(verdict["promoted"], tuple(verdict["reasons"]), tuple(verdict["doubted"]))

@@ -10,6 +10,7 @@ from flows.challenge import Case, now
 from flows.prediction import failures_of
 from flows.stages import Context
 from pipeline import drift, shapes
+from pipeline.addressing import with_references
 from pipeline.artifacts import load_state
 from pipeline.complete import load_features
 from pipeline.drift import Figure
@@ -57,7 +58,8 @@ def was_measured(case: Case) -> bool:
     if not case.store.exists(name):
         return False
     note, settings = case.store.read_json(name, shapes.Drift), asdict(case.view.settings.drift)
-    of = (note["champion"], note["crawls"], note["settings"] | {"stop": settings["stop"]})
+    known = with_references(drift.DriftSettings, note["settings"])
+    of = (note["champion"], note["crawls"], known | {"stop": settings["stop"]})
     return of == (case.champion, case.fresh(), settings) and not note["stopped"]
 
 

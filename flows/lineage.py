@@ -3,19 +3,21 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
 from extractors.base import Extractor
+from extractors.earlier import earlier_address
 from flows import console
-from pipeline.artifacts import Artifact, has_state
+from pipeline.artifacts import SETTINGS_IN_FULL, Artifact, digest, has_state, hashed_part
 from pipeline.catalogue import Catalogue, load_catalogue, save_catalogue
 from pipeline.errors import ModelError, StoreError
 from pipeline.records import MODALITIES, SPLITS, Modality, Split
 from pipeline.store import Store
 from pipeline.tables import decode, encode
 
-CODE = ("code", "code_version", "autoencoder_version")
+CODE = ("code", "code_version", "autoencoder_version", "keyframes_version")
 """Keys of recipes that name versions of code; all others are settings, weights and inputs."""
 
 
@@ -34,6 +36,7 @@ class FrozenStates:
         """The run's own artifact of one modality's vectors, if these settings make the same.
 
         Newer code is accepted with a note: a few vectors may differ, but nobody is locked out of a run by an upgrade.
+        So are recipes of versions that hashed all settings: those that they know are compared.
 
         Args:
             artifact: as the settings and the present code have it.
@@ -45,7 +48,14 @@ class FrozenStates:
         own = self.features[modality]
         if artifact.address == own.address:
             return own
-        if not _is_newer_code(own.recipe, json.loads(json.dumps(artifact.recipe))):
+        if is_earlier_form(own.recipe):
+            recipe = earlier_form(extractor, artifact)
+            if digest(recipe) == own.address:
+                return own
+            is_same = _is_known_to_agree(without_code(own.recipe), without_code(recipe))
+        else:
+            is_same = without_code(own.recipe) == without_code(artifact.recipe)
+        if not is_same:
             raise ModelError(
                 f"The {modality} vectors this model was trained on were made in another way than they would be made "
                 f"now (recipe {own.address}, now {artifact.address}): other settings, weights or limits. "
@@ -66,11 +76,52 @@ class FrozenStates:
         return Artifact("failures/media", {"decoding": decoding}) if decoding is not None else None
 
 
-def _is_newer_code(own: object, now: object) -> bool:
-    """Whether two recipes differ only in versions of code, and in settings that the earlier one did not know."""
+def is_earlier_form(recipe: Mapping[str, Any]) -> bool:
+    """Whether a version that hashed all settings wrote a recipe of features or of a run."""
+    return "code_version" not in recipe
+
+
+def is_same_run(own: Mapping[str, Any], run: Artifact) -> bool:
+    """Whether a run would learn the same in the same way as another one, wherever both start from.
+
+    Args:
+        own: the recipe of the other one, of whichever version.
+    """
+    before, now = ({name: value for name, value in r.items() if name != "start"} for r in (own, run.recipe))
+    if not is_earlier_form(own):
+        return digest(before) == digest(now)
+    now["code"] = now.pop("code_version")
+    now["model"] = run.settings["model"]
+    return before.keys() == now.keys() and _is_known_to_agree(before, _plain(now))
+
+
+def without_code(recipe: Any) -> Any:
+    """A recipe, as JSON has it, without its versions of code."""
+    if isinstance(recipe, dict):
+        return {name: without_code(value) for name, value in recipe.items() if name not in CODE}
+    return _plain(recipe)
+
+
+def earlier_form(extractor: Extractor, artifact: Artifact) -> dict[str, Any]:
+    """The recipe of an artifact of features as versions that hashed all settings wrote it."""
+    recipe = {**artifact.recipe, "extractor": earlier_address(extractor)}
+    recipe["code"] = recipe.pop("code_version")
+    if "decoding" in recipe:
+        media = artifact.settings["media"]
+        limits = ("max_seconds", "max_pixels", "budget_megapixels")
+        recipe["decoding"] = {"code": recipe["decoding"]["code_version"], **{name: media[name] for name in limits}}
+    return recipe
+
+
+def _is_known_to_agree(own: object, now: object) -> bool:
+    """Whether all that an earlier recipe says holds now; settings that it does not know are left aside."""
     if isinstance(own, dict) and isinstance(now, dict):
-        return all(key in now and _is_newer_code(own[key], now[key]) for key in own if key not in CODE)
+        return all(name in now and _is_known_to_agree(own[name], now[name]) for name in own)
     return own == now
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value))
 
 
 @dataclass(frozen=True)
@@ -119,21 +170,20 @@ def frozen_of(store: Store, run: str) -> FrozenStates:
         StoreError: a state or a recipe is missing.
     """
     completed = store.read_json(f"{run}/recipe.json")["completed"]
-    completion = _known(store, "states/completion", store.read_json(f"completed/all-{completed}/recipe.json"))
+    address = store.read_json(f"completed/all-{completed}/recipe.json")["completion"]
+    completion = _read(store, "states/completion", address)
     addresses: Mapping[Modality, str] = dict(zip(MODALITIES, completion.recipe["features"], strict=True))
-    features = {
-        m: Artifact(f"features/{m}", store.read_json(f"features/{m}-{address}/recipe.json"))
-        for m, address in addresses.items()
-    }
-    states = {m: _known(store, f"states/{m}", f.recipe, "state") for m, f in features.items() if f.recipe["state"]}
+    features = {m: _read(store, f"features/{m}", address) for m, address in addresses.items()}
+    states = {m: _read(store, f"states/{m}", f.recipe["state"]) for m, f in features.items() if f.recipe["state"]}
     for artifact in (completion, *states.values()):
         if not has_state(store, artifact):
             raise StoreError(f"{store.url}/{artifact.folder} is missing: what {run} learnt cannot be used again.")
     return FrozenStates(run, states, features, completion)
 
 
-def _known(store: Store, kind: str, recipe: Mapping[str, str], name: str = "completion") -> Artifact:
-    return Artifact(kind, store.read_json(f"{kind}-{recipe[name]}/recipe.json"))
+def _read(store: Store, kind: str, address: str) -> Artifact:
+    recipe = store.read_json(f"{kind}-{address}/recipe.json")
+    return Artifact(kind, hashed_part(recipe), recipe.get(SETTINGS_IN_FULL, {}))
 
 
 def _splits_file(run: str) -> str:

@@ -14,6 +14,7 @@ from flows.lineage import FrozenStates
 from flows.settings import Settings, to_tree
 from model.base import CODE_VERSION as MODEL_CODE_VERSION
 from pipeline import completion
+from pipeline.addressing import hashed
 from pipeline.artifacts import Artifact, digest
 from pipeline.catalogue import Catalogue
 from pipeline.extract import CODE_VERSION as EXTRACT_CODE_VERSION
@@ -62,15 +63,20 @@ class Extractors:
         recipe: dict[str, object] = {
             "extractor": extractor.address(),
             "state": state_address,
-            "code": EXTRACT_CODE_VERSION,
+            "code_version": EXTRACT_CODE_VERSION,
         }
         if extractor.need != "description":
             recipe["decoding"] = self.decoding()
-        return Artifact(f"features/{modality}", recipe)
+        return Artifact(f"features/{modality}", recipe, self.in_full(modality))
 
     def failures(self) -> Artifact:
         """Where videos that do not decode are listed."""
-        return Artifact("failures/media", {"decoding": self.decoding()})
+        return Artifact("failures/media", {"decoding": self.decoding()}, in_full(self.settings, "media"))
+
+    def in_full(self, modality: Modality) -> dict[str, object]:
+        """All settings that the vectors of a modality may depend on."""
+        decoded = () if self.all[modality].need == "description" else ("media",)
+        return in_full(self.settings, modality, *decoded)
 
 
 @dataclass(frozen=True)
@@ -183,7 +189,7 @@ class Plan:
             recipe["decoding"] = self.extractors.decoding()
         if left_out:
             recipe["left_out"] = [dict(video) for video in left_out]
-        return Artifact(f"states/{modality}", recipe)
+        return Artifact(f"states/{modality}", recipe, self.extractors.in_full(modality))
 
     @cached_property
     def features(self) -> Mapping[Modality, Artifact]:
@@ -234,7 +240,8 @@ class Plan:
         """What the completer learns, from the same videos as the extractors."""
         if self.frozen:
             return self.frozen.completion
-        return Artifact("states/completion", {**self._completion, **self.without})
+        recipe = {**self._completion, **self.without}
+        return Artifact("states/completion", recipe, in_full(self.settings, "completion"))
 
     @cached_property
     def _completion(self) -> dict[str, object]:
@@ -255,14 +262,14 @@ class Plan:
         assigned = zip(self.videos, self.splits.assignments, strict=True)
         labels = [[v.video_id, v.sha256, v.venue, a.split] for v, a in assigned if a.split]
         recipe = {
-            "model": to_tree(self.settings)["model"],
-            "code": MODEL_CODE_VERSION,
+            "model": hashed(self.settings.model),
+            "code_version": MODEL_CODE_VERSION,
             "completed": self.completed.address,
             "labels": digest(labels),
             **self.without,
             **({"start": self.start} if self.start else {}),
         }
-        return Artifact(f"runs/{self.settings.model.name}", recipe)
+        return Artifact(f"runs/{self.settings.model.name}", recipe, in_full(self.settings, "model"))
 
     @cached_property
     def work(self) -> str:
@@ -270,6 +277,12 @@ class Plan:
         if not self.frozen:
             return digest(self._completion)
         return digest([self.completion.address, [part.key for _, part in self.catalogue.parts()]])
+
+
+def in_full(settings: Settings, *sections: str) -> dict[str, object]:
+    """Some sections of the settings as JSON values, for people."""
+    tree = to_tree(settings)
+    return {section: tree[section] for section in sections}
 
 
 def completed_with(completion_address: str) -> Artifact:

@@ -158,6 +158,8 @@ def _predict_parts(context: Context, frozen: Frozen, catalogue: Catalogue) -> tu
     store, pieces = frozen.store, pieces_of(catalogue)
     extract = ExtractPart(store, frozen.extractors, frozen.states, frozen.features, frozen.failures, context.retry)
     complete = CompletePart(store, frozen.features, frozen.completion, frozen.completed)
+    if extract.lacking(pieces):
+        frozen.extractors.visual.fetch()
     with loaded_here():
         context.each("extract", extract, pieces, context.progress)
         context.each("complete", complete, pieces, context.progress)

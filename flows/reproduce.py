@@ -131,7 +131,7 @@ def stored_features(folder: Path) -> FeatureTable:
     """
     store = Store.open(folder)
     tree = {name: value for name, value in store.read_json("settings.json").items() if name != "model"}
-    usable(store, "settings.json", tree)  # not the model: that of an earlier version may not even be known
+    tree = usable(store, "settings.json", tree)  # not the model: that of an earlier version may not even be known
     plan = Plan(store, load_catalogue(store, TRAINING), from_tree(tree))
     run = champion(store)
     if not _is_extracted(plan) and run:  # as where an upgrade raised the version of the extraction code

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -20,6 +20,7 @@ from flows import console
 from flows.workers import EngineSettings, require_packages
 from model.comparison import PromotionSettings
 from model.registry import MODELS
+from pipeline.addressing import Reference, with_references
 from pipeline.columns import ColumnSettings
 from pipeline.completion.base import CompletionSettings
 from pipeline.drift import DriftSettings
@@ -38,8 +39,8 @@ _REMEMBERED = "settings.json"
 class ModelChoice:
     """Which model of the registry is trained, and with which settings of its own."""
 
-    name: str = "nmcl"
-    seed: int = 0
+    name: Annotated[str, Reference("nmcl")] = "nmcl"
+    seed: Annotated[int, Reference(0)] = 0
     options: Any = MODELS["nmcl"].settings
     """The settings dataclass of that model; in files its fields stand right under `[model]`."""
 
@@ -138,12 +139,29 @@ def is_of_machine(section: str, values: Any) -> bool:
 
 
 def usable(store: Store, file: str, tree: Tree) -> Tree:
-    """Settings as a store keeps them. Raises StoreError, naming the file, where a value is not allowed."""
+    """Settings as a store keeps them, with the references of those that its version did not know.
+
+    Raises:
+        StoreError: a value is not allowed; it names the file.
+    """
+    known = _with_references(tree)
     try:
-        from_tree(tree)
+        from_tree(known)
     except SettingsError as error:
         raise store.damaged(file, str(error)) from error
-    return tree
+    return known
+
+
+def _with_references(tree: Tree) -> Tree:
+    """Settings as an earlier version kept them, so that they still mean what they meant."""
+    kinds = {f.name: _type_of(f.name) for f in fields(Settings) if f.name != "model"}
+    model = tree.get("model")
+    if isinstance(model, Mapping) and (entry := MODELS.get(str(model.get("name", "nmcl")))):
+        kinds["model"] = type(entry.settings)
+    return {
+        name: with_references(kinds[name], values) if name in kinds and isinstance(values, Mapping) else values
+        for name, values in tree.items()
+    }
 
 
 def _unknown(tree: Tree) -> Iterator[str]:
@@ -176,7 +194,7 @@ def _without(tree: Tree, name: str) -> Tree:
 def of_champion(store: Store, run: str, changes: Tree) -> Settings:
     """What the champion was made with, with some changes; how to read and to judge a crawl is as the store keeps it."""
     tree = usable(store, f"{run}/{_REMEMBERED}", store.read_json(f"{run}/{_REMEMBERED}"))
-    kept = _remembered(store)
+    kept = _with_references(_remembered(store))
     judging: Tree = {
         section: kept[section] for section in ("columns", "ingest", "drift", "promotion") if section in kept
     }

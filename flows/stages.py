@@ -116,6 +116,7 @@ def fit(context: Context, plan: Plan) -> Plan:
     missing = [m for m, planned in plan.planned_states.items() if _is_to_fit(context, planned)]
     if not missing:
         return plan
+    _fetch_weights(plan)
     folders = {crawl.name: crawl.folder for crawl in plan.catalogue.crawls}
     frames = plan.extractors.visual.frames
     with timed(store, "fit", plan.work), Decoder(context.settings.media) as decoder:
@@ -154,10 +155,18 @@ def extract(context: Context, plan: Plan) -> Plan:
     context.tried.add(plan.failures.address)
     if not pieces:
         return plan
+    _fetch_weights(plan)
     with timed(context.store, "extract", plan.work) as spent, loaded_here():
         for receipt in context.each("extract", work, pieces, context.progress):
             spent.update(receipt.seconds)
     return plan.refreshed()
+
+
+def _fetch_weights(plan: Plan) -> None:
+    """Before minutes of work, not after: published weights may have to be downloaded."""
+    features = plan.features["visual"]
+    if not plan.store.has_all(features.part(part.key) for _, part in plan.catalogue.parts()):
+        plan.extractors.visual.fetch()
 
 
 def extraction(context: Context, plan: Plan) -> ExtractPart:

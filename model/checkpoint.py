@@ -23,6 +23,7 @@ from model.base import Epoch, Shape, VenueModel
 from model.data import Standardizer
 from model.registry import method
 from model.trained import Trained
+from pipeline.addressing import with_references
 from pipeline.errors import ModelError
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
@@ -143,14 +144,18 @@ def _read_card(path: Path) -> Card:
 
 
 def _settings(card: Card) -> Any:
-    """The settings dataclass of the card's model, with values of the right types and ranges."""
+    """The settings dataclass of the card's model, with values of the right types and ranges.
+
+    What the version that wrote the card did not know has its reference.
+    """
     kind = type(method(card.name).settings)
+    known = with_references(kind, card.settings)
     try:
-        settings = TypeAdapter(kind).validate_python(card.settings)
+        settings = TypeAdapter(kind).validate_python(known)
     except ValidationError as error:
         raise ModelError(f"{CARD} has settings out of range: {_first(error)}; train again") from error
-    if json.loads(json.dumps(dataclasses.asdict(settings))) != card.settings:
-        raise ModelError(f"{CARD} lacks settings that {card.name} has, or has unknown ones; train again")
+    if json.loads(json.dumps(dataclasses.asdict(settings))) != known:
+        raise ModelError(f"{CARD} has settings that {card.name} does not know; train again")
     return settings
 
 

@@ -31,22 +31,23 @@ import numpy as np
 from annotated_types import Ge, Interval
 
 from model.evaluate import f1
+from pipeline.addressing import Reference
 
 
 @dataclass(frozen=True)
 class PromotionSettings:
     """The numbers of the rule above."""
 
-    max_loss: Annotated[float, Interval(ge=0, le=1)] = 0.01
+    max_loss: Annotated[float, Interval(ge=0, le=1), Reference(0.01)] = 0.01
     """Of macro-F1 on the frozen test set."""
-    min_gain: Annotated[float, Interval(ge=0, le=1)] = 0.0
+    min_gain: Annotated[float, Interval(ge=0, le=1), Reference(0.0)] = 0.0
     """Of macro-F1 on both slices together; exceeded, not just reached."""
-    alpha: Annotated[float, Interval(ge=0, le=1)] = 0.05
-    min_agreement: Annotated[float, Interval(ge=0, le=1)] = 0.5
+    alpha: Annotated[float, Interval(ge=0, le=1), Reference(0.05)] = 0.05
+    min_agreement: Annotated[float, Interval(ge=0, le=1), Reference(0.5)] = 0.5
     """Kappa on a new crawl over kappa on the champion's test videos; 0 trusts any labels."""
-    judged_rows: Annotated[int, Ge(1)] = 10
+    judged_rows: Annotated[int, Ge(1), Reference(10)] = 10
     """A crawl with fewer labelled videos is taken on trust: it can do little."""
-    min_recall: Annotated[float, Interval(ge=0, le=1)] = 0.5
+    min_recall: Annotated[float, Interval(ge=0, le=1), Reference(0.5)] = 0.5
     """Of a venue that only the challenger knows."""
 
 

@@ -19,6 +19,7 @@ from model.losses import ConsistencyKind, cross_entropy, divergence, late_fusion
 from model.peers import PeerKind
 from model.perceptron import xavier_linear
 from model.train import Network, TrainSettings
+from pipeline.addressing import Reference
 
 OPEN, SHUT = 0.9, 0.1
 """A gate above the one has decided for consistent, below the other for complementary."""
@@ -36,46 +37,50 @@ class NMCLSettings:
     decides: a narrow scoring net and nearly even first scores mattered most.
     """
 
-    composition: CompositionKind = "cooperative"
+    composition: Annotated[CompositionKind, Reference("cooperative")] = "cooperative"
     """How the parts are put together again: as NMCL does, or as one of its variants."""
-    gate: GateKind = "sigmoid"
-    complement: ComplementKind = "exclusive"
-    relation_hidden: Annotated[int, Ge(1)] | None = 16
+    gate: Annotated[GateKind, Reference("sigmoid")] = "sigmoid"
+    complement: Annotated[ComplementKind, Reference("exclusive")] = "exclusive"
+    relation_hidden: Annotated[Annotated[int, Ge(1)] | None, Reference(16)] = 16
     """Width of the scoring net's hidden layer, which the text of eq. 4 has and its formula lacks; None: no such
     layer."""
-    relation_gain: Annotated[float, Ge(0)] = 0.1
+    relation_gain: Annotated[float, Ge(0), Reference(0.1)] = 0.1
     """Scale of the Xavier initialisation of the scores: near 0 all features start alike instead of at random."""
-    consistency: ConsistencyKind = "jeffreys"
-    consistency_weight: Annotated[float, Ge(0)] = 0.1
+    consistency: Annotated[ConsistencyKind, Reference("jeffreys")] = "jeffreys"
+    consistency_weight: Annotated[float, Ge(0), Reference(0.1)] = 0.1
     """Of L1 in eq. 20, where it is 1."""
-    opinion_weight: Annotated[float, Ge(0)] = 0.1
+    opinion_weight: Annotated[float, Ge(0), Reference(0.1)] = 0.1
     """Of the cross-entropy of p_h and p_g (eq. 12): nothing else supervises them, and constant ones agree
     best."""
-    branch_weight: Annotated[float, Ge(0), Le(1)] = 1.0
+    branch_weight: Annotated[float, Ge(0), Le(1), Reference(1.0)] = 1.0
     """Of the mean of the heads' own cross-entropies; the rest is that of their mixture, eq. 19. In the mixture one
     confident head silences the others; with 1 each learns by itself and only their decisions are fused."""
-    hidden: Annotated[int, Ge(1), Le(65536)] = 256
-    attention_rank: Annotated[int, Ge(1), Le(65536)] | None = 1
+    hidden: Annotated[int, Ge(1), Le(65536), Reference(256)] = 256
+    attention_rank: Annotated[Annotated[int, Ge(1), Le(65536)] | None, Reference(1)] = 1
     """None: the full memory of eq. 15; r: one of rank r about ones, an order of magnitude cheaper at 188 venues and as
     good on the data tried."""
-    normalise: bool = True
+    normalise: Annotated[bool, Reference(True)] = True
     """Batch normalisation of the heads' hidden layer (eq. 16)."""
-    members: Annotated[int, Ge(1), Le(64)] = 1
+    members: Annotated[int, Ge(1), Le(64), Reference(1)] = 1
     """Networks whose decisions are averaged; the paper has one. Without peers two disagree less from seed to seed (1.6
     instead of 2.5 % of test rows on 980 training rows), beside peers they gained nothing."""
-    peers: tuple[PeerKind, ...] = ("kernel_ridge", "mahalanobis", "logistic")
+    peers: Annotated[tuple[PeerKind, ...], Reference(("kernel_ridge", "mahalanobis", "logistic"))] = (
+        "kernel_ridge",
+        "mahalanobis",
+        "logistic",
+    )
     """What joins the fusion beside the networks, with the weights that validation rows give."""
-    shared_class_vectors: bool = False
+    shared_class_vectors: Annotated[bool, Reference(False)] = False
     """One z_k for all modalities, as eq. 17 is printed."""
-    dropout: Annotated[float, Ge(0), Lt(1)] = 0.3
+    dropout: Annotated[float, Ge(0), Lt(1), Reference(0.3)] = 0.3
     """On every hidden layer (eq. 4, 10 and 16); the paper gives no rate."""
-    input_dropout: Annotated[float, Ge(0), Lt(1)] = 0.15
+    input_dropout: Annotated[float, Ge(0), Lt(1), Reference(0.15)] = 0.15
     """On the head's input x^."""
-    label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.1
+    label_smoothing: Annotated[float, Ge(0), Lt(1), Reference(0.1)] = 0.1
     """Share of the target of eq. 19 spread over all venues."""
-    missing: Literal["completed", "masked"] = "completed"
+    missing: Annotated[Literal["completed", "masked"], Reference("completed")] = "completed"
     """`completed`: trust the completed vector. `masked`: zero it and leave its branch out of eq. 18."""
-    modality_dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
+    modality_dropout: Annotated[float, Ge(0), Lt(1), Reference(0.1)] = 0.1
     """Chance, in training, that a row's modality is treated as missing (never all of them). On 235 videos of six venues
     0.1 raised the validation accuracy from 0.955 to 0.963 (mean of four seeds): no branch can lean on one host."""
     train: TrainSettings = TRAIN

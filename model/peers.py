@@ -18,14 +18,16 @@ from model.baselines.logistic import Logistic, LogisticSettings
 from model.baselines.mahalanobis import Mahalanobis
 from model.calibration import pool_weights, sharpest
 from model.data import Dataset
+from pipeline.addressing import at_references
 from pipeline.progress import Progress
 
 PeerKind = Literal["kernel_ridge", "mahalanobis", "logistic"]
 PEERS: dict[PeerKind, Callable[[Shape], VenueModel]] = {
-    "kernel_ridge": lambda shape: KernelRidge(shape, KernelRidgeSettings()),
-    "mahalanobis": lambda shape: Mahalanobis(shape, KernelRidgeSettings()),
-    "logistic": lambda shape: Logistic(shape, LogisticSettings()),
+    "kernel_ridge": lambda shape: KernelRidge(shape, at_references(KernelRidgeSettings)),
+    "mahalanobis": lambda shape: Mahalanobis(shape, at_references(KernelRidgeSettings)),
+    "logistic": lambda shape: Logistic(shape, at_references(LogisticSettings)),
 }
+"""Not with their defaults: the address of a run names its peers, not their settings."""
 PRIOR = 10.0
 """Of `pool_weights`; from 5 to 30 macro-F1 stays within a few tenths of a point, on splits of nine sets of features."""
 LEAST = -12.0

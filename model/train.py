@@ -19,6 +19,7 @@ from model.batches import Batches, tensors
 from model.data import Dataset
 from model.evaluate import f1
 from model.step import RecordedStep, Step
+from pipeline.addressing import Reference, Unhashed
 from pipeline.errors import ModelError
 from pipeline.progress import Progress
 
@@ -35,27 +36,27 @@ class TrainSettings:
     """How a network is trained. Xavier initialisation and Adam are the paper's; where it is silent, see each
     field."""
 
-    learning_rate: Annotated[float, Gt(0), Le(1)] = 2e-3
-    batch_size: Annotated[int, Ge(1)] = 256
-    min_steps: Annotated[int, Ge(1)] = 4
+    learning_rate: Annotated[float, Gt(0), Le(1), Reference(2e-3)] = 2e-3
+    batch_size: Annotated[int, Ge(1), Reference(256)] = 256
+    min_steps: Annotated[int, Ge(1), Reference(4)] = 4
     """Batches per epoch at least: small data are cut into smaller batches, or an epoch would be one step."""
-    weight_decay: Annotated[float, Ge(0)] = 5.0
+    weight_decay: Annotated[float, Ge(0), Reference(5.0)] = 5.0
     """Decoupled from the gradient (AdamW), on weight matrices only."""
-    gradient_clip: Annotated[float, Gt(0)] = 5.0
+    gradient_clip: Annotated[float, Gt(0), Reference(5.0)] = 5.0
     """Largest norm of the gradient of one step."""
-    max_epochs: Annotated[int, Ge(1)] = 60
-    patience: Annotated[int, Ge(1)] = 20
+    max_epochs: Annotated[int, Ge(1), Reference(60)] = 60
+    patience: Annotated[int, Ge(1), Reference(20)] = 20
     """Epochs without a better validation macro-F1 before stopping."""
-    window: Annotated[int, Ge(1)] = 5
+    window: Annotated[int, Ge(1), Reference(5)] = 5
     """Epochs whose mean validation macro-F1 an epoch is judged by: that of one epoch on few rows is mostly luck."""
-    schedule: Literal["constant", "cosine"] = "cosine"
+    schedule: Annotated[Literal["constant", "cosine"], Reference("cosine")] = "cosine"
     """`cosine` falls from the learning rate to zero over `max_epochs`."""
-    average: Annotated[float, Ge(0), Lt(1)] = 0.0
+    average: Annotated[float, Ge(0), Lt(1), Reference(0.0)] = 0.0
     """Decay per step of the running average of the weights that is validated and kept; 0 keeps the weights
     themselves."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Annotated[Literal["auto", "cpu", "cuda"], Unhashed()] = "auto"
     """`auto` is CUDA where there is one."""
-    matmul: MatmulPrecision = "highest"
+    matmul: Annotated[MatmulPrecision, Reference("highest")] = "highest"
     """Of matrix products in training, in torch's words: `high` multiplies in TF32 and `medium` in bfloat16, each where
     the hardware can (of a GPU, those of the full memory); sums, weights and the decisions stay float32. `medium` takes
     four tenths off a step with the full memory, or more."""

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,14 +25,25 @@ def digest(value: Any, length: int = 12) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
+SETTINGS_IN_FULL = "settings_in_full"
+"""Key of `recipe.json` that is not hashed. Recipes of earlier versions lack it: all of them is hashed."""
+
+
+def hashed_part(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a `recipe.json` is hashed."""
+    return {name: value for name, value in recipe.items() if name != SETTINGS_IN_FULL}
+
+
 @dataclass(frozen=True)
 class Artifact:
-    """Something the pipeline makes, and its recipe: settings, code version, weights digest, input artifacts."""
+    """Something the pipeline makes, and its recipe: settings, code version, weights' checksum, input artifacts."""
 
     kind: str
     """Folder and name, such as `features/visual`."""
     recipe: dict[str, Any]
-    """JSON values; all that decides the content."""
+    """JSON values; all that decides the content. Of settings, those that `pipeline.addressing.hashed` gives."""
+    settings: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """All settings in force, by section: for people, and no part of the address."""
 
     @property
     def address(self) -> str:
@@ -48,10 +60,11 @@ class Artifact:
         return f"{self.folder}/part-{key}.parquet"
 
     def note_recipe(self, store: Store) -> None:
-        """Lay the recipe beside the artifact, for people and for provenance."""
+        """Lay the recipe beside the artifact, and all settings in force, for people and for provenance."""
         name = f"{self.folder}/recipe.json"
         if not store.exists(name):
-            store.write_json(name, self.recipe)
+            in_full = {SETTINGS_IN_FULL: self.settings} if self.settings else {}
+            store.write_json(name, {**self.recipe, **in_full})
 
 
 DIGEST_SUFFIX = ".sha256"

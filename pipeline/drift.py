@@ -14,6 +14,8 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge, Interval
 
+from pipeline.addressing import Reference
+
 Measure = Callable[[np.ndarray], np.ndarray]
 """From deals, shape (P, N), to values, shape (P,)."""
 ALPHA = 0.05
@@ -31,30 +33,30 @@ class DriftSettings:
     shift by 0.39, 1.5 and 0.61, the discrepancy by 0.07, 0.12 and 0.41; 0.57 more of the words were unknown.
     """
 
-    stop: bool = True
+    stop: Annotated[bool, Reference(True)] = True
     """False: drift is reported and the retraining goes on."""
-    max_failed: Annotated[float, Interval(ge=0, le=1)] = 0.25
+    max_failed: Annotated[float, Interval(ge=0, le=1), Reference(0.25)] = 0.25
     """Change of the share of files that do not decode."""
-    max_missing: Annotated[float, Interval(ge=0, le=1)] = 0.25
+    max_missing: Annotated[float, Interval(ge=0, le=1), Reference(0.25)] = 0.25
     """Change of the share of decoded videos without a modality."""
-    max_mean_shift: Annotated[float, Ge(0)] = 0.5
+    max_mean_shift: Annotated[float, Ge(0), Reference(0.5)] = 0.5
     """Root mean square over features of the shift of their means, in standard deviations."""
-    max_covariance_shift: Annotated[float, Ge(0)] = 0.5
+    max_covariance_shift: Annotated[float, Ge(0), Reference(0.5)] = 0.5
     """Frobenius norm of the difference of covariances over that of the reference, in the first principal components."""
-    max_mmd: Annotated[float, Ge(0)] = 0.1
+    max_mmd: Annotated[float, Ge(0), Reference(0.1)] = 0.1
     """Squared maximum mean discrepancy under a Gaussian kernel, 0..2."""
-    max_unknown_words: Annotated[float, Interval(ge=0, le=1)] = 0.25
+    max_unknown_words: Annotated[float, Interval(ge=0, le=1), Reference(0.25)] = 0.25
     """Change of the share of words that the paragraph vectors do not know, against validation and test videos."""
-    max_label_shift: Annotated[float, Interval(ge=0, le=1)] = 0.5
+    max_label_shift: Annotated[float, Interval(ge=0, le=1), Reference(0.5)] = 0.5
     """Total variation: the share of labelled videos that would have to be of another venue."""
-    min_rows: Annotated[int, Ge(4)] = 30
+    min_rows: Annotated[int, Ge(4), Reference(30)] = 30
     """Fewer rows of either crawl are reported and stop nothing."""
-    max_rows: Annotated[int, Ge(4)] = 2000
+    max_rows: Annotated[int, Ge(4), Reference(2000)] = 2000
     """Rows of each crawl that are looked at, drawn at random."""
-    components: Annotated[int, Ge(1)] = 16
+    components: Annotated[int, Ge(1), Reference(16)] = 16
     """Principal components whose covariance is compared."""
-    permutations: Annotated[int, Ge(20)] = 100
-    seed: Annotated[int, Ge(0)] = 0
+    permutations: Annotated[int, Ge(20), Reference(100)] = 100
+    seed: Annotated[int, Ge(0), Reference(0)] = 0
 
 
 @dataclass(frozen=True)

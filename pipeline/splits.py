@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Lt
 
+from pipeline.addressing import Reference
 from pipeline.errors import CrawlError, SettingsError
 from pipeline.records import SPLITS, Split, Video
 from pipeline.words import counted, examples, listed
@@ -22,11 +23,11 @@ bytes were first labelled with another venue."""
 class SplitSettings:
     """Shares of the splits, which sum to 1, and which venues to keep. The defaults are the paper's."""
 
-    train: Annotated[float, Gt(0), Lt(1)] = 0.49
-    validation: Annotated[float, Gt(0), Lt(1)] = 0.21
-    test: Annotated[float, Gt(0), Lt(1)] = 0.30
-    seed: Annotated[int, Ge(0)] = 0
-    min_venue_videos: Annotated[int, Ge(1)] = 50
+    train: Annotated[float, Gt(0), Lt(1), Reference(0.49)] = 0.49
+    validation: Annotated[float, Gt(0), Lt(1), Reference(0.21)] = 0.21
+    test: Annotated[float, Gt(0), Lt(1), Reference(0.30)] = 0.30
+    seed: Annotated[int, Ge(0), Reference(0)] = 0
+    min_venue_videos: Annotated[int, Ge(1), Reference(50)] = 50
     """Venues with fewer labelled videos of distinct content are set aside."""
 
     def __post_init__(self) -> None:

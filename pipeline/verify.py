@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.artifacts import DIGEST_SUFFIX, Artifact, digest, load_state
+from pipeline.artifacts import DIGEST_SUFFIX, Artifact, digest, hashed_part, load_state
 from pipeline.catalogue import TRAINING, Catalogue, Crawl, Part, load_catalogue, load_part
 from pipeline.champions import champion
 from pipeline.crawl_source import crawl_source
@@ -187,15 +187,15 @@ def _downstream(store: Store, folder: str, name: str) -> Iterator[str]:
 
 
 def _recipe(store: Store, folder: str) -> tuple[dict[str, Any], str | None]:
-    """The recipe of an artifact, and what is wrong with it."""
+    """What is hashed of the recipe of an artifact, and what is wrong with it."""
     try:
         recipe = store.read_json(f"{folder}/recipe.json")
     except StoreError as error:
         return {}, str(error)
     address = folder.rsplit("-", 1)[-1]
-    if not isinstance(recipe, dict) or digest(recipe) != address:
+    if not isinstance(recipe, dict) or digest(hashed_part(recipe)) != address:
         return {}, f"it is not the recipe that {address} is the hash of"
-    return recipe, None
+    return hashed_part(recipe), None
 
 
 def _recorded_failures(store: Store) -> dict[str, str]:

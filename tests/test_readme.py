@@ -19,13 +19,9 @@ from pipeline.completion import COMPLETERS
 from pipeline.records import Clip, State
 from pipeline.store import Store
 from pipeline.tables import encode, from_vectors
+from tests.readme import README, blocks, example_extractor
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
 def test_settings_are_accepted() -> None:
@@ -70,10 +66,7 @@ def test_registries_are_documented() -> None:
 
 
 def test_the_example_extractor_works() -> None:
-    code = next(block for block in blocks("python") if "class Brightness" in block)
-    space: dict[str, object] = {"np": np, "State": State}
-    exec(code, space)
-    extractor = space["Brightness"]()  # type: ignore[operator]
+    extractor = example_extractor()
     clips = [Clip(frames=np.full((2, 4, 4, 3), 9, np.uint8)), Clip()]
     np.testing.assert_array_equal(extractor.extract(clips, State()), np.array([[9], [np.nan]], np.float32))
 

@@ -26,6 +26,7 @@ from model.data import Dataset
 from model.losses import cross_entropy
 from model.perceptron import xavier_linear
 from model.train import Network, TrainSettings
+from pipeline.addressing import Reference
 from pipeline.errors import ModelError
 from pipeline.progress import Progress
 
@@ -38,16 +39,16 @@ class DareLiteSettings:
     """The source's, where it gives any. On 980 training rows of three views none of twelve other choices gained more
     than 0.3 points of validation macro-F1, about what another order of random numbers changes."""
 
-    n_concepts: Annotated[int, Ge(1), Le(65536)] = 313
+    n_concepts: Annotated[int, Ge(1), Le(65536), Reference(313)] = 313
     """K', width of each a^m; the source's sounds have 313 tags."""
-    hidden: Annotated[int, Ge(1), Le(65536)] = 1024
-    dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
+    hidden: Annotated[int, Ge(1), Le(65536), Reference(1024)] = 1024
+    dropout: Annotated[float, Ge(0), Lt(1), Reference(0.1)] = 0.1
     """On a and on the hidden layer."""
-    n_partners: Annotated[int, Ge(1)] = 5
+    n_partners: Annotated[int, Ge(1), Reference(5)] = 5
     """S of eq. 5.6, positive and negative ones of each row; the source does not say how many."""
-    similarity_weight: Annotated[float, Ge(0)] = 1.0
+    similarity_weight: Annotated[float, Ge(0), Reference(1.0)] = 1.0
     """Of J2."""
-    cross_entropy_weight: Annotated[float, Ge(0)] = 0.0
+    cross_entropy_weight: Annotated[float, Ge(0), Reference(0.0)] = 0.0
     """Of a cross-entropy beside J3, which is not in the source."""
     train: TrainSettings = field(default_factory=TrainSettings)
 
@@ -56,9 +57,9 @@ class DareLiteSettings:
 class DareSettings(DareLiteSettings):
     """With the outside sounds of J1; `n_concepts` must be their number of tags."""
 
-    sounds: str | None = None
+    sounds: Annotated[str | None, Reference(None)] = None
     """Path of the `.npz` file that `read_tagged_sounds` describes. Only training reads it."""
-    concept_weight: Annotated[float, Ge(0)] = 1.0
+    concept_weight: Annotated[float, Ge(0), Reference(1.0)] = 1.0
     """Of J1."""
 
 

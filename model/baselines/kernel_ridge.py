@@ -20,6 +20,7 @@ from torch import Tensor
 from model.base import Epoch, Features, Mask, Output, Shape, VenueModel
 from model.calibration import sharpest
 from model.data import Dataset
+from pipeline.addressing import Reference
 from pipeline.progress import Progress
 
 CHUNK = 4096
@@ -33,11 +34,11 @@ class KernelRidgeSettings:
     """Defaults were chosen on splits of nine sets of features; half or twice the width changes macro-F1 by a few tenths
     of a point."""
 
-    width: Annotated[float, Gt(0)] = 0.4
+    width: Annotated[float, Gt(0), Reference(0.4)] = 0.4
     """k(x, y) = exp(-width ||x - y||^2 / D) of standardised features: two random rows have about exp(-2 width)."""
-    ridge: Annotated[float, Gt(0)] = 0.01
+    ridge: Annotated[float, Gt(0), Reference(0.01)] = 0.01
     """Added to the eigenvalues of the kernel matrix, whose diagonal is 1."""
-    landmarks: Annotated[int, Ge(1), Le(65536)] = 1024
+    landmarks: Annotated[int, Ge(1), Le(65536), Reference(1024)] = 1024
     """Training rows that span the solution, drawn at random; with at least as many as rows it is exact."""
 
 

@@ -10,6 +10,7 @@ from model.base import Shape
 from model.baselines.fusion import LateNetwork
 from model.perceptron import perceptron
 from model.train import TrainSettings
+from pipeline.addressing import Reference
 
 MAX_DEPTH = 3
 """Hidden layers of the deepest branch."""
@@ -19,8 +20,8 @@ MAX_DEPTH = 3
 class LateFusionSettings:
     """The hidden width is the paper's."""
 
-    hidden: Annotated[int, Ge(1), Le(65536)] = 256
-    dropout: Annotated[float, Ge(0), Lt(1)] = 0.3
+    hidden: Annotated[int, Ge(1), Le(65536), Reference(256)] = 256
+    dropout: Annotated[float, Ge(0), Lt(1), Reference(0.3)] = 0.3
     """On every hidden layer; the paper gives no rate."""
     train: TrainSettings = field(default_factory=lambda: TrainSettings(learning_rate=5e-3, weight_decay=1.0))
     """By validation on 980 rows of three views: macro-F1 0.886, and 0.870 to 0.874 at a rate of 2e-3."""

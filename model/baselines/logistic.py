@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, MinLen
 from model.base import Epoch, Features, Mask, Output, Shape, VenueModel
 from model.data import Dataset
 from model.evaluate import f1
+from pipeline.addressing import Reference
 from pipeline.progress import Progress
 
 if TYPE_CHECKING:
@@ -20,15 +21,11 @@ if TYPE_CHECKING:
 class LogisticSettings:
     """The strength of the L2 penalty is chosen by validation macro-F1."""
 
-    inverse_penalties: Annotated[tuple[Annotated[float, Gt(0)], ...], MinLen(1)] = (
-        1e-4,
-        1e-3,
-        1e-2,
-        1e-1,
-        1.0,
-    )
+    inverse_penalties: Annotated[
+        tuple[Annotated[float, Gt(0)], ...], MinLen(1), Reference((1e-4, 1e-3, 1e-2, 1e-1, 1.0))
+    ] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     """scikit-learn's C; the smallest that is best wins."""
-    max_iterations: Annotated[int, Ge(1)] = 300
+    max_iterations: Annotated[int, Ge(1), Reference(300)] = 300
 
 
 class Logistic(VenueModel):

@@ -9,17 +9,18 @@ from model.base import Shape
 from model.baselines.fusion import EarlyNetwork
 from model.perceptron import perceptron
 from model.train import TrainSettings
+from pipeline.addressing import Reference
 
 
 @dataclass(frozen=True)
 class MLPSettings:
     """Two hidden layers of falling width."""
 
-    hidden: Annotated[int, Ge(2), Le(65536)] = 512
+    hidden: Annotated[int, Ge(2), Le(65536), Reference(512)] = 512
     """Width of the first hidden layer; the second has half of it."""
-    dropout: Annotated[float, Ge(0), Lt(1)] = 0.3
+    dropout: Annotated[float, Ge(0), Lt(1), Reference(0.3)] = 0.3
     """On both hidden layers."""
-    label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.1
+    label_smoothing: Annotated[float, Ge(0), Lt(1), Reference(0.1)] = 0.1
     """Share of the target spread over all venues; validation macro-F1 is as good as without or up to 0.003 better."""
     train: TrainSettings = field(default_factory=TrainSettings)
     """The common ones: by validation on 980 rows of three views no rate from 5e-4 to 5e-3 or weaker decay was better by

@@ -11,6 +11,7 @@ from model.base import Features, Mask, Output, Shape
 from model.losses import cross_entropy
 from model.perceptron import xavier_linear
 from model.train import Network, TrainSettings
+from pipeline.addressing import Reference
 
 N_HEADS = 4
 
@@ -19,14 +20,14 @@ N_HEADS = 4
 class TokensSettings:
     """The source names no sizes; these are the usual small ones."""
 
-    hidden: Annotated[int, Ge(N_HEADS), Le(65536), MultipleOf(N_HEADS)] = 128
+    hidden: Annotated[int, Ge(N_HEADS), Le(65536), MultipleOf(N_HEADS), Reference(128)] = 128
     """d, width of a token; the layers' feed-forward nets have twice that."""
-    n_layers: Annotated[int, Ge(1), Le(64)] = 2
-    dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
+    n_layers: Annotated[int, Ge(1), Le(64), Reference(2)] = 2
+    dropout: Annotated[float, Ge(0), Lt(1), Reference(0.1)] = 0.1
     """On the tokens and inside the layers."""
-    missing: Literal["completed", "masked"] = "completed"
+    missing: Annotated[Literal["completed", "masked"], Reference("completed")] = "completed"
     """`completed`: trust the completed vector. `masked`: leave its token out."""
-    modality_dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
+    modality_dropout: Annotated[float, Ge(0), Lt(1), Reference(0.1)] = 0.1
     """Chance, in training, that a row's token is left out (never all of them)."""
     train: TrainSettings = field(default_factory=lambda: TrainSettings(weight_decay=1.0))
     """By validation on 980 rows of three views: macro-F1 0.887, with dropout 0.3 and five times the decay 0.883."""

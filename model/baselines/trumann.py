@@ -20,6 +20,7 @@ from model.base import Epoch, Features, Mask, Output, Shape, VenueModel
 from model.baselines.tree_guided import Moments, Penalties, Solution, Tree, node_weights, sweeps
 from model.data import Dataset
 from model.evaluate import f1
+from pipeline.addressing import Reference
 from pipeline.progress import Progress
 
 CHUNK_ROWS = 8192
@@ -41,21 +42,21 @@ class TrumannSettings:
     0.001 with an l1 of 1000, left almost nothing of W.
     """
 
-    groups: tuple[tuple[str, ...], ...] = ()
+    groups: Annotated[tuple[tuple[str, ...], ...], Reference(())] = ()
     """The venues under each node of the tree. Names that are no venue of the model are left out; the root and every
     venue alone are nodes in any case, and without groups the only ones."""
-    width: Annotated[int, Ge(1), Le(4096)] | None = None
+    width: Annotated[Annotated[int, Ge(1), Le(4096)] | None, Reference(None)] = None
     """L, columns of the common space. None: 4/3 of the number of venues, as in the authors' code (250 for 188), but at
     least 50."""
-    space_penalties: PenaltyGrid = (10.0,)
+    space_penalties: Annotated[PenaltyGrid, Reference((10.0,))] = (10.0,)
     """l1."""
-    projection_penalties: PenaltyGrid = (1.0, 10.0, 100.0)
+    projection_penalties: Annotated[PenaltyGrid, Reference((1.0, 10.0, 100.0))] = (1.0, 10.0, 100.0)
     """l2."""
-    tree_penalties: PenaltyGrid = (1e-6, 1e-4, 1e-2)
+    tree_penalties: Annotated[PenaltyGrid, Reference((1e-6, 1e-4, 1e-2))] = (1e-6, 1e-4, 1e-2)
     """l3."""
-    max_sweeps: Annotated[int, Ge(1), Le(10_000)] = 10
+    max_sweeps: Annotated[int, Ge(1), Le(10_000), Reference(10)] = 10
     """The source needs fewer than 10."""
-    tolerance: Annotated[float, Ge(0)] = 1e-4
+    tolerance: Annotated[float, Ge(0), Reference(1e-4)] = 1e-4
     """Share of the objective by which a sweep must lower it, or it was the last."""
 
 

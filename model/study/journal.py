@@ -4,10 +4,9 @@ A folder for each finding, whole or not there: arrays, the model where it is kep
 no code.
 """
 
-import hashlib
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -17,6 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 from model import checkpoint
 from model.base import CODE_VERSION, Epoch, Scores
 from model.study.trials import Outcome
+from pipeline.addressing import hashed
+from pipeline.artifacts import digest
 from pipeline.errors import ModelError
 from pipeline.store import writing
 from pipeline.study_report.data import CompleterScores
@@ -85,7 +86,8 @@ class Journal:
 
 
 def _key(asked: tuple[object, ...]) -> str:
-    return hashlib.sha256(repr((CODE_VERSION, *asked)).encode()).hexdigest()[:32]
+    """Of settings, only what differs from the references, as in addresses."""
+    return digest([CODE_VERSION, *(hashed(part) if is_dataclass(part) else part for part in asked)], 32)
 
 
 def _write(folder: Path, finding: Finding) -> None:

@@ -1,11 +1,12 @@
 """What a completer is, and the settings of all of them."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 from annotated_types import Ge
 
+from pipeline.addressing import Reference, hashed
 from pipeline.progress import Progress
 from pipeline.records import State
 
@@ -23,23 +24,23 @@ Method = Literal["auto", "als", "implicit", "mean", "ridge"]
 
 @dataclass(frozen=True)
 class CompletionSettings:
-    """How missing modalities are filled in. Stored in the state, and part of its address."""
+    """How missing modalities are filled in. Stored in the state of a completer."""
 
-    method: Method = "auto"
+    method: Annotated[Method, Reference("auto")] = "auto"
     """A name of `COMPLETERS`; `auto` takes the one of the smallest held-out error."""
-    rank: Annotated[int, Ge(1)] = 100
+    rank: Annotated[int, Ge(1), Reference(100)] = 100
     """Latent features of the factorisations, clipped to what rows and columns allow. 100 is the paper's."""
-    regularization: Annotated[float, Ge(1e-6)] | None = None
+    regularization: Annotated[Annotated[float, Ge(1e-6)] | None, Reference(None)] = None
     """Shrinkage per observation, in standardised units: the lambda of ALS-WR; the penalty of a ridge divided
     by its number of rows. None: chosen from the training rows. Below 1e-6 the systems may be singular."""
-    sweeps: Annotated[int, Ge(1)] = 50
+    sweeps: Annotated[int, Ge(1), Reference(50)] = 50
     """Most passes over the data of an alternating completer."""
-    tolerance: Annotated[float, Ge(0)] = 1e-4
+    tolerance: Annotated[float, Ge(0), Reference(1e-4)] = 1e-4
     """`als` stops when a sweep lowers its objective by less than this share."""
-    balance: bool = False
+    balance: Annotated[bool, Reference(False)] = False
     """Whether each block weighs the same, however many columns it has. Off, as with a tuned regularisation it
     was no better on blocks of like widths and 1 to 4 % worse on 2048, 200 and 100 columns."""
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Annotated[int, Ge(0), Reference(0)] = 0
 
 
 class Completer(Protocol):
@@ -70,4 +71,4 @@ class Completer(Protocol):
 
 def address(settings: CompletionSettings) -> dict[str, Any]:
     """All that decides the result besides the rows, as JSON values."""
-    return {"completion": asdict(settings), "code": CODE_VERSION}
+    return {"completion": hashed(settings), "code_version": CODE_VERSION}

@@ -6,6 +6,7 @@ from annotated_types import Ge, Gt
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from pipeline.addressing import with_references
 from pipeline.completion.base import CompletionSettings
 from pipeline.records import State
 from pipeline.shapes import require
@@ -45,7 +46,8 @@ def check_state(state: State) -> CompletionSettings:
     with checking_state("completion"):
         require(_Info, state.info)
         try:
-            settings = TypeAdapter(CompletionSettings).validate_python(state.info["settings"])
+            known = with_references(CompletionSettings, state.info["settings"])
+            settings = TypeAdapter(CompletionSettings).validate_python(known)
         except ValidationError as error:
             raise ValueError(f"settings: {error.errors()[0]['msg']}") from error
         _check_scaling(state)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Interval
 
+from pipeline.addressing import Reference, Unhashed, hashed
+
 SAMPLE_RATE_HZ = 22_050
 """Of every waveform (paper, section 4.2.2)."""
 
@@ -17,33 +19,28 @@ CODE_VERSION = 3
 
 @dataclass(frozen=True)
 class MediaSettings:
-    """Limits for one file. Those in `address` can change a vector; the others guard the run."""
+    """Limits for one file. Those with a reference can change a vector; the others guard the run."""
 
-    timeout_s: Annotated[float, Gt(0)] = 600.0
+    timeout_s: Annotated[float, Gt(0), Unhashed()] = 600.0
     """Wall-clock time for one file; then its process is killed. A guard: the budget keeps real clips far below it."""
-    max_seconds: Annotated[float, Gt(0)] = 180.0
+    max_seconds: Annotated[float, Gt(0), Reference(180.0)] = 180.0
     """Only the beginning of a longer video is looked at."""
-    max_pixels: Annotated[int, Ge(1)] = 8192 * 4608
+    max_pixels: Annotated[int, Ge(1), Reference(8192 * 4608)] = 8192 * 4608
     """A larger picture is refused: it would need gigabytes."""
-    budget_megapixels: Annotated[int, Ge(1)] = 12_000
+    budget_megapixels: Annotated[int, Ge(1), Reference(12_000)] = 12_000
     """Pictures of one video that are decoded, all together, in pixels of H.264; other codecs count for more. Of a
     video with more, only parts are: the codec's key frames, or the beginning of each stretch between them. The
     default is 180 s of 1080p at 30 a second, or 15 s of 4K HEVC: about a minute of computing."""
-    memory_mb: Annotated[int, Ge(256)] = 4096
+    memory_mb: Annotated[int, Ge(256), Unhashed()] = 4096
     """Address space of one decoding process."""
-    workers: Annotated[int, Ge(0)] = 0
+    workers: Annotated[int, Ge(0), Unhashed()] = 0
     """Decoding processes; 0 for one a core."""
-    max_fetch_mb: Annotated[int, Ge(1)] = 1024
+    max_fetch_mb: Annotated[int, Ge(1), Unhashed()] = 1024
     """A larger file of a crawl on an object store is not fetched."""
 
-    max_failed_share: Annotated[float, Interval(ge=0, le=1)] = 0.2
+    max_failed_share: Annotated[float, Interval(ge=0, le=1), Unhashed()] = 0.2
     """Of the videos that gave neither picture nor sound; above it `run` and `extract` end with exit code 3."""
 
     def address(self) -> dict[str, object]:
         """What decides the frames and waveforms of a file, besides the file."""
-        return {
-            "code": CODE_VERSION,
-            "max_seconds": self.max_seconds,
-            "max_pixels": self.max_pixels,
-            "budget_megapixels": self.budget_megapixels,
-        }
+        return {**hashed(self), "code_version": CODE_VERSION}

@@ -11,8 +11,10 @@ from extractors.acoustic import AcousticExtractor, AcousticSettings
 from extractors.autoencoder import AutoencoderSettings
 from extractors.base import Extractor
 from extractors.textual import TextualExtractor, TextualSettings
+from extractors.visual import VisualExtractor, VisualSettings
 from pipeline.progress import silent
 from pipeline.records import MODALITIES, Clip, State
+from tests.readme import example_extractor
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,19 @@ def _text(seed: int) -> Clip:
     return Clip(description=" ".join(np.random.default_rng(seed).choice(list("abcdefgh"), 2 + seed % 5)))
 
 
+def _frames(seed: int) -> Clip:
+    rng = np.random.default_rng(seed)
+    return Clip(frames=rng.integers(0, 256, (seed % 3 + 1, 224, 224, 3), dtype=np.uint8))
+
+
 CASES = {
     "acoustic": Case(
         lambda: AcousticExtractor(AcousticSettings(autoencoder=AutoencoderSettings(layers=(20, 10), min_steps=10))),
         _sound,
     ),
     "textual": Case(lambda: TextualExtractor(TextualSettings(dim=10, min_words=2000)), _text),
+    "visual": Case(lambda: VisualExtractor(VisualSettings("efficientnet_lite0", weights="random")), _frames),
+    "example of the README": Case(example_extractor, _frames),
 }
 
 

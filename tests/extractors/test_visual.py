@@ -100,7 +100,7 @@ def test_the_runtime_changes_no_feature(lite: VisualExtractor) -> None:
     (clip,) = clips_of(2)
     assert clip.frames is not None
     network = BACKBONES["efficientnet_lite0"].build().eval()
-    network.load_state_dict(BACKBONES["efficientnet_lite0"].published())
+    network.load_state_dict(lite.weights)
     with torch.no_grad():
         plain = network((torch.from_numpy(clip.frames).permute(0, 3, 1, 2) - 127.0) / 128.0).mean(dim=0).numpy()
     np.testing.assert_allclose(lite.extract([clip], State())[0], plain, rtol=1e-3, atol=1e-4)
@@ -140,8 +140,10 @@ def test_packaged_weights_know_a_few_things(lite: VisualExtractor) -> None:
 def test_missing_weights_name_three_ways_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    extractor = VisualExtractor(VisualSettings("resnet50"))
+    assert extractor.address()["weights"] == "0676ba61"
     with pytest.raises(WeightsError) as caught:
-        VisualExtractor(VisualSettings("resnet50")).address()
+        extractor.fetch()
     for way in ("visual.weights=/path/to/resnet50.pth", "visual.backbone=efficientnet_lite0", "visual.weights=random"):
         assert way in str(caught.value)
 

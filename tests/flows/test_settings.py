@@ -184,3 +184,14 @@ def test_any_settings_are_used_or_refused(data: st.DataObject, tmp_path_factory:
     store.write_json("settings.json", found)
     with contextlib.suppress(UserError):
         of_store(store, {})
+
+
+def test_a_store_keeps_what_settings_meant_that_its_version_did_not_know(tmp_path: Path) -> None:
+    """They have their references, not the defaults of by now: here those of nmcl, which differ."""
+    store = Store.create(tmp_path)
+    tree = to_tree(Settings())
+    del tree["model"]["train"]["weight_decay"], tree["visual"]["precision"]
+    store.write_json("settings.json", tree)
+    found = of_store(store, {})
+    assert (found.model.options.train.weight_decay, found.visual.precision) == (5.0, "auto")
+    assert of_store(Store.create(tmp_path / "new"), {}).model.options.train.weight_decay == 2.0

@@ -130,3 +130,22 @@ def test_saving_again_replaces(folder: Path, trained: Trained, train: Dataset, v
     np.testing.assert_array_equal(
         load(folder).predict(validation.modalities).probability, other.predict(validation.modalities).probability
     )
+
+
+def test_a_card_of_a_version_that_knew_fewer_settings(folder: Path, trained: Trained, validation: Dataset) -> None:
+    """What it did not know has its reference, whatever the default is by now."""
+    settings = json.loads((folder / "model.json").read_text())["settings"]
+    del settings["modality_dropout"], settings["train"]["weight_decay"]
+    set_card(folder, settings=settings)
+    loaded = load(folder)
+    assert loaded.settings == trained.settings
+    np.testing.assert_array_equal(
+        loaded.predict(validation.modalities).probability, trained.predict(validation.modalities).probability
+    )
+
+
+def test_a_card_with_a_setting_that_is_not_known(folder: Path) -> None:
+    settings = json.loads((folder / "model.json").read_text())["settings"]
+    set_card(folder, settings={**settings, "later": 1})
+    with pytest.raises(ModelError, match="does not know"):
+        load(folder)

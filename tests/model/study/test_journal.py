@@ -1,16 +1,19 @@
 """A study that is stopped goes on where it was, to the same figures."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pytest
 
+from model.baselines.logistic import LogisticSettings
 from model.registry import MODELS
 from model.study.folds import fold
 from model.study.journal import CARD, Finding, Journal
 from model.study.study import Section, StudySettings, study
 from model.study.trials import Outcome, Trial, run
+from pipeline.addressing import Reference
 from pipeline.completion import CompletionSettings
 from pipeline.feature_table import FeatureTable
 from pipeline.progress import Progress
@@ -108,3 +111,16 @@ def test_a_study_goes_on_where_it_was(table: FeatureTable, tmp_path: Path) -> No
     assert [row.macro_f1 for row in data.methods] == [row.macro_f1 for row in whole[0].methods]
     Journal(tmp_path).clear()
     assert not tmp_path.exists()
+
+
+@dataclass(frozen=True)
+class LaterSettings(LogisticSettings):
+    added: Annotated[int, Reference(0)] = 0
+
+
+def test_a_study_goes_on_after_an_upgrade_that_brings_a_setting(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.keep(("score", "logistic", LogisticSettings()), 0.25)
+    assert journal.find(("score", "logistic", LaterSettings())) == (0.25,)
+    assert journal.find(("score", "logistic", LaterSettings(added=1))) == ()
+    assert journal.find(("score", "logistic", LogisticSettings(max_iterations=9))) == ()

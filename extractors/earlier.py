@@ -1,0 +1,40 @@
+"""Addresses as versions before references wrote them, with all settings: to compare with recipes in their stores."""
+
+import hashlib
+from dataclasses import asdict
+
+from extractors.acoustic import AcousticExtractor
+from extractors.base import Extractor
+from extractors.textual import TextualExtractor
+from extractors.visual import VisualExtractor
+
+
+def earlier_address(extractor: Extractor) -> dict[str, object]:
+    """What `address` gave of the same settings. That of an extractor of another package is the same still.
+
+    Loads the weights of a network, whose tensors were hashed.
+    """
+    address = extractor.address()
+    if isinstance(extractor, VisualExtractor):
+        settings = asdict(extractor.settings)
+        del settings["weights"], settings["device"]
+        preprocess = asdict(extractor.backbone.preprocess)
+        code = [address["code_version"], address["keyframes_version"]]
+        return {"settings": settings, "preprocess": preprocess, "weights": _digest_of_tensors(extractor), "code": code}
+    if isinstance(extractor, TextualExtractor):
+        extra = extractor.extra_digest if extractor.settings.extra_text else ""
+        return {**asdict(extractor.settings), "extra_text": extra, "code_version": address["code_version"]}
+    if isinstance(extractor, AcousticExtractor):
+        versions = {name: address[name] for name in ("code_version", "autoencoder_version")}
+        return {**asdict(extractor.settings), **versions}
+    return address
+
+
+def _digest_of_tensors(extractor: VisualExtractor) -> str:
+    if extractor.settings.weights == "random":
+        return "random"
+    hashed = hashlib.sha256()
+    for name, tensor in sorted(extractor.weights.items()):
+        hashed.update(name.encode())
+        hashed.update(tensor.contiguous().numpy().tobytes())
+    return hashed.hexdigest()

@@ -1,0 +1,123 @@
+"""Files of network weights: published ones, checked against the checksum their publisher gives, and those of a user.
+
+Nothing in a file is run.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.artifacts import digest
+from pipeline.errors import WeightsError
+
+
+def checksum_of(source: str) -> str:
+    """The first digits of a file's SHA-256, as its publisher gives them in its name: `resnet50-0676ba61.pth`.
+
+    Args:
+        source: a path or a URL.
+    """
+    found = re.search(r"-([0-9a-f]{8,64})\.\w+$", source)
+    if found is None:
+        raise ValueError(f"{source} names no checksum; expected a name such as resnet50-0676ba61.pth")
+    return found[1]
+
+
+def published_file(source: str) -> Path:
+    """The published file, whole and unchanged. One with a URL is downloaded once into torch's own cache.
+
+    Raises:
+        OSError, RuntimeError: it cannot be had whole.
+        WeightsError: what is on this machine is not what was published.
+    """
+    path = Path(source)
+    if "://" in source:
+        path = Path(torch.hub.get_dir(), "checkpoints", path.name)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(source, str(path), checksum_of(source))
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(checksum_of(source)):
+        raise WeightsError(
+            f"{path} is not the file that was published: its SHA-256 starts with {found[:8]}, expected "
+            f"{checksum_of(source)}. Delete it; it is had anew from {'its URL' if '://' in source else 'its package'}."
+        )
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a user's file, which is read once: the digest is kept by path, size and time of modification.
+
+    Raises:
+        WeightsError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            known_by = [os.fsencode(path.resolve()).hex(), status.st_size, status.st_mtime_ns]
+            kept = _cache() / f"{digest(known_by, 32)}.sha256"
+            with contextlib.suppress(OSError, ValueError):
+                if re.fullmatch("[0-9a-f]{64}", found := kept.read_text(encoding="ascii")):
+                    return found
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(
+            f"visual.weights: {path} cannot be read ({error}). Name a .pth or .safetensors file."
+        ) from error
+    _keep(kept, found)
+    return found
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "nmcl" / "weights"
+
+
+def _keep(file: Path, text: str) -> None:
+    """Write a file of the cache at once, beside other writers; where it cannot be kept, it is found again."""
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=file.parent)
+        with os.fdopen(descriptor, "w", encoding="ascii") as opened:
+            opened.write(text)
+        os.replace(temporary, file)
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors by name, from a .safetensors or a .pth file.
+
+    Raises:
+        WeightsError: there is no such file, or it holds something else.
+    """
+    if not path.is_file():
+        raise WeightsError(f"visual.weights: there is no file {path}. Name a .pth or .safetensors file.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return _plain(load_file(path), path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file raises anything from KeyError to UnpicklingError
+        raise WeightsError(
+            f"visual.weights: {path} is no file of weights ({type(error).__name__}: {error})."
+        ) from error
+    content = content.get("state_dict", content) if isinstance(content, dict) else content
+    return _plain(content, path)
+
+
+def _plain(content: Any, path: Path) -> dict[str, torch.Tensor]:
+    """Tensors by name that NumPy can hold."""
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in content.items()
+    ):
+        raise WeightsError(f"visual.weights: {path} holds no tensors by name (a state dict is expected).")
+    if odd := [name for name, t in content.items() if t.layout != torch.strided or t.is_quantized or t.is_meta]:
+        raise WeightsError(f"visual.weights: {path} holds {odd[0]!r}, which is no plain tensor.")
+    tensors = {name.removeprefix("module."): tensor.detach() for name, tensor in content.items()}
+    return {name: t.float() if t.dtype == torch.bfloat16 else t for name, t in tensors.items()}
