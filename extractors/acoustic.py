@@ -11,13 +11,18 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge
 
-from extractors.autoencoder import CODE_VERSION as AUTOENCODER_VERSION
-from extractors.autoencoder import Autoencoder, AutoencoderSettings, train_autoencoder
-from extractors.spectrogram import N_BINS, log_spectrogram
-from pipeline.addressing import Reference, hashed
-from pipeline.progress import Progress
-from pipeline.records import Clip, Modality, Need, State
-from pipeline.state_checks import checking_state
+from nmcl.extractors.autoencoder import CODE_VERSION as AUTOENCODER_VERSION
+from nmcl.extractors.autoencoder import Autoencoder, AutoencoderSettings, train_autoencoder
+from nmcl.extractors.spectrogram import N_BINS, log_spectrogram
+from nmcl.pipeline.addressing import Reference, hashed
+from nmcl.pipeline.progress import Progress
+from nmcl.pipeline.records import (
+    Clip,
+    Modality,
+    Need,
+    State,
+)
+from nmcl.pipeline.storage.state_checks import checking_state
 
 CODE_VERSION = 1
 """Part of the address: raise it when the same settings give other vectors."""

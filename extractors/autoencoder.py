@@ -17,10 +17,10 @@ from annotated_types import Ge, Gt, Interval, MinLen
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, linear, mse_loss
 
-from pipeline.addressing import Reference
-from pipeline.progress import Progress, silent
-from pipeline.records import State
-from pipeline.state_checks import checking_state, require_array
+from nmcl.pipeline.addressing import Reference
+from nmcl.pipeline.progress import Progress, silent
+from nmcl.pipeline.records import State
+from nmcl.pipeline.storage.state_checks import checking_state, require_array
 
 CODE_VERSION = 1
 """Part of the address: raise it when the same settings give other codes."""

@@ -5,12 +5,12 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from extractors.autoencoder import Autoencoder
-from extractors.preprocess import Preprocess
-from extractors.spectrogram import HOP, log_spectrogram
-from extractors.visual import VisualExtractor
-from pipeline.bench.measure import gemm_flops_per_s
-from pipeline.records import State
+from nmcl.extractors.autoencoder import Autoencoder
+from nmcl.extractors.preprocess import Preprocess
+from nmcl.extractors.spectrogram import HOP, log_spectrogram
+from nmcl.extractors.visual import VisualExtractor
+from nmcl.pipeline.bench.measure import gemm_flops_per_s
+from nmcl.pipeline.records import State
 
 GEMM_SIDE_ON_GPU = 8192
 """Rows and columns of a product that reaches a GPU's best rate."""

@@ -3,10 +3,10 @@
 import hashlib
 from dataclasses import asdict
 
-from extractors.acoustic import AcousticExtractor
-from extractors.base import Extractor
-from extractors.textual import TextualExtractor
-from extractors.visual import VisualExtractor
+from nmcl.extractors.acoustic import AcousticExtractor
+from nmcl.extractors.textual import TextualExtractor
+from nmcl.extractors.visual import VisualExtractor
+from nmcl.pipeline.extractor import Extractor
 
 
 def earlier_address(extractor: Extractor) -> dict[str, object]:

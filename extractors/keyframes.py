@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from extractors.preprocess import Preprocess
-from pipeline.media import TimedFrame
+from nmcl.extractors.preprocess import Preprocess
+from nmcl.pipeline.media import TimedFrame
 
 CODE_VERSION = 3
 """Goes into the address of the visual features: raise it when other frames are chosen."""
@@ -36,7 +36,7 @@ class KeyFrames:
     preprocess: Preprocess = field(default_factory=Preprocess)
 
     def __call__(self, frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
-        """See `pipeline.media.FrameSelector`. Frames come back scaled and cropped as the network wants them."""
+        """See `nmcl.pipeline.media.FrameSelector`. Frames come back scaled and cropped as the network wants them."""
         cuts = _LargestChanges(self.n_frames - 1)
         by_index, by_time = _EveryNth(4 * self.n_frames), _EverySlot(4 * self.n_frames)
         times_s: list[float] = []

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from extractors.preprocess import Preprocess
-from pipeline.errors import SettingsError
-from pipeline.words import listed
+from nmcl.extractors.preprocess import Preprocess
+from nmcl.pipeline.errors import SettingsError
+from nmcl.pipeline.text import listed
 
 if TYPE_CHECKING:
     from openvino import InferRequest

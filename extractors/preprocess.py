@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import numpy as np
 from PIL import Image
 
-from pipeline.addressing import Reference
+from nmcl.pipeline.addressing import Reference
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 

@@ -19,13 +19,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from annotated_types import Ge, Gt, Interval
 
-from extractors.tokens import tokens
-from pipeline.addressing import Reference, Unhashed, hashed
-from pipeline.errors import SettingsError
-from pipeline.progress import Progress
-from pipeline.records import Clip, Modality, Need, State
-from pipeline.shapes import require
-from pipeline.state_checks import checking_state, require_array
+from nmcl.extractors.tokenizer import tokens
+from nmcl.pipeline.addressing import Reference, Unhashed, hashed
+from nmcl.pipeline.errors import SettingsError
+from nmcl.pipeline.progress import Progress
+from nmcl.pipeline.records import (
+    Clip,
+    Modality,
+    Need,
+    State,
+)
+from nmcl.pipeline.storage.shapes import require
+from nmcl.pipeline.storage.state_checks import checking_state, require_array
 
 if TYPE_CHECKING:
     from gensim.models.doc2vec import Doc2Vec

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from pipeline.artifacts import digest
-from pipeline.errors import WeightsError
+from nmcl.pipeline.errors import WeightsError
+from nmcl.pipeline.storage.artifacts import digest
 
 
 def checksum_of(source: str) -> str:

@@ -17,7 +17,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.escape import visible
+from nmcl.pipeline.escape import visible
 
 
 class _Terminal(Console):
@@ -62,7 +62,7 @@ def showing_progress() -> Iterator[None]:
 
 
 def progress(stage: str, done: int, total: int, note: str = "") -> None:
-    """See `pipeline.progress.Progress`. Silent outside of `showing_progress`."""
+    """See `nmcl.pipeline.progress.Progress`. Silent outside of `showing_progress`."""
     stage, note = visible(stage, SHORT), visible(note, SHORT)
     if isinstance(_bars, _Lines):
         _bars(stage, done, total, note)

@@ -13,24 +13,24 @@ from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from extractors.acoustic import AcousticSettings
-from extractors.textual import TextualExtractor, TextualSettings
-from extractors.visual import VisualExtractor, VisualSettings
-from flows import console
-from flows.workers import EngineSettings, require_packages
-from model.comparison import PromotionSettings
-from model.registry import MODELS
-from pipeline.addressing import Reference, with_references
-from pipeline.columns import ColumnSettings
-from pipeline.completion.base import CompletionSettings
-from pipeline.drift import DriftSettings
-from pipeline.errors import SettingsError
-from pipeline.ingest import IngestSettings
-from pipeline.media import MediaSettings
-from pipeline.shapes import adapter
-from pipeline.splits import SplitSettings
-from pipeline.store import Store
-from pipeline.words import listed
+from nmcl.extractors.acoustic import AcousticSettings
+from nmcl.extractors.textual import TextualExtractor, TextualSettings
+from nmcl.extractors.visual import VisualExtractor, VisualSettings
+from nmcl.flows import console
+from nmcl.flows.engine_settings import EngineSettings, require_packages
+from nmcl.model.comparison import PromotionSettings
+from nmcl.model.registry import MODELS
+from nmcl.pipeline.addressing import Reference, with_references
+from nmcl.pipeline.completion.base import CompletionSettings
+from nmcl.pipeline.crawl.columns import ColumnSettings
+from nmcl.pipeline.errors import SettingsError
+from nmcl.pipeline.media import MediaSettings
+from nmcl.pipeline.stages.drift import DriftSettings
+from nmcl.pipeline.stages.ingest import IngestSettings
+from nmcl.pipeline.stages.splits import SplitSettings
+from nmcl.pipeline.storage.shapes import adapter
+from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.text import listed
 
 _REMEMBERED = "settings.json"
 

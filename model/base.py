@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from model.data import Dataset
-from pipeline.progress import Progress
+from nmcl.model.data import Dataset
+from nmcl.pipeline.progress import Progress
 
 CODE_VERSION = 5
 """Raised whenever a change of code changes what a model learns or decides, or the file it is kept in."""

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.base import Features, Mask
-from model.data import Dataset
+from nmcl.model.base import Features, Mask
+from nmcl.model.data import Dataset
 
 KEPT_SHARE = 0.5
 """Of a GPU's free memory that training rows may take, to stay there."""

@@ -19,12 +19,12 @@ from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as encode_tensors
 from torch import Tensor
 
-from model.base import Epoch, Shape, VenueModel
-from model.data import Standardizer
-from model.registry import method
-from model.trained import Trained
-from pipeline.addressing import with_references
-from pipeline.errors import ModelError
+from nmcl.model.base import Epoch, Shape, VenueModel
+from nmcl.model.data import Standardizer
+from nmcl.model.registry import method
+from nmcl.model.trained import Trained
+from nmcl.pipeline.addressing import with_references
+from nmcl.pipeline.errors import ModelError
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
 FORMAT = 1

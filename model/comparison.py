@@ -30,8 +30,8 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge, Interval
 
-from model.evaluate import f1
-from pipeline.addressing import Reference
+from nmcl.model.evaluate import f1
+from nmcl.pipeline.addressing import Reference
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def compare(label: np.ndarray, champion: np.ndarray, challenger: np.ndarray) -> 
     """Args: true and decided venues, indices, shape (N,)."""
     if len(label) == 0:
         return Slice(0, {}, {}, None, None, 0, 0, None)
-    from model.study.statistics import bootstrap, macro_f1, mcnemar_test
+    from nmcl.model.statistics import bootstrap, macro_f1, mcnemar_test
 
     right, right_too = challenger == label, champion == label
     names = ("micro_f1", "macro_f1")

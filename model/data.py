@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.errors import ModelError
+from nmcl.pipeline.errors import ModelError
 
 CONSTANT = 1e-6
 """A feature whose standard deviation is below this share of its mean (or below this) carries rounding noise

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import ModelError
+from nmcl.pipeline.errors import ModelError
 
 CURVE_POINTS = 201
 """Points of a ROC curve, at even steps of the false positive rate."""

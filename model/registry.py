@@ -4,23 +4,33 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from model.base import Shape, VenueModel
-from model.baselines.dare import Dare, DareLite, DareLiteSettings, DareSettings
-from model.baselines.early_attention import EarlyAttention, EarlyAttentionSettings
-from model.baselines.early_fusion import EarlyFusion, EarlyFusionSettings
-from model.baselines.kernel_ridge import KernelRidge, KernelRidgeSettings
-from model.baselines.late_attention import LateAttention, LateAttentionSettings
-from model.baselines.late_fusion import LateFusion, LateFusionSettings
-from model.baselines.logistic import Logistic, LogisticSettings
-from model.baselines.logistic_late import LogisticLate
-from model.baselines.mahalanobis import Mahalanobis
-from model.baselines.majority import Majority, MajoritySettings
-from model.baselines.mlp import MLP, MLPSettings
-from model.baselines.tokens import Tokens, TokensSettings
-from model.baselines.trumann import Trumann, TrumannSettings
-from model.committee import Committee
-from model.nmcl import DEVIATIONS, PAPER, NMCLSettings, as_printed
-from pipeline.errors import ModelError
+from nmcl.model.base import Shape, VenueModel
+from nmcl.model.baselines.dare import (
+    Dare,
+    DareLite,
+    DareLiteSettings,
+    DareSettings,
+)
+from nmcl.model.baselines.early_attention import EarlyAttention, EarlyAttentionSettings
+from nmcl.model.baselines.early_fusion import EarlyFusion, EarlyFusionSettings
+from nmcl.model.baselines.kernel_ridge import KernelRidge, KernelRidgeSettings
+from nmcl.model.baselines.late_attention import LateAttention, LateAttentionSettings
+from nmcl.model.baselines.late_fusion import LateFusion, LateFusionSettings
+from nmcl.model.baselines.logistic import Logistic, LogisticSettings
+from nmcl.model.baselines.logistic_late import LogisticLate
+from nmcl.model.baselines.mahalanobis import Mahalanobis
+from nmcl.model.baselines.majority import Majority, MajoritySettings
+from nmcl.model.baselines.mlp import MLP, MLPSettings
+from nmcl.model.baselines.tokens import Tokens, TokensSettings
+from nmcl.model.baselines.trumann import Trumann, TrumannSettings
+from nmcl.model.nmcl.ensemble import Committee
+from nmcl.model.nmcl.nmcl import (
+    DEVIATIONS,
+    PAPER,
+    NMCLSettings,
+    as_printed,
+)
+from nmcl.pipeline.errors import ModelError
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from model.base import Features, Mask
+from nmcl.model.base import Features, Mask
 
 Loss = Callable[[Features, Mask, Tensor], Tensor]
 """From a batch, with labels of shape (N,), int64, to its mean loss, a scalar."""

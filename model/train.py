@@ -14,14 +14,21 @@ import torch
 from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
 
-from model.base import Epoch, Features, Mask, Output, Scores, VenueModel
-from model.batches import Batches, tensors
-from model.data import Dataset
-from model.evaluate import f1
-from model.step import RecordedStep, Step
-from pipeline.addressing import Reference, Unhashed
-from pipeline.errors import ModelError
-from pipeline.progress import Progress
+from nmcl.model.base import (
+    Epoch,
+    Features,
+    Mask,
+    Output,
+    Scores,
+    VenueModel,
+)
+from nmcl.model.batches import Batches, tensors
+from nmcl.model.data import Dataset
+from nmcl.model.evaluate import f1
+from nmcl.model.step import RecordedStep, Step
+from nmcl.pipeline.addressing import Reference, Unhashed
+from nmcl.pipeline.errors import ModelError
+from nmcl.pipeline.progress import Progress
 
 MatmulPrecision = Literal["highest", "high", "medium"]
 

@@ -9,12 +9,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from model.base import Epoch, Shape, VenueModel
-from model.data import Dataset, Standardizer, checked, n_rows
-from model.registry import method
-from model.train import Network, decide, diagnosed, pick_device
-from pipeline.errors import ModelError
-from pipeline.progress import Progress, silent
+from nmcl.model.base import Epoch, Shape, VenueModel
+from nmcl.model.data import (
+    Dataset,
+    Standardizer,
+    checked,
+    n_rows,
+)
+from nmcl.model.registry import method
+from nmcl.model.train import (
+    Network,
+    decide,
+    diagnosed,
+    pick_device,
+)
+from nmcl.pipeline.errors import ModelError
+from nmcl.pipeline.progress import Progress, silent
 
 _torch_generator_turn = threading.Lock()
 

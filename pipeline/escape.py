@@ -1,7 +1,7 @@
 """Text of strangers (names, captions, file names, details of failures) at the edges where something would act on it.
 
 One function per edge: `visible` for terminals, logs and messages, `markdown_text` and `markdown_code` for Markdown,
-`csv_text` for spreadsheets. HTML is escaped by the templates of `pipeline.report`.
+`csv_text` for spreadsheets. HTML is escaped by the templates of `nmcl.flows.report`.
 """
 
 import re

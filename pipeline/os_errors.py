@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import StoreError
+from nmcl.pipeline.errors import StoreError
 
 _REASONS = {
     errno.ENOSPC: "No space is left for {what}. What was finished is kept: free some space and run the same command "

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.errors import ClipError
+from nmcl.pipeline.errors import ClipError
 
 Modality = Literal["visual", "acoustic", "textual"]
 MODALITIES: tuple[Modality, ...] = ("visual", "acoustic", "textual")

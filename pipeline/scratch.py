@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import gettempdir
 
-from pipeline.os_errors import store_error
+from nmcl.pipeline.os_errors import store_error
 
 PREFIX = "nmcl-"
 _NEW = ".nmcl-new-"

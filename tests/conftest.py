@@ -27,7 +27,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def sample_crawl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The rendered sample crawl."""
-    from pipeline.sample import make_sample
+    from nmcl.pipeline.crawl.sample import make_sample
 
     folder = tmp_path_factory.mktemp("sample") / "crawl"
     make_sample(folder)

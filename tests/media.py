@@ -9,8 +9,13 @@ import av
 import imageio_ffmpeg
 import numpy as np
 
-from pipeline.media import MediaSettings, Request, TimedFrame, decode
-from pipeline.records import Clip
+from nmcl.pipeline.media import (
+    MediaSettings,
+    Request,
+    TimedFrame,
+    decode,
+)
+from nmcl.pipeline.records import Clip
 
 RATE_HZ = 22_050
 
@@ -85,7 +90,7 @@ class BrokenSelector:
     """Clips that are darker are chosen from without a bug."""
 
     def __call__(self, frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
-        """See `pipeline.media.FrameSelector`."""
+        """See `nmcl.pipeline.media.FrameSelector`."""
         pictures = [frame.picture() for frame in frames]
         if max(picture.max() for picture in pictures) >= self.min_level:
             raise ZeroDivisionError("a bug")

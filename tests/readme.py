@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from extractors.base import Extractor
-from pipeline.records import State
+from nmcl.pipeline.extractor import Extractor
+from nmcl.pipeline.records import State
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 DOORS = {
-    "pyarrow.parquet": {"pipeline/tables.py", "pipeline/manifest_files.py", "flows/predict.py"},
+    "pyarrow.parquet": {"pipeline/storage/tables.py", "pipeline/crawl/formats.py", "flows/run/predict.py"},
     "torchvision": {"extractors/visual.py"},
     "efficientnet_lite_pytorch": {"extractors/visual.py"},
     "openvino": {"extractors/network.py"},
@@ -18,7 +18,7 @@ DOORS = {
     "implicit": {"pipeline/completion/implicit_als.py"},
     "ffmpeg": {"pipeline/media/sound.py"},
     "joblib": {"model/study/runner.py"},
-    "ijson": {"pipeline/sidecars.py"},
+    "ijson": {"pipeline/crawl/sidecars.py"},
     "av": {
         "pipeline/media/decode.py",
         "pipeline/media/files.py",
@@ -27,21 +27,21 @@ DOORS = {
         "pipeline/media/streams.py",
         "pipeline/media/work.py",
         "pipeline/media/frames.py",
-        "pipeline/sample.py",
+        "pipeline/crawl/sample.py",
         "pipeline/bench/decoding.py",
     },
-    "fsspec": {"pipeline/store.py"},
+    "fsspec": {"pipeline/storage/store.py"},
     "prefect": {
-        "flows/flows.py",
-        "flows/engine.py",
-        "flows/events.py",
-        "flows/plugin.py",
-        "flows/runners.py",
-        "flows/sweep.py",
+        "flows/engine/flows.py",
+        "flows/engine/tasks.py",
+        "flows/engine/events.py",
+        "flows/engine/plugin.py",
+        "flows/engine/runners.py",
+        "flows/engine/sweep.py",
     },
-    "asyncpg": {"flows/database.py"},
-    "psutil": {"flows/service.py", "flows/stranded.py"},
-    "typer": {"flows/cli.py"},
+    "asyncpg": {"flows/service/database.py"},
+    "psutil": {"flows/service/service.py", "flows/service/orphans.py"},
+    "typer": {"flows/cli/main.py"},
 }
 
 

@@ -11,14 +11,14 @@ import pyarrow as pa
 import pytest
 import typer.main
 
-from flows.cli import app
-from flows.settings import from_tree, load_tree
-from flows.sources import STORE
-from model.registry import MODELS
-from pipeline.completion import COMPLETERS
-from pipeline.records import Clip, State
-from pipeline.store import Store
-from pipeline.tables import encode, from_vectors
+from nmcl.flows.cli.main import app
+from nmcl.flows.run.sources import STORE
+from nmcl.flows.settings import from_tree, load_tree
+from nmcl.model.registry import MODELS
+from nmcl.pipeline.completion import COMPLETERS
+from nmcl.pipeline.records import Clip, State
+from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.storage.tables import encode, from_vectors
 from tests.readme import README, blocks, example_extractor
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,22 +10,32 @@ from pathlib import Path
 
 import numpy as np
 
-from extractors import bench as plain
-from extractors.visual import VisualSettings
-from flows import stages
-from flows.bench.material import make_crawl, scratch, settings_with, source_of
-from flows.plan import Plan
-from flows.stages import Context
-from pipeline.artifacts import load_state
-from pipeline.bench.decoding import every_frame, n_needed
-from pipeline.bench.measure import in_turns, seconds
-from pipeline.bench.result import Result
-from pipeline.complete import load_features
-from pipeline.errors import ClipError, CrawlError
-from pipeline.media import Decoder, MediaSettings, Request, decode
-from pipeline.progress import Progress, silent
-from pipeline.records import Clip, Video
-from pipeline.store import Store
+from nmcl.extractors import bench as plain
+from nmcl.extractors.visual import VisualSettings
+from nmcl.flows.bench.material import (
+    make_crawl,
+    scratch,
+    settings_with,
+    source_of,
+)
+from nmcl.flows.run import stages
+from nmcl.flows.run.plan import Plan
+from nmcl.flows.run.stages import Context
+from nmcl.pipeline.bench.decoding import every_frame, n_needed
+from nmcl.pipeline.bench.measure import in_turns, seconds
+from nmcl.pipeline.bench.result import Result
+from nmcl.pipeline.errors import ClipError, CrawlError
+from nmcl.pipeline.media import (
+    Decoder,
+    MediaSettings,
+    Request,
+    decode,
+)
+from nmcl.pipeline.progress import Progress, silent
+from nmcl.pipeline.records import Clip, Video
+from nmcl.pipeline.stages.complete import load_features
+from nmcl.pipeline.storage.artifacts import load_state
+from nmcl.pipeline.storage.store import Store
 
 RESNET = VisualSettings(backbone="resnet50", weights="random")
 """Random, as published weights may be out of reach, and no operation depends on their values."""

@@ -11,20 +11,25 @@ from pathlib import Path
 
 import numpy as np
 
-from extractors.acoustic import AcousticSettings
-from extractors.autoencoder import AutoencoderSettings
-from extractors.textual import TextualSettings
-from extractors.visual import VisualSettings
-from flows.settings import Settings
-from pipeline.bench.decoding import every_frame
-from pipeline.columns import ColumnSettings
-from pipeline.errors import CrawlError
-from pipeline.manifest import read_crawl
-from pipeline.media import Decoder, MediaSettings, Request, TimedFrame
-from pipeline.progress import Progress
-from pipeline.records import Clip, Entry
-from pipeline.sample import make_sample
-from pipeline.scratch import scratch as temporary_folder
+from nmcl.extractors.acoustic import AcousticSettings
+from nmcl.extractors.autoencoder import AutoencoderSettings
+from nmcl.extractors.textual import TextualSettings
+from nmcl.extractors.visual import VisualSettings
+from nmcl.flows.settings import Settings
+from nmcl.pipeline.bench.decoding import every_frame
+from nmcl.pipeline.crawl.columns import ColumnSettings
+from nmcl.pipeline.crawl.manifest import read_crawl
+from nmcl.pipeline.crawl.sample import make_sample
+from nmcl.pipeline.errors import CrawlError
+from nmcl.pipeline.media import (
+    Decoder,
+    MediaSettings,
+    Request,
+    TimedFrame,
+)
+from nmcl.pipeline.progress import Progress
+from nmcl.pipeline.records import Clip, Entry
+from nmcl.pipeline.scratch import scratch as temporary_folder
 
 
 @contextmanager

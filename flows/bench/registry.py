@@ -5,19 +5,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows import console
-from flows.bench import extract, scale
-from flows.bench.extract import bench_extract
-from flows.bench.scale import bench_scale
-from model.bench.head import bench_head
-from model.bench.train import Steps, bench_train
-from pipeline.bench import complete
-from pipeline.bench.complete import bench_complete
-from pipeline.bench.result import Result
-from pipeline.errors import SettingsError
-from pipeline.os_errors import writing
-from pipeline.progress import Progress, silent
-from pipeline.scratch import scratch
+from nmcl.flows import console
+from nmcl.flows.bench import extract, scale
+from nmcl.flows.bench.extract import bench_extract
+from nmcl.flows.bench.scale import bench_scale
+from nmcl.model.bench.head import bench_head
+from nmcl.model.bench.train import Steps, bench_train
+from nmcl.pipeline.bench import complete
+from nmcl.pipeline.bench.complete import bench_complete
+from nmcl.pipeline.bench.result import Result
+from nmcl.pipeline.errors import SettingsError
+from nmcl.pipeline.os_errors import writing
+from nmcl.pipeline.progress import Progress, silent
+from nmcl.pipeline.scratch import scratch
 
 
 @dataclass(frozen=True)

@@ -10,24 +10,29 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from extractors.visual import VisualSettings
-from flows import runs, stages
-from flows.bench.material import make_crawl, scratch, settings_with, source_of
-from flows.parts import Piece, Work
-from flows.plan import Plan
-from flows.server import embedded
-from flows.settings import Settings
-from flows.stages import Context
-from pipeline.artifacts import load_state, save_state, write_with_digest
-from pipeline.bench.measure import in_new_process, peak_bytes_above, seconds
-from pipeline.bench.result import Result
-from pipeline.extract import CLIPS_AT_A_TIME
-from pipeline.failures import write_failures
-from pipeline.ingest import IngestSettings
-from pipeline.progress import Progress, silent
-from pipeline.records import Modality, State
-from pipeline.store import Store
-from pipeline.tables import encode, from_vectors
+from nmcl.extractors.visual import VisualSettings
+from nmcl.flows.bench.material import (
+    make_crawl,
+    scratch,
+    settings_with,
+    source_of,
+)
+from nmcl.flows.run import runs, stages
+from nmcl.flows.run.parts import Piece, Work
+from nmcl.flows.run.plan import Plan
+from nmcl.flows.run.stages import Context
+from nmcl.flows.service.server import embedded
+from nmcl.flows.settings import Settings
+from nmcl.pipeline.bench.measure import in_new_process, peak_bytes_above, seconds
+from nmcl.pipeline.bench.result import Result
+from nmcl.pipeline.progress import Progress, silent
+from nmcl.pipeline.records import Modality, State
+from nmcl.pipeline.stages.extract import CLIPS_AT_A_TIME
+from nmcl.pipeline.stages.ingest import IngestSettings
+from nmcl.pipeline.storage.artifacts import load_state, save_state, write_with_digest
+from nmcl.pipeline.storage.failures import write_failures
+from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.storage.tables import encode, from_vectors
 
 R = TypeVar("R")
 LITE = VisualSettings(backbone="efficientnet_lite0", key_frames=2)
@@ -141,8 +146,8 @@ class TimedPieces:
         """Outside of the work on any piece."""
 
     def each(self, name: str, work: Work[R], pieces: Sequence[Piece], progress: Progress) -> list[R]:
-        """See `flows.parts.Each`."""
-        from flows.engine import in_this_process
+        """See `nmcl.flows.run.parts.Each`."""
+        from nmcl.flows.engine.tasks import in_this_process
 
         taken: list[float] = []
 

@@ -20,15 +20,21 @@ from annotated_types import Ge, Le, Lt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.base import Epoch, Features, Mask, Output, Shape
-from model.baselines.tagged_sounds import read_tagged_sounds
-from model.data import Dataset
-from model.losses import cross_entropy
-from model.perceptron import xavier_linear
-from model.train import Network, TrainSettings
-from pipeline.addressing import Reference
-from pipeline.errors import ModelError
-from pipeline.progress import Progress
+from nmcl.model.base import (
+    Epoch,
+    Features,
+    Mask,
+    Output,
+    Shape,
+)
+from nmcl.model.baselines.tagged_sounds import read_tagged_sounds
+from nmcl.model.data import Dataset
+from nmcl.model.layers import xavier_linear
+from nmcl.model.losses import cross_entropy
+from nmcl.model.train import Network, TrainSettings
+from nmcl.pipeline.addressing import Reference
+from nmcl.pipeline.errors import ModelError
+from nmcl.pipeline.progress import Progress
 
 SPREAD_ROWS = 1024
 """Training rows whose distances give the median of eq. 5.6."""

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from model.base import Features, Mask, Output
-from model.losses import cross_entropy, late_fusion
-from model.train import Network, TrainSettings
+from nmcl.model.base import Features, Mask, Output
+from nmcl.model.losses import cross_entropy, late_fusion
+from nmcl.model.train import Network, TrainSettings
 
 
 class EarlyNetwork(Network):

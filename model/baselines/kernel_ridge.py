@@ -17,11 +17,18 @@ from annotated_types import Ge, Gt, Le
 from scipy.linalg import eigh, solve
 from torch import Tensor
 
-from model.base import Epoch, Features, Mask, Output, Shape, VenueModel
-from model.calibration import sharpest
-from model.data import Dataset
-from pipeline.addressing import Reference
-from pipeline.progress import Progress
+from nmcl.model.base import (
+    Epoch,
+    Features,
+    Mask,
+    Output,
+    Shape,
+    VenueModel,
+)
+from nmcl.model.calibration import sharpest
+from nmcl.model.data import Dataset
+from nmcl.pipeline.addressing import Reference
+from nmcl.pipeline.progress import Progress
 
 CHUNK = 4096
 """Rows whose kernel is held at once."""

@@ -7,11 +7,18 @@ import numpy as np
 import torch
 from annotated_types import Ge, Gt, MinLen
 
-from model.base import Epoch, Features, Mask, Output, Shape, VenueModel
-from model.data import Dataset
-from model.evaluate import f1
-from pipeline.addressing import Reference
-from pipeline.progress import Progress
+from nmcl.model.base import (
+    Epoch,
+    Features,
+    Mask,
+    Output,
+    Shape,
+    VenueModel,
+)
+from nmcl.model.data import Dataset
+from nmcl.model.evaluate import f1
+from nmcl.pipeline.addressing import Reference
+from nmcl.pipeline.progress import Progress
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression

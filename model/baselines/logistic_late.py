@@ -2,11 +2,18 @@
 
 from torch import nn
 
-from model.base import Epoch, Features, Mask, Output, Shape, VenueModel
-from model.baselines.fusion import late_output
-from model.baselines.logistic import Logistic, LogisticSettings
-from model.data import Dataset
-from pipeline.progress import Progress, within
+from nmcl.model.base import (
+    Epoch,
+    Features,
+    Mask,
+    Output,
+    Shape,
+    VenueModel,
+)
+from nmcl.model.baselines.fusion import late_output
+from nmcl.model.baselines.logistic import Logistic, LogisticSettings
+from nmcl.model.data import Dataset
+from nmcl.pipeline.progress import Progress, within
 
 
 class LogisticLate(VenueModel):

@@ -5,10 +5,17 @@ import torch
 from scipy.linalg import eigh
 from torch import Tensor
 
-from model.base import Epoch, Features, Mask, Output, Shape, VenueModel
-from model.baselines.kernel_ridge import CHUNK, KernelRidge, KernelRidgeSettings
-from model.data import Dataset
-from pipeline.progress import Progress
+from nmcl.model.base import (
+    Epoch,
+    Features,
+    Mask,
+    Output,
+    Shape,
+    VenueModel,
+)
+from nmcl.model.baselines.kernel_ridge import CHUNK, KernelRidge, KernelRidgeSettings
+from nmcl.model.data import Dataset
+from nmcl.pipeline.progress import Progress
 
 WHITE = "white"
 """The one modality of the kernel."""

@@ -5,9 +5,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.base import Epoch, Features, Mask, Output, Shape, VenueModel
-from model.data import Dataset
-from pipeline.progress import Progress
+from nmcl.model.base import (
+    Epoch,
+    Features,
+    Mask,
+    Output,
+    Shape,
+    VenueModel,
+)
+from nmcl.model.data import Dataset
+from nmcl.pipeline.progress import Progress
 
 UNSEEN = -30.0
 """Log-probability of a venue without a training row: finite, and practically zero."""

@@ -5,11 +5,11 @@ from typing import Annotated
 
 from annotated_types import Ge, Le, Lt
 
-from model.base import Shape
-from model.baselines.fusion import EarlyNetwork
-from model.perceptron import perceptron
-from model.train import TrainSettings
-from pipeline.addressing import Reference
+from nmcl.model.base import Shape
+from nmcl.model.baselines.fusion import EarlyNetwork
+from nmcl.model.layers import perceptron
+from nmcl.model.train import TrainSettings
+from nmcl.pipeline.addressing import Reference
 
 
 @dataclass(frozen=True)

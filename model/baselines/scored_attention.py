@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from model.attention import categories_per_chunk
-from model.perceptron import xavier_linear
+from nmcl.model.layers import xavier_linear
+from nmcl.model.nmcl.attention import categories_per_chunk
 
 
 class ScoredAttention(nn.Module):

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from model.data import Dataset, Standardizer
-from pipeline.errors import ModelError
-from pipeline.feature_table import UNREADABLE
+from nmcl.model.data import Dataset, Standardizer
+from nmcl.model.feature_table import UNREADABLE
+from nmcl.pipeline.errors import ModelError
 
 TAGS, LABEL = "tags", "label"
 

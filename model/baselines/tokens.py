@@ -7,11 +7,16 @@ import torch
 from annotated_types import Ge, Le, Lt, MultipleOf
 from torch import Tensor, nn
 
-from model.base import Features, Mask, Output, Shape
-from model.losses import cross_entropy
-from model.perceptron import xavier_linear
-from model.train import Network, TrainSettings
-from pipeline.addressing import Reference
+from nmcl.model.base import (
+    Features,
+    Mask,
+    Output,
+    Shape,
+)
+from nmcl.model.layers import xavier_linear
+from nmcl.model.losses import cross_entropy
+from nmcl.model.train import Network, TrainSettings
+from nmcl.pipeline.addressing import Reference
 
 N_HEADS = 4
 

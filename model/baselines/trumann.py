@@ -16,12 +16,26 @@ from annotated_types import Ge, Le, MinLen
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-from model.base import Epoch, Features, Mask, Output, Shape, VenueModel
-from model.baselines.tree_guided import Moments, Penalties, Solution, Tree, node_weights, sweeps
-from model.data import Dataset
-from model.evaluate import f1
-from pipeline.addressing import Reference
-from pipeline.progress import Progress
+from nmcl.model.base import (
+    Epoch,
+    Features,
+    Mask,
+    Output,
+    Shape,
+    VenueModel,
+)
+from nmcl.model.baselines.tree_guided import (
+    Moments,
+    Penalties,
+    Solution,
+    Tree,
+    node_weights,
+    sweeps,
+)
+from nmcl.model.data import Dataset
+from nmcl.model.evaluate import f1
+from nmcl.pipeline.addressing import Reference
+from nmcl.pipeline.progress import Progress
 
 CHUNK_ROWS = 8192
 """Rows held in float64 at once."""

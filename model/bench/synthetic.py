@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.base import Shape
-from model.batches import Batches
-from model.data import Dataset
-from model.train import Network
-from pipeline.bench.measure import gemm_flops_per_s
+from nmcl.model.base import Shape
+from nmcl.model.batches import Batches
+from nmcl.model.data import Dataset
+from nmcl.model.train import Network
+from nmcl.pipeline.bench.measure import gemm_flops_per_s
 
 Device = Literal["cpu", "cuda"]
 GEMM_SIDE: dict[Device, int] = {"cpu": 2048, "cuda": 8192}

@@ -8,11 +8,19 @@ from itertools import pairwise
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.bench.synthetic import PAPER_SIZE, Device, Size, devices, step_of, told, torch_gemm_flops_per_s
-from model.nmcl import NMCL, NMCLSettings
-from model.train import train_network
-from pipeline.bench.result import Result
-from pipeline.progress import Progress, silent
+from nmcl.model.bench.synthetic import (
+    PAPER_SIZE,
+    Device,
+    Size,
+    devices,
+    step_of,
+    told,
+    torch_gemm_flops_per_s,
+)
+from nmcl.model.nmcl.nmcl import NMCL, NMCLSettings
+from nmcl.model.train import train_network
+from nmcl.pipeline.bench.result import Result
+from nmcl.pipeline.progress import Progress, silent
 
 TRAINING_ROWS = 132_371
 """49 % of the paper's 270,145 videos."""

@@ -7,12 +7,17 @@ from functools import cached_property
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from model.data import Dataset
-from pipeline import completion
-from pipeline.completion import CompletionSettings
-from pipeline.errors import ModelError
-from pipeline.feature_table import TEST, TRAIN, VALIDATION, FeatureTable
-from pipeline.records import State
+from nmcl.model.data import Dataset
+from nmcl.model.feature_table import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    FeatureTable,
+)
+from nmcl.pipeline import completion
+from nmcl.pipeline.completion import CompletionSettings
+from nmcl.pipeline.errors import ModelError
+from nmcl.pipeline.records import State
 
 SHARES = (0.49, 0.21, 0.30)
 """Of training, validation and test rows; the paper's."""

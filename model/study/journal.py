@@ -13,14 +13,14 @@ from zipfile import BadZipFile
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from model import checkpoint
-from model.base import CODE_VERSION, Epoch, Scores
-from model.study.trials import Outcome
-from pipeline.addressing import hashed
-from pipeline.artifacts import digest
-from pipeline.errors import ModelError
-from pipeline.store import writing
-from pipeline.study_report.data import CompleterScores
+from nmcl.model import checkpoint
+from nmcl.model.base import CODE_VERSION, Epoch, Scores
+from nmcl.model.study.results import CompleterScores
+from nmcl.model.study.trials import Outcome
+from nmcl.pipeline.addressing import hashed
+from nmcl.pipeline.errors import ModelError
+from nmcl.pipeline.storage.artifacts import digest
+from nmcl.pipeline.storage.store import writing
 
 ARRAYS, CARD, MODEL = "arrays.npz", "card.json", "model"
 BRANCH = "per_modality/"

@@ -9,10 +9,10 @@ import torch
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from model.study.journal import Finding, Journal
-from pipeline.errors import WorkerError
-from pipeline.processes import end_after_parent
-from pipeline.progress import Progress, silent
+from nmcl.model.study.journal import Finding, Journal
+from nmcl.pipeline.errors import WorkerError
+from nmcl.pipeline.processes import end_after_parent
+from nmcl.pipeline.progress import Progress, silent
 
 R = TypeVar("R", bound=Finding)
 

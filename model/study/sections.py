@@ -8,19 +8,24 @@ from typing import Any, Literal
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from model.data import Dataset
-from model.evaluate import f1
-from model.study.folds import Fold, fit_completer, fold, rows
-from model.study.runner import Runner
-from model.study.statistics import spread
-from model.study.trials import Outcome, Trial, run
-from model.trained import fit
-from pipeline import completion
-from pipeline.completion import COMPLETERS, CompletionSettings
-from pipeline.completion.scaling import fit_scaling
-from pipeline.completion.table import check
-from pipeline.feature_table import TEST, TRAIN, FeatureTable
-from pipeline.study_report.data import AbsenceScores, CompleterScores, CompletionLevel
+from nmcl.model.data import Dataset
+from nmcl.model.evaluate import f1
+from nmcl.model.feature_table import TEST, TRAIN, FeatureTable
+from nmcl.model.statistics import spread
+from nmcl.model.study.folds import (
+    Fold,
+    fit_completer,
+    fold,
+    rows,
+)
+from nmcl.model.study.results import AbsenceScores, CompleterScores, CompletionLevel
+from nmcl.model.study.runner import Runner
+from nmcl.model.study.trials import Outcome, Trial, run
+from nmcl.model.trained import fit
+from nmcl.pipeline import completion
+from nmcl.pipeline.completion import COMPLETERS, CompletionSettings
+from nmcl.pipeline.completion.scaling import fit_scaling
+from nmcl.pipeline.completion.table import check
 
 MOST_MODALITIES = 4
 """Beyond so many, only single modalities, pairs and all but one are studied: the subsets double with each."""

@@ -6,24 +6,29 @@ from typing import Any, Literal
 
 import numpy as np
 
-from model.committee import Committee
-from model.evaluate import evaluate, f1
-from model.explain import attention_memory, relation
-from model.nmcl import NMCLSettings
-from model.registry import MODELS, Method
-from model.study.folds import Fold, fold
-from model.study.journal import Journal
-from model.study.runner import Runner, default_jobs
-from model.study.sections import Handling, study_absence, study_completion, study_subsets
-from model.study.statistics import bootstrap, macro_f1, mcnemar_test, paired_t_test, spread
-from model.study.trials import Outcome, Trial, run
-from model.study.tuning import tune
-from pipeline import completion
-from pipeline.completion import CompletionSettings
-from pipeline.feature_table import TEST, TRAIN, VALIDATION, FeatureTable
-from pipeline.progress import Progress, silent
-from pipeline.report.data import Curve
-from pipeline.study_report.data import (
+from nmcl.flows.report.data import Curve
+from nmcl.flows.report.study.findings import listed
+from nmcl.model.evaluate import evaluate, f1
+from nmcl.model.feature_table import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    FeatureTable,
+)
+from nmcl.model.nmcl.ensemble import Committee
+from nmcl.model.nmcl.nmcl import NMCLSettings
+from nmcl.model.registry import MODELS, Method
+from nmcl.model.statistics import (
+    bootstrap,
+    macro_f1,
+    mcnemar_test,
+    paired_t_test,
+    spread,
+)
+from nmcl.model.study.explain import attention_memory, relation
+from nmcl.model.study.folds import Fold, fold
+from nmcl.model.study.journal import Journal
+from nmcl.model.study.results import (
     FUSED,
     AbsenceScores,
     AttentionMemory,
@@ -36,8 +41,19 @@ from pipeline.study_report.data import (
     Spread,
     StudyData,
 )
-from pipeline.study_report.data import Trial as Tried
-from pipeline.study_report.findings import listed
+from nmcl.model.study.results import Trial as Tried
+from nmcl.model.study.runner import Runner, default_jobs
+from nmcl.model.study.sections import (
+    Handling,
+    study_absence,
+    study_completion,
+    study_subsets,
+)
+from nmcl.model.study.trials import Outcome, Trial, run
+from nmcl.model.study.tuning import tune
+from nmcl.pipeline import completion
+from nmcl.pipeline.completion import CompletionSettings
+from nmcl.pipeline.progress import Progress, silent
 
 REFERENCE = "nmcl"
 VARIANTS = ("variant_1", "variant_2", "variant_3", "variant_4")

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from model.base import Epoch, Scores
-from model.evaluate import f1
-from model.study.folds import Fold
-from model.trained import Trained, fit
-from pipeline.errors import ModelError
+from nmcl.model.base import Epoch, Scores
+from nmcl.model.evaluate import f1
+from nmcl.model.study.folds import Fold
+from nmcl.model.trained import Trained, fit
+from nmcl.pipeline.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def run(trial: Trial) -> Outcome:
     """Train on training rows, choose on validation rows, decide test rows.
 
     Raises:
-        ModelError: as `model.trained.fit`.
+        ModelError: as `nmcl.model.trained.fit`.
     """
     rows = trial.fold
     start = time.perf_counter()

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from model.registry import Method
-from model.study.folds import Fold
-from model.study.runner import Runner
-from model.study.trials import Trial, score
-from pipeline.study_report.data import Trial as Tried
+from nmcl.model.registry import Method
+from nmcl.model.study.folds import Fold
+from nmcl.model.study.results import Trial as Tried
+from nmcl.model.study.runner import Runner
+from nmcl.model.study.trials import Trial, score
 
 
 def tune(

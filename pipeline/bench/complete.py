@@ -6,15 +6,26 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.bench.measure import gemm_flops_per_s, in_new_process, in_turns, peak_bytes_above, seconds
-from pipeline.bench.result import Result
-from pipeline.completion import als
-from pipeline.completion.base import Blocks, Completer, CompletionSettings, Pattern
-from pipeline.completion.held_out import held_out_nrmse
-from pipeline.completion.implicit_als import ImplicitCompleter, sweep_times_s
-from pipeline.completion.scaling import fit_scaling
-from pipeline.completion.table import Table, check
-from pipeline.progress import Progress, silent
+from nmcl.pipeline.bench.measure import (
+    gemm_flops_per_s,
+    in_new_process,
+    in_turns,
+    peak_bytes_above,
+    seconds,
+)
+from nmcl.pipeline.bench.result import Result
+from nmcl.pipeline.completion import als
+from nmcl.pipeline.completion.base import (
+    Blocks,
+    Completer,
+    CompletionSettings,
+    Pattern,
+)
+from nmcl.pipeline.completion.held_out import held_out_nrmse
+from nmcl.pipeline.completion.implicit_als import ImplicitCompleter, sweep_times_s
+from nmcl.pipeline.completion.scaling import fit_scaling
+from nmcl.pipeline.completion.table import Table, check
+from nmcl.pipeline.progress import Progress, silent
 
 PAPER_ROWS = 270_145
 DIMS = {"acoustic": 200, "textual": 100, "visual": 2048}

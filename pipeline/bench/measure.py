@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from pipeline.processes import die_with_parent
+from nmcl.pipeline.processes import die_with_parent
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -4,10 +4,21 @@ Read `base` for the contract, `registry` for the completers and their choice, `h
 compared.
 """
 
-from pipeline.completion.base import Blocks, Completer, CompletionSettings, address
-from pipeline.completion.held_out import held_out_nrmse
-from pipeline.completion.registry import COMPLETERS, best, compare, complete, fit
-from pipeline.completion.table import empty_rows
+from nmcl.pipeline.completion.base import (
+    Blocks,
+    Completer,
+    CompletionSettings,
+    address,
+)
+from nmcl.pipeline.completion.held_out import held_out_nrmse
+from nmcl.pipeline.completion.registry import (
+    COMPLETERS,
+    best,
+    compare,
+    complete,
+    fit,
+)
+from nmcl.pipeline.completion.table import empty_rows
 
 __all__ = [
     "COMPLETERS",

@@ -14,13 +14,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.completion.base import Blocks, CompletionSettings, Pattern
-from pipeline.completion.filling import check_training, fill_in, learnt, present
-from pipeline.completion.held_out import held_out_nrmse
-from pipeline.completion.scaling import Scaling, fit_scaling
-from pipeline.completion.table import Table
-from pipeline.progress import Progress, silent
-from pipeline.records import State
+from nmcl.pipeline.completion.base import Blocks, CompletionSettings, Pattern
+from nmcl.pipeline.completion.filling import (
+    check_training,
+    fill_in,
+    learnt,
+    present,
+)
+from nmcl.pipeline.completion.held_out import held_out_nrmse
+from nmcl.pipeline.completion.scaling import Scaling, fit_scaling
+from nmcl.pipeline.completion.table import Table
+from nmcl.pipeline.progress import Progress, silent
+from nmcl.pipeline.records import State
 
 LAMBDAS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 """Regularisations tried on held-out blocks; the published values are 0.03 to 0.07."""

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal, Protocol
 import numpy as np
 from annotated_types import Ge
 
-from pipeline.addressing import Reference, hashed
-from pipeline.progress import Progress
-from pipeline.records import State
+from nmcl.pipeline.addressing import Reference, hashed
+from nmcl.pipeline.progress import Progress
+from nmcl.pipeline.records import State
 
 CODE_VERSION = 2
 """Raised whenever a change of code changes a completed value."""

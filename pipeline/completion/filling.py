@@ -6,11 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.completion.base import CODE_VERSION, Blocks, CompletionSettings, Pattern
-from pipeline.completion.scaling import Scaling, scaling_of
-from pipeline.completion.table import Table, check
-from pipeline.errors import ModelError, StoreError
-from pipeline.records import State
+from nmcl.pipeline.completion.base import (
+    CODE_VERSION,
+    Blocks,
+    CompletionSettings,
+    Pattern,
+)
+from nmcl.pipeline.completion.scaling import Scaling, scaling_of
+from nmcl.pipeline.completion.table import Table, check
+from nmcl.pipeline.errors import ModelError, StoreError
+from nmcl.pipeline.records import State
 
 Decode = Callable[[Pattern, np.ndarray, str], np.ndarray]
 """(blocks a row has, their working values (n, D) float64, block wanted) -> its working values (n, D_m)."""

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.completion.base import Blocks, Completer
-from pipeline.completion.filling import check_training, present
-from pipeline.completion.scaling import fit_scaling
-from pipeline.completion.table import Table, check
-from pipeline.progress import Progress, silent
+from nmcl.pipeline.completion.base import Blocks, Completer
+from nmcl.pipeline.completion.filling import check_training, present
+from nmcl.pipeline.completion.scaling import fit_scaling
+from nmcl.pipeline.completion.table import Table, check
+from nmcl.pipeline.progress import Progress, silent
 
 MAX_ROWS = 20_000
 """Rows that the measurement uses at most; more are sampled. 190 MB at the paper's 2,348 columns."""

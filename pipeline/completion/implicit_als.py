@@ -17,13 +17,25 @@ import scipy.sparse
 from implicit.cpu.als import AlternatingLeastSquares
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
 
-from pipeline.completion.base import Blocks, CompletionSettings, Pattern
-from pipeline.completion.filling import check_training, fill_in, learnt, present
-from pipeline.completion.linear import Lines, columns, fit_line, lines_of, moments, patterns_to_learn
-from pipeline.completion.scaling import Scaling, fit_scaling
-from pipeline.completion.table import Table, check
-from pipeline.progress import Progress, silent
-from pipeline.records import State
+from nmcl.pipeline.completion.base import Blocks, CompletionSettings, Pattern
+from nmcl.pipeline.completion.filling import (
+    check_training,
+    fill_in,
+    learnt,
+    present,
+)
+from nmcl.pipeline.completion.linear import (
+    Lines,
+    columns,
+    fit_line,
+    lines_of,
+    moments,
+    patterns_to_learn,
+)
+from nmcl.pipeline.completion.scaling import Scaling, fit_scaling
+from nmcl.pipeline.completion.table import Table, check
+from nmcl.pipeline.progress import Progress, silent
+from nmcl.pipeline.records import State
 
 MOST_ENTRIES = 5_000_000
 """Feature values given to the library at most; of more rows a seeded sample is used (2,129 at the paper's

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from pipeline.completion.base import Pattern
-from pipeline.records import State
+from nmcl.pipeline.completion.base import Pattern
+from nmcl.pipeline.records import State
 
 SHRINKAGES = np.logspace(5, -5, 41)
 """Penalties per row that cross-validation tries, in working units; most shrunk first: it wins ties."""

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.completion.base import Blocks, CompletionSettings, Pattern
-from pipeline.completion.filling import check_training, fill_in, learnt
-from pipeline.completion.scaling import fit_scaling
-from pipeline.progress import Progress, silent
-from pipeline.records import State
+from nmcl.pipeline.completion.base import Blocks, CompletionSettings, Pattern
+from nmcl.pipeline.completion.filling import check_training, fill_in, learnt
+from nmcl.pipeline.completion.scaling import fit_scaling
+from nmcl.pipeline.progress import Progress, silent
+from nmcl.pipeline.records import State
 
 
 @dataclass(frozen=True)

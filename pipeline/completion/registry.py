@@ -3,15 +3,15 @@
 from dataclasses import replace
 from typing import Any
 
-from pipeline.completion.als import AlsCompleter
-from pipeline.completion.base import Blocks, Completer, CompletionSettings
-from pipeline.completion.held_out import held_out_nrmse
-from pipeline.completion.implicit_als import ImplicitCompleter
-from pipeline.completion.mean import MeanCompleter
-from pipeline.completion.ridge import RidgeCompleter
-from pipeline.completion.stored import check_state
-from pipeline.progress import Progress, silent
-from pipeline.records import State
+from nmcl.pipeline.completion.als import AlsCompleter
+from nmcl.pipeline.completion.base import Blocks, Completer, CompletionSettings
+from nmcl.pipeline.completion.held_out import held_out_nrmse
+from nmcl.pipeline.completion.implicit_als import ImplicitCompleter
+from nmcl.pipeline.completion.mean import MeanCompleter
+from nmcl.pipeline.completion.ridge import RidgeCompleter
+from nmcl.pipeline.completion.stored import check_state
+from nmcl.pipeline.progress import Progress, silent
+from nmcl.pipeline.records import State
 
 COMPLETERS: dict[str, type[Completer]] = {
     "als": AlsCompleter,

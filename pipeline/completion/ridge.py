@@ -4,9 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.completion.base import Blocks, CompletionSettings, Pattern
-from pipeline.completion.filling import check_training, fill_in, learnt, present
-from pipeline.completion.linear import (
+from nmcl.pipeline.completion.base import Blocks, CompletionSettings, Pattern
+from nmcl.pipeline.completion.filling import (
+    check_training,
+    fill_in,
+    learnt,
+    present,
+)
+from nmcl.pipeline.completion.linear import (
     Lines,
     Moments,
     columns,
@@ -15,10 +20,10 @@ from pipeline.completion.linear import (
     moments,
     patterns_to_learn,
 )
-from pipeline.completion.scaling import Scaling, fit_scaling
-from pipeline.completion.table import Table
-from pipeline.progress import Progress, silent
-from pipeline.records import State
+from nmcl.pipeline.completion.scaling import Scaling, fit_scaling
+from nmcl.pipeline.completion.table import Table
+from nmcl.pipeline.progress import Progress, silent
+from nmcl.pipeline.records import State
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.completion.base import Pattern
-from pipeline.completion.table import Table
-from pipeline.records import State
+from nmcl.pipeline.completion.base import Pattern
+from nmcl.pipeline.completion.table import Table
+from nmcl.pipeline.records import State
 
 CACHED_ROWS = 64
 """Rows that are brought into working units at a time: half a megabyte of 2,048 columns stays in a core's cache."""

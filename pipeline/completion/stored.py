@@ -6,11 +6,11 @@ from annotated_types import Ge, Gt
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from pipeline.addressing import with_references
-from pipeline.completion.base import CompletionSettings
-from pipeline.records import State
-from pipeline.shapes import require
-from pipeline.state_checks import checking_state, require_array
+from nmcl.pipeline.addressing import with_references
+from nmcl.pipeline.completion.base import CompletionSettings
+from nmcl.pipeline.records import State
+from nmcl.pipeline.storage.shapes import require
+from nmcl.pipeline.storage.state_checks import checking_state, require_array
 
 
 class _Errors(TypedDict):

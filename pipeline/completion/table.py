@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.completion.base import Blocks, Pattern
-from pipeline.errors import StoreError
+from nmcl.pipeline.completion.base import Blocks, Pattern
+from nmcl.pipeline.errors import StoreError
 
 CHUNK_ROWS = 4096
 """Rows in hand at once: 38 MB of float32 at the paper's 2,348 columns."""

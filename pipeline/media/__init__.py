@@ -5,10 +5,15 @@ outcome of its own, or as one ClipError where nothing of the file can be used. A
 replaced; no other file is affected.
 """
 
-from pipeline.media.decode import Request, decode
-from pipeline.media.frames import FrameSelector, TimedFrame
-from pipeline.media.limits import AHEAD, CODE_VERSION, SAMPLE_RATE_HZ, MediaSettings
-from pipeline.media.pool import Decoder
+from nmcl.pipeline.media.decode import Request, decode
+from nmcl.pipeline.media.frames import FrameSelector, TimedFrame
+from nmcl.pipeline.media.limits import (
+    AHEAD,
+    CODE_VERSION,
+    SAMPLE_RATE_HZ,
+    MediaSettings,
+)
+from nmcl.pipeline.media.pool import Decoder
 
 __all__ = [
     "AHEAD",

@@ -7,10 +7,10 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageSequence, UnidentifiedImageError
 
-from pipeline.errors import ClipError
-from pipeline.media import work
-from pipeline.media.frames import Clock, TimedFrame
-from pipeline.media.limits import MediaSettings
+from nmcl.pipeline.errors import ClipError
+from nmcl.pipeline.media import work
+from nmcl.pipeline.media.frames import Clock, TimedFrame
+from nmcl.pipeline.media.limits import MediaSettings
 
 
 def is_webp(file: BinaryIO) -> bool:

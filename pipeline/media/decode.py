@@ -8,15 +8,25 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from pipeline.errors import ClipError
-from pipeline.media import animated, work
-from pipeline.media.failures import clip_error
-from pipeline.media.files import container_of, opened
-from pipeline.media.frames import Clock, FrameSelector, TimedFrame, timed
-from pipeline.media.limits import MediaSettings
-from pipeline.media.sound import Sound, by_ffmpeg
-from pipeline.media.streams import is_decodable, main_picture, main_sound, n_unnamed_channels
-from pipeline.records import Clip, Need
+from nmcl.pipeline.errors import ClipError
+from nmcl.pipeline.media import animated, work
+from nmcl.pipeline.media.failures import clip_error
+from nmcl.pipeline.media.files import container_of, opened
+from nmcl.pipeline.media.frames import (
+    Clock,
+    FrameSelector,
+    TimedFrame,
+    timed,
+)
+from nmcl.pipeline.media.limits import MediaSettings
+from nmcl.pipeline.media.sound import Sound, by_ffmpeg
+from nmcl.pipeline.media.streams import (
+    is_decodable,
+    main_picture,
+    main_sound,
+    n_unnamed_channels,
+)
+from nmcl.pipeline.records import Clip, Need
 
 if TYPE_CHECKING:
     from av import AudioStream, Packet, VideoFrame, VideoStream

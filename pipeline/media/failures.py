@@ -4,7 +4,7 @@ import re
 import traceback
 from pathlib import Path
 
-from pipeline.errors import ClipError
+from nmcl.pipeline.errors import ClipError
 
 
 def clip_error(error: Exception, memory_mb: int) -> ClipError:

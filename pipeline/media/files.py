@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from pipeline.errors import ClipError
+from nmcl.pipeline.errors import ClipError
 
 if TYPE_CHECKING:
     from av.container import InputContainer

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from pipeline.errors import ClipError
+from nmcl.pipeline.errors import ClipError
 
 if TYPE_CHECKING:
     from av import VideoFrame

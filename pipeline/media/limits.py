@@ -5,7 +5,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Interval
 
-from pipeline.addressing import Reference, Unhashed, hashed
+from nmcl.pipeline.addressing import Reference, Unhashed, hashed
 
 SAMPLE_RATE_HZ = 22_050
 """Of every waveform (paper, section 4.2.2)."""

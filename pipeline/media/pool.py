@@ -16,12 +16,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
 
-from pipeline.errors import ClipError, WorkerError
-from pipeline.media.decode import Request, decode
-from pipeline.media.failures import out_of_memory
-from pipeline.media.limits import AHEAD, MediaSettings
-from pipeline.processes import die_with_parent
-from pipeline.records import Clip, Need
+from nmcl.pipeline.errors import ClipError, WorkerError
+from nmcl.pipeline.media.decode import Request, decode
+from nmcl.pipeline.media.failures import out_of_memory
+from nmcl.pipeline.media.limits import AHEAD, MediaSettings
+from nmcl.pipeline.processes import die_with_parent
+from nmcl.pipeline.records import Clip, Need
 
 Outcome = Clip | ClipError
 _Result = bytes | ClipError

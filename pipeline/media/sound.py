@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import numpy as np
 
-from pipeline.errors import ClipError
-from pipeline.media.failures import stable
-from pipeline.media.files import FORMATS
-from pipeline.media.limits import SAMPLE_RATE_HZ, MediaSettings
-from pipeline.processes import die_with_parent
+from nmcl.pipeline.errors import ClipError
+from nmcl.pipeline.media.failures import stable
+from nmcl.pipeline.media.files import FORMATS
+from nmcl.pipeline.media.limits import SAMPLE_RATE_HZ, MediaSettings
+from nmcl.pipeline.processes import die_with_parent
 
 if TYPE_CHECKING:
     from av import AudioFrame, AudioStream

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.media.frames import Clock
-from pipeline.media.limits import MediaSettings
+from nmcl.pipeline.media.frames import Clock
+from nmcl.pipeline.media.limits import MediaSettings
 
 if TYPE_CHECKING:
     from av import Packet, VideoStream

@@ -20,8 +20,8 @@ import pytest
 import yaml
 from dockerfile_parse import DockerfileParser
 
-from flows import service
-from flows.database import Database
+from nmcl.flows.service import service
+from nmcl.flows.service.database import Database
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"

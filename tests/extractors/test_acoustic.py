@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from extractors.acoustic import AcousticExtractor, AcousticSettings
-from extractors.autoencoder import AutoencoderSettings
-from extractors.spectrogram import SAMPLE_RATE_HZ
-from pipeline.progress import silent
-from pipeline.records import Clip, State
+from nmcl.extractors.acoustic import AcousticExtractor, AcousticSettings
+from nmcl.extractors.autoencoder import AutoencoderSettings
+from nmcl.extractors.spectrogram import SAMPLE_RATE_HZ
+from nmcl.pipeline.progress import silent
+from nmcl.pipeline.records import Clip, State
 
 SMALL = AcousticSettings(
     frames_per_video=30,

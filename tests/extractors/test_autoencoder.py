@@ -7,8 +7,14 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from extractors.autoencoder import CHUNK_FRAMES, CLIP_DEVIATIONS, Autoencoder, AutoencoderSettings, train_autoencoder
-from pipeline.records import State
+from nmcl.extractors.autoencoder import (
+    CHUNK_FRAMES,
+    CLIP_DEVIATIONS,
+    Autoencoder,
+    AutoencoderSettings,
+    train_autoencoder,
+)
+from nmcl.pipeline.records import State
 
 SMALL = AutoencoderSettings(layers=(24, 16, 6), epochs=4, fine_tune_epochs=60, min_steps=0, learning_rate=1e-2)
 N_BINS = 40

@@ -1,4 +1,4 @@
-"""What every extractor promises (extractors/base.py). A new one joins by one line in CASES."""
+"""What every extractor promises (pipeline/extractor.py). A new one joins by one line in CASES."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from extractors.acoustic import AcousticExtractor, AcousticSettings
-from extractors.autoencoder import AutoencoderSettings
-from extractors.base import Extractor
-from extractors.textual import TextualExtractor, TextualSettings
-from extractors.visual import VisualExtractor, VisualSettings
-from pipeline.progress import silent
-from pipeline.records import MODALITIES, Clip, State
+from nmcl.extractors.acoustic import AcousticExtractor, AcousticSettings
+from nmcl.extractors.autoencoder import AutoencoderSettings
+from nmcl.extractors.textual import TextualExtractor, TextualSettings
+from nmcl.extractors.visual import VisualExtractor, VisualSettings
+from nmcl.pipeline.extractor import Extractor
+from nmcl.pipeline.progress import silent
+from nmcl.pipeline.records import MODALITIES, Clip, State
 from tests.readme import example_extractor
 
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extractors.keyframes import KeyFrames, grey_histogram
-from extractors.preprocess import Preprocess
-from pipeline.media import TimedFrame
+from nmcl.extractors.keyframes import KeyFrames, grey_histogram
+from nmcl.extractors.preprocess import Preprocess
+from nmcl.pipeline.media import TimedFrame
 
 RAW = Preprocess(resize=16, crop=16)
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from extractors.textual import TextualExtractor, TextualSettings
-from extractors.tokens import tokens
-from pipeline.errors import SettingsError
-from pipeline.progress import silent
-from pipeline.records import Clip, State
+from nmcl.extractors.textual import TextualExtractor, TextualSettings
+from nmcl.extractors.tokenizer import tokens
+from nmcl.pipeline.errors import SettingsError
+from nmcl.pipeline.progress import silent
+from nmcl.pipeline.records import Clip, State
 
 SMALL = TextualSettings(dim=30, min_words=60_000)
 
@@ -136,9 +136,9 @@ CHILD = """
 import json, sys
 from pathlib import Path
 from safetensors.numpy import load_file
-from extractors.textual import TextualExtractor, TextualSettings
-from pipeline.progress import silent
-from pipeline.records import Clip, State
+from nmcl.extractors.textual import TextualExtractor, TextualSettings
+from nmcl.pipeline.progress import silent
+from nmcl.pipeline.records import Clip, State
 folder = Path(sys.argv[1])
 told = json.loads((folder / "told.json").read_text())
 extractor = TextualExtractor(TextualSettings(**told["settings"]))

@@ -3,11 +3,11 @@
 import numpy as np
 import torch
 
-from extractors.autoencoder import AutoencoderSettings, train_autoencoder
-from extractors.threads import threads
-from extractors.visual import VisualExtractor, VisualSettings
-from pipeline.progress import silent
-from pipeline.records import Clip, State
+from nmcl.extractors.autoencoder import AutoencoderSettings, train_autoencoder
+from nmcl.extractors.threads import threads
+from nmcl.extractors.visual import VisualExtractor, VisualSettings
+from nmcl.pipeline.progress import silent
+from nmcl.pipeline.records import Clip, State
 
 
 def test_threads_change_no_bit() -> None:

@@ -8,14 +8,14 @@ import torch
 from PIL import Image
 from torchvision.models import ResNet50_Weights, resnet50
 
-from extractors.keyframes import KeyFrames
-from extractors.network import has_bfloat16
-from extractors.preprocess import Preprocess
-from extractors.visual import BACKBONES, VisualExtractor, VisualSettings
-from pipeline.errors import WeightsError
-from pipeline.media import MediaSettings, Request, decode
-from pipeline.progress import silent
-from pipeline.records import Clip, State
+from nmcl.extractors.keyframes import KeyFrames
+from nmcl.extractors.network import has_bfloat16
+from nmcl.extractors.preprocess import Preprocess
+from nmcl.extractors.visual import BACKBONES, VisualExtractor, VisualSettings
+from nmcl.pipeline.errors import WeightsError
+from nmcl.pipeline.media import MediaSettings, Request, decode
+from nmcl.pipeline.progress import silent
+from nmcl.pipeline.records import Clip, State
 
 LITE = VisualSettings("efficientnet_lite0")
 

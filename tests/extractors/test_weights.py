@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from extractors.visual import BACKBONES, VisualExtractor, VisualSettings
-from extractors.weights import checksum_of, published_file, sha256_of
-from pipeline.errors import WeightsError
-from pipeline.records import Clip, State
+from nmcl.extractors.visual import BACKBONES, VisualExtractor, VisualSettings
+from nmcl.extractors.weights import checksum_of, published_file, sha256_of
+from nmcl.pipeline.errors import WeightsError
+from nmcl.pipeline.records import Clip, State
 
 
 @pytest.fixture(autouse=True)

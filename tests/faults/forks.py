@@ -10,11 +10,11 @@ import sys
 from importlib import import_module
 
 IMPORTED = (
-    "flows.cli",
-    "flows.runs",
-    "flows.summary",
-    "flows.reporting",
-    "flows.predict",
+    "nmcl.flows.cli.main",
+    "nmcl.flows.run.runs",
+    "nmcl.flows.cli.summary",
+    "nmcl.flows.run.reporting",
+    "nmcl.flows.run.predict",
     "torch",
     "gensim",
     "sklearn",
@@ -38,7 +38,7 @@ def main() -> None:
 
 def do(words: list[str], said: str) -> None:
     """A command in this process, which ends as the command's own would."""
-    from flows.cli import main as nmcl
+    from nmcl.flows.cli.main import main as nmcl
 
     file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)

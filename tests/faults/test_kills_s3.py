@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from flows.server import free_port
-from pipeline.store import POINTERS, Store, file_system
+from nmcl.flows.service.server import free_port
+from nmcl.pipeline.storage.store import POINTERS, Store, file_system
 from tests.faults.processes import Kind, Watched
 from tests.faults.stores import differences
 from tests.faults.test_kills import FIRST_LINE

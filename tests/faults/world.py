@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from typer.testing import CliRunner
 
-from flows.cli import app
+from nmcl.flows.cli.main import app
 from tests.media import shades, tone, write_video
 
 ROOT = Path(__file__).resolve().parents[2]

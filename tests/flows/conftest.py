@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from flows import runs, stages
-from flows.server import free_port, start, wait_until_ready
-from flows.settings import Settings, from_tree, remember
-from flows.stages import Context
-from pipeline.store import Store
+from nmcl.flows.run import runs, stages
+from nmcl.flows.run.stages import Context
+from nmcl.flows.service.server import free_port, start, wait_until_ready
+from nmcl.flows.settings import Settings, from_tree, remember
+from nmcl.pipeline.storage.store import Store
 from tests.media import shades, tone, write_video
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,11 +11,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.parts import Piece
-from flows.workers import EngineSettings
-from pipeline.catalogue import Part
-from pipeline.errors import WorkerError
-from pipeline.progress import Progress
+from nmcl.flows.engine_settings import EngineSettings
+from nmcl.flows.run.parts import Piece
+from nmcl.pipeline.errors import WorkerError
+from nmcl.pipeline.progress import Progress
+from nmcl.pipeline.storage.catalogue import Part
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def main(engine: EngineSettings) -> None:
     """Prints which parts were done, and the error."""
     from prefect import flow
 
-    from flows.engine import each_by
+    from nmcl.flows.engine.tasks import each_by
 
     @flow
     def deadly(folder: str) -> None:

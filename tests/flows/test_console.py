@@ -6,8 +6,8 @@ import re
 import pytest
 from rich.console import Console
 
-from flows import console
-from flows.run_page import markdown_table
+from nmcl.flows import console
+from nmcl.flows.engine.run_page import markdown_table
 from tests.hostile import HOSTILE
 
 OWN = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

@@ -16,25 +16,26 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
-from extractors.acoustic import AcousticExtractor
-from extractors.textual import TextualExtractor, unknown_words
-from flows import champion, listing, predict, summary
-from flows.evaluation import extract_seconds_of, seconds_of, stored_model
-from flows.lineage import lineage_of
-from flows.news import standings
-from flows.plan import Plan, completed_with
-from flows.prediction import probabilities
-from flows.run_page import run_page
-from flows.settings import of_champion, of_store
-from pipeline import completion
-from pipeline.artifacts import load_state
-from pipeline.catalogue import load_catalogue
-from pipeline.complete import load_completed, load_features
-from pipeline.errors import NmclError, StoreError
-from pipeline.extract import load_vectors
-from pipeline.failures import load_failures
-from pipeline.records import MODALITIES, Clip
-from pipeline.store import Store
+from nmcl.extractors.acoustic import AcousticExtractor
+from nmcl.extractors.textual import TextualExtractor, unknown_words
+from nmcl.flows.cli import summary
+from nmcl.flows.engine.run_page import run_page
+from nmcl.flows.retrain.new_data import standings
+from nmcl.flows.run import champion, listing, predict
+from nmcl.flows.run.evaluation import extract_seconds_of, seconds_of, stored_model
+from nmcl.flows.run.lineage import lineage_of
+from nmcl.flows.run.plan import Plan, completed_with
+from nmcl.flows.run.prediction import probabilities
+from nmcl.flows.settings import of_champion, of_store
+from nmcl.pipeline import completion
+from nmcl.pipeline.errors import NmclError, StoreError
+from nmcl.pipeline.records import MODALITIES, Clip
+from nmcl.pipeline.stages.complete import load_completed, load_features
+from nmcl.pipeline.stages.extract import load_vectors
+from nmcl.pipeline.storage.artifacts import load_state
+from nmcl.pipeline.storage.catalogue import load_catalogue
+from nmcl.pipeline.storage.failures import load_failures
+from nmcl.pipeline.storage.store import Store
 from tests.forms import LONG, in_both_forms
 from tests.media import tone
 

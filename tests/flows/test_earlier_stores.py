@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from flows.reproduce import stored_features
-from pipeline.store import Store
+from nmcl.flows.cli.study import stored_features
+from nmcl.pipeline.storage.store import Store
 from tests.flows.commands import nmcl
 
 pytestmark = pytest.mark.services

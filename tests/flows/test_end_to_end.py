@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from flows.cli import main
+from nmcl.flows.cli.main import main
 
 NMCL = str(Path(sys.executable).parent / "nmcl")
 SETTINGS = [

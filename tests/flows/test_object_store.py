@@ -18,14 +18,14 @@ from typing import Any
 
 import pytest
 
-from extractors.keyframes import KeyFrames
-from flows.server import free_port
-from flows.settings import Settings, to_tree
-from pipeline.crawl_source import Wanted, clips_of, crawl_source
-from pipeline.errors import ClipError, CrawlError, StoreError
-from pipeline.media import AHEAD, Decoder, MediaSettings
-from pipeline.records import Clip, Video
-from pipeline.store import Store, file_system
+from nmcl.extractors.keyframes import KeyFrames
+from nmcl.flows.service.server import free_port
+from nmcl.flows.settings import Settings, to_tree
+from nmcl.pipeline.crawl.source import Wanted, clips_of, crawl_source
+from nmcl.pipeline.errors import ClipError, CrawlError, StoreError
+from nmcl.pipeline.media import AHEAD, Decoder, MediaSettings
+from nmcl.pipeline.records import Clip, Video
+from nmcl.pipeline.storage.store import Store, file_system
 from tests.flows.conftest import made
 from tests.media import shades, tone, write_video
 
@@ -162,8 +162,8 @@ def test_what_cannot_be_opened_is_said(s3: dict[str, str], url: str, message: st
 def test_one_writer_at_a_time(store: Store, s3: dict[str, str]) -> None:
     script = (
         "import sys\n"
-        "from pipeline.errors import StoreError\n"
-        "from pipeline.store import Store\n"
+        "from nmcl.pipeline.errors import StoreError\n"
+        "from nmcl.pipeline.storage.store import Store\n"
         "try:\n"
         "    with Store.open(sys.argv[1]).locked(): print('free')\n"
         "except StoreError as error: print(error)\n"
@@ -184,7 +184,7 @@ WAITING = """
 import sys
 from prefect import flow
 from flows import engine
-from pipeline.errors import StoreError
+from nmcl.pipeline.errors import StoreError
 engine.COMMAND_ENDS_WITHIN_S = float(sys.argv[2])
 @flow
 def work():

@@ -9,14 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows import runs
-from flows.settings import Settings
-from flows.stages import Context
-from pipeline.complete import load_features
-from pipeline.errors import CrawlError
-from pipeline.failures import MAX_ATTEMPTS, Failure, Retry, load_failures
-from pipeline.store import Store
-from pipeline.verify import verify
+from nmcl.flows.run import runs
+from nmcl.flows.run.stages import Context
+from nmcl.flows.settings import Settings
+from nmcl.pipeline.errors import CrawlError
+from nmcl.pipeline.stages.complete import load_features
+from nmcl.pipeline.stages.verify import verify
+from nmcl.pipeline.storage.failures import (
+    MAX_ATTEMPTS,
+    Failure,
+    Retry,
+    load_failures,
+)
+from nmcl.pipeline.storage.store import Store
 from tests.flows.conftest import made
 
 
@@ -29,7 +34,7 @@ def crawl(small_crawl: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def context(crawl: Path, quick: Settings, tmp_path: Path) -> Context:
     """A store in which the crawl is ingested, and the extractors have learned."""
-    from flows import stages
+    from nmcl.flows.run import stages
 
     context = Context(Store.create(tmp_path / "out"), quick)
     stages.ingest(context, crawl)
@@ -118,7 +123,7 @@ def test_a_file_that_was_replaced_is_no_vector(
 def test_a_crawl_that_is_gone_is_an_error_of_the_command(
     small_crawl: Path, quick: Settings, tmp_path: Path, stage: str
 ) -> None:
-    from flows import stages
+    from nmcl.flows.run import stages
 
     crawl = Path(shutil.copytree(small_crawl, tmp_path / "clips"))
     context = Context(Store.create(tmp_path / "out"), quick)
@@ -139,7 +144,7 @@ def test_a_crawl_that_is_gone_is_an_error_of_the_command(
 
 
 def test_fit_says_which_videos_it_did_without(small_crawl: Path, quick: Settings, tmp_path: Path) -> None:
-    from flows import stages
+    from nmcl.flows.run import stages
 
     crawl = Path(shutil.copytree(small_crawl, tmp_path / "clips"))
     context = Context(Store.create(tmp_path / "out"), quick)

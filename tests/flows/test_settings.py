@@ -9,10 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from flows.settings import Settings, changed, from_tree, json_schema, load_tree, of_store, remember, to_tree
-from model.registry import MODELS
-from pipeline.errors import SettingsError, UserError
-from pipeline.store import Store
+from nmcl.flows.settings import (
+    Settings,
+    changed,
+    from_tree,
+    json_schema,
+    load_tree,
+    of_store,
+    remember,
+    to_tree,
+)
+from nmcl.model.registry import MODELS
+from nmcl.pipeline.errors import SettingsError, UserError
+from nmcl.pipeline.storage.store import Store
 from tests.forms import LONG
 
 

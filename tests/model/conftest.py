@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from model.data import Dataset
-from model.nmcl import NMCLSettings
-from model.train import TrainSettings
+from nmcl.model.data import Dataset
+from nmcl.model.nmcl.nmcl import NMCLSettings
+from nmcl.model.train import TrainSettings
 
 VENUES = ("beach", "cafe", "gym", "park")
 

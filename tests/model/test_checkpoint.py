@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load as parse
 from safetensors.torch import save as encode
 
-from model.checkpoint import load, save
-from model.data import Dataset
-from model.trained import Trained, fit
-from pipeline.errors import ModelError
+from nmcl.model.checkpoint import load, save
+from nmcl.model.data import Dataset
+from nmcl.model.trained import Trained, fit
+from nmcl.pipeline.errors import ModelError
 from tests.model.conftest import VENUES, quick
 
 

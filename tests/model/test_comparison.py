@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
-from model.comparison import (
+from nmcl.model.comparison import (
     Agreement,
     Comparison,
     NewVenue,

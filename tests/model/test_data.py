@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from model.data import Dataset, Standardizer
-from pipeline.errors import ModelError
+from nmcl.model.data import Dataset, Standardizer
+from nmcl.pipeline.errors import ModelError
 
 
 def dataset(**modalities: np.ndarray) -> Dataset:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from model.evaluate import evaluate
-from pipeline.errors import ModelError
+from nmcl.model.evaluate import evaluate
+from nmcl.pipeline.errors import ModelError
 
 
 def names(k: int) -> tuple[str, ...]:

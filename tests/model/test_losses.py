@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.losses import cross_entropy, divergence, late_fusion
+from nmcl.model.losses import cross_entropy, divergence, late_fusion
 from tests.model import reference
 
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from model.base import Shape
-from model.batches import Batches
-from model.committee import Committee
-from model.data import Dataset
-from model.nmcl import NMCL, NMCLSettings
-from model.step import EAGER_STEPS, RecordedStep, Step
-from model.train import TrainSettings, train_network
-from pipeline.progress import silent
+from nmcl.model.base import Shape
+from nmcl.model.batches import Batches
+from nmcl.model.data import Dataset
+from nmcl.model.nmcl.ensemble import Committee
+from nmcl.model.nmcl.nmcl import NMCL, NMCLSettings
+from nmcl.model.step import EAGER_STEPS, RecordedStep, Step
+from nmcl.model.train import TrainSettings, train_network
+from nmcl.pipeline.progress import silent
 from tests.model.conftest import VENUES, quick
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -26,7 +26,7 @@ ROWS = np.array([3, 0, 7, 7])
 def test_batches_are_the_rows_asked_for(
     device: str, kept_share: float, train: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.batches.KEPT_SHARE", kept_share)
+    monkeypatch.setattr("nmcl.model.batches.KEPT_SHARE", kept_share)
     features, observed, label = Batches(train, torch.device(device))[ROWS]
     assert label.device.type == device
     np.testing.assert_array_equal(label.cpu(), train.label[ROWS])

@@ -7,12 +7,23 @@ import numpy as np
 import pytest
 import torch
 
-from model.base import Features, Mask, Output, Shape
-from model.data import Dataset
-from model.nmcl import NMCL
-from model.train import Network, TrainSettings, decide, multiplying, train_network
-from pipeline.errors import ModelError
-from pipeline.progress import silent
+from nmcl.model.base import (
+    Features,
+    Mask,
+    Output,
+    Shape,
+)
+from nmcl.model.data import Dataset
+from nmcl.model.nmcl.nmcl import NMCL
+from nmcl.model.train import (
+    Network,
+    TrainSettings,
+    decide,
+    multiplying,
+    train_network,
+)
+from nmcl.pipeline.errors import ModelError
+from nmcl.pipeline.progress import silent
 from tests.model.conftest import VENUES, quick
 
 SETTINGS = TrainSettings(max_epochs=6, patience=2, window=1, device="cpu")

@@ -12,14 +12,19 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from model.checkpoint import load, save
-from model.data import Dataset
-from model.evaluate import evaluate
-from model.nmcl import NMCLSettings
-from model.registry import MODELS
-from model.train import TrainSettings
-from model.trained import Trained, can_start_warm, fit, fit_alone
-from pipeline.errors import ModelError
+from nmcl.model.checkpoint import load, save
+from nmcl.model.data import Dataset
+from nmcl.model.evaluate import evaluate
+from nmcl.model.nmcl.nmcl import NMCLSettings
+from nmcl.model.registry import MODELS
+from nmcl.model.train import TrainSettings
+from nmcl.model.trained import (
+    Trained,
+    can_start_warm,
+    fit,
+    fit_alone,
+)
+from nmcl.pipeline.errors import ModelError
 from tests.model.conftest import VENUES, quick, world
 
 CONTRACT = sorted(MODELS.keys() - {"dare"})

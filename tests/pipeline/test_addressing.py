@@ -5,7 +5,13 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-from pipeline.addressing import Reference, Unhashed, at_references, hashed, with_references
+from nmcl.pipeline.addressing import (
+    Reference,
+    Unhashed,
+    at_references,
+    hashed,
+    with_references,
+)
 
 
 @dataclass(frozen=True)

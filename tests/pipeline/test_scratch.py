@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import scratch as module
-from pipeline.errors import StoreError
-from pipeline.scratch import scratch, sweep
+from nmcl.pipeline import scratch as module
+from nmcl.pipeline.errors import StoreError
+from nmcl.pipeline.scratch import scratch, sweep
 
 HOLDER = (
-    "import sys, time\nfrom pathlib import Path\nfrom pipeline.scratch import scratch\n"
+    "import sys, time\nfrom pathlib import Path\nfrom nmcl.pipeline.scratch import scratch\n"
     "with scratch('videos', Path(sys.argv[1])) as folder:\n"
     "    (folder / 'a').write_text('a')\n    print(folder, flush=True)\n    time.sleep(600)\n"
 )

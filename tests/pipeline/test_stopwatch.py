@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline import stopwatch
-from pipeline.stopwatch import Stopwatch
+from nmcl.pipeline import stopwatch
+from nmcl.pipeline.stopwatch import Stopwatch
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from extractors.visual import VisualSettings
-from flows.bench.extract import Size, bench_extract
-from flows.bench.material import make_crawl
-from pipeline.bench.decoding import every_frame, needed_only
-from pipeline.columns import ColumnSettings
-from pipeline.errors import CrawlError
-from pipeline.manifest import read_crawl
+from nmcl.extractors.visual import VisualSettings
+from nmcl.flows.bench.extract import Size, bench_extract
+from nmcl.flows.bench.material import make_crawl
+from nmcl.pipeline.bench.decoding import every_frame, needed_only
+from nmcl.pipeline.crawl.columns import ColumnSettings
+from nmcl.pipeline.crawl.manifest import read_crawl
+from nmcl.pipeline.errors import CrawlError
 from tests.media import shades, tone, write_video
 
 LITE = VisualSettings(backbone="efficientnet_lite0", key_frames=3)

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from flows.bench import registry
-from flows.cli import app
-from pipeline.bench.result import Result
-from pipeline.errors import SettingsError
+from nmcl.flows.bench import registry
+from nmcl.flows.cli.main import app
+from nmcl.pipeline.bench.result import Result
+from nmcl.pipeline.errors import SettingsError
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from extractors.visual import VisualSettings
-from flows.bench.scale import Size, bench_scale
+from nmcl.extractors.visual import VisualSettings
+from nmcl.flows.bench.scale import Size, bench_scale
 from tests.media import shades, tone, write_video
 
 

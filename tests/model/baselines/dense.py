@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.base import VenueModel
-from model.baselines.kernel_ridge import KernelRidgeSettings
-from model.data import Dataset
+from nmcl.model.base import VenueModel
+from nmcl.model.baselines.kernel_ridge import KernelRidgeSettings
+from nmcl.model.data import Dataset
 
 
 def scores(model: VenueModel, sharpness: Tensor, modalities: Mapping[str, np.ndarray]) -> np.ndarray:

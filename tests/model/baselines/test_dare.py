@@ -11,9 +11,9 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from model.base import Features, Mask, Shape
-from model.baselines import dare
-from model.baselines.dare import (
+from nmcl.model.base import Features, Mask, Shape
+from nmcl.model.baselines import dare
+from nmcl.model.baselines.dare import (
     Dare,
     DareLite,
     DareLiteSettings,
@@ -23,12 +23,12 @@ from model.baselines.dare import (
     partners,
     similarity,
 )
-from model.baselines.tagged_sounds import read_tagged_sounds
-from model.data import Dataset, Standardizer
-from model.evaluate import f1
-from model.train import TrainSettings
-from pipeline.errors import ModelError
-from pipeline.progress import silent
+from nmcl.model.baselines.tagged_sounds import read_tagged_sounds
+from nmcl.model.data import Dataset, Standardizer
+from nmcl.model.evaluate import f1
+from nmcl.model.train import TrainSettings
+from nmcl.pipeline.errors import ModelError
+from nmcl.pipeline.progress import silent
 from tests.model.conftest import VENUES
 
 SHAPE = Shape({"a": 3, "b": 2}, tuple("uvw"))

@@ -11,17 +11,17 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from model.base import Features, Mask, Shape
-from model.baselines.early_attention import EarlyAttention, EarlyAttentionSettings
-from model.baselines.early_fusion import EarlyFusion, EarlyFusionSettings
-from model.baselines.late_attention import LateAttention, LateAttentionSettings
-from model.baselines.late_fusion import LateFusion, LateFusionSettings, depths
-from model.baselines.mlp import MLP, MLPSettings
-from model.baselines.tokens import Tokens, TokensSettings
-from model.data import Dataset, Standardizer
-from model.evaluate import f1
-from model.train import Network, TrainSettings
-from pipeline.progress import silent
+from nmcl.model.base import Features, Mask, Shape
+from nmcl.model.baselines.early_attention import EarlyAttention, EarlyAttentionSettings
+from nmcl.model.baselines.early_fusion import EarlyFusion, EarlyFusionSettings
+from nmcl.model.baselines.late_attention import LateAttention, LateAttentionSettings
+from nmcl.model.baselines.late_fusion import LateFusion, LateFusionSettings, depths
+from nmcl.model.baselines.mlp import MLP, MLPSettings
+from nmcl.model.baselines.tokens import Tokens, TokensSettings
+from nmcl.model.data import Dataset, Standardizer
+from nmcl.model.evaluate import f1
+from nmcl.model.train import Network, TrainSettings
+from nmcl.pipeline.progress import silent
 from tests.model.conftest import VENUES
 
 Build = Callable[[Shape, Any], Network]

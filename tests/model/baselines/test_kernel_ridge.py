@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from model.base import Shape
-from model.baselines import kernel_ridge
-from model.baselines.kernel_ridge import KernelRidge, KernelRidgeSettings
-from model.data import Dataset
-from model.trained import fit
-from pipeline.progress import silent
+from nmcl.model.base import Shape
+from nmcl.model.baselines import kernel_ridge
+from nmcl.model.baselines.kernel_ridge import KernelRidge, KernelRidgeSettings
+from nmcl.model.data import Dataset
+from nmcl.model.trained import fit
+from nmcl.pipeline.progress import silent
 from tests.model.baselines.dense import dense_kernel_ridge, scores
 from tests.model.conftest import VENUES, world
 

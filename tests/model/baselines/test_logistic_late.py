@@ -5,12 +5,12 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from model.base import Shape
-from model.baselines.logistic import LogisticSettings
-from model.baselines.logistic_late import LogisticLate
-from model.data import Dataset, Standardizer
-from model.evaluate import f1
-from pipeline.progress import silent
+from nmcl.model.base import Shape
+from nmcl.model.baselines.logistic import LogisticSettings
+from nmcl.model.baselines.logistic_late import LogisticLate
+from nmcl.model.data import Dataset, Standardizer
+from nmcl.model.evaluate import f1
+from nmcl.pipeline.progress import silent
 from tests.model.conftest import VENUES
 
 PENALTIES = (0.001, 1.0)

@@ -5,13 +5,13 @@ import pytest
 from scipy.linalg import fractional_matrix_power
 from sklearn.covariance import ledoit_wolf
 
-from model.base import Shape
-from model.baselines import kernel_ridge, mahalanobis
-from model.baselines.kernel_ridge import KernelRidgeSettings
-from model.baselines.mahalanobis import Mahalanobis, within_class_whitening
-from model.data import Dataset
-from model.trained import fit
-from pipeline.progress import silent
+from nmcl.model.base import Shape
+from nmcl.model.baselines import kernel_ridge, mahalanobis
+from nmcl.model.baselines.kernel_ridge import KernelRidgeSettings
+from nmcl.model.baselines.mahalanobis import Mahalanobis, within_class_whitening
+from nmcl.model.data import Dataset
+from nmcl.model.trained import fit
+from nmcl.pipeline.progress import silent
 from tests.model.baselines.dense import dense_kernel_ridge, scores
 from tests.model.conftest import VENUES
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from model.base import Shape
-from model.baselines.majority import Majority, MajoritySettings
-from model.data import Dataset
-from pipeline.progress import silent
+from nmcl.model.base import Shape
+from nmcl.model.baselines.majority import Majority, MajoritySettings
+from nmcl.model.data import Dataset
+from nmcl.pipeline.progress import silent
 
 SHAPE = Shape({"x": 2}, tuple("abcd"))
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import attention
-from model.baselines.scored_attention import ScoredAttention
+from nmcl.model.baselines.scored_attention import ScoredAttention
+from nmcl.model.nmcl import attention
 
 
 def disturbed(widths: list[int], n_venues: int = 5, dropout: float = 0.0) -> ScoredAttention:

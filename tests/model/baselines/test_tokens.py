@@ -7,11 +7,11 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from model.base import Features, Mask, Shape
-from model.baselines.tokens import N_HEADS, Tokens, TokensSettings
-from model.data import Dataset, Standardizer
-from model.train import TrainSettings
-from pipeline.progress import silent
+from nmcl.model.base import Features, Mask, Shape
+from nmcl.model.baselines.tokens import N_HEADS, Tokens, TokensSettings
+from nmcl.model.data import Dataset, Standardizer
+from nmcl.model.train import TrainSettings
+from nmcl.pipeline.progress import silent
 from tests.model.conftest import VENUES
 
 SHAPE = Shape({"a": 3, "b": 2, "c": 1}, tuple("uvwx"))

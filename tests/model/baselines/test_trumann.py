@@ -15,8 +15,8 @@ from pydantic import TypeAdapter
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from model.base import Shape
-from model.baselines.tree_guided import (
+from nmcl.model.base import Shape
+from nmcl.model.baselines.tree_guided import (
     EPSILON,
     Moments,
     Penalties,
@@ -29,10 +29,10 @@ from model.baselines.tree_guided import (
     step_tasks,
     sweeps,
 )
-from model.baselines.trumann import Trumann, TrumannSettings, tree_members
-from model.data import Dataset, Standardizer
-from model.evaluate import f1
-from pipeline.progress import silent
+from nmcl.model.baselines.trumann import Trumann, TrumannSettings, tree_members
+from nmcl.model.data import Dataset, Standardizer
+from nmcl.model.evaluate import f1
+from nmcl.pipeline.progress import silent
 from tests.model.conftest import VENUES
 
 Rows = tuple[list[np.ndarray], np.ndarray]

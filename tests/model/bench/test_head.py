@@ -4,8 +4,8 @@ import math
 
 import torch
 
-from model.bench.head import bench_head, computed, network_of
-from model.bench.synthetic import Size, step_of
+from nmcl.model.bench.head import bench_head, computed, network_of
+from nmcl.model.bench.synthetic import Size, step_of
 
 TINY = Size(acoustic=5, textual=4, visual=20, n_venues=6, batch=16)
 

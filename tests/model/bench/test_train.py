@@ -2,8 +2,8 @@
 
 import math
 
-from model.bench.synthetic import Size, devices
-from model.bench.train import Steps, bench_train
+from nmcl.model.bench.synthetic import Size, devices
+from nmcl.model.bench.train import Steps, bench_train
 
 
 def test_figures() -> None:

@@ -7,10 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.study.folds import fold, stratified
-from pipeline.completion import CompletionSettings
-from pipeline.errors import ModelError
-from pipeline.feature_table import TEST, TRAIN, VALIDATION, FeatureTable
+from nmcl.model.feature_table import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    FeatureTable,
+)
+from nmcl.model.study.folds import fold, stratified
+from nmcl.pipeline.completion import CompletionSettings
+from nmcl.pipeline.errors import ModelError
 
 RIDGE = CompletionSettings(method="ridge", regularization=0.1)
 

@@ -7,17 +7,17 @@ from typing import Annotated
 import numpy as np
 import pytest
 
-from model.baselines.logistic import LogisticSettings
-from model.registry import MODELS
-from model.study.folds import fold
-from model.study.journal import CARD, Finding, Journal
-from model.study.study import Section, StudySettings, study
-from model.study.trials import Outcome, Trial, run
-from pipeline.addressing import Reference
-from pipeline.completion import CompletionSettings
-from pipeline.feature_table import FeatureTable
-from pipeline.progress import Progress
-from pipeline.study_report.data import CompleterScores, Spread
+from nmcl.model.baselines.logistic import LogisticSettings
+from nmcl.model.feature_table import FeatureTable
+from nmcl.model.registry import MODELS
+from nmcl.model.study.folds import fold
+from nmcl.model.study.journal import CARD, Finding, Journal
+from nmcl.model.study.results import CompleterScores, Spread
+from nmcl.model.study.study import Section, StudySettings, study
+from nmcl.model.study.trials import Outcome, Trial, run
+from nmcl.pipeline.addressing import Reference
+from nmcl.pipeline.completion import CompletionSettings
+from nmcl.pipeline.progress import Progress
 from tests.model.conftest import VENUES, quick, world
 
 MEAN = CompletionSettings(method="mean")

@@ -8,18 +8,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model.evaluate import f1
-from model.registry import MODELS, Method
-from model.study.folds import fold, stratified
-from model.study.runner import Runner
-from model.study.sections import hide, study_completion, subsets
-from model.study.study import StudySettings, study
-from model.study.tuning import candidates, changed, tune
-from pipeline.completion import CompletionSettings
-from pipeline.errors import WorkerError
-from pipeline.feature_table import TEST, TRAIN, FeatureTable
-from pipeline.study_report.data import StudyData
-from pipeline.study_report.results import results
+from nmcl.flows.report.study.results import results
+from nmcl.model.evaluate import f1
+from nmcl.model.feature_table import TEST, TRAIN, FeatureTable
+from nmcl.model.registry import MODELS, Method
+from nmcl.model.study.folds import fold, stratified
+from nmcl.model.study.results import StudyData
+from nmcl.model.study.runner import Runner
+from nmcl.model.study.sections import hide, study_completion, subsets
+from nmcl.model.study.study import StudySettings, study
+from nmcl.model.study.tuning import candidates, changed, tune
+from nmcl.pipeline.completion import CompletionSettings
+from nmcl.pipeline.errors import WorkerError
 from tests.model.conftest import VENUES, quick, world
 
 QUICK: dict[str, Method] = {

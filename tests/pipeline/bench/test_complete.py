@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from pipeline.bench import complete
-from pipeline.completion.table import check
+from nmcl.pipeline.bench import complete
+from nmcl.pipeline.completion.table import check
 
 TINY = complete.Size(rows=300, rank=5, sweeps=1, peer_rows=200, held_out_rows=150, held_out_sweeps=2)
 

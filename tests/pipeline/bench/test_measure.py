@@ -9,9 +9,9 @@ from collections.abc import Callable
 import numpy as np
 import psutil
 
-from pipeline.bench import measure
-from pipeline.bench.measure import in_turns
-from pipeline.bench.result import Result
+from nmcl.pipeline.bench import measure
+from nmcl.pipeline.bench.measure import in_turns
+from nmcl.pipeline.bench.result import Result
 
 
 def test_seconds_are_the_median_after_the_warm_up() -> None:
@@ -46,7 +46,9 @@ def peak_of_64_mib() -> int:
 
 
 def test_a_killed_bench_leaves_no_process_behind() -> None:
-    script = "from pipeline.bench.measure import in_new_process; from tests.pipeline.bench.test_measure import linger\n"
+    script = (
+        "from nmcl.pipeline.bench.measure import in_new_process; from tests.pipeline.bench.test_measure import linger\n"
+    )
     script += "if __name__ == '__main__': in_new_process(linger)"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as bench:
         assert bench.stdout

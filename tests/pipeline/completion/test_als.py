@@ -5,10 +5,19 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pipeline.completion.als import PRODUCT_ROWS, AlsCompleter, Factors, Rows, fold, gather, start, sweep
-from pipeline.completion.base import CompletionSettings
-from pipeline.completion.scaling import Scaling, fit_scaling
-from pipeline.completion.table import Table, check
+from nmcl.pipeline.completion.als import (
+    PRODUCT_ROWS,
+    AlsCompleter,
+    Factors,
+    Rows,
+    fold,
+    gather,
+    start,
+    sweep,
+)
+from nmcl.pipeline.completion.base import CompletionSettings
+from nmcl.pipeline.completion.scaling import Scaling, fit_scaling
+from nmcl.pipeline.completion.table import Table, check
 
 Blocks = dict[str, np.ndarray]
 WorldMaker = Callable[..., tuple[Blocks, Blocks]]

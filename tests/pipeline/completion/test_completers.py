@@ -10,9 +10,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.completion import COMPLETERS, Completer, CompletionSettings, address, complete, empty_rows, fit
-from pipeline.errors import ModelError, StoreError, UserError
-from pipeline.records import State
+from nmcl.pipeline.completion import (
+    COMPLETERS,
+    Completer,
+    CompletionSettings,
+    address,
+    complete,
+    empty_rows,
+    fit,
+)
+from nmcl.pipeline.errors import ModelError, StoreError, UserError
+from nmcl.pipeline.records import State
 
 Blocks = dict[str, np.ndarray]
 WorldMaker = Callable[..., tuple[Blocks, Blocks]]

@@ -6,9 +6,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pipeline.completion import COMPLETERS, CompletionSettings, best, held_out_nrmse
-from pipeline.completion.mean import MeanCompleter
-from pipeline.completion.ridge import RidgeCompleter
+from nmcl.pipeline.completion import (
+    COMPLETERS,
+    CompletionSettings,
+    best,
+    held_out_nrmse,
+)
+from nmcl.pipeline.completion.mean import MeanCompleter
+from nmcl.pipeline.completion.ridge import RidgeCompleter
 
 Blocks = dict[str, np.ndarray]
 WorldMaker = Callable[..., tuple[Blocks, Blocks]]

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pipeline.completion import implicit_als
-from pipeline.completion.base import CompletionSettings
-from pipeline.completion.implicit_als import ImplicitCompleter
+from nmcl.pipeline.completion import implicit_als
+from nmcl.pipeline.completion.base import CompletionSettings
+from nmcl.pipeline.completion.implicit_als import ImplicitCompleter
 
 Blocks = dict[str, np.ndarray]
 

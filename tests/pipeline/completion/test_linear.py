@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from pipeline.completion.linear import (
+from nmcl.pipeline.completion.linear import (
     SHRINKAGES,
     Line,
     Lines,

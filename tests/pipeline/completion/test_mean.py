@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipeline.completion.base import CompletionSettings
-from pipeline.completion.mean import MeanCompleter
+from nmcl.pipeline.completion.base import CompletionSettings
+from nmcl.pipeline.completion.mean import MeanCompleter
 
 Blocks = dict[str, np.ndarray]
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from pipeline.completion.base import CompletionSettings
-from pipeline.completion.ridge import RidgeCompleter
-from pipeline.completion.scaling import fit_scaling
-from pipeline.completion.table import check
+from nmcl.pipeline.completion.base import CompletionSettings
+from nmcl.pipeline.completion.ridge import RidgeCompleter
+from nmcl.pipeline.completion.scaling import fit_scaling
+from nmcl.pipeline.completion.table import check
 
 Blocks = dict[str, np.ndarray]
 WorldMaker = Callable[..., tuple[Blocks, Blocks]]

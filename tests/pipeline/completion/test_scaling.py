@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pipeline.completion.scaling import LIMIT, fit_scaling
-from pipeline.completion.table import CHUNK_ROWS, check
+from nmcl.pipeline.completion.scaling import LIMIT, fit_scaling
+from nmcl.pipeline.completion.table import CHUNK_ROWS, check
 
 Blocks = dict[str, np.ndarray]
 WorldMaker = Callable[..., tuple[Blocks, Blocks]]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.completion.table import CHUNK_ROWS, check, empty_rows
-from pipeline.errors import StoreError
+from nmcl.pipeline.completion.table import CHUNK_ROWS, check, empty_rows
+from nmcl.pipeline.errors import StoreError
 
 
 def zeros(*shape: int) -> np.ndarray:

@@ -9,9 +9,15 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from pipeline.bench.decoding import every_frame
-from pipeline.errors import ClipError
-from pipeline.media import SAMPLE_RATE_HZ, MediaSettings, Request, TimedFrame, decode
+from nmcl.pipeline.bench.decoding import every_frame
+from nmcl.pipeline.errors import ClipError
+from nmcl.pipeline.media import (
+    SAMPLE_RATE_HZ,
+    MediaSettings,
+    Request,
+    TimedFrame,
+    decode,
+)
 from tests.media import AllFrames, decoded, shades, tone, write_video
 
 

@@ -14,10 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.errors import ClipError
-from pipeline.media import MediaSettings, Request, TimedFrame, decode
-from pipeline.media.failures import stable
-from pipeline.records import Clip
+from nmcl.pipeline.errors import ClipError
+from nmcl.pipeline.media import (
+    MediaSettings,
+    Request,
+    TimedFrame,
+    decode,
+)
+from nmcl.pipeline.media.failures import stable
+from nmcl.pipeline.records import Clip
 from tests.media import AllFrames, decoded, run_ffmpeg, shades, tone, write_video
 
 

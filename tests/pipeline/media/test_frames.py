@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.media import Request, TimedFrame
-from pipeline.media.frames import KEPT_BYTES, MAX_GAP_S, Clock
+from nmcl.pipeline.media import Request, TimedFrame
+from nmcl.pipeline.media.frames import KEPT_BYTES, MAX_GAP_S, Clock
 from tests.media import AllFrames, decoded, rgb_by_ffmpeg, run_ffmpeg, shades, write_video
 
 

@@ -14,11 +14,11 @@ import numpy as np
 import psutil
 import pytest
 
-from extractors.keyframes import KeyFrames
-from extractors.preprocess import Preprocess
-from pipeline.errors import ClipError
-from pipeline.media import Decoder, MediaSettings, Request
-from pipeline.records import Clip
+from nmcl.extractors.keyframes import KeyFrames
+from nmcl.extractors.preprocess import Preprocess
+from nmcl.pipeline.errors import ClipError
+from nmcl.pipeline.media import Decoder, MediaSettings, Request
+from nmcl.pipeline.records import Clip
 from tests.forms import in_both_forms
 from tests.media import run_ffmpeg
 

@@ -7,10 +7,15 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from extractors.keyframes import KeyFrames
-from pipeline.errors import ClipError
-from pipeline.media import SAMPLE_RATE_HZ, MediaSettings, Request, decode
-from pipeline.records import Clip
+from nmcl.extractors.keyframes import KeyFrames
+from nmcl.pipeline.errors import ClipError
+from nmcl.pipeline.media import (
+    SAMPLE_RATE_HZ,
+    MediaSettings,
+    Request,
+    decode,
+)
+from nmcl.pipeline.records import Clip
 from tests.conftest import SHARED
 
 FILES = sorted(

@@ -15,9 +15,15 @@ import numpy as np
 import psutil
 import pytest
 
-from pipeline.errors import ClipError
-from pipeline.media import Decoder, MediaSettings, Request, TimedFrame, decode
-from pipeline.records import Clip
+from nmcl.pipeline.errors import ClipError
+from nmcl.pipeline.media import (
+    Decoder,
+    MediaSettings,
+    Request,
+    TimedFrame,
+    decode,
+)
+from nmcl.pipeline.records import Clip
 from tests.media import AllFrames, run_ffmpeg, shades, tone, write_video
 
 
@@ -231,7 +237,7 @@ def test_what_is_no_longer_wanted_is_not_decoded(clip_file: Path, tmp_path: Path
 _KILLED_PARENT = """
 import sys
 from pathlib import Path
-from pipeline.media import Decoder, MediaSettings, Request
+from nmcl.pipeline.media import Decoder, MediaSettings, Request
 from tests.pipeline.media.test_pool import Waits
 
 if __name__ == "__main__":

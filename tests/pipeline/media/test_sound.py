@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.media import SAMPLE_RATE_HZ, Request
+from nmcl.pipeline.media import SAMPLE_RATE_HZ, Request
 from tests.media import decoded, run_ffmpeg, shades, tone, write_video
 
 UNMIXABLE = {"BL+BR": 2, "FLC+FRC": 2, "TFL+TFR": 2, "LFE": 1, "9 channels": 9, "32 channels": 32, "ambisonic 2": 9}

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from extractors.keyframes import KeyFrames
-from pipeline.media import MediaSettings, Request
-from pipeline.media.work import FEW_KEY_FRAMES, LEAST_FRAMES, cost
-from pipeline.records import Clip
+from nmcl.extractors.keyframes import KeyFrames
+from nmcl.pipeline.media import MediaSettings, Request
+from nmcl.pipeline.media.work import FEW_KEY_FRAMES, LEAST_FRAMES, cost
+from nmcl.pipeline.records import Clip
 from tests.media import AllFrames, decoded, run_ffmpeg
 
 N_FRAMES = 300

@@ -1,0 +1,123 @@
+"""What `nmcl errors` lists: every video of a store that lacks picture or sound, and every rejected row."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from nmcl.flows.run.lineage import frozen_of
+from nmcl.flows.run.plan import Extractors, Plan
+from nmcl.flows.settings import Settings
+from nmcl.pipeline.errors import MediaError
+from nmcl.pipeline.records import MODALITIES
+from nmcl.pipeline.stages.extract import n_failed
+from nmcl.pipeline.storage.artifacts import Artifact
+from nmcl.pipeline.storage.catalogue import TRAINING, load_catalogue, load_part
+from nmcl.pipeline.storage.champions import champion
+from nmcl.pipeline.storage.failures import WHAT_TO_DO, load_failures
+from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.storage.tables import decode
+
+REJECTED = "rejected"
+"""The kind of a manifest's row that cannot be used."""
+
+
+@dataclass(frozen=True)
+class FailedVideo:
+    """One failure of one video."""
+
+    video_id: str
+    crawl: str
+    path: str
+    modality: str
+    """What is missing: `visual`, `acoustic`, or `visual, acoustic`; empty for a rejected row."""
+    kind: str
+    detail: str
+    attempts: int
+
+
+@dataclass(frozen=True)
+class FailedKind:
+    """All failures of one kind."""
+
+    kind: str
+    count: int
+    """Videos, or rows of a manifest."""
+    modality: str
+    example: str
+    what_to_do: str
+
+
+def failed_videos(store: Store, settings: Settings, kind: str | None = None) -> Iterator[FailedVideo]:
+    """Every failure on record, crawl by crawl. Args: kind: only these."""
+    if kind in (None, REJECTED):
+        yield from _rejected(store)
+    artifacts = _artifacts(store, settings)
+    seen: set[str] = set()
+    for name in catalogues(store):
+        for crawl, part in load_catalogue(store, name).parts():
+            there = next((a for a in artifacts if store.exists(a.part(part.key))), None)
+            if there is None or part.key in seen:
+                continue
+            seen.add(part.key)
+            failures = load_failures(store, there, part)
+            for video in load_part(store, part) if failures else ():
+                for f in failures.get(video.video_id, ()):
+                    if kind in (None, f.kind):
+                        modality = f.modality or "visual, acoustic"
+                        yield FailedVideo(
+                            video.video_id, crawl.name, video.path, modality, f.kind, f.detail, f.attempts
+                        )
+
+
+def _rejected(store: Store) -> Iterator[FailedVideo]:
+    """Rows of manifests that could not be used. See `nmcl.pipeline.stages.ingest`."""
+    for name in store.list("videos"):
+        if name.startswith("rejected-"):
+            crawl = name.removeprefix("rejected-").removesuffix(".parquet")
+            for row in decode(store.read(f"videos/{name}"), name).to_pylist():
+                detail = f"line {row['line']}: {row['problem']}"
+                yield FailedVideo(row["video_id"] or "", crawl, row["path"] or "", "", REJECTED, detail, 1)
+
+
+def catalogues(store: Store) -> list[str]:
+    """The catalogues of a store: of the crawls it is trained on, and of those it predicted."""
+    return [TRAINING, *(f"predicted/{name}" for name in store.list("predicted") if name.endswith(".json"))]
+
+
+def _artifacts(store: Store, settings: Settings) -> list[Artifact]:
+    """The failures of the present decoding code, and of the champion's where that is another."""
+    run = champion(store)
+    own = frozen_of(store, run).failures if run else None
+    return [a for a in (Extractors(settings).failures(), own) if a is not None]
+
+
+def by_kind(videos: Iterable[FailedVideo]) -> list[FailedKind]:
+    """The failures by kind, the most frequent first."""
+    found: dict[str, list[FailedVideo]] = {}
+    for video in videos:
+        found.setdefault(video.kind, []).append(video)
+    rows = []
+    for kind, of_kind in sorted(found.items(), key=lambda item: (-len(item[1]), item[0])):
+        lacking = {m for video in of_kind for m in video.modality.split(", ")}
+        first = of_kind[0]
+        rows.append(
+            FailedKind(
+                kind=kind,
+                count=len(of_kind) if kind == REJECTED else len({(v.crawl, v.video_id) for v in of_kind}),
+                modality=", ".join(m for m in MODALITIES if m in lacking),
+                example=f"{first.path or first.crawl}: {first.detail}",
+                what_to_do=WHAT_TO_DO.get(kind, ""),
+            )
+        )
+    return rows
+
+
+def refuse_failed(plan: Plan) -> None:
+    """Raises MediaError where more videos than `media.max_failed_share` gave neither picture nor sound."""
+    limit = plan.settings.media.max_failed_share
+    n = sum(n_failed(load_failures(plan.store, plan.failures, part)) for _, part in plan.catalogue.parts())
+    if n > limit * plan.catalogue.n_videos:
+        raise MediaError(
+            f"{n:,} of {plan.catalogue.n_videos:,} videos gave neither picture nor sound, more than "
+            f"media.max_failed_share={limit:g} allows. Everything else is finished. "
+            f"What failed and what to do: nmcl errors --out {plan.store.url}"
+        )

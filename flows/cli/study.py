@@ -1,0 +1,200 @@
+"""A comparative study of the model family, on a file of features or on what a store holds."""
+
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from nmcl.flows.report.study import write_study
+from nmcl.flows.report.study.results import results
+from nmcl.flows.run.evaluation import labels_of
+from nmcl.flows.run.lineage import lineage_of
+from nmcl.flows.run.plan import Plan
+from nmcl.flows.settings import from_tree, usable
+from nmcl.model.baselines.tagged_sounds import count_concepts
+from nmcl.model.feature_table import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    FeatureTable,
+    labelled,
+    read_feature_file,
+)
+from nmcl.model.registry import (
+    ABLATIONS,
+    MODELS,
+    Method,
+    method,
+)
+from nmcl.model.study.journal import Journal
+from nmcl.model.study.results import StudyData
+from nmcl.model.study.study import Section, StudySettings, study
+from nmcl.model.study.taxonomy import read_taxonomy
+from nmcl.pipeline.errors import SettingsError, StoreError
+from nmcl.pipeline.progress import Progress
+from nmcl.pipeline.records import MODALITIES
+from nmcl.pipeline.stages.complete import load_features
+from nmcl.pipeline.storage.catalogue import TRAINING, load_catalogue
+from nmcl.pipeline.storage.champions import champion
+from nmcl.pipeline.storage.store import Store, writing
+from nmcl.pipeline.text import listed
+
+TUNED_TRIES = 8
+"""Settings that `--tune` tries per method."""
+UNFINISHED = ".unfinished"
+"""Folder of what was found, until the study is."""
+SPLIT_NUMBERS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to study; either `features` or `store`."""
+
+    features: Path | None
+    store: Path | None
+    out: Path
+    methods: tuple[str, ...] = ()
+    """Empty: all."""
+    modalities: tuple[str, ...] = ()
+    """Empty: all."""
+    seeds: int = 5
+    taxonomy: Path | None = None
+    sounds: Path | None = None
+    """An external labelled sound set, for DARE."""
+    deviations: bool = False
+    """Whether to train `nmcl` also with each departure from the paper undone."""
+    tune: bool = False
+    resplit: bool = False
+    """Whether to leave aside the split of the file or store and split anew for every seed."""
+    jobs: int | None = None
+    skip: tuple[str, ...] = ()
+    """Sections to leave out."""
+
+
+def reproduce(request: Request, progress: Progress, command: str) -> StudyData:
+    """Run the study and write `results.json`, tables, figures and a page into the folder.
+
+    Until then the folder has what was found; the same study again, killed or not, goes on from there.
+
+    Raises:
+        UserError: of whatever the user can put right.
+    """
+    with writing(str(request.out)):
+        request.out.mkdir(parents=True, exist_ok=True)
+    table = _table(request)
+    models, notices = chosen_models(request, table)
+    settings = StudySettings(
+        tuple(models), request.seeds, TUNED_TRIES if request.tune else 0, request.jobs, _sections(request.skip)
+    )
+    journal = Journal(request.out / UNFINISHED)
+    data, predictions = study(table, settings, models, progress, journal)
+    data = replace(
+        data,
+        title=f"NMCL and its rivals on {(request.features or request.store or Path()).name}",
+        created=date.today().isoformat(),
+        settings={"study": asdict(settings), "methods": {name: asdict(m.settings) for name, m in models.items()}},
+        notices=[*notices, *data.notices],
+        command=command,
+    )
+    write_study(data, request.out)
+    with writing(str(request.out / "predictions.npz")):
+        np.savez(request.out / "predictions.npz", **predictions)  # type: ignore[arg-type]
+    with writing(str(request.out / "results.json")):
+        _write_whole(request.out / "results.json", json.dumps(results(data), indent=1, allow_nan=False))
+    journal.clear()
+    return data
+
+
+def _write_whole(path: Path, content: str) -> None:
+    """Last of all and at once: where this file is new, the study is finished."""
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(content, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _sections(names: tuple[str, ...]) -> tuple[Section, ...]:
+    known = get_args(Section)
+    for name in names:
+        if name not in known:
+            raise SettingsError(f"No section is called {name!r}; there are {', '.join(known)}.")
+    return tuple(section for section in known if section in names)
+
+
+def _table(request: Request) -> FeatureTable:
+    if (request.features is None) == (request.store is None):
+        raise SettingsError("Give either --features FILE.npz or --store DIR: what the methods are to be compared on.")
+    table = read_feature_file(request.features) if request.features else stored_features(request.store or Path())
+    if request.modalities:
+        table = table.only(request.modalities)
+    return replace(table, split=None) if request.resplit else table
+
+
+def stored_features(folder: Path) -> FeatureTable:
+    """The labelled videos of a store as they were extracted, not completed, with the store's own split.
+
+    Where nothing is extracted by the present code and settings, those of the champion.
+
+    Raises:
+        StoreError: nothing is extracted there.
+    """
+    store = Store.open(folder)
+    tree = {name: value for name, value in store.read_json("settings.json").items() if name != "model"}
+    tree = usable(store, "settings.json", tree)  # not the model: that of an earlier version may not even be known
+    plan = Plan(store, load_catalogue(store, TRAINING), from_tree(tree))
+    run = champion(store)
+    if not _is_extracted(plan) and run:  # as where an upgrade raised the version of the extraction code
+        lineage = lineage_of(store, run)
+        plan = replace(plan, catalogue=lineage.catalogue, earlier=lineage.splits, frozen=lineage.frozen)
+    if not _is_extracted(plan):
+        raise StoreError(f"{folder} has no extracted features. Run `nmcl extract --out {folder}` first.")
+    features = {m: load_features(store, plan.catalogue, plan.features[m]) for m in MODALITIES}
+    present = np.any([~np.isnan(block[:, 0]) for block in features.values()], axis=0)
+    split = np.array([SPLIT_NUMBERS.get(a.split or "", -1) for a in plan.splits.assignments])
+    kept = present & (split >= 0)
+    if not kept.any():
+        raise StoreError(f"{folder} has no labelled videos in a split; label more, or lower split.min_venue_videos.")
+    names = np.array(plan.splits.venues)[labels_of(plan)[kept]]
+    return labelled({m: block[kept] for m, block in features.items()}, names, split[kept])
+
+
+def _is_extracted(plan: Plan) -> bool:
+    names = [artifact.part(part.key) for artifact in plan.features.values() for _, part in plan.catalogue.parts()]
+    return bool(names) and plan.store.has_all(names)
+
+
+def chosen_models(request: Request, table: FeatureTable) -> tuple[dict[str, Method], list[str]]:
+    """The methods to compare with what they need from outside, and what to say about it."""
+    models, notices = {}, []
+    for name in request.methods or MODELS:
+        if name not in MODELS | ABLATIONS:
+            raise SettingsError(f"No method is called {name!r}; there are {listed(MODELS | ABLATIONS, 40)}.")
+        if name == "dare" and request.sounds is None:
+            if "dare" in request.methods:
+                notices.append("DARE needs an external labelled sound set (--sounds): dare_lite stands in for it.")
+            name = "dare_lite"
+        models[name] = method(name)
+    if request.deviations:
+        models |= ABLATIONS
+    if "dare" in models and request.sounds:
+        models["dare"] = _with_sounds(models["dare"], request.sounds)
+    if "trumann" in models:
+        models["trumann"], note = _with_tree(models["trumann"], request, table)
+        notices += note
+    return models, notices
+
+
+def _with_sounds(dare: Method, sounds: Path) -> Method:
+    return replace(dare, settings=replace(dare.settings, sounds=str(sounds), n_concepts=count_concepts(sounds)))
+
+
+def _with_tree(trumann: Method, request: Request, table: FeatureTable) -> tuple[Method, list[str]]:
+    if request.taxonomy is None:
+        return trumann, ["TRUMANN has no taxonomy (--taxonomy): its tree is flat, every venue alone under the root."]
+    taxonomy = read_taxonomy(request.taxonomy)
+    note = taxonomy.note(table.venues)
+    settings = replace(trumann.settings, groups=taxonomy.groups_for(table.venues))
+    return replace(trumann, settings=settings), [note] if note else []

@@ -1,0 +1,286 @@
+"""What a command says at its end."""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nmcl.flows import console
+from nmcl.flows.report.bottleneck import bottleneck
+from nmcl.flows.run.listing import runs_of
+from nmcl.flows.run.tables import (
+    comparison_rows,
+    drift_rows,
+    drift_title,
+    news_rows,
+    venue_notes,
+)
+from nmcl.flows.service.service import Service, home
+from nmcl.pipeline.errors import DriftError
+from nmcl.pipeline.escape import csv_text
+from nmcl.pipeline.records import MODALITIES, SPLITS
+from nmcl.pipeline.stages import verify
+from nmcl.pipeline.stages.extract import load_vectors
+from nmcl.pipeline.stages.verify import Findings
+from nmcl.pipeline.storage import shapes
+from nmcl.pipeline.storage.catalogue import load_catalogue
+from nmcl.pipeline.storage.champions import champion, history
+from nmcl.pipeline.storage.failures import Failures, load_failures
+from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.text import counted, listed
+
+if TYPE_CHECKING:
+    from nmcl.flows.run.plan import Plan
+    from nmcl.model.study.results import StudyData
+
+
+def of_run(store: Store, is_new: bool = True) -> None:
+    """The metrics of the latest run, and where its report is.
+
+    Args:
+        is_new: whether the command had anything to do for it.
+    """
+    metrics = store.read_json("latest/metrics.json")
+    names = ("micro_f1", "macro_f1", "auc_micro", "auc_macro", "top5")
+    rows = [("fused: test", metrics["test"]), ("fused: validation", metrics["validation"])]
+    rows += [(f"{modality} alone: test", scores) for modality, scores in metrics["modality"].items()]
+    console.table("Venue classification", ("", *names), [(name, *(s[n] for n in names)) for name, s in rows])
+    counts = metrics["counts"]
+    console.say(", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in counts.items()))
+    for notice in metrics["notices"]:
+        console.say(f"Note: {notice}")
+    for crawl in load_catalogue(store).crawls:
+        for note in crawl.notes:
+            console.say(f"{crawl.name}: {note}")
+    of_champion(store)
+    if not is_new:
+        console.say("Nothing had to be done: this run was finished before.")
+    elif said := bottleneck(metrics["seconds"], metrics.get("extract_seconds", {})):
+        console.say(said)
+    console.say(f"Report: {store.where('latest/report.html')}")
+
+
+def of_champion(store: Store) -> None:
+    """Which run predictions come from."""
+    run = champion(store)
+    note = "this run" if run and store.leads("latest", run) else f"not this one: see `nmcl runs --out {store.url}`"
+    console.say(f"Champion: {run} ({note})")
+
+
+def of_runs(store: Store) -> None:
+    """Every run, oldest first, and how the champion came to be."""
+    found = runs_of(store)
+    rows = [
+        (
+            run["run"].removeprefix("runs/"),
+            run["state"],
+            _minute(run["when"]),
+            run["metrics"].get("macro_f1"),
+            listed(run["data"]["crawls"]),
+        )
+        for run in found
+    ]
+    console.table(f"Runs of {store.url}", ("run", "state", "when (UTC)", "macro-F1", "crawls"), rows)
+    for run in found:
+        if run["is_latest"]:
+            console.say(f"Latest: {run['run']}")
+    for entry in history(store):
+        line = f"{_minute(entry.when)} {entry.who}: {entry.run} ({entry.how}) {entry.why}"
+        console.say(line)
+
+
+def _minute(when: str) -> str:
+    return when[:16].replace("T", " ")
+
+
+def of_retraining(store: Store, outcome: dict[str, Any]) -> None:
+    """What was new, how far it lies off, who won, and why."""
+    if outcome["result"] == "first":
+        console.say("There was no champion: this is the first run.")
+        of_run(store)
+        return
+    news, run = outcome["news"], outcome["challenger"]
+    if news:
+        _table("What is new", news_rows(news))
+    if store.exists(f"{outcome['notes']}/drift.json"):
+        of_drift(store, outcome["notes"])
+    if run and store.exists(f"{run}/comparison.json"):
+        note = store.read_json(f"{run}/comparison.json", shapes.Comparison)
+        _table(f"Macro-F1 of {run} against {note['champion']}", comparison_rows(note))
+        console.say(f"Comparison: {store.url}/{run}/retraining.html")
+    endings = {
+        "nothing": "The champion stays",
+        "kept": "The champion stays, the challenger lost",
+        "promoted": "Promoted",
+        "rolled back": "The champion stays",
+    }
+    again = "" if outcome["is_new"] or outcome["result"] == "nothing" else ", as before"
+    console.say(f"{endings[outcome['result']]}{again}: {outcome['why']}.")
+    console.say(f"Champion: {outcome['champion']}")
+
+
+def of_drift(store: Store, folder: str) -> None:
+    """The figures of drift, and venues that came and went."""
+    note = store.read_json(f"{folder}/drift.json", shapes.Drift)
+    _table(drift_title(note), drift_rows(note))
+    for text in venue_notes(note["venues"]):
+        console.say(text)
+
+
+@contextmanager
+def drift_before_error(store: Store) -> Iterator[None]:
+    """Show the figures of drift before the message that it stopped the run."""
+    try:
+        yield
+    except DriftError as error:
+        of_drift(store, error.folder)
+        raise
+
+
+def _table(title: str, rows: list[list[Any]]) -> None:
+    console.table(title, tuple(rows[0]), [tuple(row) for row in rows[1:]])
+
+
+def of_catalogue(plan: "Plan") -> None:
+    """The videos that are ingested, by crawl and by venue."""
+    splits = plan.splits
+    for crawl in plan.catalogue.crawls:
+        n_videos = counted(sum(part.n_videos for part in crawl.parts), "video")
+        console.say(f"{crawl.name}: {n_videos} in {counted(len(crawl.parts), 'part')}")
+        for note in crawl.notes:
+            console.say(f"  {note}")
+    counts = {venue: dict.fromkeys(SPLITS, 0) for venue in splits.venues}
+    for video, assigned in zip(plan.videos, splits.assignments, strict=True):
+        if assigned.split and video.venue:
+            counts[video.venue][assigned.split] += 1
+    rows = [(venue, *of_venue.values()) for venue, of_venue in counts.items()]
+    if rows:
+        console.table("Venues", ("venue", *SPLITS), rows)
+    if splits.set_aside_venues:
+        aside = listed(f"{venue} ({n})" for venue, n in splits.set_aside_venues.items())
+        console.say(f"Set aside, with fewer than {splits.settings.min_venue_videos} videos: {aside}")
+    for note in splits.notes:
+        console.say(f"Note: {note}")
+
+
+def of_stage(stage: str, plan: "Plan") -> None:
+    """What one stage left in the store."""
+    if stage == "evaluate":
+        of_run(plan.store)
+    elif stage == "train":
+        console.say(f"Model: {plan.store.where(plan.run.folder)}")
+    elif stage == "fit":
+        for modality, artifact in plan.states.items():
+            console.say(f"{modality}: {artifact.folder}")
+    else:
+        _of_vectors(plan, completed=stage == "complete")
+
+
+def _of_vectors(plan: "Plan", completed: bool) -> None:
+    failures = {}
+    for _, part in plan.catalogue.parts():
+        failures.update(load_failures(plan.store, plan.failures, part))
+    rows = []
+    for modality in MODALITIES:
+        n_present = 0
+        for _, part in plan.catalogue.parts():
+            vectors = load_vectors(plan.store, plan.features[modality], part)
+            n_present += int((~np.isnan(vectors)).all(axis=1).sum())
+        rows.append((modality, vectors.shape[1], n_present, plan.catalogue.n_videos - n_present))
+    console.table("Vectors", ("modality", "length", "extracted", "completed" if completed else "missing"), rows)
+    if plan.settings.visual.weights == "random":
+        console.say("Note: the visual network has random weights; its vectors carry little meaning.")
+    if failures:
+        of_failures(plan.store, failures)
+
+
+def of_failures(store: Store, failures: Failures) -> None:
+    """How many videos lack something because it failed, by kind, and how to see all of them."""
+    kinds = Counter(failure.kind for of_video in failures.values() for failure in of_video)
+    counts = ", ".join(f"{kind} {n:,}" for kind, n in kinds.most_common())
+    console.say(f"Failed: {counts}. More about it: nmcl errors --out {store.url}")
+
+
+def of_rows(rows: Sequence[Any], kind: type, form: str, title: str) -> None:
+    """Records of one dataclass as `table`, `json` or `csv`."""
+    header = [f.name for f in fields(kind)]
+    if form == "json":
+        console.write(json.dumps([asdict(row) for row in rows], indent=1))
+    elif form == "csv":
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        cells = ((csv_text(cell) if isinstance(cell, str) else cell for cell in asdict(row).values()) for row in rows)
+        writer.writerows([header, *cells])
+        console.write(file.getvalue().removesuffix("\n"))
+    elif rows:
+        console.table(
+            title, tuple(name.replace("_", " ") for name in header), [tuple(asdict(row).values()) for row in rows]
+        )
+    else:
+        console.say("No failures.")
+
+
+def of_verification(store: Store, findings: Findings, repaired: bool, as_json: bool) -> None:
+    """What was checked, and what is wrong."""
+    if as_json:
+        console.write(json.dumps(verify.to_json(findings), indent=1))
+        return
+    console.say("Checked: " + ", ".join(f"{n:,} {what}" for what, n in sorted(findings.checked.items())))
+    for note in findings.notes:
+        console.note(note)
+    for problem in findings.problems:
+        console.say(f"{problem.file}: {problem.problem}")
+        is_removed = repaired and problem.removes
+        console.say(f"    {'Removed: the next nmcl run makes it again.' if is_removed else problem.what_to_do}")
+    n = len(findings.problems)
+    console.say(f"{store.url}: {counted(n, 'problem')}" if n else f"{store.url} is whole.")
+
+
+def of_service(service: Service, watched: Path | None, out: Path) -> None:
+    """Where the server is, and what to do with it."""
+    say = console.say
+    say(f"Prefect runs at {service.ui}, its database is {service.database}; logs are in {home()}")
+    if watched:
+        say(f"Crawls that land in {watched} are taken up into {out}, about ten minutes later.")
+    say("Deployments: extract-features, train-nmcl, retrain, sweep. In this folder, for example:")
+    for command in (
+        "prefect deployment run extract-features --param crawl=DIR --param out=DIR --watch",
+        "nmcl announce DIR --out DIR",
+        "nmcl down",
+    ):
+        say(f"    {command}")
+
+
+def of_prediction(result: dict[str, Any], out: Path) -> None:
+    """How many videos were predicted, and where the table is."""
+    console.table("First guesses", ("venue", "videos"), list(result["venues"].items())[:20])
+    counts = ", ".join(f"{result[name]:,} {name}" for name in ("videos", "ok", "partial", "failed"))
+    console.say(counts)
+    if scores := result["scores"]:
+        console.say(
+            f"On the {counted(scores['n_rows'], 'video')} whose venue is known: "
+            f"micro-F1 {scores['micro_f1']:.3f}, macro-F1 {scores['macro_f1']:.3f}"
+        )
+    for note in result["notes"]:
+        console.say(note)
+    console.say(f"Predictions: {out}")
+
+
+def of_study(data: "StudyData", out: Path) -> None:
+    """The methods by their macro-F1, and where the page is."""
+    header = ("method", "micro_f1", "macro_f1", "std", "p (macro)", "seconds")
+    rows = [
+        (row.name, row.micro_f1.mean, row.macro_f1.mean, row.macro_f1.std, row.macro_p_value, row.train_seconds)
+        for row in sorted(data.methods, key=lambda row: -(row.macro_f1.mean or 0.0))
+    ]
+    console.table(f"Test rows, mean of {len(data.seeds)} seeds", header, rows)
+    for notice in data.notices:
+        console.say(f"Note: {notice}")
+    console.say(f"Report: {(out / 'report.html').absolute()}")

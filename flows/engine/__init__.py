@@ -1,0 +1,1 @@
+"""Everything that imports Prefect, and nothing else does."""

@@ -1,0 +1,207 @@
+"""The Prefect flows. Each wraps the plain stages; the engine carries names and receipts, never data.
+
+Import this only with `PREFECT_API_URL` set, or within `nmcl.flows.service.server.embedded`: Prefect reads it on import.
+"""
+
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+from prefect import flow
+from prefect.logging import get_run_logger
+from pydantic import Field, WithJsonSchema
+
+from nmcl.flows.engine.runners import keeping_workers
+from nmcl.flows.engine.tasks import (
+    ShownProgress,
+    ShownRetraining,
+    alone_on,
+    as_tasks,
+    each_by,
+    once,
+    show_outcome,
+    show_outcomes,
+    show_report,
+)
+from nmcl.flows.retrain import retrain as retraining
+from nmcl.flows.retrain.context import Options, prepare, settings_for
+from nmcl.flows.retrain.retrain import Outcome
+from nmcl.flows.run import predict, runs, stages
+from nmcl.flows.run.sources import (
+    crawls_of,
+    is_sample,
+    require_there,
+    settings_of,
+    store_of,
+)
+from nmcl.flows.run.stages import Context
+from nmcl.flows.settings import (
+    Settings,
+    Tree,
+    json_schema,
+    of_store,
+    remember,
+)
+from nmcl.pipeline.crawl.sample import SAMPLE_NOTE
+from nmcl.pipeline.stages.splits import require_trainable
+from nmcl.pipeline.storage import champions
+from nmcl.pipeline.storage.failures import Retry
+from nmcl.pipeline.storage.store import Store
+
+Folder = Annotated[str, Field(min_length=1)]
+SettingsTree = Annotated[dict[str, Any], WithJsonSchema(json_schema())]
+"""So that Prefect refuses a wrong setting before it creates a run."""
+
+TRANSIENT_ONES = Retry()
+
+
+def _context(store: Store, settings: Tree | None, command: str = "") -> Context:
+    """Settings that are not named keep what the store was made with."""
+    if is_sample(store):
+        get_run_logger().warning(SAMPLE_NOTE)
+    chosen = of_store(store, settings_of(store, settings))
+    return Context(store, chosen, ShownProgress(), each_by(chosen.engine), command, once)
+
+
+@flow(name="extract-features", validate_parameters=True)
+def extract_features(
+    crawl: Folder | None = None, out: Folder | None = None, settings: SettingsTree | None = None
+) -> dict[str, int]:
+    """Ingest a crawl, fit the extractors, extract every modality and complete what is missing.
+
+    What is there is not made again. Returns the store's videos by outcome.
+
+    Args:
+        crawl: folder of videos; without one, the crawls that the store knows.
+        out: folder of the store; without one `out`, or a rendered sample's while there is neither `out` nor a crawl.
+        settings: nested, as in a settings file; what is not named stays as the store was made.
+    """
+    require_there(crawl)
+    with alone_on(store_of(crawl, out)) as store:
+        context = _context(store, settings)
+        _ingest(context, crawl)
+        remember(store, context.settings)
+        return _extract(context)
+
+
+@flow(name="train-nmcl", validate_parameters=True)
+def train_nmcl(out: Folder | None = None, settings: SettingsTree | None = None, command: str = "") -> str:
+    """Train and evaluate the model on what a store holds. Returns the folder of the run within the store.
+
+    Args:
+        out: folder of the store; without one `out`, or the rendered sample's while there is no `out`.
+        settings: nested, as in a settings file; what is not named stays as the store was made.
+        command: what the report names as the command that made it.
+    """
+    with alone_on(store_of(None, out)) as store:
+        context = _context(store, settings, command)
+        require_trainable(context.plan().splits)
+        remember(store, context.settings)
+        return _train(context)
+
+
+@flow(name="retrain", validate_parameters=True)
+def retrain(
+    crawl: Folder | None = None,
+    out: Folder | None = None,
+    settings: SettingsTree | None = None,
+    warm_start: bool = False,
+    refit: bool = False,
+    allow_drift: bool = False,
+) -> dict[str, Any]:
+    """Take up what is new of a crawl, train a challenger, and promote it if it is better than the champion.
+
+    Extractors and completion stay the champion's. See `nmcl.flows.retrain.retrain`, and `nmcl.model.comparison` for the rule. Where a
+    store has no champion, this is its first run. Where nothing is new nothing is done. Returns how it ended.
+
+    Args:
+        crawl: folder of videos; without one, the crawls that the store knows, to take up what was added to them.
+        out: folder of the store; without one `out`, or a rendered sample's while there is neither `out` nor a crawl.
+        settings: nested, as in a settings file; what is not named stays as the champion was made.
+        warm_start: start from the champion's weights, where the model is learnt by gradient descent.
+        refit: let the extractors learn anew from all crawls, beside those there are.
+        allow_drift: go on where the crawl has drifted beyond the limits.
+    """
+    require_there(crawl)
+    with alone_on(store_of(crawl, out)) as store:
+        return _retrain(store, crawl, settings, Options(warm_start, refit, allow_drift), is_ingested=False)
+
+
+@flow(name="nmcl-run", validate_parameters=True)
+def nmcl_run(out: str, settings: dict[str, Any], command: str) -> str:
+    """From ingested crawls to an evaluated classifier. Returns the folder of the run within the store."""
+    with alone_on(out) as store:
+        return _everything(_context(store, settings, command))
+
+
+@flow(name="nmcl-retrain", validate_parameters=True)
+def nmcl_retrain(crawl: str | None, out: str, settings: dict[str, Any], options: Options) -> dict[str, Any]:
+    """As `retrain`, after `nmcl.flows.retrain.retrain.already_settled`, which has ingested the crawls if there is a champion."""
+    with alone_on(out) as store:
+        return _retrain(store, crawl, settings, options, is_ingested=True)
+
+
+@flow(name="predict-venues", validate_parameters=True)
+def predict_venues(crawl: str, model: str, out: str, settings: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Venues of every video of a crawl, by a trained model, into one Parquet file. Returns counts and scores."""
+    frozen = predict.load_run(model, settings or {})
+    with keeping_workers():
+        return predict.predict(crawl, frozen, Path(out), ShownProgress(), each_by(frozen.settings.engine))
+
+
+@flow(name="nmcl-stages", validate_parameters=True)
+def up_to(out: str, last: str, settings: dict[str, Any], command: str, retry: Retry = TRANSIENT_ONES) -> None:
+    """What is missing of the stages up to `last`, as `nmcl extract` and its like do, by the engine's workers."""
+    with alone_on(out) as store, keeping_workers():
+        runs.up_to(replace(_context(store, settings, command), retry=retry), last)
+
+
+def _retrain(
+    store: Store, crawl: str | None, settings: Tree | None, options: Options, is_ingested: bool
+) -> dict[str, Any]:
+    if champions.champion(store) is None:
+        context = _context(store, settings)
+        _ingest(context, crawl)
+        remember(store, context.settings)
+        return asdict(Outcome("first", "there was no champion", _everything(context), None))
+    context = settings_for(Context(store, Settings(), ShownProgress(), once=once), settings or {}, options)
+    context = replace(context, each=each_by(context.settings.engine))
+    if not is_ingested:
+        _ingest(context, crawl)
+    case = prepare(context, [crawl] if crawl else None, options)
+    with keeping_workers():
+        outcome = retraining.retrain(context, case, ShownRetraining())
+    show_outcome(store, outcome)
+    return asdict(outcome)
+
+
+def _everything(context: Context) -> str:
+    require_trainable(context.plan().splits)  # before hours of extraction, not after
+    _extract(context)
+    return _train(context)
+
+
+def _ingest(context: Context, crawl: str | None) -> None:
+    crawls = crawls_of(crawl, context.store, context.progress)
+    as_tasks("ingest", lambda folder: stages.ingest(context, folder), crawls)
+
+
+def _extract(context: Context) -> dict[str, int]:
+    plan = context.plan()
+    plan = once("fit", partial(stages.fit, context, plan))
+    with keeping_workers():
+        plan = stages.extract(context, plan)
+        outcomes = show_outcomes(plan)
+        stages.complete(context, plan)
+    return outcomes
+
+
+def _train(context: Context) -> str:
+    plan = context.plan()
+    if left := [stage for stage in runs.missing(plan) if stage in ("fit", "extract", "complete")]:
+        plan = runs.up_to(context, left[-1])
+    once("train", lambda: stages.train(context, plan))
+    once("evaluate", lambda: stages.evaluate(context, plan))
+    show_report(plan)
+    return plan.run.folder

@@ -1,0 +1,78 @@
+"""What Prefect's own command learns in this folder: short names of our deployments, and the server of `nmcl up`.
+
+Prefect calls this on start, before it reads the command line (`[tool.prefect.plugins]` in pyproject.toml).
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from prefect.plugins import HookContext, SetupResult, register_hook
+
+from nmcl.flows.service import service
+
+DEPLOYED = ("extract-features", "train-nmcl", "retrain", "sweep")
+WHERE = "local"
+FLAGS = ("--watch",)
+"""Options of `prefect deployment run` without a value."""
+
+
+@register_hook
+def setup_environment(*, ctx: HookContext) -> SetupResult | None:
+    """Expand a short name, and lead to the server of `nmcl up` where no other is set."""
+    if Path(sys.argv[0]).stem != "prefect":
+        return None
+    at = position(sys.argv)
+    if at is not None:
+        sys.argv[at] = full_name(sys.argv[at])
+    if ctx.api_url:
+        return None
+    if running := service.running():
+        if at is not None and (mistake := missing_crawl(sys.argv)):
+            sys.exit(mistake)
+        return SetupResult(env={"PREFECT_API_URL": running.url})
+    if at is not None:
+        sys.exit(
+            "No Prefect server runs. Start one with `nmcl up`, or name yours: PREFECT_API_URL=http://HOST:4200/api"
+        )
+    return None
+
+
+def position(argv: list[str]) -> int | None:
+    """Where one of our deployments is named: in `prefect deployment run NAME` and `prefect deployment inspect NAME`."""
+    if argv[1:2] not in (["deployment"], ["deployments"]) or argv[2:3] not in (["run"], ["inspect"]):
+        return None
+    for i, word in enumerate(argv[3:], start=3):
+        is_value = argv[i - 1].startswith("-") and argv[i - 1] not in FLAGS and "=" not in argv[i - 1]
+        if not is_value and word.split("/")[0] in DEPLOYED:
+            return i
+    return None
+
+
+def full_name(name: str) -> str:
+    """`extract-features` means `extract-features/local`."""
+    return name if "/" in name else f"{name}/{WHERE}"
+
+
+def missing_crawl(argv: list[str]) -> str | None:
+    """What is wrong with the folder of a crawl, which the worker of `nmcl up` would find, too; URLs are its own."""
+    from nmcl.flows.run.sources import require_there
+    from nmcl.pipeline.errors import CrawlError
+    from nmcl.pipeline.storage.store import is_url
+
+    given = [_text(word.removeprefix("crawl=")) for word in argv if word.startswith("crawl=")]
+    try:
+        for crawl in given:
+            require_there(None if crawl is None or is_url(crawl) else crawl)
+    except CrawlError as error:
+        return str(error)
+    return None
+
+
+def _text(value: str) -> str | None:
+    """A parameter as Prefect reads it, which is JSON where it can be; None where that is no text."""
+    try:
+        found = json.loads(value)
+    except ValueError:
+        return value
+    return found if isinstance(found, str) else None

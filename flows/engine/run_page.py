@@ -1,0 +1,57 @@
+"""What the Prefect UI shows of a trained run: its scores, what it confuses, and where the whole report is.
+
+Browsers do not follow a link from a page of a server to a file, so the figures are on the page itself.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from nmcl.flows.run.plan import Plan
+from nmcl.pipeline.escape import markdown_code, markdown_text
+from nmcl.pipeline.storage.tables import decode
+
+SCORES = ("micro_f1", "macro_f1", "auc_micro", "auc_macro", "top5")
+N_CONFUSIONS = 10
+
+
+def run_page(plan: Plan) -> str:
+    """Markdown of an evaluated run."""
+    folder, store = plan.run.folder, plan.store
+    metrics = store.read_json(f"{folder}/metrics.json")
+    scores = [("test", metrics["test"]), ("validation", metrics["validation"])]
+    scores += [(f"test, {modality} alone", found) for modality, found in metrics["modality"].items()]
+    predictions = decode(store.read(f"{folder}/predictions.parquet"), f"{folder}/predictions.parquet")
+    pieces = [
+        "The whole report, to open on the machine that ran this:\n\n"
+        + markdown_code(f"{store.url}/{folder}/report.html"),
+        markdown_table(("", *SCORES), ((name, *(_score(found[key]) for key in SCORES)) for name, found in scores)),
+        ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in metrics["counts"].items()),
+        *(f"Note: {markdown_text(notice)}" for notice in metrics["notices"]),
+    ]
+    if pairs := confusions(plan, predictions):
+        pieces.append(
+            markdown_table(("venue of a test video", "predicted", "videos"), ((*pair, n) for pair, n in pairs))
+        )
+    return "\n\n".join(pieces)
+
+
+def confusions(plan: Plan, predictions: pa.Table) -> list[tuple[tuple[str, str], int]]:
+    """The pairs of venue and wrong first guess that are most frequent among the test videos, with their number."""
+    guesses = predictions.column("venue_1").to_pylist()
+    assigned = zip(plan.videos, plan.splits.assignments, guesses, strict=True)
+    wrong = [(v.venue, guess) for v, a, guess in assigned if a.split == "test" and v.venue and guess != v.venue]
+    return Counter((venue, guess) for venue, guess in wrong if guess).most_common(N_CONFUSIONS)
+
+
+def _score(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table whose cells hold no markup."""
+    lines = [[markdown_text(str(cell)) for cell in line] for line in (header, *rows)]
+    lines.insert(1, ["---"] * len(header))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

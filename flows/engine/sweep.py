@@ -1,0 +1,70 @@
+"""The sweep of a watched folder: a crawl that has landed there starts `retrain`, once.
+
+What was started is known by the runs of `retrain` on the server, so that a crawl that was announced is not taken up
+again, and one whose run failed is not either until it changes. Import this only with `PREFECT_API_URL` set.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+from prefect import flow, get_client
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.deployments import run_deployment
+from prefect.logging import get_run_logger
+from pydantic import Field
+
+from nmcl.pipeline.crawl.watch import Landing, landings
+from nmcl.pipeline.storage.artifacts import digest
+
+STORE = "out"
+RETRAIN = "retrain/local"
+
+
+@flow(name="sweep", validate_parameters=True)
+def sweep(folder: str = "", out: str = "", settled_s: Annotated[float, Field(ge=0)] = 300.0) -> dict[str, str]:
+    """Start `retrain` for each crawl under a folder that has landed and for which it was not started since.
+
+    Args:
+        folder: each of its subfolders is a crawl; without one nothing is done.
+        out: folder of the store that takes them up; `out` if not named.
+        settled_s: a crawl has landed when nothing in it has changed for so many seconds.
+
+    Returns:
+        `started`, `taken up before` or `still landing`, by the name of the crawl.
+    """
+    found = {}
+    for landing in landings(Path(folder)) if folder else []:
+        found[landing.folder.name] = _take_up(landing, Path(out or STORE).resolve(), settled_s)
+        get_run_logger().info("%s: %s", landing.folder, found[landing.folder.name])
+    return found
+
+
+def _take_up(landing: Landing, out: Path, settled_s: float) -> str:
+    if landing.quiet_s < settled_s:
+        return "still landing"
+    with get_client(sync_client=True) as client:
+        if _was_started(client, landing, out):
+            return "taken up before"
+    run_deployment(
+        RETRAIN,
+        parameters={"crawl": str(landing.folder), "out": str(out)},
+        idempotency_key=f"{digest([str(landing.folder), str(out)])}-{landing.changed:.3f}",  # two sweeps at once
+        timeout=0,
+        as_subflow=False,
+    )
+    return "started"
+
+
+def _was_started(client: SyncPrefectClient, landing: Landing, out: Path) -> bool:
+    """Whether there is a run of `retrain` on this crawl since it last changed."""
+    deployment = client.read_deployment_by_name(RETRAIN)
+    since = datetime.fromtimestamp(landing.changed, UTC)
+    wanted = {"deployment_id": {"any_": [deployment.id]}, "expected_start_time": {"after_": since}}
+    runs = client.read_flow_runs(
+        flow_run_filter=FlowRunFilter.model_validate(wanted), sort=FlowRunSort.EXPECTED_START_TIME_ASC, limit=200
+    )
+    taken = {(run.parameters.get("crawl"), run.parameters.get("out") or STORE) for run in runs}
+    return any(crawl and (Path(crawl).resolve(), Path(to).resolve()) == (landing.folder, out) for crawl, to in taken)

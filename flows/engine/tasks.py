@@ -1,0 +1,322 @@
+"""What the flows take from Prefect: task runs with retries, a queue for each store, and what its UI shows.
+
+Import this only with `PREFECT_API_URL` set, or within `nmcl.flows.service.server.embedded`: Prefect reads it on import.
+"""
+
+import re
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Timer
+from typing import Any, TypeVar
+from uuid import UUID
+
+from prefect import get_client, task
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.cache_policies import NO_CACHE
+from prefect.concurrency.sync import concurrency
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.futures import PrefectFuture
+from prefect.logging import get_run_logger
+from prefect.tasks import exponential_backoff
+
+from nmcl.extractors.threads import threads
+from nmcl.flows import console
+from nmcl.flows.engine.run_page import markdown_table, run_page
+from nmcl.flows.engine.runners import WorkerLost, start
+from nmcl.flows.engine_settings import EngineSettings, until_interrupted
+from nmcl.flows.retrain.context import Case
+from nmcl.flows.retrain.retrain import Audience, Outcome
+from nmcl.flows.run.parts import (
+    Each,
+    Piece,
+    Work,
+    numbered,
+    share_of,
+)
+from nmcl.flows.run.plan import Plan
+from nmcl.flows.run.prediction import failures_of
+from nmcl.flows.run.tables import comparison_rows, drift_rows, drift_title
+from nmcl.pipeline.errors import StoreError, StoreTakenError, UnfinishedError
+from nmcl.pipeline.escape import markdown_code, markdown_text, visible
+from nmcl.pipeline.os_errors import LASTING
+from nmcl.pipeline.progress import Progress
+from nmcl.pipeline.storage import shapes
+from nmcl.pipeline.storage.artifacts import digest
+from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.text import listed
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+DEATHS = 3
+"""A part that ended so many worker processes is given up."""
+TENDED_EVERY_S = 20.0
+RETRIES = 3
+BACKOFF_FACTOR_S = 2.0
+JITTER = 0.5
+LEASE_S = 60.0
+"""How long a store stays taken after the run that had it was killed."""
+COMMAND_ENDS_WITHIN_S = 3600.0
+"""How long a run waits for an `nmcl` command that is at work on the same store."""
+SAID_AFTER_S = 2.0
+"""How long a run waits for a store before it says so; a store that is free is had sooner."""
+_SHOWN_EVERY_S = 5.0
+
+
+def _worth_retrying(task: Any, run: Any, state: Any) -> bool:
+    """Reading and writing may succeed later; a missing file, a wrong setting or a mistake in our code will not."""
+    return _may_pass(state.data.__cause__ or state.data)
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Whether an error is one of reading or writing that a second try a moment later may not meet."""
+    lasting = isinstance(error, FileNotFoundError | PermissionError)
+    return isinstance(error, OSError) and not lasting and error.errno not in LASTING
+
+
+@task(
+    task_run_name="{stage}-{number}",
+    retries=RETRIES,
+    retry_delay_seconds=exponential_backoff(BACKOFF_FACTOR_S),
+    retry_jitter_factor=JITTER,
+    retry_condition_fn=_worth_retrying,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def numbered_task(stage: str, number: int, work: Callable[[], R]) -> R:
+    """One piece of work as a task run, retried when it fails."""
+    return work()
+
+
+def as_tasks(name: str, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """One item after the other in this process, each as a task run."""
+    one = numbered_task.with_options(name=name)
+    return [one(name, number, partial(work, item)) for number, item in enumerate(items)]
+
+
+def each_by(engine: EngineSettings) -> Each:
+    """How the parts are done with these settings."""
+    return in_this_process if engine.is_own_process else partial(by_workers, engine)
+
+
+def in_this_process(name: str, work: Work[R], pieces: Sequence[Piece], progress: Progress) -> list[R]:
+    """Each part as a task run of this process. See `nmcl.flows.run.parts.Each`."""
+    return as_tasks(name, numbered(name, work, pieces, progress), range(len(pieces)))
+
+
+def by_workers(
+    engine: EngineSettings, name: str, work: Work[R], pieces: Sequence[Piece], progress: Progress
+) -> list[R]:
+    """Each part as a task run of one of the engine's workers. See `nmcl.flows.run.parts.Each`.
+
+    A part whose worker died is given to another, from the second time on while no other part is being worked on.
+
+    Raises:
+        UnfinishedError: some parts ended every worker they were given to. All others are done.
+    """
+    one = numbered_task.with_options(name=name)
+    n_done, n_videos = 0, sum(piece.part.n_videos for piece in pieces)
+    waiting, deaths = deque(range(len(pieces))), Counter[int]()
+    running: dict[int, PrefectFuture[R]] = {}
+    ended: SimpleQueue[int] = SimpleQueue()
+    results: dict[int, R] = {}
+
+    def may_start(i: int) -> bool:
+        suspects = any(deaths[j] > 1 for j in (i, *running))
+        return not running or (len(running) < engine.workers and not suspects)
+
+    with threads(engine.threads_of_process), start(engine) as workers:
+        while waiting or running:
+            while waiting and may_start(waiting[0]):
+                i = waiting.popleft()
+                call = partial(settled, engine, work, pieces[i])
+                running[i] = workers.submit(one, {"stage": name, "number": i, "work": call})
+                running[i].add_done_callback(partial(_put, ended, i))
+            try:
+                i = ended.get(timeout=TENDED_EVERY_S)
+            except Empty:
+                if lack := workers.tend():
+                    progress(name, n_done, n_videos, lack)
+                continue
+            try:
+                results[i] = workers.result(running.pop(i))
+                n_done += pieces[i].part.n_videos
+            except WorkerLost:
+                deaths[i] += 1
+                if deaths[i] < DEATHS:
+                    waiting.append(i)
+            progress(name, n_done, n_videos)
+    _refuse_lost(name, [piece for i, piece in enumerate(pieces) if i not in results])
+    return [results[i] for i in range(len(pieces))]
+
+
+def _put(ended: SimpleQueue[int], i: int, _: object) -> None:
+    ended.put(i)
+
+
+def settled(engine: EngineSettings, work: Work[R], piece: Piece) -> R:
+    """The work on a part, in a worker with its share of the processor."""
+    share_of(engine)
+    return work(piece, until_interrupted)
+
+
+def _refuse_lost(name: str, lost: Sequence[Piece]) -> None:
+    if lost:
+        parts = listed(f"{piece.part.key} ({piece.part.n_videos} videos of {piece.folder})" for piece in lost)
+        raise UnfinishedError(
+            f"{name}: {len(lost)} parts ended their worker process {DEATHS} times and were given up: {parts}. "
+            "All other parts are done; the same command tries these again. Is there memory enough for so many workers?"
+        )
+
+
+def once(name: str, work: Callable[[], R]) -> R:
+    """One piece of work as a task run."""
+    return as_tasks(name, lambda _: work(), [None])[0]
+
+
+@contextmanager
+def alone_on(root: str) -> Iterator[Store]:
+    """Wait until no other flow run works on a store, and hold it. May be nested, as `Store.locked` may.
+
+    Raises:
+        StoreError: a command outside of Prefect holds it for too long, or the folder is no store.
+    """
+    store = Store(root)
+    if store.is_held:
+        yield store
+        return
+    name = re.sub(r"[^\w.-]+", "-", f"store-{Path(store.root).name}-{digest(store.url)}")
+    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):  # two runs may ask at once
+        client.upsert_global_concurrency_limit_by_name(name, 1)
+    with ExitStack() as stack:
+        with _saying(f"Waiting for {store.url}: another run is at work on it."):
+            stack.enter_context(concurrency(name, strict=True, lease_duration=LEASE_S))
+        store = Store.create(root)
+        _lock(store, stack)
+        yield store
+
+
+@contextmanager
+def _saying(what: str) -> Iterator[None]:
+    """Say what a block waits for, if it takes long."""
+    timer = Timer(SAID_AFTER_S, get_run_logger().info, (what,))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _lock(store: Store, stack: ExitStack) -> None:
+    """Wait while a command outside of Prefect holds the store. Errors of a service that may pass do not end a wait."""
+    end, said = time.monotonic() + COMMAND_ENDS_WITHIN_S, False
+    while True:
+        try:
+            stack.enter_context(store.locked())
+            return
+        except StoreError as error:
+            waits = isinstance(error, StoreTakenError) or (said and _may_pass(error.__cause__))
+            if not waits or time.monotonic() > end:
+                raise
+        if not said:
+            get_run_logger().info("An nmcl command is at work on %s: waiting for its end.", store.url)
+            said = True
+        time.sleep(1.0)
+
+
+class ShownProgress:
+    """The progress of a flow run, as artifacts in the Prefect UI, one for each stage; also on the console."""
+
+    def __init__(self) -> None:
+        self._artifacts: dict[str, UUID] = {}
+        self._shown: dict[str, tuple[float, float]] = {}
+        """When each stage was last shown, and at how many per cent."""
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """See `nmcl.pipeline.progress.Progress`."""
+        console.progress(stage, done, total, note)
+        now, percent = time.monotonic(), 100.0 * done / total if total else 100.0
+        last, before = self._shown.get(stage, (-_SHOWN_EVERY_S, -1.0))
+        if percent == before or (percent < 100.0 and now - last < _SHOWN_EVERY_S):
+            return
+        self._shown[stage] = now, percent
+        description = markdown_text(f"{stage}: {done:,} of {total:,} {note}"[: console.SHORT])
+        if stage in self._artifacts:
+            update_progress_artifact(self._artifacts[stage], percent, description)
+        else:
+            key = re.sub(r"[^a-z0-9]+", "-", f"progress-{stage}".lower()).strip("-")
+            self._artifacts[stage] = create_progress_artifact(percent, key, description)  # type: ignore[assignment]
+
+
+def show_outcomes(plan: Plan) -> dict[str, int]:
+    """A table of the store's videos by what became of them, with one example of each kind of failure.
+
+    Returns the videos by outcome: `extracted`, or the kind of the first failure.
+    """
+    failures = failures_of(plan.store, plan.failures, plan.catalogue, plan.videos)
+    counts = Counter(of_video[0].kind if of_video else "extracted" for of_video in failures)
+    examples = {
+        of_video[0].kind: visible(f"{video.path}: {of_video[0].detail}")
+        for video, of_video in zip(plan.videos, failures, strict=True)
+        if of_video
+    }
+    create_table_artifact(
+        [{"outcome": kind, "videos": n, "example": examples.get(kind, "")} for kind, n in counts.most_common()],
+        key="outcomes",
+        description=f"{len(failures):,} videos of {markdown_code(plan.store.url)}, by what became of them",
+    )
+    return dict(counts)
+
+
+def show_report(plan: Plan) -> None:
+    """The scores of a run, what it confuses, and where its report is."""
+    create_markdown_artifact(run_page(plan), key="report", description=plan.run.folder)
+
+
+class ShownRetraining(Audience):
+    """What a retraining finds, as artifacts in the Prefect UI."""
+
+    def extracted(self, plan: Plan) -> None:
+        """A table of outcomes."""
+        show_outcomes(plan)
+
+    def drifted(self, case: Case) -> None:
+        """A table of drift, one row a figure."""
+        note = case.store.read_json(f"{case.notes}/drift.json", shapes.Drift)
+        header, *rows = drift_rows(note)
+        create_table_artifact(
+            [dict(zip(header, (visible(str(cell), console.SHORT) for cell in row), strict=True)) for row in rows],
+            key="drift",
+            description=markdown_text(drift_title(note)),
+        )
+
+    def compared(self, case: Case) -> None:
+        """Champion against challenger, and the report of the challenger."""
+        show_report(case.challenger)
+        note = case.store.read_json(f"{case.run}/comparison.json", shapes.Comparison)
+        header, *rows = comparison_rows(note)
+        table = markdown_table(header, rows)
+        verdict = "promoted" if note["verdict"]["promoted"] else "not promoted"
+        reasons = "\n".join(f"* {markdown_text(reason)}" for reason in note["verdict"]["reasons"])
+        create_markdown_artifact(
+            f"# {markdown_text(case.run)} is {verdict}\n\n{reasons}\n\n{table}\n", key="comparison"
+        )
+
+
+def show_outcome(store: Store, outcome: Outcome) -> None:
+    """How a retraining ended, in a few words."""
+    create_markdown_artifact(
+        f"**{outcome.result}**: {markdown_text(outcome.why)}\n\n"
+        f"The champion of {markdown_code(store.url)} is {markdown_code(str(outcome.champion))}.\n",
+        key="champion",
+    )

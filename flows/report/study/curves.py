@@ -1,0 +1,165 @@
+"""Figures made of lines: ROC curves (Fig. 4), scores over the epochs (Fig. 5) and completion."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from nmcl.flows.report.data import Curve
+from nmcl.flows.report.study.style import (
+    DASHES,
+    MARKERS,
+    Palette,
+    bare,
+    canvas,
+    end_labels,
+    floats,
+    label,
+)
+from nmcl.model.study.results import (
+    FUSED,
+    CompletionLevel,
+    StudyData,
+    finite,
+)
+
+_SHOWN = 5
+"""So many rivals have a colour of their own in the ROC figure; the others are thin and grey."""
+
+Average = Literal["micro", "macro"]
+
+
+def roc(data: StudyData, palette: Palette) -> Figure:
+    """Micro and macro ROC curves; each legend is in order of AUC."""
+    averages: list[Average] = [average for average in ("micro", "macro") if data.roc.get(average)]
+    styles = _roc_styles(data, palette)
+    room = 0.5 + 0.155 * max(len(data.roc[average]) for average in averages)
+    figure = canvas(palette, 3.6 * len(averages), 3.6 + room)
+    panels = figure.subplots(2, len(averages), squeeze=False, height_ratios=(3.6, room))
+    for average, axes, below in zip(averages, *panels, strict=True):
+        _roc_panel(bare(axes), data.roc[average], styles, palette)
+        axes.set_title(f"{average.capitalize()}-average")
+        _roc_legend(axes, below)
+    return figure
+
+
+def _roc_panel(axes: Axes, curves: Mapping[str, Curve], styles: Mapping[str, dict[str, Any]], palette: Palette) -> None:
+    for name in sorted(curves, key=lambda name: (-_area(curves[name]), name)):
+        curve = curves[name]
+        area = "  –  " if finite(curve.auc) is None else f"{curve.auc:.3f}"
+        axes.plot(curve.fpr, curve.tpr, **styles[name], label=f"{area}  {label(name, 28)}")
+    axes.plot([0, 1], [0, 1], color=palette.muted, linestyle=(0, (1, 3)), linewidth=0.8, label="0.500  chance")
+    axes.set(xlim=(0, 1), ylim=(0, 1.01), xlabel="false positive rate", ylabel="true positive rate")
+    axes.set_box_aspect(1)
+
+
+def _roc_legend(axes: Axes, below: Axes) -> None:
+    below.axis("off")
+    below.legend(
+        *axes.get_legend_handles_labels(),
+        loc="upper left",
+        borderaxespad=0,
+        borderpad=0,
+        fontsize=7.5,
+        handlelength=2.8,
+        labelspacing=0.25,
+        title="AUC and method",
+        title_fontsize=7.5,
+        alignment="left",
+    )
+
+
+def _roc_styles(data: StudyData, palette: Palette) -> dict[str, dict[str, Any]]:
+    """By method, the same in both panels: the reference thick, the best rivals in colour above it, the rest grey."""
+    names = list(dict.fromkeys(name for curves in data.roc.values() for name in curves))
+    total = {name: sum(_area(curves[name]) for curves in data.roc.values() if name in curves) for name in names}
+    rivals = sorted((name for name in names if name != data.reference), key=lambda name: -total[name])
+    styles = {data.reference: {"color": palette.series[0], "linewidth": 2.8, "linestyle": "-", "zorder": 3}}
+    for i, name in enumerate(rivals[:_SHOWN]):
+        styles[name] = {**palette.line(i + 1), "linewidth": 1.1, "zorder": 4}
+    for i, name in enumerate(rivals[_SHOWN:]):
+        styles[name] = {"color": palette.muted, "linewidth": 0.7, "linestyle": DASHES[i % len(DASHES)], "alpha": 0.75}
+    return styles
+
+
+def _area(curve: Curve) -> float:
+    return finite(curve.auc) or 0.0
+
+
+def epochs(data: StudyData, palette: Palette) -> Figure:
+    """Validation micro- and macro-F1 over the epochs, fused and by modality."""
+    figure = canvas(palette, 7.6, 3.2)
+    averages: tuple[Average, ...] = ("micro", "macro")
+    for average, axes in zip(averages, figure.subplots(1, 2), strict=True):
+        lines = [
+            (
+                name,
+                np.array([point.number for point in points], float),
+                floats([point.micro_f1 if average == "micro" else point.macro_f1 for point in points]),
+            )
+            for name, points in data.epochs.items()
+        ]
+        is_short = max(len(points) for points in data.epochs.values()) < 3  # a line through one point cannot be seen
+        _plot(bare(axes), lines, palette, has_markers=is_short, thick=FUSED)
+        axes.set_title(f"Validation {average}-F1")
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        if not is_short:
+            axes.margins(x=0.01)
+    return figure
+
+
+def completion(data: StudyData, palette: Palette) -> Figure:
+    """Error of completion and macro-F1 of incomplete rows by share hidden, a line per completer."""
+    levels = sorted(data.completion, key=lambda level: level.hidden)
+    figure = canvas(palette, 7.6, 3.2)
+    left, right = figure.subplots(1, 2)
+    _plot(bare(left), _completer_lines(levels, "nrmse"), palette, has_markers=True)
+    left.set_title("Error of filling in (NRMSE)")
+    left.axhline(1, color=palette.muted, linestyle=(0, (1, 3)), linewidth=0.8)
+    _plot(bare(right), _completer_lines(levels, "macro_f1"), palette, has_markers=True)
+    right.set_title("Macro-F1 of incomplete rows")
+    right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    for axes in (left, right):
+        axes.set_xlabel("share of vectors hidden")
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return figure
+
+
+def _completer_lines(
+    levels: Sequence[CompletionLevel], measure: Literal["nrmse", "macro_f1"]
+) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    names = dict.fromkeys(name for level in levels for name in level.completers)
+    lines = []
+    for name in names:
+        points = [(level.hidden, level.completers[name]) for level in levels if name in level.completers]
+        values = [scores.nrmse if measure == "nrmse" else scores.macro_f1.mean for _, scores in points]
+        lines.append((name, np.array([hidden for hidden, _ in points]), floats(values)))
+    return lines
+
+
+def _plot(
+    axes: Axes,
+    lines: Sequence[tuple[str, np.ndarray, np.ndarray]],
+    palette: Palette,
+    *,
+    has_markers: bool,
+    thick: str | None = None,
+) -> None:
+    """Lines from zero up, each with its name at its end."""
+    ends = []
+    for i, (name, x, y) in enumerate(lines):
+        is_known = np.isfinite(y)
+        if not is_known.any():
+            continue
+        marker = MARKERS[i % len(MARKERS)] if has_markers else None
+        width = 2.4 if name == thick else 1.3
+        axes.plot(x[is_known], y[is_known], **palette.line(i), linewidth=width, marker=marker, markersize=3.5)
+        ends.append((name, float(x[is_known][-1]), float(y[is_known][-1]), palette.line(i)["color"]))
+    top = max((float(np.nanmax(y)) for _, _, y in lines if np.isfinite(y).any()), default=1.0)
+    axes.set_ylim(0, 1.06 * top if top > 0 else 1.0)
+    end_labels(axes, ends)

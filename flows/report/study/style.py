@@ -1,0 +1,205 @@
+"""How figures look, and how one drawing becomes an SVG file, a PNG file or a part of the page.
+
+A drawing takes its colours from a palette: dark on white for files, place-holders that become CSS variables for the
+page. Lines differ in dashes and areas in hatches too, so that nothing depends on colour.
+"""
+
+import io
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+from nmcl.flows.report import charts
+from nmcl.flows.report import numbers as text
+
+DASHES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+HATCH = "////"
+WARM = (0.84, 0.37, 0.0)
+COOL = (0.16, 0.50, 0.78)
+"""Colours of images, which cannot use CSS variables: they fade into whatever paper is behind."""
+_DPI = 200
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours of one medium."""
+
+    ink: str
+    muted: str
+    grid: str
+    series: tuple[str, ...]
+    paper: str | None
+    """None: whatever is behind."""
+
+    def line(self, i: int) -> dict[str, Any]:
+        """Colour and dashes of the i-th line; twelve differ."""
+        return {"color": self.series[i % len(self.series)], "linestyle": DASHES[i % len(DASHES)]}
+
+
+PRINT = Palette(
+    "#1a1a1a", "#595959", "#d9d9d9", ("#0072b2", "#d55e00", "#00835f", "#b0508a", "#8a6d00", "#3d8fc4"), "white"
+)
+PAGE = Palette(charts.INK, charts.MUTED, charts.GRID, charts.SERIES, None)
+
+Draw = Callable[[Palette], Figure]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that can be drawn in any palette."""
+
+    name: str
+    """Of its files, without suffix; ASCII letters, digits and hyphens."""
+    caption: str
+    """What it shows, for those who cannot see it."""
+    draw: Draw
+
+    def svg(self) -> bytes:
+        """A file on white; the same data give the same bytes."""
+        file = io.BytesIO()
+        with _styled(PRINT):
+            _save(self.draw(PRINT), file, "svg", dict.fromkeys(("Creator", "Date", "Format", "Type")))
+        return file.getvalue()
+
+    def png(self) -> bytes:
+        """The same as pixels."""
+        file = io.BytesIO()
+        with _styled(PRINT):
+            _save(self.draw(PRINT), file, "png", {"Software": None})
+        return file.getvalue()
+
+    def inline(self) -> Markup:
+        """An element of a light or dark page, in the colours of `style.css`."""
+        with _styled(PAGE):
+            return charts._svg(self.draw(PAGE), self.name, self.caption)
+
+
+def canvas(palette: Palette, width: float, height: float) -> Figure:
+    """An empty figure, in inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    if palette.paper is None:
+        figure.patch.set_visible(False)
+    else:
+        figure.patch.set_facecolor(palette.paper)
+    return figure
+
+
+def bare(axes: Axes) -> Axes:
+    """Without a background of its own."""
+    axes.patch.set_visible(False)
+    return axes
+
+
+def label(name: str, width: int) -> str:
+    """A name on one line that matplotlib shows as it is."""
+    return charts._label(name, width)
+
+
+def floats(values: Sequence[float | None]) -> np.ndarray:
+    """Shape (n,), NaN for None."""
+    return np.array([np.nan if value is None else value for value in values], dtype=float)
+
+
+def end_labels(axes: Axes, ends: Sequence[tuple[str, float, float, str]], gap: float = 0.062) -> None:
+    """Names right of the axes beside the ends of their lines, moved apart where they would overlap.
+
+    Args:
+        ends: name, x and y of the last point, colour.
+        gap: smallest distance of two names, as a share of the height of the axes.
+    """
+    low, high = axes.get_ylim()
+    heights = apart([y for _, _, y, _ in ends], gap * (high - low), low, high)
+    for (name, x, y, colour), height in zip(ends, heights, strict=True):
+        axes.annotate(
+            label(name, 18),
+            xy=(x, y),
+            xytext=(1.05, height),
+            textcoords=axes.get_yaxis_transform(),
+            va="center",
+            fontsize=8,
+            color=colour,
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 1, "shrinkB": 0},
+        )
+
+
+def apart(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """The heights in their order, at least `gap` from each other and, where there is room, within low..high."""
+    order = sorted(range(len(heights)), key=lambda i: heights[i])
+    moved = [heights[i] for i in order]
+    for i in range(1, len(moved)):
+        moved[i] = max(moved[i], moved[i - 1] + gap)
+    if moved:
+        moved[-1] = max(min(moved[-1], high), low + gap * (len(moved) - 1))
+    for i in reversed(range(len(moved) - 1)):
+        moved[i] = min(moved[i], moved[i + 1] - gap)
+    placed = dict(zip(order, moved, strict=True))
+    return [placed[i] for i in range(len(heights))]
+
+
+def thinned(n: int, inches: float, least: float = 0.12) -> range:
+    """Which of n ticks along so many inches are labelled: all, or every n-th so that each has `least` inches."""
+    return range(0, n, max(1, int(np.ceil(n * least / inches))))
+
+
+def fading(*colours: tuple[float, float, float]) -> ListedColormap:
+    """From nothing to one colour, or from one colour through nothing to another."""
+    strength = np.linspace(0, 1, 128)
+    parts = [np.column_stack([np.tile(colour, (128, 1)), strength]) for colour in colours]
+    return ListedColormap(np.concatenate([parts[0][::-1], parts[1]] if len(parts) == 2 else parts))
+
+
+def scale(axes: Axes, colours: ListedColormap, low: float, high: float, title: str) -> None:
+    """The colours of an image beside it, as another image: matplotlib's own colour bar shows seams in SVG."""
+    axes.imshow(
+        np.linspace(low, high, 256)[:, None], cmap=colours, extent=(0, 1, low, high), origin="lower", aspect="auto"
+    )
+    axes.set_xticks([])
+    axes.yaxis.tick_right()
+    axes.yaxis.set_label_position("right")
+    axes.set_ylabel(title, fontsize=8)
+    axes.tick_params(labelsize=7, length=2)
+    axes.grid(visible=False)
+
+
+def slug(name: str) -> str:
+    """ASCII letters, digits and hyphens of a name, for a file; may be empty."""
+    kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in text.shortened(name, 40).lower())
+    return "-".join(part for part in kept.split("-") if part)
+
+
+@contextmanager
+def _styled(palette: Palette) -> Iterator[None]:
+    colours: dict[Any, Any] = {
+        "text.color": palette.ink,
+        "axes.edgecolor": palette.muted,
+        "axes.labelcolor": palette.muted,
+        "axes.titlecolor": palette.ink,
+        "grid.color": palette.grid,
+        "xtick.color": palette.muted,
+        "ytick.color": palette.muted,
+        "legend.labelcolor": palette.ink,
+        "hatch.linewidth": 0.6,
+        "font.family": ["DejaVu Sans", "sans-serif"],  # the second is for readers of an SVG who lack the first
+        "font.sans-serif": ["DejaVu Sans"],
+        "axes.unicode_minus": True,
+    }
+    with matplotlib.rc_context(charts._STYLE | colours):
+        yield
+
+
+def _save(figure: Figure, file: io.BytesIO, kind: str, metadata: dict[str, None]) -> None:
+    with warnings.catch_warnings():
+        # Names are in any script, and DejaVu has not all of them.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        figure.savefig(file, format=kind, dpi=_DPI, metadata=metadata)

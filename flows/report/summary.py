@@ -1,0 +1,85 @@
+"""What a reader would work out from the numbers: what chance gives, how sure a share is, what is confused."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nmcl.flows.report.data import Scores, SplitScores
+
+TOP = 5
+
+
+@dataclass(frozen=True)
+class Confused:
+    """Two venues of which the first is often taken for the second."""
+
+    venue: str
+    taken_for: str
+    n_videos: int
+    share: float
+    """Of the test videos of `venue`."""
+
+
+def chance(confusion: np.ndarray | None) -> SplitScores:
+    """What always naming the most frequent venues scores; nothing is known without a matrix (K, K)."""
+    if confusion is None or not np.asarray(confusion).sum():
+        return SplitScores()
+    confusion = np.asarray(confusion)
+    support = np.sort(confusion.sum(axis=1))[::-1]
+    n_rows = int(support.sum())
+    share = float(support[0] / n_rows)
+    n_seen = int((support > 0).sum())
+    return SplitScores(
+        n_rows=n_rows,
+        micro_f1=share,
+        macro_f1=2 * share / (1 + share) / n_seen,
+        top5_accuracy=float(support[:TOP].sum() / n_rows),
+        auc_micro=0.5,
+        auc_macro=0.5,
+    )
+
+
+def interval(share: float | None, n: int) -> tuple[float, float] | None:
+    """Wilson's 95 % interval of a share counted on n videos."""
+    if share is None or n < 1:
+        return None
+    z = 1.96
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def most_confused(confusion: np.ndarray | None, venues: tuple[str, ...], n: int) -> list[Confused]:
+    """The n largest entries off the diagonal of (K, K), largest first."""
+    if confusion is None:
+        return []
+    off = np.array(confusion)
+    support = off.sum(axis=1)
+    np.fill_diagonal(off, 0)
+    largest = np.argsort(-off, axis=None, kind="stable")[:n]
+    rows, columns = np.unravel_index(largest, off.shape)
+    return [
+        Confused(venues[i], venues[j], int(off[i, j]), float(off[i, j] / support[i]))
+        for i, j in zip(rows, columns, strict=True)
+        if off[i, j] > 0
+    ]
+
+
+def compared(test: SplitScores, modalities: Mapping[str, Scores], methods: Mapping[str, Scores]) -> dict[str, Scores]:
+    """All that can be compared, by name, the model first."""
+    rows = {"All modalities fused": Scores(test.micro_f1, test.macro_f1)}
+    rows |= {f"{name} alone": scores for name, scores in modalities.items()}
+    return rows | {name: scores for name, scores in methods.items() if name not in rows}
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted name and JSON value of each setting."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", json.dumps(value, ensure_ascii=False, default=str)

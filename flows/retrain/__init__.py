@@ -1,0 +1,1 @@
+"""Retraining on new crawls, and the comparison of champion and challenger."""

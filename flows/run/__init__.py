@@ -1,0 +1,1 @@
+"""One run: its plan, its stages, its evaluation and its predictions."""

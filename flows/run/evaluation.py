@@ -1,0 +1,231 @@
+"""What a run is worth: metrics, predictions of every video of the store, and the report."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nmcl.flows.run.plan import Plan
+from nmcl.flows.run.prediction import (
+    failures_of,
+    probabilities,
+    status,
+    table,
+)
+from nmcl.flows.settings import to_tree
+from nmcl.model.checkpoint import load as load_model
+from nmcl.model.data import Dataset
+from nmcl.model.evaluate import evaluate
+from nmcl.model.trained import Trained, fit_alone
+from nmcl.pipeline.progress import Progress
+from nmcl.pipeline.records import (
+    MODALITIES,
+    SPLITS,
+    Modality,
+    Split,
+    State,
+)
+from nmcl.pipeline.stages.complete import Completed, load_completed, load_features
+from nmcl.pipeline.storage.artifacts import load_state, write_with_digest
+from nmcl.pipeline.storage.failures import Failure
+from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.storage.tables import encode
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """All that the metrics and the report are made from."""
+
+    plan: Plan
+    trained: Trained
+    completed: Completed
+    completion: State
+    probability: np.ndarray
+    """Of all N videos of the store: shape (N, K), float32, NaN rows where nothing is known."""
+    failures: list[tuple[Failure, ...]]
+    """What each video lacks and why."""
+    rows: dict[Split, np.ndarray]
+    """Which videos are in each split and usable: shape (N,), bool."""
+    scores: dict[Split, dict[str, Any]]
+    """`nmcl.model.evaluate.evaluate` on validation and test."""
+    alone: dict[str, dict[str, Any]]
+    """The same on the test split, of each modality alone."""
+
+
+def evaluate_run(plan: Plan, progress: Progress, command: str) -> None:
+    """Write predictions, report and metrics into the run's folder.
+
+    `metrics.json` goes last: where it exists, the run is whole.
+    """
+    from nmcl.flows.report import render
+    from nmcl.flows.run.reporting import report_data  # brings matplotlib, which no other stage needs
+
+    start = time.perf_counter()
+    evaluated = measure(plan, progress)
+    store, folder = plan.store, plan.run.folder
+    venues = evaluated.trained.venues
+    predictions = table(plan.videos, evaluated.failures, evaluated.probability, venues)
+    write_with_digest(store, f"{folder}/predictions.parquet", encode(predictions))
+    metrics = metrics_of(evaluated, seconds_of(plan) | {"evaluate": round(time.perf_counter() - start, 3)})
+    store.write(f"{folder}/report.html", render(report_data(evaluated, metrics, command)).encode())
+    store.write_json(f"{folder}/metrics.json", metrics)
+
+
+def stored_model(store: Store, run: str) -> Trained:
+    """The model of a run."""
+    with store.folder_to_read(run) as folder:
+        return load_model(folder)
+
+
+def measure(plan: Plan, progress: Progress) -> Evaluated:
+    """Predict every video, and score the splits."""
+    store = plan.store
+    trained = stored_model(store, plan.run.folder)
+    completed = load_completed(store, plan.catalogue, plan.completed, MODALITIES)
+    probability = probabilities(trained, completed)
+    rows = {split: rows_of(plan, completed, split) for split in SPLITS}
+    labels = labels_of(plan)
+    held_out: tuple[Split, ...] = ("validation", "test")
+    scores = {split: evaluate(probability[rows[split]], labels[rows[split]], trained.venues) for split in held_out}
+    return Evaluated(
+        plan=plan,
+        trained=trained,
+        completed=completed,
+        completion=load_state(store, plan.completion),
+        probability=probability,
+        failures=failures_of(store, plan.failures, plan.catalogue, plan.videos),
+        rows=rows,
+        scores=scores,
+        alone=_alone(plan, trained, rows, labels, progress),
+    )
+
+
+def rows_of(plan: Plan, completed: Completed, split: Split) -> np.ndarray:
+    """Which videos of a split have anything to learn from: shape (N,), bool."""
+    in_split: np.ndarray = np.array([a.split == split for a in plan.splits.assignments])
+    rows: np.ndarray = in_split & completed.usable
+    return rows
+
+
+def labels_of(plan: Plan) -> np.ndarray:
+    """Index of each video's venue, -1 without one that is learnt: shape (N,), int64."""
+    index = {venue: k for k, venue in enumerate(plan.splits.venues)}
+    return np.array([index.get(video.venue or "", -1) for video in plan.videos], dtype=np.int64)
+
+
+def dataset(completed: Completed, labels: np.ndarray, rows: np.ndarray) -> Dataset:
+    """Some of the videos, to learn from or to be tested on."""
+    chosen = completed.take(rows)
+    return Dataset(chosen.vectors, chosen.observed, labels[rows])
+
+
+def _alone(
+    plan: Plan, trained: Trained, rows: dict[Split, np.ndarray], labels: np.ndarray, progress: Progress
+) -> dict[str, dict[str, Any]]:
+    """The same model on each modality alone (the paper's Table 3).
+
+    Here a missing vector is the training mean: a completed one would bring in the other modalities.
+    """
+    features = {m: load_features(plan.store, plan.catalogue, plan.features[m]) for m in MODALITIES}
+    bare = without_completion(features, rows["train"])
+    train, validation, test = (dataset(bare, labels, rows[split]) for split in SPLITS)
+    models = fit_alone(trained.name, train, validation, trained.venues, trained.settings, trained.seed, progress)
+    scores = {}
+    for modality, model in models.items():
+        chosen = test.only([modality])
+        scores[modality] = evaluate(
+            model.predict(chosen.modalities, chosen.observed).probability, test.label, trained.venues
+        )
+    return scores
+
+
+def without_completion(features: Mapping[Modality, np.ndarray], train_rows: np.ndarray) -> Completed:
+    """Features with the mean of the observed training rows where absent, zeros where no training row has any."""
+    observed: dict[str, np.ndarray] = {m: ~np.isnan(block).any(axis=1) for m, block in features.items()}
+    vectors: dict[str, np.ndarray] = {}
+    for modality, block in features.items():
+        seen = block[observed[modality] & train_rows]
+        mean = seen.mean(axis=0) if len(seen) else np.zeros(block.shape[1], np.float32)
+        vectors[modality] = np.where(observed[modality][:, None], block, mean)
+    return Completed(vectors, observed)
+
+
+def metrics_of(evaluated: Evaluated, seconds: dict[str, float]) -> dict[str, Any]:
+    """The content of metrics.json. Shares and scores are 0..1; None where a score is not defined."""
+    plan, held_out = evaluated.plan, evaluated.completion.info["held_out"]
+    return {
+        "test": _headline(evaluated.scores["test"]),
+        "validation": _headline(evaluated.scores["validation"]),
+        "modality": {m: _headline(scores) for m, scores in evaluated.alone.items()},
+        "counts": counts_of(evaluated),
+        "venues": list(evaluated.trained.venues),
+        "set_aside_venues": plan.splits.set_aside_venues,
+        "completion": {"method": evaluated.completion.info["method"], "held_out": held_out},
+        "autoencoder": {"held_out_relative_error": _reconstruction_error(plan)},
+        "diagnostics": evaluated.trained.diagnostics,
+        "notices": list(notices_of(evaluated)),
+        "seconds": seconds,
+        "extract_seconds": extract_seconds_of(plan),
+        "settings": to_tree(plan.settings),
+    }
+
+
+def _reconstruction_error(plan: Plan) -> float | None:
+    """Squared error of the autoencoder on sound it did not learn from, over that of the mean frame, if there is one."""
+    error: float | None = load_state(plan.store, plan.states.get("acoustic")).info.get("held_out_relative_error")
+    return error
+
+
+def _headline(scores: dict[str, Any]) -> dict[str, Any]:
+    kept = ("micro_f1", "macro_f1", "auc_micro", "auc_macro", "log_loss", "majority_share", "n_rows")
+    return {"top5": scores["top5_accuracy"]} | {name: scores[name] for name in kept}
+
+
+def counts_of(evaluated: Evaluated) -> dict[str, int]:
+    """Videos of the store by what became of them. A failed video is in no split and lacks no modality."""
+    plan, usable = evaluated.plan, evaluated.completed.usable
+    became = Counter(status(f, bool(known)) for f, known in zip(evaluated.failures, usable, strict=True))
+    missing = {f"missing_{m}": int((usable & ~observed).sum()) for m, observed in evaluated.completed.observed.items()}
+    return {
+        "videos": len(plan.videos),
+        "failed": became["failed"],
+        "partial": became["partial"],
+        "duplicates": sum(video.duplicate_of is not None for video in plan.videos),
+        "unlabelled": sum(video.venue is None for video in plan.videos),
+        "set_aside": sum(a.set_aside is not None for a in plan.splits.assignments),
+        **missing,
+        **{split: int(rows.sum()) for split, rows in evaluated.rows.items()},
+    }
+
+
+def notices_of(evaluated: Evaluated) -> Iterable[str]:
+    """What a reader must know before believing a number."""
+    settings = evaluated.plan.settings
+    if settings.visual.weights == "random":
+        yield "The visual network has random weights: its vectors carry little meaning."
+    for modality, observed in evaluated.completed.observed.items():
+        if not observed.any():
+            yield f"No video has a {modality} vector: that modality is all zeros."
+    yield from evaluated.plan.splits.notes
+
+
+def extract_seconds_of(plan: Plan) -> dict[str, float]:
+    """How the stage `extract` divides, summed over its parts; see `nmcl.pipeline.stages.extract.Receipt`."""
+    name = f"timings/extract-{plan.work}.json"
+    timing = plan.store.read_json(name) if plan.store.exists(name) else {}
+    spent: dict[str, float] = timing.get("spent", {})
+    return spent
+
+
+def seconds_of(plan: Plan) -> dict[str, float]:
+    """Wall-clock seconds that each stage worked for this run, over all its interruptions."""
+    kept = {
+        "ingest": "ingest",
+        **{stage: f"{stage}-{plan.work}" for stage in ("fit", "extract", "complete")},
+        "train": f"train-{plan.run.address}",
+    }
+    files = {stage: f"timings/{name}.json" for stage, name in kept.items()}
+    return {s: plan.store.read_json(f)["seconds"] if plan.store.exists(f) else 0.0 for s, f in files.items()}

@@ -1,0 +1,205 @@
+"""What a run was made from, so that others can be made from the same: noted beside it when it is trained."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from nmcl.extractors.earlier import earlier_address
+from nmcl.flows import console
+from nmcl.pipeline.errors import ModelError, StoreError
+from nmcl.pipeline.extractor import Extractor
+from nmcl.pipeline.records import (
+    MODALITIES,
+    SPLITS,
+    Modality,
+    Split,
+)
+from nmcl.pipeline.storage.artifacts import (
+    SETTINGS_IN_FULL,
+    Artifact,
+    digest,
+    has_state,
+    hashed_part,
+)
+from nmcl.pipeline.storage.catalogue import Catalogue, load_catalogue, save_catalogue
+from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.storage.tables import decode, encode
+
+CODE = ("code", "code_version", "autoencoder_version", "keyframes_version")
+"""Keys of recipes that name versions of code; all others are settings, weights and inputs."""
+
+
+@dataclass(frozen=True)
+class FrozenStates:
+    """The states of a run, to extract and complete other videos just as its own."""
+
+    run: str
+    states: Mapping[Modality, Artifact]
+    """Of the extractors that learn."""
+    features: Mapping[Modality, Artifact]
+    """Each modality's vectors."""
+    completion: Artifact
+
+    def check(self, extractor: Extractor, artifact: Artifact) -> Artifact:
+        """The run's own artifact of one modality's vectors, if these settings make the same.
+
+        Newer code is accepted with a note: a few vectors may differ, but nobody is locked out of a run by an upgrade.
+        So are recipes of versions that hashed all settings: those that they know are compared.
+
+        Args:
+            artifact: as the settings and the present code have it.
+
+        Raises:
+            ModelError: other settings, weights or inputs would make other vectors.
+        """
+        modality = extractor.modality
+        own = self.features[modality]
+        if artifact.address == own.address:
+            return own
+        if is_earlier_form(own.recipe):
+            recipe = earlier_form(extractor, artifact)
+            if digest(recipe) == own.address:
+                return own
+            is_same = _is_known_to_agree(without_code(own.recipe), without_code(recipe))
+        else:
+            is_same = without_code(own.recipe) == without_code(artifact.recipe)
+        if not is_same:
+            raise ModelError(
+                f"The {modality} vectors this model was trained on were made in another way than they would be made "
+                f"now (recipe {own.address}, now {artifact.address}): other settings, weights or limits. "
+                f"Train a new model with `nmcl run`, and `nmcl promote` it if you like it better."
+            )
+        console.note_once(
+            f"{self.run} was trained on vectors of an earlier version of the extraction code. It is used as it is; "
+            "vectors of new videos are made by the present code, and a few of them may differ. "
+            "`nmcl run` trains a model with the present code."
+        )
+        return own
+
+    @property
+    def failures(self) -> Artifact | None:
+        """The videos of the run that do not decode; None where no modality is decoded."""
+        decodings = (artifact.recipe.get("decoding") for artifact in self.features.values())
+        decoding = next((found for found in decodings if found is not None), None)
+        return Artifact("failures/media", {"decoding": decoding}) if decoding is not None else None
+
+
+def is_earlier_form(recipe: Mapping[str, Any]) -> bool:
+    """Whether a version that hashed all settings wrote a recipe of features or of a run."""
+    return "code_version" not in recipe
+
+
+def is_same_run(own: Mapping[str, Any], run: Artifact) -> bool:
+    """Whether a run would learn the same in the same way as another one, wherever both start from.
+
+    Args:
+        own: the recipe of the other one, of whichever version.
+    """
+    before, now = ({name: value for name, value in r.items() if name != "start"} for r in (own, run.recipe))
+    if not is_earlier_form(own):
+        return digest(before) == digest(now)
+    now["code"] = now.pop("code_version")
+    now["model"] = run.settings["model"]
+    return before.keys() == now.keys() and _is_known_to_agree(before, _plain(now))
+
+
+def without_code(recipe: Any) -> Any:
+    """A recipe, as JSON has it, without its versions of code."""
+    if isinstance(recipe, dict):
+        return {name: without_code(value) for name, value in recipe.items() if name not in CODE}
+    return _plain(recipe)
+
+
+def earlier_form(extractor: Extractor, artifact: Artifact) -> dict[str, Any]:
+    """The recipe of an artifact of features as versions that hashed all settings wrote it."""
+    recipe = {**artifact.recipe, "extractor": earlier_address(extractor)}
+    recipe["code"] = recipe.pop("code_version")
+    if "decoding" in recipe:
+        media = artifact.settings["media"]
+        limits = ("max_seconds", "max_pixels", "budget_megapixels")
+        recipe["decoding"] = {"code": recipe["decoding"]["code_version"], **{name: media[name] for name in limits}}
+    return recipe
+
+
+def _is_known_to_agree(own: object, now: object) -> bool:
+    """Whether all that an earlier recipe says holds now; settings that it does not know are left aside."""
+    if isinstance(own, dict) and isinstance(now, dict):
+        return all(name in now and _is_known_to_agree(own[name], now[name]) for name in own)
+    return own == now
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """A run's data and states."""
+
+    catalogue: Catalogue
+    """The crawls it was trained on, as they were."""
+    splits: Mapping[str, Split]
+    """By content hash, of the labelled videos."""
+    frozen: FrozenStates
+
+
+def note(store: Store, run: str, catalogue: Catalogue, splits: Mapping[str, Split]) -> None:
+    """Write down what a run's recipe does not tell."""
+    if not store.exists(_splits_file(run)):
+        names = sorted(splits)
+        columns = {"sha256": pa.array(names, pa.string()), "split": pa.array([splits[n] for n in names], pa.string())}
+        store.write(_splits_file(run), encode(pa.table(columns)))
+    save_catalogue(store, catalogue, _catalogue_file(run))
+
+
+def lineage_of(store: Store, run: str) -> Lineage:
+    """Where a run comes from.
+
+    Raises:
+        StoreError: its folder is gone or incomplete, or it was made by an earlier version, which noted less.
+    """
+    name = _splits_file(run)
+    if not (store.exists(name) and store.exists(_catalogue_file(run))):
+        raise StoreError(
+            f"{store.url}/{run} does not tell which videos it was trained on: an earlier version made it, or files "
+            f"are missing. Run the `nmcl run` that made it again, or promote another run: `nmcl runs`."
+        )
+    table = decode(store.read(name), name)
+    splits = dict(zip(table.column("sha256").to_pylist(), table.column("split").to_pylist(), strict=True))
+    if unknown := sorted(set(splits.values()) - set(SPLITS)):
+        raise store.damaged(name, f"the split {unknown[0]!r}")
+    return Lineage(load_catalogue(store, _catalogue_file(run)), splits, frozen_of(store, run))
+
+
+def frozen_of(store: Store, run: str) -> FrozenStates:
+    """The states of a run, by following the recipes back to the extractors.
+
+    Raises:
+        StoreError: a state or a recipe is missing.
+    """
+    completed = store.read_json(f"{run}/recipe.json")["completed"]
+    address = store.read_json(f"completed/all-{completed}/recipe.json")["completion"]
+    completion = _read(store, "states/completion", address)
+    addresses: Mapping[Modality, str] = dict(zip(MODALITIES, completion.recipe["features"], strict=True))
+    features = {m: _read(store, f"features/{m}", address) for m, address in addresses.items()}
+    states = {m: _read(store, f"states/{m}", f.recipe["state"]) for m, f in features.items() if f.recipe["state"]}
+    for artifact in (completion, *states.values()):
+        if not has_state(store, artifact):
+            raise StoreError(f"{store.url}/{artifact.folder} is missing: what {run} learnt cannot be used again.")
+    return FrozenStates(run, states, features, completion)
+
+
+def _read(store: Store, kind: str, address: str) -> Artifact:
+    recipe = store.read_json(f"{kind}-{address}/recipe.json")
+    return Artifact(kind, hashed_part(recipe), recipe.get(SETTINGS_IN_FULL, {}))
+
+
+def _splits_file(run: str) -> str:
+    return f"{run}/splits.parquet"
+
+
+def _catalogue_file(run: str) -> str:
+    return f"{run}/catalogue.json"

@@ -1,0 +1,295 @@
+"""The plan: the address of everything a run needs, known before any of it is made. What exists is done."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from nmcl.extractors.acoustic import AcousticExtractor
+from nmcl.extractors.textual import TextualExtractor
+from nmcl.extractors.visual import VisualExtractor
+from nmcl.flows.run.lineage import FrozenStates
+from nmcl.flows.settings import Settings, to_tree
+from nmcl.model.base import CODE_VERSION as MODEL_CODE_VERSION
+from nmcl.pipeline import completion
+from nmcl.pipeline.addressing import hashed
+from nmcl.pipeline.extractor import Extractor
+from nmcl.pipeline.records import (
+    MODALITIES,
+    Modality,
+    Split,
+    Video,
+)
+from nmcl.pipeline.stages.extract import CODE_VERSION as EXTRACT_CODE_VERSION
+from nmcl.pipeline.stages.fit import sample
+from nmcl.pipeline.stages.splits import Splits, assign
+from nmcl.pipeline.storage.artifacts import Artifact, digest
+from nmcl.pipeline.storage.catalogue import Catalogue
+from nmcl.pipeline.storage.failures import load_failures
+from nmcl.pipeline.storage.store import Store
+
+LEFT_OUT = "left_out.json"
+"""In the folder of a planned state: which videos could not be read. A state made without them took its place."""
+
+
+@dataclass(frozen=True)
+class Extractors:
+    """The extractors that some settings name. Each loads its network when it is first needed."""
+
+    settings: Settings
+
+    def __reduce__(self) -> tuple[type["Extractors"], tuple[Settings]]:
+        """Only settings travel: whoever receives them loads its own networks."""
+        return Extractors, (self.settings,)
+
+    @cached_property
+    def visual(self) -> VisualExtractor:
+        """Also chooses the key frames."""
+        return VisualExtractor(self.settings.visual)
+
+    @cached_property
+    def all(self) -> dict[Modality, Extractor]:
+        """By modality."""
+        extractors: Sequence[Extractor] = (
+            self.visual,
+            AcousticExtractor(self.settings.acoustic),
+            TextualExtractor(self.settings.textual),
+        )
+        return {extractor.modality: extractor for extractor in extractors}
+
+    def decoding(self) -> dict[str, object]:
+        """What decides the frames and waveforms that reach an extractor, besides the file."""
+        return self.settings.media.address()
+
+    def features(self, modality: Modality, state_address: str | None) -> Artifact:
+        """Where the vectors of one modality go."""
+        extractor = self.all[modality]
+        recipe: dict[str, object] = {
+            "extractor": extractor.address(),
+            "state": state_address,
+            "code_version": EXTRACT_CODE_VERSION,
+        }
+        if extractor.need != "description":
+            recipe["decoding"] = self.decoding()
+        return Artifact(f"features/{modality}", recipe, self.in_full(modality))
+
+    def failures(self) -> Artifact:
+        """Where videos that do not decode are listed."""
+        return Artifact("failures/media", {"decoding": self.decoding()}, in_full(self.settings, "media"))
+
+    def in_full(self, modality: Modality) -> dict[str, object]:
+        """All settings that the vectors of a modality may depend on."""
+        decoded = () if self.all[modality].need == "description" else ("media",)
+        return in_full(self.settings, modality, *decoded)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Videos that an extractor should have learned from, but for failures that may pass."""
+
+    videos: tuple[dict[str, str], ...]
+    """Each with `crawl`, `video_id` and the `kind` of its failure."""
+    attempts: int
+    """How many commands have tried."""
+
+
+def left_out_of(store: Store, planned: Artifact) -> LeftOut | None:
+    """What was left out of a planned state; None where nothing was. See `Plan.states`."""
+    name = f"{planned.folder}/{LEFT_OUT}"
+    if not store.exists(name):
+        return None
+    note = store.read_json(name)
+    return LeftOut(tuple(note["videos"]), note["attempts"])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Addresses for one catalogue under one choice of settings."""
+
+    store: Store
+    catalogue: Catalogue
+    settings: Settings
+    earlier: Mapping[str, Split] = field(default_factory=dict)
+    """Splits that are kept, by content hash: those of a run that this one is to be compared with."""
+    frozen: FrozenStates | None = None
+    """States that are used as they are; without them, extractors and completer learn from these videos."""
+    start: str | None = None
+    """Folder of the run whose weights training starts from; None: from scratch."""
+
+    @cached_property
+    def videos(self) -> list[Video]:
+        """All rows of the catalogue."""
+        return self.catalogue.videos(self.store)
+
+    @cached_property
+    def splits(self) -> Splits:
+        """Where the labelled videos go."""
+        return assign(self.videos, self.settings.split, self.earlier)
+
+    @property
+    def placed(self) -> dict[str, Split]:
+        """The split of each labelled content, by its hash."""
+        assigned = zip(self.videos, self.splits.assignments, strict=True)
+        return {video.sha256: a.split for video, a in assigned if a.split}
+
+    @cached_property
+    def extractors(self) -> Extractors:
+        """As the settings name them."""
+        return Extractors(self.settings)
+
+    @cached_property
+    def fit_rows(self) -> np.ndarray:
+        """Which videos may be learnt from without labels: those whose content is in neither validation nor test.
+
+        Shape (N,), bool, in the order of `videos`.
+        """
+        assigned = zip(self.videos, self.splits.assignments, strict=True)
+        held_out = {video.sha256 for video, a in assigned if a.split in ("validation", "test")}
+        return np.array([video.sha256 not in held_out for video in self.videos])
+
+    @cached_property
+    def fit_videos(self) -> list[Video]:
+        """The videos of `fit_rows`."""
+        return [video for video, wanted in zip(self.videos, self.fit_rows, strict=True) if wanted]
+
+    def fit_sample(self, modality: Modality) -> list[Video]:
+        """The videos that one extractor learns from."""
+        extractor = self.extractors.all[modality]
+        videos = self.fit_videos
+        if extractor.need == "description":
+            videos = [video for video in videos if video.description]
+        return sample(videos, extractor.fit_videos, self.settings.split.seed)
+
+    @cached_property
+    def states(self) -> Mapping[Modality, Artifact]:
+        """What the extractors learn; only of those that learn.
+
+        Where videos had to be left out of the sample, the state is another one, which says so in its recipe.
+        """
+        if self.frozen:
+            return self.frozen.states
+        states = {}
+        for modality, planned in self.planned_states.items():
+            left_out = left_out_of(self.store, planned)
+            states[modality] = self.state(modality, left_out.videos) if left_out else planned
+        return states
+
+    @cached_property
+    def planned_states(self) -> Mapping[Modality, Artifact]:
+        """What the extractors learn where every video of the sample can be read."""
+        if self.frozen:
+            return self.frozen.states
+        return {m: self.state(m) for m, extractor in self.extractors.all.items() if extractor.fit_videos}
+
+    def state(self, modality: Modality, left_out: Sequence[Mapping[str, str]] = ()) -> Artifact:
+        """What one extractor learns. Args: left_out: see `LeftOut.videos`."""
+        extractor = self.extractors.all[modality]
+        without = {(video["crawl"], video["video_id"]) for video in left_out}
+        videos = [v for v in self.fit_sample(modality) if (v.crawl, v.video_id) not in without]
+        text = extractor.need == "description"
+        learns_from = digest([video.description if text else video.sha256 for video in videos])
+        recipe: dict[str, object] = {"extractor": extractor.address(), "videos": learns_from}
+        if not text:
+            recipe["decoding"] = self.extractors.decoding()
+        if left_out:
+            recipe["left_out"] = [dict(video) for video in left_out]
+        return Artifact(f"states/{modality}", recipe, self.extractors.in_full(modality))
+
+    @cached_property
+    def features(self) -> Mapping[Modality, Artifact]:
+        """The vectors of each modality.
+
+        Raises:
+            ModelError: with frozen states they would not be the vectors of the run that these are of.
+        """
+        made = {
+            m: self.extractors.features(m, self.states[m].address if m in self.states else None) for m in MODALITIES
+        }
+        if self.frozen:
+            return {m: self.frozen.check(self.extractors.all[m], artifact) for m, artifact in made.items()}
+        return made
+
+    @cached_property
+    def failures(self) -> Artifact:
+        """The videos that do not decode."""
+        return (self.frozen.failures if self.frozen else None) or self.extractors.failures()
+
+    @cached_property
+    def without(self) -> dict[str, object]:
+        """What a recipe says of videos that lack something because of failures that may pass; else nothing.
+
+        So that what is made without them and what is made with them are two things. Known once all is extracted.
+        """
+        recorded = set(self.store.list(self.failures.folder))
+        found = [
+            [part.key, video_id, failure.modality]
+            for _, part in self.catalogue.parts()
+            if f"part-{part.key}.parquet" in recorded
+            for video_id, failures in load_failures(self.store, self.failures, part).items()
+            for failure in failures
+            if failure.is_transient
+        ]
+        return {"without": {"videos": len(found), "digest": digest(found)}} if found else {}
+
+    def refreshed(self) -> "Plan":
+        """The same plan after fitting or extracting, of which later addresses depend on what could be read."""
+        plan = replace(self)
+        for name in ("videos", "splits", "extractors", "fit_rows", "fit_videos", "planned_states"):
+            if name in self.__dict__:
+                plan.__dict__[name] = self.__dict__[name]
+        return plan
+
+    @cached_property
+    def completion(self) -> Artifact:
+        """What the completer learns, from the same videos as the extractors."""
+        if self.frozen:
+            return self.frozen.completion
+        recipe = {**self._completion, **self.without}
+        return Artifact("states/completion", recipe, in_full(self.settings, "completion"))
+
+    @cached_property
+    def _completion(self) -> dict[str, object]:
+        return {
+            **completion.address(self.settings.completion),
+            "features": [self.features[m].address for m in MODALITIES],
+            "videos": digest([[video.video_id, video.sha256, video.description] for video in self.fit_videos]),
+        }
+
+    @cached_property
+    def completed(self) -> Artifact:
+        """All modalities of all videos."""
+        return completed_with(self.completion.address)
+
+    @cached_property
+    def run(self) -> Artifact:
+        """The trained model and its evaluation."""
+        assigned = zip(self.videos, self.splits.assignments, strict=True)
+        labels = [[v.video_id, v.sha256, v.venue, a.split] for v, a in assigned if a.split]
+        recipe = {
+            "model": hashed(self.settings.model),
+            "code_version": MODEL_CODE_VERSION,
+            "completed": self.completed.address,
+            "labels": digest(labels),
+            **self.without,
+            **({"start": self.start} if self.start else {}),
+        }
+        return Artifact(f"runs/{self.settings.model.name}", recipe, in_full(self.settings, "model"))
+
+    @cached_property
+    def work(self) -> str:
+        """Names the time spent on fitting, extracting and completing: with frozen states, only that on new videos."""
+        if not self.frozen:
+            return digest(self._completion)
+        return digest([self.completion.address, [part.key for _, part in self.catalogue.parts()]])
+
+
+def in_full(settings: Settings, *sections: str) -> dict[str, object]:
+    """Some sections of the settings as JSON values, for people."""
+    tree = to_tree(settings)
+    return {section: tree[section] for section in sections}
+
+
+def completed_with(completion_address: str) -> Artifact:
+    """Where vectors filled in by one completer go."""
+    return Artifact("completed/all", {"completion": completion_address})

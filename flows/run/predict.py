@@ -1,0 +1,232 @@
+"""Predict: the venues of a crawl nobody labelled, by a run's frozen extractors, completer and model."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from nmcl.flows.run.evaluation import stored_model
+from nmcl.flows.run.lineage import frozen_of
+from nmcl.flows.run.parts import (
+    CompletePart,
+    Each,
+    ExtractPart,
+    in_turn,
+    loaded_here,
+    pieces_of,
+)
+from nmcl.flows.run.plan import Extractors, completed_with
+from nmcl.flows.run.prediction import STATUSES, probabilities, table
+from nmcl.flows.run.stages import Context, ingest
+from nmcl.flows.settings import (
+    Settings,
+    Tree,
+    checked,
+    from_tree,
+    is_of_machine,
+    merged,
+    usable,
+)
+from nmcl.model.evaluate import evaluate
+from nmcl.model.trained import Trained
+from nmcl.pipeline.crawl.source import crawl_source
+from nmcl.pipeline.errors import SettingsError, StoreError
+from nmcl.pipeline.escape import csv_text
+from nmcl.pipeline.os_errors import writing
+from nmcl.pipeline.progress import Progress, silent
+from nmcl.pipeline.records import MODALITIES, Modality, Video
+from nmcl.pipeline.scratch import scratch
+from nmcl.pipeline.stages.complete import load_completed
+from nmcl.pipeline.storage.artifacts import Artifact, digest
+from nmcl.pipeline.storage.catalogue import (
+    Catalogue,
+    Crawl,
+    Part,
+    load_part,
+)
+from nmcl.pipeline.storage.champions import champion
+from nmcl.pipeline.storage.failures import load_failures
+from nmcl.pipeline.storage.store import POINTERS, Store
+
+FREE = ("columns", "ingest", "media", "engine")
+"""Sections of the settings that may differ from the run's: they say how the work is done, not what is made."""
+
+
+def _write_csv(table: pa.Table, path: str) -> None:
+    """Numbers as they are, texts as a spreadsheet takes them for texts."""
+    for i, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            texts = [None if text is None else csv_text(text) for text in table.column(i).to_pylist()]
+            table = table.set_column(i, field, pa.array(texts, field.type))
+    pyarrow.csv.write_csv(table, path)
+
+
+_WRITERS: Mapping[str, Callable[[pa.Table, str], None]] = {
+    ".parquet": pyarrow.parquet.write_table,
+    ".csv": _write_csv,
+}
+"""By how the name of the file ends."""
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A run, and all that its predictions depend on."""
+
+    store: Store
+    settings: Settings
+    trained: Trained
+    extractors: Extractors
+    states: Mapping[Modality, Artifact]
+    features: dict[Modality, Artifact]
+    failures: Artifact
+    completion: Artifact
+    completed: Artifact
+
+
+def find_run(model: str | Path) -> tuple[Store, str]:
+    """The store and the run that a folder or URL names: the champion of an OUT, or one run in it.
+
+    Raises:
+        StoreError: it is neither.
+    """
+    store, run = _located(str(model))
+    if not store.exists(f"{run}/metrics.json"):
+        raise StoreError(f"{store.url} holds no finished run. Train one: `nmcl run CRAWL --out {store.url}`.")
+    return store, run
+
+
+def _located(model: str) -> tuple[Store, str]:
+    address = crawl_source(model).address  # links followed, so that OUT/latest is the run it leads to
+    last = address.rsplit("/", 1)[-1]
+    for n_up in (0, 1, 2):
+        root = address.rsplit("/", n_up)[0]
+        if (n_up == 1 and last not in POINTERS) or not Store(root).exists("store.json"):
+            continue
+        store = Store.open(root)
+        run = (champion(store) or store.target("latest"), store.target(last), f"runs/{last}")[n_up]
+        return store, run or "latest"
+    raise StoreError(
+        f"{model} is neither the --out of a run nor a run in it. Expected, for example, OUT or OUT/latest."
+    )
+
+
+def load_run(model: str, changes: Tree) -> Frozen:
+    """Everything a prediction needs, by following the recipes from the run back to the extractors.
+
+    Args:
+        changes: settings of the sections in FREE, or `visual.device`.
+
+    Raises:
+        SettingsError: other settings are named.
+        ModelError: this version of the code would extract other vectors than the model was trained on.
+    """
+    if refused := [name for name, values in changes.items() if name not in FREE and not is_of_machine(name, values)]:
+        raise SettingsError(
+            f"{refused[0]}.* cannot be set for a prediction: it comes from the model. Free are {', '.join(FREE)} and "
+            "visual.device."
+        )
+    store, run = find_run(model)
+    name = f"{run}/settings.json"
+    tree = {k: v for k, v in usable(store, name, store.read_json(name)).items() if k != "columns"}
+    settings = checked(from_tree(merged(tree, changes)))
+    states, extractors = frozen_of(store, run), Extractors(settings)
+    learnt = {modality: artifact.address for modality, artifact in states.states.items()}
+    features = {m: states.check(e, extractors.features(m, learnt.get(m))) for m, e in extractors.all.items()}
+    return Frozen(
+        store=store,
+        settings=settings,
+        trained=stored_model(store, run),
+        extractors=extractors,
+        states=states.states,
+        features=features,
+        failures=states.failures or extractors.failures(),
+        completion=states.completion,
+        completed=completed_with(states.completion.address),
+    )
+
+
+def predict(crawl: str, frozen: Frozen, out: Path, progress: Progress = silent, each: Each = in_turn) -> dict[str, Any]:
+    """Ingest, extract, complete and classify a crawl, part by part, and write one table of all its videos.
+
+    What is extracted stays in the model's store, so that the same command again finds it.
+
+    Returns:
+        `videos`, `ok`, `partial`, `failed`; `venues`: how often each was the first guess; `scores`: where the crawl has
+        labels the model knows, micro- and macro-F1 on them; `notes`: what was read and what was left out.
+    """
+    store = frozen.store
+    with store.locked(may_be_read_only=True):
+        context = Context(store, frozen.settings, progress, each)
+        source = crawl_source(crawl)
+        name = f"predicted/{source.name}-{digest(source.address, 8)}.json"
+        catalogue = ingest(context, crawl, name)
+        tables, probability = _predict_parts(context, frozen, catalogue)
+    predictions = pa.concat_tables(tables)
+    write_table(predictions, out)
+    videos = catalogue.videos(store)
+    notes = [note for crawl in catalogue.crawls for note in crawl.notes]
+    return _summary(predictions) | {"scores": _scores(frozen.trained, videos, probability), "notes": notes}
+
+
+def _predict_parts(context: Context, frozen: Frozen, catalogue: Catalogue) -> tuple[list[pa.Table], np.ndarray]:
+    store, pieces = frozen.store, pieces_of(catalogue)
+    extract = ExtractPart(store, frozen.extractors, frozen.states, frozen.features, frozen.failures, context.retry)
+    complete = CompletePart(store, frozen.features, frozen.completion, frozen.completed)
+    if extract.lacking(pieces):
+        frozen.extractors.visual.fetch()
+    with loaded_here():
+        context.each("extract", extract, pieces, context.progress)
+        context.each("complete", complete, pieces, context.progress)
+    results = [_predict_part(frozen, crawl, part) for crawl, part in catalogue.parts()]
+    return [rows for rows, _ in results], np.concatenate([probability for _, probability in results])
+
+
+def _predict_part(frozen: Frozen, crawl: Crawl, part: Part) -> tuple[pa.Table, np.ndarray]:
+    store = frozen.store
+    alone = Catalogue((replace(crawl, parts=(part,)),))
+    probability = probabilities(frozen.trained, load_completed(store, alone, frozen.completed, MODALITIES))
+    videos, failures = load_part(store, part), load_failures(store, frozen.failures, part)
+    rows = table(videos, [failures.get(v.video_id, ()) for v in videos], probability, frozen.trained.venues)
+    return rows, probability
+
+
+def check_name(out: Path) -> None:
+    """Raises SettingsError where the name of the file to write does not tell a format."""
+    if out.suffix.lower() not in _WRITERS:
+        raise SettingsError(f"--out {out}: expected a file whose name ends in {' or '.join(_WRITERS)}.")
+
+
+def write_table(predictions: pa.Table, out: Path) -> None:
+    """Write a table whole or not at all, in the format that its name tells."""
+    check_name(out)
+    write = _WRITERS[out.suffix.lower()]
+    with writing(str(out)):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with scratch("table", out.parent) as folder:
+            temporary = folder / "table"
+            write(predictions, str(temporary))
+            temporary.chmod(0o644)
+            temporary.replace(out)
+
+
+def _summary(predictions: pa.Table) -> dict[str, Any]:
+    status = Counter(predictions.column("status").to_pylist())
+    venues = Counter(venue for venue in predictions.column("venue_1").to_pylist() if venue)
+    counts: dict[str, int] = {name: status[name] for name in STATUSES}
+    return {"videos": len(predictions), **counts, "venues": dict(venues.most_common())}
+
+
+def _scores(trained: Trained, videos: Sequence[Video], probability: np.ndarray) -> dict[str, Any] | None:
+    index = {venue: k for k, venue in enumerate(trained.venues)}
+    labels = np.array([index.get(video.venue or "", -1) for video in videos])
+    rows = (labels >= 0) & ~np.isnan(probability).any(axis=1)
+    if not rows.any():
+        return None
+    scores = evaluate(probability[rows], labels[rows], trained.venues)
+    return {name: scores[name] for name in ("n_rows", "micro_f1", "macro_f1")}

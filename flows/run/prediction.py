@@ -1,0 +1,83 @@
+"""What a trained model says of every video of a catalogue."""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+
+from nmcl.model.trained import Trained
+from nmcl.pipeline.records import Video
+from nmcl.pipeline.stages.complete import Completed
+from nmcl.pipeline.storage.artifacts import Artifact
+from nmcl.pipeline.storage.catalogue import Catalogue
+from nmcl.pipeline.storage.failures import Failure, load_failures
+from nmcl.pipeline.storage.store import Store
+
+Status = Literal["ok", "partial", "failed"]
+STATUSES: tuple[Status, ...] = get_args(Status)
+TOP = 5
+"""Venues named for each video."""
+
+
+def probabilities(trained: Trained, completed: Completed) -> np.ndarray:
+    """Venue probabilities of N videos: shape (N, K), float32; NaN rows where nothing of a video is known."""
+    usable = completed.usable
+    probability = np.full((len(usable), len(trained.venues)), np.nan, dtype=np.float32)
+    if usable.any():
+        chosen = completed.take(usable)
+        probability[usable] = trained.predict(chosen.vectors, chosen.observed).probability
+    return probability
+
+
+def failures_of(
+    store: Store, artifact: Artifact, catalogue: Catalogue, videos: Sequence[Video]
+) -> list[tuple[Failure, ...]]:
+    """What each video lacks and why, in the order of the catalogue."""
+    rows = iter(videos)
+    found: list[tuple[Failure, ...]] = []
+    for _, part in catalogue.parts():
+        failures = load_failures(store, artifact, part)
+        found += [failures.get(next(rows).video_id, ()) for _ in range(part.n_videos)]
+    return found
+
+
+def table(
+    videos: Sequence[Video], failures: Sequence[Sequence[Failure]], probability: np.ndarray, venues: Sequence[str]
+) -> pa.Table:
+    """One row a video: `video_id, status, venue_1..venue_5, probability_1..probability_5, reason`.
+
+    `status` is `ok`, `partial` (something of it failed, and the rest decides) or `failed` (nothing could be had of
+    it); `reason` says what failed. `failed` has no venues; with fewer than five to tell apart, the last columns are
+    null.
+    """
+    known = ~np.isnan(probability).any(axis=1)
+    order = np.argsort(-probability, axis=1, kind="stable")[:, :TOP]
+    columns: dict[str, pa.Array] = {
+        "video_id": pa.array([video.video_id for video in videos], pa.string()),
+        "status": pa.array([status(f, bool(k)) for f, k in zip(failures, known, strict=True)], pa.string()),
+    }
+    names, shares = np.array(venues, dtype=object)[order], np.take_along_axis(probability, order, axis=1)
+    for rank in range(TOP):
+        there = known & (rank < len(venues))
+        column = names[:, rank] if rank < len(venues) else np.full(len(videos), None)
+        columns[f"venue_{rank + 1}"] = pa.array(column, pa.string(), mask=~there)
+    for rank in range(TOP):
+        there = known & (rank < len(venues))
+        column = shares[:, rank] if rank < len(venues) else np.zeros(len(videos), np.float32)
+        columns[f"probability_{rank + 1}"] = pa.array(column, pa.float32(), mask=~there)
+    columns["reason"] = pa.array([_reason(f, bool(k)) for f, k in zip(failures, known, strict=True)], pa.string())
+    return pa.table(columns)
+
+
+def status(failures: Sequence[Failure], known: bool) -> Status:
+    """What became of a video. Args: known: whether any modality of it was observed."""
+    if not known:
+        return "failed"
+    return "partial" if failures else "ok"
+
+
+def _reason(failures: Sequence[Failure], known: bool) -> str | None:
+    if not failures:
+        return None if known else "empty: no modality was found in it"
+    return "; ".join(str(failure) for failure in failures)

@@ -1,0 +1,45 @@
+"""The stages in order, without an engine: what `nmcl fit`, `extract`, `complete`, `train` and `evaluate` do."""
+
+from nmcl.flows.run.plan import Plan
+from nmcl.flows.run.stages import STAGES, Context, has_retries
+from nmcl.pipeline.stages.splits import require_trainable
+from nmcl.pipeline.storage.artifacts import has_state
+from nmcl.pipeline.storage.champions import champion
+
+
+def up_to(context: Context, last: str) -> Plan:
+    """Do what is missing of the stages up to `last`, for what is ingested.
+
+    Raises:
+        UserError: nothing is ingested, or the labels do not suffice to train.
+    """
+    plan = context.plan()
+    wanted = list(STAGES)[: list(STAGES).index(last) + 1]
+    if "train" in wanted:
+        require_trainable(plan.splits)  # before hours of extraction, not after
+    for stage in wanted:
+        plan = STAGES[stage](context, plan)
+    return plan
+
+
+def is_complete(context: Context) -> bool:
+    """Whether a run of what is ingested has nothing left to do."""
+    plan = context.plan()
+    return missing(plan) == [] and not has_retries(context, plan)
+
+
+def missing(plan: Plan) -> list[str]:
+    """The stages that have something left to do."""
+    store = plan.store
+    parts = [part for _, part in plan.catalogue.parts()]
+    extracted = [*plan.features.values(), plan.failures]
+    done = {
+        "fit": all(has_state(store, artifact) for artifact in plan.states.values()),
+        "extract": store.has_all(artifact.part(part.key) for artifact in extracted for part in parts),
+        "complete": has_state(store, plan.completion) and store.has_all(plan.completed.part(p.key) for p in parts),
+        "train": store.exists(f"{plan.run.folder}/model.json"),
+        "evaluate": store.exists(f"{plan.run.folder}/metrics.json")
+        and store.leads("latest", plan.run.folder)
+        and champion(store) is not None,
+    }
+    return [stage for stage in STAGES if not done[stage]]

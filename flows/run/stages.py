@@ -1,0 +1,276 @@
+"""The stages, wired: what each takes from the plan and where it puts what it makes. They run with no engine.
+
+Each makes only what is missing, and everything before it must have been made; `nmcl.flows.run.runs` sees to that.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from nmcl.flows.run import lineage
+from nmcl.flows.run.champion import crown
+from nmcl.flows.run.evaluation import (
+    dataset,
+    evaluate_run,
+    labels_of,
+    rows_of,
+    stored_model,
+)
+from nmcl.flows.run.parts import (
+    CompletePart,
+    Each,
+    ExtractPart,
+    in_turn,
+    loaded_here,
+    pieces_of,
+)
+from nmcl.flows.run.plan import LEFT_OUT, Plan, left_out_of
+from nmcl.flows.run.prediction import failures_of
+from nmcl.flows.settings import Settings, to_tree
+from nmcl.model.checkpoint import save as save_model
+from nmcl.model.trained import fit as fit_model
+from nmcl.pipeline.errors import CrawlError, StoreError
+from nmcl.pipeline.media import Decoder
+from nmcl.pipeline.progress import Progress, silent
+from nmcl.pipeline.records import MODALITIES
+from nmcl.pipeline.stages.complete import fit_completion, load_completed, load_features
+from nmcl.pipeline.stages.fit import fit_extractor
+from nmcl.pipeline.stages.ingest import ingest as ingest_crawl
+from nmcl.pipeline.stages.splits import require_trainable
+from nmcl.pipeline.storage import champions
+from nmcl.pipeline.storage.artifacts import Artifact, has_state, save_state
+from nmcl.pipeline.storage.catalogue import TRAINING, Catalogue, load_catalogue
+from nmcl.pipeline.storage.failures import Failure, Retry
+from nmcl.pipeline.storage.store import Store
+
+R = TypeVar("R")
+
+
+class Once(Protocol):
+    """How an engine does one piece of work that is not of a part."""
+
+    def __call__(self, name: str, work: Callable[[], R]) -> R:
+        """Args: name: of the work, for people."""
+
+
+def at_once(name: str, work: Callable[[], R]) -> R:
+    """No engine."""
+    return work()
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every stage works with."""
+
+    store: Store
+    settings: Settings
+    progress: Progress = silent
+    each: Each = in_turn
+    command: str = ""
+    """The command line, for the report."""
+    once: Once = at_once
+    retry: Retry = field(default_factory=Retry)
+    """Which recorded failures are tried again."""
+    tried: set[str] = field(default_factory=set)
+    """Addresses of failures and states that this command has tried again."""
+
+    def plan(self, catalogue_name: str = TRAINING) -> Plan:
+        """The plan for what is ingested now.
+
+        Raises:
+            StoreError: nothing is.
+        """
+        catalogue = load_catalogue(self.store, catalogue_name)
+        if not catalogue.crawls:
+            raise StoreError(
+                f"{self.store.url} holds no crawl yet. Start with `nmcl ingest CRAWL --out {self.store.url}`."
+            )
+        return Plan(self.store, catalogue, self.settings)
+
+
+@contextmanager
+def timed(store: Store, stage: str, address: str) -> Iterator[Counter[str]]:
+    """Add the seconds that a stage worked to what it worked before it was interrupted.
+
+    What is counted in the block tells how they divide.
+    """
+    name = f"timings/{stage}-{address}.json"
+    before: dict[str, Any] = store.read_json(name) if store.exists(name) else {"seconds": 0.0}
+    spent: Counter[str] = Counter(before.get("spent", {}))
+    start = time.perf_counter()
+    try:
+        yield spent
+    finally:
+        seconds = round(before["seconds"] + time.perf_counter() - start, 3)
+        divided = {"spent": {what: round(s, 3) for what, s in spent.items()}} if spent else {}
+        store.write_json(name, {"seconds": seconds, **divided})
+
+
+def ingest(context: Context, crawl: str | Path, catalogue_name: str = TRAINING) -> Catalogue:
+    """Read a crawl into the catalogue. See `nmcl.pipeline.stages.ingest.ingest`."""
+    settings = context.settings
+    start = time.perf_counter()
+    before = load_catalogue(context.store, catalogue_name)
+    catalogue = ingest_crawl(context.store, crawl, settings.columns, settings.ingest, catalogue_name, context.progress)
+    if catalogue != before and catalogue_name == TRAINING:
+        context.store.write_json("timings/ingest.json", {"seconds": round(time.perf_counter() - start, 3)})
+    return catalogue
+
+
+def fit(context: Context, plan: Plan) -> Plan:
+    """Let each extractor learn. Returns the plan with what came of it, as do all stages."""
+    store = context.store
+    missing = [m for m, planned in plan.planned_states.items() if _is_to_fit(context, planned)]
+    if not missing:
+        return plan
+    _fetch_weights(plan)
+    folders = {crawl.name: crawl.folder for crawl in plan.catalogue.crawls}
+    frames = plan.extractors.visual.frames
+    with timed(store, "fit", plan.work), Decoder(context.settings.media) as decoder:
+        for modality in missing:
+            extractor, planned = plan.extractors.all[modality], plan.planned_states[modality]
+            before = left_out_of(store, planned)
+            sample = plan.fit_sample(modality)
+            fitted = fit_extractor(extractor, sample, folders, frames, decoder, context.progress)
+            videos = [{"crawl": v.crawl, "video_id": v.video_id, "kind": f.kind} for v, f in fitted.left_out]
+            save_state(store, plan.state(modality, videos), fitted.state)
+            note = f"{planned.folder}/{LEFT_OUT}"
+            if videos:
+                attempts = before.attempts + 1 if before else 1
+                store.write_json(note, {"videos": videos, "attempts": attempts})
+                context.tried.add(planned.address)
+            else:
+                store.remove(note)
+    return plan.refreshed()
+
+
+def _is_to_fit(context: Context, planned: Artifact) -> bool:
+    """Whether a state is not there, or was learned without videos that may be there by now."""
+    if has_state(context.store, planned):
+        return False
+    left_out = left_out_of(context.store, planned)
+    if left_out is None:
+        return True
+    failures = [Failure(None, video["kind"], "", left_out.attempts) for video in left_out.videos]
+    return planned.address not in context.tried and any(context.retry.wants(failure) for failure in failures)
+
+
+def extract(context: Context, plan: Plan) -> Plan:
+    """Vectors of every modality, part by part, and one more try for files whose failures may pass."""
+    work = extraction(context, plan)
+    pieces = work.lacking(pieces_of(plan.catalogue))
+    context.tried.add(plan.failures.address)
+    if not pieces:
+        return plan
+    _fetch_weights(plan)
+    with timed(context.store, "extract", plan.work) as spent, loaded_here():
+        for receipt in context.each("extract", work, pieces, context.progress):
+            spent.update(receipt.seconds)
+    return plan.refreshed()
+
+
+def _fetch_weights(plan: Plan) -> None:
+    """Before minutes of work, not after: published weights may have to be downloaded."""
+    features = plan.features["visual"]
+    if not plan.store.has_all(features.part(part.key) for _, part in plan.catalogue.parts()):
+        plan.extractors.visual.fetch()
+
+
+def extraction(context: Context, plan: Plan) -> ExtractPart:
+    """The work on a part. Failures that may pass are tried again once a command."""
+    retry = context.retry if plan.failures.address not in context.tried else None
+    return ExtractPart(context.store, plan.extractors, plan.states, plan.features, plan.failures, retry)
+
+
+def has_retries(context: Context, plan: Plan) -> bool:
+    """Whether a command would try again what failed before."""
+    work = extraction(context, plan)
+    is_to_fit = any(_is_to_fit(context, planned) for planned in plan.planned_states.values())
+    return is_to_fit or bool(work.lacking(pieces_of(plan.catalogue)))
+
+
+def complete(context: Context, plan: Plan) -> Plan:
+    """Fill in missing modalities, part by part."""
+    store = context.store
+    pieces = pieces_of(plan.catalogue)
+    if has_state(store, plan.completion) and store.has_all(plan.completed.part(p.part.key) for p in pieces):
+        return plan
+    with timed(store, "complete", plan.work):
+        if not has_state(store, plan.completion):
+            blocks: dict[str, np.ndarray] = {
+                m: load_features(store, plan.catalogue, plan.features[m], plan.fit_rows) for m in MODALITIES
+            }
+            _refuse_unreadable(plan, blocks)
+            save_state(store, plan.completion, fit_completion(blocks, context.settings.completion, context.progress))
+        work = CompletePart(store, plan.features, plan.completion, plan.completed)
+        with loaded_here():
+            context.each("complete", work, pieces, context.progress)
+    return plan
+
+
+def _refuse_unreadable(plan: Plan, blocks: Mapping[str, np.ndarray]) -> None:
+    """Raises CrawlError where there is nothing to learn from, and says why."""
+    if any((~np.isnan(block)).any() for block in blocks.values()):
+        return
+    failures = [f for fs in failures_of(plan.store, plan.failures, plan.catalogue, plan.videos) for f in fs]
+    kinds = ", ".join(f"{kind} {n:,}" for kind, n in Counter(failure.kind for failure in failures).most_common())
+    first = f" The first: {failures[0].detail}." if failures else ""
+    raise CrawlError(
+        f"None of the {len(plan.videos):,} videos gave anything to learn from. "
+        f"Files that do not decode: {kinds or 'none'}.{first} See {plan.store.where(plan.failures.folder)}."
+    )
+
+
+def train(context: Context, plan: Plan) -> Plan:
+    """Train the model on the completed vectors of the training videos."""
+    require_trainable(plan.splits)
+    if context.store.exists(f"{plan.run.folder}/model.json"):
+        return plan
+    with timed(context.store, "train", plan.run.address):
+        completed = load_completed(context.store, plan.catalogue, plan.completed, MODALITIES)
+        choice, labels = context.settings.model, labels_of(plan)
+        start = stored_model(context.store, plan.start) if plan.start else None
+        trained = fit_model(
+            choice.name,
+            dataset(completed, labels, rows_of(plan, completed, "train")),
+            dataset(completed, labels, rows_of(plan, completed, "validation")),
+            plan.splits.venues,
+            choice.options,
+            choice.seed,
+            context.progress,
+            start,
+        )
+        plan.run.note_recipe(context.store)
+        lineage.note(context.store, plan.run.folder, plan.catalogue, plan.placed)
+        context.store.write_json(f"{plan.run.folder}/settings.json", to_tree(context.settings))
+        with context.store.folder_to_write(plan.run.folder) as folder:
+            save_model(trained, folder)
+    return plan
+
+
+def evaluate(context: Context, plan: Plan) -> Plan:
+    """Score the run, predict every video of the store, and write the report. The first run becomes champion."""
+    store, run = context.store, plan.run.folder
+    if not store.exists(f"{run}/metrics.json"):
+        evaluate_run(plan, context.progress, context.command)
+    store.point("latest", run)
+    lineage.note(store, run, plan.catalogue, plan.placed)  # a run of an earlier version lacks it
+    if champions.champion(store) is None:
+        crown(store, run, "first", "the first run")
+    return plan
+
+
+STAGES: dict[str, Callable[[Context, Plan], Plan]] = {
+    "fit": fit,
+    "extract": extract,
+    "complete": complete,
+    "train": train,
+    "evaluate": evaluate,
+}
+"""In the order they are done."""

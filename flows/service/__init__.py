@@ -1,0 +1,1 @@
+"""The Prefect server and worker as processes. Nothing here imports Prefect."""

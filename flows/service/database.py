@@ -1,0 +1,60 @@
+"""The PostgreSQL database of a Prefect server that stays: its address, and whether it answers.
+
+Like `nmcl.flows.service.server` this never imports Prefect.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from nmcl.flows.service.server import ServerError
+
+ANSWERS_WITHIN_S = 15.0
+
+
+@dataclass(frozen=True)
+class Database:
+    """A PostgreSQL database."""
+
+    url: str
+    """`postgresql://user:password@host:port/database`."""
+
+    @classmethod
+    def parse(cls, url: str) -> "Database":
+        """Accepts `postgres://`, and the name of a driver, which is left out.
+
+        Raises:
+            ServerError: not the address of a PostgreSQL database.
+        """
+        scheme, _, rest = url.partition("://")
+        if scheme.split("+")[0] not in ("postgres", "postgresql") or not urlsplit(f"//{rest}").hostname:
+            raise ServerError(
+                f"The database is {scheme}://...; expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE. "
+                "Without one it is SQLite."
+            )
+        return cls(f"postgresql://{rest}")
+
+    @property
+    def for_prefect(self) -> str:
+        """Prefect speaks to PostgreSQL through asyncpg."""
+        return self.url.replace("://", "+asyncpg://", 1)
+
+    @property
+    def shown(self) -> str:
+        """Without password and options."""
+        parts = urlsplit(self.url)
+        user, at, host = parts.netloc.rpartition("@")
+        return parts._replace(netloc=f"{user.split(':')[0]}{at}{host}", query="").geturl()
+
+    def require_answer(self) -> None:
+        """Raises ServerError, with the database's own words, unless it lets us in."""
+        import asyncpg  # not needed for SQLite
+
+        async def connect() -> None:
+            await (await asyncpg.connect(self.url, timeout=ANSWERS_WITHIN_S)).close()
+
+        try:
+            asyncio.run(connect())
+        except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            reason = str(error) or f"no answer within {ANSWERS_WITHIN_S:g} s"
+            raise ServerError(f"The database {self.shown} cannot be used: {reason}. Check --database-url.") from error

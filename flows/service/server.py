@@ -1,0 +1,255 @@
+"""The embedded Prefect server: private, on SQLite, started for one command and stopped with it.
+
+Prefect reads its settings when it is imported, so this module imports it only once they are made, and whoever uses
+`embedded` does so only within the block.
+"""
+
+import fcntl
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from nmcl.flows import console
+from nmcl.pipeline.errors import UserError
+from nmcl.pipeline.os_errors import writing
+from nmcl.pipeline.processes import die_with_parent
+from nmcl.pipeline.scratch import scratch
+
+HOST = "127.0.0.1"
+READY_WITHIN_S = 180.0
+WATCHED_EVERY_S = 0.5
+"""How soon the death of our own server is seen."""
+ASKED_EVERY_S = 5.0
+"""A server elsewhere, whether it still answers."""
+PATIENCE_S = 60.0
+"""How long a server elsewhere may be silent."""
+ENDS_WITHIN_S = 3.0
+"""A command whose server is gone; else it is ended."""
+CONSOLE = {
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # our own bars and messages speak on the console
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",  # it tells of every event that a server misses
+}
+QUIET = {
+    **CONSOLE,
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning",  # told when a worker process was killed
+    # The recorder writes a hundred events at a time: 11 instead of 54 ms of server time for a task run.
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
+}
+
+
+class ServerError(UserError):
+    """A server or a worker does not start, or a server is gone."""
+
+
+def default_home() -> Path:
+    """Where the server keeps its database: `PREFECT_HOME`, else `.prefect` beside the code, else the user's cache."""
+    if os.environ.get("PREFECT_HOME"):
+        return Path(os.environ["PREFECT_HOME"])
+    repository = Path(__file__).resolve().parent.parent
+    if (repository / "pyproject.toml").exists() and os.access(repository, os.W_OK):
+        return repository / ".prefect"
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "nmcl" / "prefect"
+
+
+@contextmanager
+def embedded() -> Iterator[str]:
+    """A server's address, in the environment of this process; a server named there already is used instead.
+
+    Raises:
+        ServerError: it does not answer in time, or does not answer any more.
+    """
+    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    if url := os.environ.get("PREFECT_API_URL"):
+        with _missed(url, "when it is back, or without PREFECT_API_URL", partial(_unanswered, url)):
+            yield url
+        return
+    with ExitStack() as stack:
+        home = stack.enter_context(_own_home())
+        port = free_port()
+        url = f"http://{HOST}:{port}/api"
+        # Nobody reads the log of a server that stops with the command.
+        os.environ.update(PREFECT_HOME=str(home), PREFECT_API_URL=url, PREFECT_LOGGING_TO_API_ENABLED="false")
+        stack.callback(os.environ.pop, "PREFECT_API_URL")
+        environment = {k: v for k, v in os.environ.items() if k not in CONSOLE}
+        server = start(home, port, "--no-ui", env=environment, preexec_fn=die_with_parent)
+        stack.callback(_stop, server)
+        import_module("nmcl.flows.engine.flows")  # some seconds, in which the server starts
+        wait_until_ready(server, url, home)
+        with _missed(url, "with a new one", partial(_ended, server)):
+            yield url
+
+
+class _ServerLost(KeyboardInterrupt):
+    """Ends what the main thread does."""
+
+
+def _raise_lost(*_: object) -> None:
+    raise _ServerLost
+
+
+@contextmanager
+def _missed(url: str, way_out: str, is_lost: Callable[[threading.Event], bool]) -> Iterator[None]:
+    """Say that the server is gone: where Prefect's client, the only user of httpx, finds it so, or a watch does.
+
+    Prefect's client tries for minutes, without a word.
+
+    Args:
+        is_lost: waits until the server is gone, and returns True, or until the event, and returns False.
+    """
+    message = (
+        f"The Prefect server at {url} does not answer any more. What was finished is kept: "
+        f"the same command goes on from there {way_out}."
+    )
+    over, lost, turn = threading.Event(), threading.Event(), threading.Lock()
+    main = threading.main_thread()
+
+    def watch() -> None:
+        if not is_lost(over):
+            return
+        with turn:
+            if over.is_set():
+                return
+            lost.set()
+            signal.pthread_kill(main.ident or 0, signal.SIGUSR1)
+        if not over.wait(ENDS_WITHIN_S):  # Prefect's client is still trying
+            print(f"error: {message}", file=sys.stderr, flush=True)
+            os._exit(2)
+
+    before = None
+    if threading.current_thread() is main:
+        before = signal.signal(signal.SIGUSR1, _raise_lost)
+        threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    except BaseException as error:
+        import httpx
+
+        if lost.is_set() or isinstance(error, httpx.TransportError):
+            raise ServerError(message) from error
+        raise
+    finally:
+        with turn:
+            over.set()
+        if before is not None:
+            signal.signal(signal.SIGUSR1, before)
+
+
+def _ended(server: subprocess.Popen[bytes], over: threading.Event) -> bool:
+    while server.poll() is None:
+        if over.wait(WATCHED_EVERY_S):
+            return False
+    return True
+
+
+def _unanswered(url: str, over: threading.Event) -> bool:
+    """Of a server elsewhere: waits for its return, aloud and not for ever."""
+    if not answers(url):
+        return False  # perhaps only Prefect knows how to ask it; its client says what is wrong
+    silent_since = None
+    while not over.wait(ASKED_EVERY_S):
+        if answers(url):
+            if silent_since is not None:
+                console.step(f"The Prefect server at {url} answers again.")
+            silent_since = None
+        elif silent_since is None:
+            silent_since = time.monotonic()
+            console.step(f"The Prefect server at {url} does not answer: waiting {PATIENCE_S:g} s for it.")
+        elif time.monotonic() - silent_since > PATIENCE_S:
+            return True
+    return False
+
+
+def answers(url: str, within_s: float = ASKED_EVERY_S) -> bool:
+    """Whether a server answers, be it with an error."""
+    try:
+        urllib.request.urlopen(f"{url}/health", timeout=within_s).close()
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
+    return True
+
+
+@contextmanager
+def _own_home() -> Iterator[Path]:
+    """The default home; a temporary one while another command's server uses that, as SQLite has one writer."""
+    home = default_home()
+    with ExitStack() as stack:
+        with writing(str(home / "in-use")):
+            home.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context((home / "in-use").open("a"))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            home = stack.enter_context(scratch("prefect"))
+        yield home
+
+
+def free_port(preferred: int = 0) -> int:
+    """The preferred port if nobody listens there, else any."""
+    for port in (preferred, 0):
+        with socket.socket() as s, suppress(OSError):
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.bind((HOST, port))
+            return int(s.getsockname()[1])
+    raise ServerError(f"No port of {HOST} is free.")
+
+
+def start(home: Path, port: int, *options: str, **popen: Any) -> subprocess.Popen[bytes]:
+    """A server whose address, database and settings are in the environment; its log is in `home`: see `new_log`."""
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port), *options]
+    with new_log(home / "server.log") as log:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is for this process; it then stops the server
+            **popen,
+        )
+
+
+def new_log(path: Path) -> BinaryIO:
+    """An empty log file for a process that starts; the log of the one before is kept beside it as `NAME.1`."""
+    with writing(str(path)):
+        if path.exists():
+            path.replace(path.with_name(f"{path.name}.1"))
+        return path.open("wb")
+
+
+def wait_until_ready(server: subprocess.Popen[bytes], url: str, home: Path) -> None:
+    """Return when the server answers. Raises ServerError when it ends or takes too long."""
+    end = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < end:
+        if server.poll() is not None:
+            raise ServerError(f"The Prefect server ended with code {server.returncode}: see {home / 'server.log'}.")
+        with suppress(urllib.error.URLError, OSError):
+            if urllib.request.urlopen(f"{url}/health", timeout=2).status == 200:
+                return
+        time.sleep(0.1)
+    raise ServerError(f"The Prefect server did not answer within {READY_WITHIN_S:g} s: see {home / 'server.log'}.")
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    server.terminate()
+    try:
+        server.wait(15)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()

@@ -1,0 +1,328 @@
+"""The server and the worker that stay: what `nmcl up` starts and `nmcl down` stops.
+
+Like `nmcl.flows.service.server` this never imports Prefect. What runs is in a file, each process by its id and its time of birth, so
+that another process that has got the same id later is neither trusted nor stopped.
+"""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import psutil
+from annotated_types import Ge
+from typing_extensions import TypedDict
+
+from nmcl.flows.service.database import Database
+from nmcl.flows.service.orphans import ask, mark_stranded
+from nmcl.flows.service.server import (
+    CONSOLE,
+    HOST,
+    QUIET,
+    READY_WITHIN_S,
+    ServerError,
+    answers,
+    default_home,
+    free_port,
+    new_log,
+)
+from nmcl.flows.service.server import start as start_server
+from nmcl.flows.service.server import wait_until_ready as wait_for_server
+from nmcl.pipeline.os_errors import translated, writing
+from nmcl.pipeline.storage.shapes import require
+
+Say = Callable[[str], None]
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+POOL = "nmcl"
+PORT = "PREFECT_SERVER_API_PORT"
+"""Where this is not set, Prefect's own port; where that is taken, any."""
+SQLITE = "SQLite"
+STOPS_WITHIN_S = 20.0
+ANSWERS_WITHIN_S = 30.0
+"""A server that is busy; one that takes longer is started anew."""
+SETTINGS = {
+    **{name: value for name, value in QUIET.items() if name not in CONSOLE},
+    "PREFECT_WORKER_QUERY_SECONDS": "2",
+    # A store that a killed run had taken becomes free also when the server was started anew in between.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    "PREFECT_SERVER_CONCURRENCY_MAXIMUM_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
+    "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
+}
+
+
+@dataclass(frozen=True)
+class Running:
+    """A process that was started."""
+
+    pid: int
+    born: float
+    """Seconds since 1970."""
+
+    @classmethod
+    def of(cls, pid: int) -> "Running":
+        """The process that has this id now."""
+        return cls(pid, psutil.Process(pid).create_time())
+
+    def process(self) -> psutil.Process | None:
+        """The process itself, while it runs."""
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(self.pid)
+            if abs(process.create_time() - self.born) < 2 and process.status() != psutil.STATUS_ZOMBIE:
+                return process
+        return None
+
+
+@dataclass(frozen=True)
+class Service:
+    """A server and its worker."""
+
+    url: str
+    """Of the API."""
+    worker_name: str
+    server: Running
+    worker: Running | None = None
+    database: str = SQLITE
+    """For a person: without a password."""
+
+    @property
+    def ui(self) -> str:
+        """What to open in a browser."""
+        return self.url.removesuffix("/api")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether both run."""
+        return all(running is not None and running.process() for running in (self.server, self.worker))
+
+
+def home() -> Path:
+    """Where the database, the logs and the note of what runs are."""
+    return default_home() / "service"
+
+
+def running() -> Service | None:
+    """What `up` started, if it still runs."""
+    service = _noted()
+    return service if service and service.is_whole else None
+
+
+def up(database_url: str | None, watch: Path | None, out: Path | None, say: Say) -> Service:
+    """Start server and worker unless they run, and register the deployments of `prefect.yaml`.
+
+    Beside a server that answers, a worker that ended is started again. Without one, both are.
+
+    Args:
+        database_url: of PostgreSQL; without one the database is SQLite.
+        watch: a folder in which crawls land, and
+        out: the store that takes them up: see `nmcl.flows.engine.sweep`.
+        say: hears what is being done.
+
+    Raises:
+        ServerError: one of them does not start, refuses a deployment, or runs with another database.
+    """
+    database = Database.parse(database_url) if database_url else None
+    if not (REPOSITORY / "prefect.yaml").exists():
+        raise ServerError(f"There is no prefect.yaml in {REPOSITORY}. Run `nmcl up` of a clone of the repository.")
+    with _one_at_a_time():
+        service = _noted()
+        if service is None or not service.server.process() or not answers(service.url, ANSWERS_WITHIN_S):
+            service = _start(database, service, say)
+        elif database and database.shown != service.database:
+            raise ServerError(
+                f"The server that runs at {service.ui} keeps its runs in {service.database}, not in {database.shown}. "
+                "Stop it first: `nmcl down`."
+            )
+        elif not service.is_whole:
+            service = _start_worker(service, service.worker_name, say)
+        say("Registering the deployments ...")
+        _register(service, {"NMCL_WATCH": watch, "NMCL_OUT": out})
+        return service
+
+
+def down() -> bool:
+    """Stop what `up` started, runs in progress included. Returns whether anything ran."""
+    if not home().exists():
+        return False
+    with _one_at_a_time():
+        return _stop_noted()
+
+
+def _start(database: Database | None, before: Service | None, say: Say) -> Service:
+    """Start both, where neither is of use any more. Args: before: what ran, of which half may be left."""
+    _stop_noted()
+    try:
+        say("Starting the server ...")
+        service = _start_server(database)
+        return _start_worker(service, before.worker_name if before else None, say)
+    except BaseException:
+        _stop_noted()
+        raise
+
+
+def _start_server(database: Database | None) -> Service:
+    if database:
+        database.require_answer()
+    folder, port = home(), free_port(int(os.environ.get(PORT, 4200)))
+    url, name = f"http://{HOST}:{port}/api", f"nmcl-{uuid.uuid4().hex[:8]}"
+    environment = _environment(url)
+    environment["PREFECT_SERVER_UI_STATIC_DIRECTORY"] = str(folder / "ui")
+    (folder / "ui").mkdir(exist_ok=True)
+    if database:
+        environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database.for_prefect
+    server = start_server(folder, port, env=environment)
+    shown = database.shown if database else SQLITE
+    service = Service(url, name, Running.of(server.pid), database=shown)
+    _note(service)
+    wait_for_server(server, url, folder)
+    return service
+
+
+def _start_worker(service: Service, ended: str | None, say: Say) -> Service:
+    """Start a worker, once no run is believed to be at work without one. Args: ended: name of the worker before."""
+    if n := mark_stranded(service.url, POOL, ended):
+        say(f"Runs that had ended unreported, now Crashed: {n:,}. `prefect flow-run retry ID` goes on with one.")
+    say("Starting the worker ...")
+    since = time.time()
+    command = ("worker", "start", "--pool", POOL, "--type", "process", "--name", service.worker_name)
+    with new_log(home() / "worker.log") as log:
+        worker = subprocess.Popen(
+            _prefect(*command),
+            env=_environment(service.url),
+            cwd=REPOSITORY,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    service = replace(service, worker=Running.of(worker.pid))
+    _note(service)
+    _wait_for_worker(service, since, worker)
+    return service
+
+
+def _environment(url: str) -> dict[str, str]:
+    return os.environ | SETTINGS | {"PREFECT_HOME": str(home()), "PREFECT_API_URL": url}
+
+
+def _prefect(*arguments: str) -> Sequence[str]:
+    return [sys.executable, "-m", "prefect", *arguments]
+
+
+def _wait_for_worker(service: Service, since: float, worker: subprocess.Popen[bytes]) -> None:
+    """Return when the worker reports. Args: since: when it was started; the server may know one of its name before."""
+    log, end = home() / "worker.log", time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < end:
+        if worker.poll() is not None:
+            raise ServerError(f"The Prefect worker ended with code {worker.returncode}: see {log}.")
+        with suppress(OSError):
+            workers = ask(f"{service.url}/work_pools/{POOL}/workers/filter", {})
+            beats = [found["last_heartbeat_time"] for found in workers if found["name"] == service.worker_name]
+            if any(datetime.fromisoformat(beat).timestamp() > since for beat in beats if beat):
+                return
+        time.sleep(0.2)
+    raise ServerError(f"The Prefect worker was not ready within {READY_WITHIN_S:g} s: see {log}.")
+
+
+def _register(service: Service, folders: Mapping[str, Path | None]) -> None:
+    named = {name: str(folder.resolve()) if folder else "" for name, folder in folders.items()}
+    done = subprocess.run(
+        _prefect("--no-prompt", "deploy", "--all"),
+        env=_environment(service.url) | named,
+        cwd=REPOSITORY,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (home() / "deploy.log").write_text(done.stdout + done.stderr)
+    if done.returncode:
+        raise ServerError(f"The deployments of prefect.yaml were not registered: see {home() / 'deploy.log'}.")
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    with ExitStack() as stack:
+        with writing(str(home() / "lock")):
+            home().mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context((home() / "lock").open("a"))
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _note(service: Service) -> None:
+    fresh = home() / "running.json.new"
+    fresh.write_text(json.dumps(asdict(service), indent=1))
+    fresh.replace(home() / "running.json")
+
+
+class _NotedProcess(TypedDict):
+    pid: Annotated[int, Ge(1)]
+    born: float
+
+
+class _Noted(TypedDict):
+    """Of `running.json`."""
+
+    url: str
+    worker_name: str
+    server: _NotedProcess
+    worker: _NotedProcess | None
+    database: str
+
+
+def _noted() -> Service | None:
+    path = home() / "running.json"
+    try:
+        with translated(str(path), "read"):
+            content = path.read_bytes()
+        noted = json.loads(content)
+        require(_Noted, noted)
+        server, worker = noted.pop("server"), noted.pop("worker")
+        return Service(**noted, server=Running(**server), worker=Running(**worker) if worker else None)
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ServerError(
+            f"{path} is damaged or was not written by nmcl ({error}). Stop the server and the worker that run, if any, "
+            "by hand, and delete it."
+        ) from error
+
+
+def _stop_noted() -> bool:
+    """The runs first, so that the worker can report them; then the worker, then the server."""
+    service = _noted()
+    if service is None:
+        return False
+    worker = service.worker.process() if service.worker else None
+    server = service.server.process()
+    if worker:
+        _stop(worker.children())
+        _stop([worker])
+    if server:
+        _stop([server])
+    (home() / "running.json").unlink()
+    return bool(worker or server)
+
+
+def _stop(processes: list[psutil.Process]) -> None:
+    """Ask processes to end, and end what is left of them and of their children."""
+    family = [*processes]
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            family += process.children(recursive=True)
+            process.terminate()
+    _, left = psutil.wait_procs(processes, STOPS_WITHIN_S)
+    for process in [*left, *family]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(family, STOPS_WITHIN_S)

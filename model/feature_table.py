@@ -1,0 +1,172 @@
+"""Labelled features without their videos: what a comparative study works on, and its `.npz` file."""
+
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nmcl.pipeline.errors import StoreError
+from nmcl.pipeline.text import counted, listed
+
+MAX_BYTES = 64 << 30
+"""A feature file may unpack to this much: 25 times the paper's crawl."""
+UNREADABLE = (OSError, ValueError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What numpy and zipfile raise on damaged, encrypted and foreign files; a RuntimeError also stands for a kind of
+compression that zipfile does not know."""
+LABEL, SPLIT = "label", "split"
+TRAIN, VALIDATION, TEST = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """N labelled rows of named modalities."""
+
+    modalities: dict[str, np.ndarray]
+    """By name in sorted order, shape (N, D_m), float32; a row is all NaN where the modality is absent."""
+    label: np.ndarray
+    """Shape (N,), int64, index into `venues`."""
+    venues: tuple[str, ...]
+    """K names, sorted; integer labels in the order of the integers."""
+    split: np.ndarray | None = None
+    """Shape (N,), int64: 0 training, 1 validation, 2 test; None where the study has to split."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know before believing a number."""
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def only(self, names: Iterable[str]) -> "FeatureTable":
+        """The same rows with some of the modalities.
+
+        Raises:
+            StoreError: there is no such modality.
+        """
+        wanted = sorted(set(names))
+        unknown = [name for name in wanted if name not in self.modalities]
+        if unknown or not wanted:
+            raise StoreError(f"Found no modality {listed(unknown)}; there are {listed(self.modalities)}.")
+        kept = {name: self.modalities[name] for name in wanted}
+        return FeatureTable(kept, self.label, self.venues, self.split, self.notes)
+
+
+def read_feature_file(path: Path) -> FeatureTable:
+    """Read an `.npz` of features: every 2-D float array is a modality by its name, NaN rows are absent.
+
+    `label` (N,) holds integers or strings; a row with an empty string is left out. `split` (N,), which may be
+    absent, holds 0 for training, 1 for validation, 2 for test; rows with another number are left out.
+
+    Raises:
+        StoreError: not such a file, with what was found and what was expected.
+    """
+    arrays = _read_arrays(path)
+    notes: list[str] = []
+    modalities = {
+        name: array
+        for name, array in sorted(arrays.items())
+        if array.ndim == 2 and np.issubdtype(array.dtype, np.floating)
+    }
+    ignored = sorted(arrays.keys() - modalities.keys() - {LABEL, SPLIT})
+    if ignored:
+        notes.append(f"Ignored {listed(ignored)}: a modality is a 2-D float array.")
+    if len(modalities) < 2:
+        raise StoreError(
+            f"{path} has {len(modalities)} 2-D float arrays ({listed(modalities) or 'none'}); expected two or more, "
+            "each a modality by its name with one row per video."
+        )
+    if LABEL not in arrays:
+        raise StoreError(f"{path} has no array {LABEL!r}; expected one label per row, integers or strings.")
+    n_rows = len(next(iter(modalities.values())))
+    modalities = {name: _modality(path, name, array, n_rows) for name, array in modalities.items()}
+    label, kept = _labels(path, arrays[LABEL], n_rows)
+    split = _split(path, arrays[SPLIT], n_rows) if SPLIT in arrays else None
+    if split is not None:
+        kept &= (split >= TRAIN) & (split <= TEST)
+    empty = np.all([np.isnan(array[:, 0]) for array in modalities.values()], axis=0)
+    for reason, rows in (("no label or no split", ~kept), ("no modality at all", kept & empty)):
+        if rows.any():
+            notes.append(f"Left out {counted(int(rows.sum()), 'row')}: {reason}.")
+    kept &= ~empty
+    if not kept.any():
+        raise StoreError(f"{path} has no row with a label, a split and a modality.")
+    modalities = {name: array[kept] for name, array in modalities.items()}
+    return labelled(modalities, label[kept], None if split is None else split[kept], tuple(notes))
+
+
+def labelled(
+    modalities: Mapping[str, np.ndarray], label: np.ndarray, split: np.ndarray | None, notes: tuple[str, ...] = ()
+) -> FeatureTable:
+    """A table from sound arrays and labels of any kind that sorts.
+
+    Raises:
+        StoreError: fewer than two different labels.
+    """
+    names, index = np.unique(label, return_inverse=True)
+    if len(names) < 2:
+        raise StoreError(f"Found {len(names)} different labels; expected at least two to tell apart.")
+    venues = tuple(str(name) for name in names)
+    return FeatureTable(dict(sorted(modalities.items())), index.ravel().astype(np.int64), venues, split, notes)
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            n_bytes = sum(member.file_size for member in archive.infolist())
+        if n_bytes > MAX_BYTES:
+            raise StoreError(f"{path} unpacks to {n_bytes:,} bytes; expected at most {MAX_BYTES:,}.")
+        with np.load(path, allow_pickle=False) as file:
+            return {name: np.asarray(file[name]) for name in file.files}
+    except FileNotFoundError as error:
+        raise StoreError(f"There is no file {path}. Give an .npz file of features.") from error
+    except UNREADABLE as error:
+        raise StoreError(
+            f"{path} cannot be read as .npz: {error}. Write it with numpy.savez(path, label=..., NAME=array, ...); "
+            "labels must be integers or strings, not objects."
+        ) from error
+
+
+def _modality(path: Path, name: str, array: np.ndarray, n_rows: int) -> np.ndarray:
+    """As float32, each row all NaN or finite."""
+    if array.shape[0] != n_rows or array.shape[1] == 0:
+        raise StoreError(f"{path}: {name!r} has shape {array.shape}; expected ({n_rows}, D) with D >= 1.")
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
+        values = array.astype(np.float32)
+    n_nan = np.isnan(values).sum(axis=1)
+    partial = np.flatnonzero((n_nan > 0) & (n_nan < values.shape[1]))
+    infinite = np.flatnonzero(np.isinf(values).any(axis=1))
+    if len(partial):
+        raise StoreError(
+            f"{path}: row {partial[0]} of {name!r} is NaN in {n_nan[partial[0]]} of {values.shape[1]} columns; "
+            "expected none, or all where the modality is absent."
+        )
+    if len(infinite):
+        raise StoreError(f"{path}: row {infinite[0]} of {name!r} has an infinite value; expected finite float32.")
+    return values
+
+
+def _labels(path: Path, label: np.ndarray, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """The labels, and which rows have one."""
+    if label.shape != (n_rows,):
+        raise StoreError(f"{path}: {LABEL!r} has shape {label.shape}; expected ({n_rows},), one per row.")
+    if np.issubdtype(label.dtype, np.integer):
+        return label, np.ones(n_rows, bool)
+    if label.dtype.kind == "S":
+        label = np.char.decode(label, "utf-8", "replace")
+    if label.dtype.kind != "U":
+        raise StoreError(f"{path}: {LABEL!r} has type {label.dtype}; expected integers or strings.")
+    return label, np.char.strip(label) != ""
+
+
+def _split(path: Path, split: np.ndarray, n_rows: int) -> np.ndarray:
+    if split.shape != (n_rows,) or not np.issubdtype(split.dtype, np.integer):
+        raise StoreError(
+            f"{path}: {SPLIT!r} is {split.dtype} of shape {split.shape}; expected ({n_rows},) integers, "
+            "0 for training, 1 for validation, 2 for test."
+        )
+    values = split.astype(np.int64)
+    for number, name in ((TRAIN, "training"), (VALIDATION, "validation"), (TEST, "test")):
+        if not (values == number).any():
+            raise StoreError(f"{path}: {SPLIT!r} has no {name} row ({number}); each of 0, 1 and 2 needs some.")
+    return values

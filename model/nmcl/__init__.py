@@ -1,0 +1,1 @@
+"""NMCL, by the paper's equations, and what is stacked on it."""

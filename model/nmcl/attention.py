@@ -1,0 +1,308 @@
+"""The category-wise attention memory (eq. 15 to 17), exact and without the tensor of all scored features.
+
+Category j sees a row x through its own attention vector omega_j, and all share one hidden layer:
+
+    psi_j = omega_j * x,   theta_j = ReLU(W psi_j + b),   logit_j = z_j . theta_j + c_j
+
+All psi together have the shape (N, K, D), 500 MB for 256 rows at the paper's size. But W psi_j = (W omega_j) x: a few
+categories at a time, their weights are scaled, so that each takes three large matrix products, forward and backward,
+and what has the length D besides is of the size of weights, not of rows. Only theta is kept.
+"""
+
+import math
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nmcl.model.layers import xavier_linear
+
+CHUNK_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 26}
+"""Numbers (16 and 256 MiB in float32) that the scaled weights of one chunk of categories may take, if that is at least
+one category: a GPU has the memory, and waits for every small piece of work."""
+CACHED_ELEMENTS = 1 << 18
+"""Floats (1 MiB) of hidden layers that are worked on at a time, if that is at least one row's: they stay in a core's
+cache."""
+PANEL_COLUMNS = 1024
+"""Features that are led back at a time on a CPU: what a panel makes is used while a cache has it, and some libraries
+multiply narrow matrices up to a third faster."""
+
+
+def categories_per_chunk(n_rows: int, n_features: int, n_categories: int, device: str = "cpu") -> int:
+    """How many categories are done at once: at least 1, never all of several."""
+    return max(1, min(CHUNK_ELEMENTS[device] // max(1, n_rows * n_features), n_categories // 2))
+
+
+class CategoryAttention(torch.autograd.Function):
+    """Logits of eq. 15 to 17 before the softmax, without c.
+
+    Shapes: x (N, D), memory (K, D), weight (H, D), bias (H,), vectors (K, H), keep (N, H); result (N, K).
+    `keep` multiplies theta: a dropout mask shared by the categories, whose hidden layer it is; it gets no
+    gradient.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, memory: Tensor, weight: Tensor, bias: Tensor, vectors: Tensor, keep: Tensor
+    ) -> Tensor:
+        dtype = _factor_dtype(x)
+        factor, offset = x.to(dtype), bias.to(dtype)
+        hidden = x.new_empty(len(memory), len(x), len(weight), dtype=dtype)
+        logits = x.new_empty(len(memory), len(x))
+        chunks = _chunks(weight, memory)
+        room = _Room(memory[chunks[0]], weight, dtype)
+        for part in chunks:
+            attending = room.scaled(memory[part], weight)
+            torch.baddbmm(offset, factor.expand(len(attending), -1, -1), attending.mT, out=hidden[part])
+            logits[part] = torch.bmm(hidden[part].relu_() * keep, vectors[part, :, None]).squeeze(2)
+        ctx.save_for_backward(x, memory, weight, vectors, keep, hidden)
+        return logits.T
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = gradients
+        x, memory, weight, vectors, keep, hidden = ctx.saved_tensors
+        to_x, to_weight, to_bias = torch.zeros_like(x), torch.zeros_like(weight), weight.new_zeros(len(weight))
+        to_memory, to_vectors = torch.empty_like(memory), torch.empty_like(vectors)
+        factor = x.to(hidden.dtype)
+        panels = _panels(x)
+        chunks = _chunks(weight[:, panels[0]], memory)
+        room = _Room(memory[chunks[0], panels[0]], weight[:, panels[0]], hidden.dtype)
+        for part in chunks:
+            active = hidden[part].to(x.dtype)
+            upstream = grad.T[part, :, None] * keep
+            to_active = torch.ops.aten.threshold_backward(upstream * vectors[part, None, :], active, 0)
+            torch.sum(upstream.mul_(active), dim=1, out=to_vectors[part])
+            to_bias += to_active.sum(dim=(0, 1))
+            to_active = to_active.to(hidden.dtype)
+            side_by_side = to_active.transpose(0, 1).flatten(1)
+            for columns in panels:
+                attention, of_all = memory[part, columns], weight[:, columns]
+                attending = room.scaled(attention, of_all)
+                _add_product(to_x[:, columns], side_by_side, attending.flatten(0, 1))
+                narrow = torch.bmm(to_active.mT, factor[:, columns].expand(len(to_active), -1, -1), out=attending)
+                to_attending = room.widened(narrow)
+                _add_weighted(to_weight[:, columns], to_attending, attention)
+                torch.sum(to_attending.mul_(of_all), dim=1, out=to_memory[part, columns])
+        return to_x, to_memory, to_weight, to_bias, to_vectors, None
+
+
+def _factor_dtype(x: Tensor) -> torch.dtype:
+    """Of the large products: bfloat16 if that was asked for and the hardware has it, which also halves what is read and
+    written."""
+    asked_for = x.dtype == torch.float32 and torch.get_float32_matmul_precision() == "medium"
+    return torch.bfloat16 if asked_for and (x.is_cuda or _cpu_has_bfloat16()) else x.dtype
+
+
+@cache
+def _cpu_has_bfloat16() -> bool:
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
+class _Room:
+    """Memory for the scaled weights of a few categories, which are made over and over: wide, and as narrow as factors
+    are. A GPU narrows and widens in passing; a CPU would take, and give back, a copy each time."""
+
+    def __init__(self, attention: Tensor, weight: Tensor, dtype: torch.dtype) -> None:
+        """The most there is of each, attention (k, D) and weight (H, D), and the factors' dtype."""
+        size = len(attention) * weight.numel()
+        self._narrow = weight.new_empty(size, dtype=dtype)
+        self._wide = self._narrow if weight.is_cuda or dtype == weight.dtype else weight.new_empty(size)
+
+    def scaled(self, attention: Tensor, weight: Tensor) -> Tensor:
+        """Each category's weights, (k, H, D), narrow."""
+        shape = (len(attention), *weight.shape)
+        wide = torch.mul(attention[:, None, :], weight, out=self._wide[: math.prod(shape)].view(shape))
+        return wide if self._wide is self._narrow else self._narrow[: wide.numel()].view(shape).copy_(wide)
+
+    def widened(self, narrow: Tensor) -> Tensor:
+        """The same in the memory of what `scaled` has scaled."""
+        return narrow if self._wide is self._narrow else self._wide[: narrow.numel()].view(narrow.shape).copy_(narrow)
+
+
+def _add_weighted(total: Tensor, of_category: Tensor, attention: Tensor) -> None:
+    """total (H, D) += sum_j of_category_j (H, D) attention_j (D,): in one go on a GPU, in a core's cache on a CPU."""
+    if total.is_cuda:
+        total += (of_category * attention[:, None, :]).sum(dim=0)
+        return
+    for one, weights in zip(of_category, attention, strict=True):
+        total.addcmul_(one, weights)
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """total += a @ b; the factors may be narrower."""
+    if a.dtype == total.dtype:
+        torch.addmm(total, a, b, out=total)
+    else:
+        total += a @ b
+
+
+def _panels(x: Tensor) -> list[slice]:
+    """Columns that are led back at once: on a GPU all, on a CPU about equally many, at most `PANEL_COLUMNS`."""
+    n = x.shape[1]
+    width = -(-n // -(-n // PANEL_COLUMNS)) if x.device.type == "cpu" else n
+    return [slice(start, min(start + width, n)) for start in range(0, n, width)]
+
+
+def _chunks(weight: Tensor, memory: Tensor) -> list[slice]:
+    step = categories_per_chunk(len(weight), weight.shape[1], len(memory), weight.device.type)
+    return [slice(start, min(start + step, len(memory))) for start in range(0, len(memory), step)]
+
+
+class LowRankAttention(torch.autograd.Function):
+    """Logits of eq. 16 and 17 before the softmax, without c, from hidden layers that are mixtures of a few:
+
+        theta_j = ReLU(sum_r mix_jr seen_r),   logit_j = z_j . theta_j
+
+    Shapes: seen (N, R, H), mix (K, R), vectors (K, H); result (N, K).
+
+    The hidden layers of all categories, (N, K, H), are 50 MB for 256 rows at the paper's size. They are made for a few
+    rows at a time, which stay in a core's cache, and made again on the way back: cheaper than to read them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, seen: Tensor, mix: Tensor, vectors: Tensor) -> Tensor:
+        ctx.save_for_backward(seen, mix, vectors)
+        logits = seen.new_empty(len(seen), len(mix))
+        for rows in _rows_in_cache(seen, mix):
+            hidden = _mixed(mix, seen[rows]).relu_()
+            torch.sum(hidden.mul_(vectors), dim=2, out=logits[rows])
+        return logits
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        (grad,) = gradients
+        seen, mix, vectors = ctx.saved_tensors
+        to_seen, to_mix, to_vectors = torch.empty_like(seen), torch.zeros_like(mix), torch.zeros_like(vectors)
+        for rows in _rows_in_cache(seen, mix):
+            hidden = _mixed(mix, seen[rows]).relu_()
+            upstream = grad[rows, :, None]
+            to_active = torch.ops.aten.threshold_backward(upstream * vectors, hidden, 0)
+            to_vectors += hidden.mul_(upstream).sum(dim=0)
+            to_seen[rows] = _mixed(mix.T, to_active)
+            to_mix += torch.bmm(to_active, seen[rows].mT).sum(dim=0)
+        return to_seen, to_mix, to_vectors
+
+
+def _mixed(mix: Tensor, seen: Tensor) -> Tensor:
+    """mix @ each of seen; `torch.matmul` would make one product of them, and copy what it gives into order."""
+    return torch.bmm(mix.expand(len(seen), -1, -1), seen)
+
+
+def _rows_in_cache(seen: Tensor, mix: Tensor) -> list[slice]:
+    """A GPU takes all rows at once: it has the bandwidth, and many small steps would keep it waiting."""
+    of_row = len(mix) * seen.shape[2]
+    step = max(1, CACHED_ELEMENTS // of_row) if seen.device.type == "cpu" else len(seen)
+    return [slice(start, start + step) for start in range(0, len(seen), step)]
+
+
+def low_rank_logits(
+    x: Tensor, plain: Tensor, left: Tensor, right: Tensor, weight: Tensor, vectors: Tensor, keep: Tensor
+) -> Tensor:
+    """The same as `CategoryAttention` for a memory 1 + left @ right of rank r, left (K, r), right (r, D): N H r (D + K)
+    products instead of N H K D.
+
+    W psi_j = W x + sum_r left_jr W (right_r * x), and these r + 1 products are the same for all categories. `plain`
+    is the first with the bias, W x + b, shape (N, H).
+    """
+    products = torch.cat([plain[:, None, :], (x[:, None, :] * right) @ weight.T], dim=1)
+    mix = torch.cat([left.new_ones(len(left), 1), left], dim=1)
+    seen = products * keep[:, None, :]  # keep >= 0, so it may go before the ReLU, where there is less of it
+    logits: Tensor = LowRankAttention.apply(seen, mix, vectors)
+    return logits
+
+
+class FoldedNorm(nn.Module):
+    """Batch normalisation of a linear layer as a scale and a shift of its units, to be folded into its weights: each
+    category scales the layer's input anew, and all are normalised as one that attends to all.
+
+    Ioffe and Szegedy, ICML 2015. A single row is normalised by the running moments.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    MOMENTUM, EPSILON = 0.1, 1e-5
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(width))
+        self.offset = nn.Parameter(torch.zeros(width))
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("variance", torch.ones(width))
+
+    def forward(self, plain: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and shift, shape (H,) each, that normalise what the layer gives, shape (N, H)."""
+        mean, variance = self.mean, self.variance
+        if self.training and len(plain) > 1:
+            variance, mean = torch.var_mean(plain, dim=0, correction=0)
+            with torch.no_grad():
+                self.mean.lerp_(mean, self.MOMENTUM)
+                self.variance.lerp_(variance, self.MOMENTUM)
+        scale = self.gain * (variance + self.EPSILON).rsqrt()
+        return scale, self.offset - mean * scale
+
+
+class AttentionHead(nn.Module):
+    """Equations 15 to 17 for one modality: from an augmented vector to K log-probabilities.
+
+    The memory Omega starts at ones, where the head is one hidden layer shared by all categories; the paper
+    says only that it is initialised. It is kept as its difference from one, so weight decay draws it back to
+    "attend to all".
+
+    Open readings: the paper declares Omega as D_m x K although x^ is longer than x^m; here it is K x (D + H).
+    z_k has no modality index in eq. 17 while W^m has one, so the class vectors are given, not owned.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_hidden: int,
+        n_venues: int,
+        input_dropout: float = 0.0,
+        dropout: float = 0.0,
+        rank: int | None = None,
+        normalise: bool = False,
+    ) -> None:
+        """
+        Args:
+            rank: None for a free memory of K D numbers, or r for one of r (K + D).
+            normalise: whether the hidden layer is batch-normalised, as it is for a category that attends to all.
+        """
+        super().__init__()
+        self.hidden = xavier_linear(n_features, n_hidden)
+        self.input_dropout = nn.Dropout(input_dropout)
+        self.dropout = nn.Dropout(dropout)
+        self.norm = FoldedNorm(n_hidden) if normalise else None
+        self.rank = rank
+        if rank is None:
+            self.memory_offset = nn.Parameter(torch.zeros(n_venues, n_features))
+        else:
+            self.memory_left = nn.Parameter(torch.zeros(n_venues, rank))
+            self.memory_right = nn.Parameter(torch.empty(rank, n_features))
+            nn.init.normal_(self.memory_right)
+
+    def memory(self) -> Tensor:
+        """Omega, shape (K, D + H)."""
+        if self.rank is None:
+            return 1.0 + self.memory_offset
+        return 1.0 + self.memory_left @ self.memory_right
+
+    def logits(self, augmented: Tensor, class_vectors: nn.Linear) -> Tensor:
+        """Before the softmax of eq. 17, shape (N, K); `class_vectors` is z (K, H) and c (K,)."""
+        x, vectors = self.input_dropout(augmented), class_vectors.weight
+        weight, bias, plain = self.hidden.weight, self.hidden.bias, self.hidden(x)
+        if self.norm is not None:
+            scale, shift = self.norm(plain)
+            weight, bias, plain = weight * scale[:, None], bias * scale + shift, plain * scale + shift
+        keep = self.dropout(x.new_ones(len(x), len(weight)))
+        if self.rank is None:
+            logits: Tensor = CategoryAttention.apply(x, self.memory(), weight, bias, vectors, keep)
+        else:
+            logits = low_rank_logits(x, plain, self.memory_left, self.memory_right, weight, vectors, keep)
+        return logits + class_vectors.bias
+
+    def forward(self, augmented: Tensor, class_vectors: nn.Linear) -> Tensor:
+        """Log-probabilities, shape (N, K)."""
+        return torch.log_softmax(self.logits(augmented, class_vectors), dim=1)

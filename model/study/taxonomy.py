@@ -1,0 +1,117 @@
+"""The venues' tree: which venues of a data set lie together under each node of a taxonomy.
+
+A node of the tree may itself be a venue ("Museum" above "Art Museum"): its group holds it and all below it.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from nmcl.model.study.taxonomy_files import Node, normalised, read_nodes
+from nmcl.pipeline.errors import SettingsError
+
+MAX_DEPTH = 64
+"""Levels of a tree at most."""
+N_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """A forest of named nodes under one root that has no name.
+
+    Raises:
+        SettingsError: nodes lie below themselves, or more than MAX_DEPTH levels deep.
+    """
+
+    nodes: tuple[Node, ...]
+
+    def __post_init__(self) -> None:
+        for i in range(len(self.nodes)):
+            self._path(i)
+
+    def groups_for(self, venues: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+        """Each different set of venues at or below one node: the root with all, the others by falling size, and every
+        venue alone. Venues stand in the order given; a venue that is not in the tree hangs on the root.
+
+        Args:
+            venues: different names.
+
+        Raises:
+            SettingsError: a venue's name stands in several places of the tree, none below the other.
+        """
+        below: dict[int, list[str]] = defaultdict(list)
+        for venue in venues:
+            node = self._node(venue)
+            for i in [] if node is None else self._path(node):
+                below[i].append(venue)
+        inner = sorted((tuple(group) for group in below.values()), key=len, reverse=True)
+        return tuple(dict.fromkeys([tuple(venues), *inner, *((venue,) for venue in venues)]))
+
+    def missing(self, venues: Sequence[str]) -> tuple[str, ...]:
+        """The venues that are not in the tree, in the order given."""
+        return tuple(venue for venue in venues if normalised(venue) not in self._places)
+
+    def note(self, venues: Sequence[str]) -> str | None:
+        """What a user should be told about venues that are not in the tree; None if all are."""
+        missing = self.missing(venues)
+        if not missing:
+            return None
+        more = f" and {len(missing) - N_SHOWN} more" if len(missing) > N_SHOWN else ""
+        return (
+            f"{len(missing)} of {len(venues)} venues are not in the taxonomy: "
+            f"{', '.join(map(repr, missing[:N_SHOWN]))}{more}. Each stands alone under the root; "
+            "add them to the taxonomy's file if they have neighbours."
+        )
+
+    @cached_property
+    def _places(self) -> dict[str, list[int]]:
+        places: dict[str, list[int]] = defaultdict(list)
+        for i, node in enumerate(self.nodes):
+            if node.name:
+                places[normalised(node.name)].append(i)
+        return dict(places)
+
+    def _node(self, venue: str) -> int | None:
+        """Where a venue stands: of several places on one way down the deepest."""
+        places = self._places.get(normalised(venue))
+        if places is None:
+            return None
+        deepest = max(places, key=lambda i: len(self._path(i)))
+        beside = sorted(set(places) - set(self._path(deepest)))
+        if beside:
+            raise SettingsError(
+                f"the taxonomy has the venue {venue!r} at {self._shown(deepest)} and at {self._shown(beside[0])}, "
+                "expected one place; remove or rename one of them."
+            )
+        return deepest
+
+    def _path(self, i: int) -> list[int]:
+        """The node and all above it, upwards."""
+        path = [i]
+        while (parent := self.nodes[path[-1]].parent) is not None:
+            if parent in path:
+                raise SettingsError(
+                    f"the taxonomy's node {self.nodes[i].name!r} lies below itself, by way of "
+                    f"{self.nodes[path[-1]].name!r}; give one of them a parent nearer to the top, or none."
+                )
+            path.append(parent)
+            if len(path) > MAX_DEPTH:
+                raise SettingsError(
+                    f"the taxonomy is more than {MAX_DEPTH} levels deep at {self.nodes[i].name!r}, expected at most "
+                    f"{MAX_DEPTH}; check its parents."
+                )
+        return path
+
+    def _shown(self, i: int) -> str:
+        return repr(" > ".join(self.nodes[j].name or "?" for j in reversed(self._path(i))))
+
+
+def read_taxonomy(path: Path) -> Taxonomy:
+    """The tree in a file; `read_nodes` says what it may look like.
+
+    Raises:
+        SettingsError: the file cannot be read, is too large, or holds no tree.
+    """
+    return Taxonomy(read_nodes(path))

@@ -1,0 +1,1 @@
+"""Crawls as they come: files, manifests, sidecars, the rendered sample."""

@@ -1,0 +1,142 @@
+"""Which column of a manifest holds what."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, get_args
+
+from nmcl.pipeline.errors import CrawlError
+from nmcl.pipeline.text import examples
+
+Field = Literal["path", "id", "text", "title", "label", "split"]
+
+NAMES: dict[Field, tuple[str, ...]] = {
+    "path": (
+        "video_path", "path", "file_path", "file", "file_name", "video_file", "video_filename", "video_loc",
+        "clip_path", "video_name", "video", "videos", "clip", "feature",
+    ),
+    "id": ("video_id", "id", "clip_id", "uid", "uuid", "vid", "youtube_id", "key"),
+    "text": ("description", "desc", "caption", "captions", "text", "sentence", "sentences", "title"),
+    "title": ("title", "video_title", "full_title"),
+    "label": (
+        "venue", "venue_category", "venue_name", "venue_label", "label", "category", "class", "class_name",
+        "category_name", "label_name", "place",
+    ),
+    "split": ("split", "set", "subset", "partition", "mode", "fold"),
+}  # fmt: skip
+"""The names recognised for each field, first come first taken; case and separators do not count."""
+
+SIDECAR_FIELDS: tuple[Field, ...] = ("id", "text", "label")
+"""What the settings may name in sidecars."""
+
+
+@dataclass(frozen=True)
+class ColumnSettings:
+    """Names of manifest columns. None finds the column by its usual names; an empty name reads no column.
+
+    `text`, `label` and `id` may also name a key of sidecars, with dots within objects (`location.name`).
+    """
+
+    path: str | None = None
+    text: str | None = None
+    title: str | None = None
+    """Stands in where the text is empty."""
+    label: str | None = None
+    id: str | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns taken from one manifest."""
+
+    of: dict[Field, str]
+    """Field to column name; a field without a column is not there."""
+    elsewhere: tuple[Field, ...]
+    """Fields whose name in the settings is no column, and so may be a key of sidecars."""
+    notes: tuple[str, ...]
+
+
+def is_known(name: str, settings: ColumnSettings) -> bool:
+    """Whether a column of this name would be taken for some field."""
+    named = [getattr(settings, field) for field in NAMES]
+    return name in named or any(_plain(name) in _plain_names(field) for field in NAMES)
+
+
+def recognise(found: Sequence[str], settings: ColumnSettings, manifest: str, has_sidecars: bool = False) -> Columns:
+    """Takes one column for each field that has one.
+
+    Args:
+        found: the column names of the manifest.
+        manifest: its file name, for messages.
+        has_sidecars: whether names of the settings that are no columns may be keys of sidecars.
+
+    Raises:
+        CrawlError: a column named in the settings is not there, is there twice, or none names the videos.
+    """
+    named = {field: _column(getattr(settings, field), found) for field in get_args(Field) if getattr(settings, field)}
+    absent = [field for field, name in named.items() if name is None]
+    elsewhere = tuple(field for field in absent if has_sidecars and field in SIDECAR_FIELDS)
+    for field in absent:
+        if field not in elsewhere:
+            raise CrawlError(
+                f"{manifest} has no column {getattr(settings, field)!r}, which columns.{field} names. "
+                f"Its columns: {examples(found, 20)}."
+            )
+    of: dict[Field, str] = {field: name for field, name in named.items() if name is not None}
+    notes = []
+    for field in get_args(Field):
+        if getattr(settings, field) is not None:  # named, or not wanted
+            continue
+        if field == "title" and "text" not in of:
+            continue
+        candidates = _candidates(field, [name for name in found if name not in of.values()])
+        if candidates:
+            of[field] = candidates[0]
+        rivals = [name for name in candidates if field != "text" or not _is_title(name)]
+        if len(rivals) > 1 and field != "title":
+            notes.append(
+                f"{manifest}: {' and '.join(map(repr, rivals))} may both be the {field} column; "
+                f"took {rivals[0]!r}. To take another: --set columns.{field}=NAME."
+            )
+    _check(of, found, manifest)
+    taken = ", ".join(f"{field} from {name!r}" for field, name in of.items())
+    return Columns(of, elsewhere, (f"Read {manifest}: {taken}.", *notes))
+
+
+def _column(wish: str, found: Sequence[str]) -> str | None:
+    matches = [name for name in found if name == wish] or [n for n in found if n.lower() == wish.lower()]
+    return matches[0] if matches else None
+
+
+def _is_title(name: str) -> bool:
+    return _plain(name) in _plain_names("title")
+
+
+def _candidates(field: Field, found: Sequence[str]) -> list[str]:
+    order = _plain_names(field)
+    known = [name for name in dict.fromkeys(found) if _plain(name) in order]
+    return sorted(known, key=lambda name: order.index(_plain(name)))
+
+
+def _check(of: dict[Field, str], found: Sequence[str], manifest: str) -> None:
+    columns = f"Its columns: {examples(found, 20)}."
+    for name in of.values():
+        if found.count(name) > 1:
+            raise CrawlError(f"{manifest} has {found.count(name)} columns named {name!r}; rename one. {columns}")
+    if "path" not in of and "id" not in of:
+        raise CrawlError(
+            f"{manifest} has no column that names the videos. {columns} Its first line must be a header; "
+            f"name the column with the files `video_path`, or say which it is: --set columns.path=NAME. "
+            f"If {manifest} is not the manifest of this crawl, move it elsewhere."
+        )
+
+
+@cache
+def _plain_names(field: Field) -> list[str]:
+    return [_plain(name) for name in NAMES[field]]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_.-]", "", name).casefold()

@@ -1,0 +1,455 @@
+"""The rows of a manifest file, whatever its format: comma or tab separated, JSON Lines, Parquet."""
+
+import codecs
+import csv
+import html.entities
+import json
+import math
+import re
+import reprlib
+import unicodedata
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Protocol
+from uuid import UUID
+
+from nmcl.pipeline.crawl.columns import ColumnSettings, is_known
+from nmcl.pipeline.errors import CrawlError
+from nmcl.pipeline.text import counted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+N_SHOWN = 10
+N_PARQUET_ROWS = 4096  # rows held at once
+N_LINES_MAX = 1000  # of one row, so that quotes that are never closed cost no more than that
+N_CHARACTERS_KEPT = 1000  # of the path and id of a row that is listed as rejected
+MAX_PARQUET_ROWS = 10_000_000  # some kilobytes may hold any number of equal rows
+N_REJECTED_ALWAYS = 20  # rows that may be rejected whatever their share
+
+Cells = tuple[int, list[object]]
+"""Where the row is, in the manifest's unit and from 1, and its cells in the order asked for."""
+
+
+class BadRow(ValueError):
+    """One row cannot be used; the message says why. In place of a cell: what there is cannot be read."""
+
+
+@dataclass(frozen=True)
+class RejectedRow:
+    """A row of a manifest that cannot be used."""
+
+    line: int
+    """Of the file, or of a Parquet file the row, from 1."""
+    problem: str
+    """What was found and what was expected."""
+    video_id: str | None = None
+    path: str | None = None
+    """As the row has it."""
+
+
+class BadRows:
+    """Gathers the rows of one manifest that cannot be used."""
+
+    def __init__(self, manifest: str, unit: str) -> None:
+        self.manifest = manifest
+        self.unit = unit
+        self.rows: list[RejectedRow] = []
+
+    def add(self, number: int, problem: str, video_id: object = None, path: object = None) -> None:
+        """Args: number: of the line or row, from 1; problem: what was found and what was expected."""
+        self.rows.append(RejectedRow(number, problem, _shown(video_id), _shown(path)))
+
+    def check(self, n_rows: int, max_share: float) -> None:
+        """Raises CrawlError, with the first of them, if there are too many.
+
+        Args:
+            n_rows: rows of the manifest, these included.
+            max_share: of the rows that may be rejected; few may be in any case, but not all.
+        """
+        n = len(self.rows)
+        if not n or (n < n_rows and (n <= N_REJECTED_ALWAYS or n <= max_share * n_rows)):
+            return
+        shown = [f"  {self.manifest}, {self.unit} {row.line}: {row.problem}" for row in self.rows[:N_SHOWN]]
+        more = [f"  and {n - N_SHOWN:,} more"] if n > N_SHOWN else []
+        do = "Correct or remove them, and run again."
+        if n < n_rows:
+            do = (
+                f"These are {n / n_rows:.1%} of the rows, more than ingest.max_rejected_share={max_share:g} allows. "
+                f"Correct or remove them, or go on without them by --set ingest.max_rejected_share=1."
+            )
+        head = f"{self.manifest} has {counted(n, 'row')} that cannot be used:"
+        raise CrawlError("\n".join([head, *shown, *more, do]))
+
+    def notes(self, n_rows: int) -> Iterator[str]:
+        """How many there are, and the first."""
+        if self.rows:
+            first = "; ".join(f"{self.unit} {row.line}: {row.problem}" for row in self.rows[:3])
+            yield (
+                f"Left out {counted(len(self.rows), 'row')} of the {n_rows:,} in {self.manifest} that cannot be used: "
+                f"{first}{'; and so on' if len(self.rows) > 3 else ''}."
+            )
+
+
+def _shown(cell: object) -> str | None:
+    """A cell of a rejected row as text that can be stored."""
+    if cell is None or isinstance(cell, BadRow) or cell in ("", b""):
+        return None
+    text = cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell if isinstance(cell, str) else ""
+    text = text or reprlib.repr(cell)
+    return text[:N_CHARACTERS_KEPT].encode("utf-8", "replace").decode()
+
+
+class ManifestFile(Protocol):
+    """A manifest that was opened far enough to know its columns."""
+
+    unit: str
+    """How its rows are counted: `line` or `row`."""
+    columns: tuple[str, ...]
+
+    def rows(self, columns: Sequence[str], bad: BadRows) -> Iterator[Cells]:
+        """Yields the given columns of each row, a few rows at a time; unreadable rows go to `bad`."""
+
+    def kind(self, column: str) -> str:
+        """What the column holds: `text`, also numbers and dates; `list` of these; else the name of its type."""
+
+
+def open_manifest(path: Path, settings: ColumnSettings) -> ManifestFile:
+    """Opens a manifest by its suffix.
+
+    Raises:
+        CrawlError: it has no header, is damaged, or its text is neither UTF-8 nor UTF-16.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return _Parquet(path)
+    return _JsonLines(path) if suffix == ".jsonl" else _Delimited(path, settings)
+
+
+def text_of(cell: object) -> str | None:
+    """A cell as text: stripped, None if there is nothing in it. Whole numbers lose their `.0`.
+
+    Raises:
+        BadRow: the cell is a list or an object, or is not valid text.
+    """
+    if isinstance(cell, str):
+        return _checked(cell).strip() or None
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return None
+    if isinstance(cell, BadRow):
+        raise cell
+    if isinstance(cell, float | Decimal) and math.isfinite(cell) and cell == int(cell):
+        if isinstance(cell, float) and abs(cell) > 2**53:
+            raise BadRow(f"is {cell}, a floating-point number that has lost digits; store it as text")
+        cell = int(cell)
+    if isinstance(cell, bytes):
+        cell = cell.decode("utf-8", "surrogateescape")
+    if not isinstance(cell, str | int | float | Decimal | date | time | timedelta | UUID):
+        raise BadRow(f"is {reprlib.repr(cell)}, a {type(cell).__name__}; expected text")
+    try:
+        return _checked(str(cell)).strip() or None
+    except ValueError as error:  # an integer of thousands of digits
+        raise error if isinstance(error, BadRow) else BadRow(f"is not usable as text: {error}") from error
+
+
+def prose_of(cell: object) -> str | None:
+    """A cell that people wrote, as text: with HTML entities decoded once, in Unicode's composed form, stripped.
+
+    Raises:
+        BadRow: the cell is a list or an object, or is not valid text.
+    """
+    text = text_of(cell)
+    return prose(text) if text else None
+
+
+def prose(text: str) -> str | None:
+    """Text with HTML entities decoded once, in Unicode's composed form, stripped; None if nothing is left."""
+    if "&" in text:
+        text = _ENTITY.sub(_decoded, text)
+    return composed(text).strip() or None
+
+
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+
+
+def _decoded(match: re.Match[str]) -> str:
+    entity = match[0]
+    if not entity.startswith("&#") and entity[1:] not in html.entities.html5:
+        return entity
+    return html.unescape(entity).replace("\0", "\ufffd")
+
+
+def composed(text: str) -> str:
+    """Text in Unicode's composed form (NFC), so that equal letters are equal."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def _checked(text: str) -> str:
+    if "\0" in text:
+        raise BadRow("contains a NUL byte; remove it, or save the manifest as UTF-8")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise BadRow("is not valid UTF-8; save the manifest as UTF-8") from error
+    return text
+
+
+def _marked(error: UnicodeError) -> tuple[str, int]:
+    """In place of bytes that are no text, a lone surrogate, so that `_checked` can tell in which row they are."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "\udcff", error.end
+
+
+codecs.register_error("nmcl-marked", _marked)
+
+
+def _open_text(path: Path) -> IO[str]:
+    with path.open("rb") as file:
+        utf16 = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
+    return path.open(encoding="utf-16" if utf16 else "utf-8-sig", errors="nmcl-marked", newline="")
+
+
+class _Delimited:
+    unit = "line"
+
+    def __init__(self, path: Path, settings: ColumnSettings) -> None:
+        self._path = path
+        comma_or = ",;\t|" if path.suffix.lower() == ".csv" else "\t"
+        headers = {delimiter: self._header(delimiter) for delimiter in comma_or}
+
+        def fits(delimiter: str) -> tuple[int, int]:
+            names = headers[delimiter]
+            return sum(is_known(name, settings) for name in names), len(names)
+
+        self._delimiter = max(headers, key=fits)
+        self.columns = headers[self._delimiter]
+        if not self.columns:
+            self._refuse()
+
+    def _header(self, delimiter: str) -> tuple[str, ...]:
+        """The names in the first row; none if it cannot be read so."""
+        with closing(self._records(delimiter)) as records:
+            _, cells = next(records, (0, []))
+        if isinstance(cells, BadRow):
+            return ()
+        try:
+            return tuple(composed(_checked(name).strip()) for name in cells)
+        except BadRow:
+            return ()
+
+    def _refuse(self) -> None:
+        """Raises CrawlError, saying why there is no header."""
+        with closing(self._records(self._delimiter)) as records:
+            number, cells = next(records, (0, []))
+        problem: BadRow | None = None
+        try:
+            problem = cells if isinstance(cells, BadRow) else None
+            _checked("" if problem else "".join(map(str, cells)))  # type: ignore[arg-type]
+        except BadRow as error:
+            problem = error
+        if problem:
+            raise CrawlError(
+                f"{self._path.name} has no header that can be read: {self.unit} {number}: {problem}. "
+                f"Expected names of columns, such as video_path,venue."
+            )
+        raise CrawlError(
+            f"{self._path.name} is empty. Write a header, such as video_path,venue, and a row for each video."
+        )
+
+    def _records(self, delimiter: str) -> Generator[tuple[int, list[str] | BadRow]]:
+        """The rows that are not blank, with the line each begins on. After a bad row the next line begins a row."""
+        with _open_text(self._path) as file:
+            lines = _Lines(file)
+            while True:
+                # Strict: otherwise a quote that is never closed swallows the rest of the file unseen.
+                reader = csv.reader(lines, delimiter=delimiter, strict=True)
+                try:
+                    for cells in reader:
+                        number = lines.next_row()
+                        if any(cell.strip() for cell in cells):
+                            yield number, cells
+                    return
+                except csv.Error as error:
+                    hint = "Is a quote not closed, or not doubled within quotes?"
+                    yield lines.skip_line(), BadRow(f"{error}. {hint}")
+
+    def rows(self, columns: Sequence[str], bad: BadRows) -> Iterator[Cells]:
+        wanted = [self.columns.index(name) for name in columns]
+        n_columns = len(self.columns)
+        for number, cells in islice(self._records(self._delimiter), 1, None):
+            if isinstance(cells, BadRow):
+                bad.add(number, str(cells))
+            elif len(cells) == n_columns:
+                yield number, [cells[i] for i in wanted]
+            else:
+                bad.add(number, f"{len(cells)} cells; the header has {n_columns}. Is a quote or separator amiss?")
+
+    def kind(self, column: str) -> str:
+        return "text"
+
+
+class _Lines:
+    """The lines of a file, of which those of the present row can be read again."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+        self._again: deque[str] = deque()
+        self._row: list[str] = []
+        self._start = 1
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if len(self._row) >= N_LINES_MAX:
+            raise csv.Error(f"more than {N_LINES_MAX:,} lines in a row")
+        line = self._again.popleft() if self._again else next(self._file)
+        self._row.append(line)
+        return line
+
+    def next_row(self) -> int:
+        """Begin the next row. Returns: the line on which the one before began."""
+        start, self._start = self._start, self._start + len(self._row)
+        self._row.clear()
+        return start
+
+    def skip_line(self) -> int:
+        """Give up the present row, and begin another on its second line. Returns: the first line."""
+        self._again.extendleft(reversed(self._row[1:]))
+        del self._row[1:]
+        return self.next_row()
+
+
+class _JsonLines:
+    unit = "line"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        keys: dict[str, None] = {}
+        for _, found in self._objects(BadRows(path.name, self.unit)):
+            keys.update(dict.fromkeys(found))
+        self.columns = tuple(keys)
+        if not keys:
+            bad = BadRows(path.name, self.unit)
+            for _ in self._objects(bad):
+                pass
+            bad.check(len(bad.rows), 0)
+            raise CrawlError(f'{path.name} has no rows. Write one object a line, such as {{"video_path": "a.mp4"}}.')
+
+    def _objects(self, bad: BadRows) -> Iterator[tuple[int, dict[str, object]]]:
+        with _open_text(self._path) as file:
+            for number, line in enumerate(file, 1):
+                if (found := _json_object(line, number, bad)) is not None:
+                    yield number, found
+
+    def rows(self, columns: Sequence[str], bad: BadRows) -> Iterator[Cells]:
+        for number, found in self._objects(bad):
+            yield number, [found.get(name) for name in columns]
+
+    def kind(self, column: str) -> str:
+        return "text"
+
+
+def _json_object(line: str, number: int, bad: BadRows) -> dict[str, object] | None:
+    """The object on a line; None if the line is blank or bad."""
+    if not line.strip():
+        return None
+    try:
+        found = json.loads(_checked(line).removeprefix("\ufeff"))  # left where files were joined
+    except json.JSONDecodeError as error:
+        bad.add(number, f"is not valid JSON: {error.msg} at character {error.pos + 1}")
+    except (ValueError, RecursionError) as error:  # bad text, a number too long, or nested too deeply
+        bad.add(number, str(error))
+    else:
+        if isinstance(found, dict):
+            return found
+        bad.add(number, f"expected a JSON object, found {reprlib.repr(found)}")
+    return None
+
+
+class _Parquet:
+    unit = "row"
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow.parquet
+
+        self._path = path
+        try:
+            with pyarrow.parquet.ParquetFile(path) as file:
+                self._schema = file.schema_arrow
+                self.columns = tuple(self._schema.names)
+                n_rows = file.metadata.num_rows
+        except (pyarrow.ArrowException, OSError, ValueError) as error:  # names that are not UTF-8 are a ValueError
+            raise self._damaged(error) from error
+        if n_rows > MAX_PARQUET_ROWS:
+            raise CrawlError(
+                f"{path.name} has {n_rows:,} rows; expected at most {MAX_PARQUET_ROWS:,} of one crawl. "
+                "Cut the crawl into several folders."
+            )
+
+    def _damaged(self, error: BaseException) -> CrawlError:
+        return CrawlError(f"{self._path.name} cannot be read as Parquet: {error}. Write it again.")
+
+    def kind(self, column: str) -> str:
+        return _kind(self._schema.field(column).type)
+
+    def rows(self, columns: Sequence[str], bad: BadRows) -> Iterator[Cells]:
+        import pyarrow.parquet
+
+        number = 1
+        try:
+            with pyarrow.parquet.ParquetFile(self._path) as file:
+                for batch in file.iter_batches(N_PARQUET_ROWS, columns=list(columns)):
+                    cells = [_cells(batch.column(name)) for name in columns]
+                    yield from ((number + i, list(row)) for i, row in enumerate(zip(*cells, strict=True)))
+                    number += batch.num_rows
+        except (pyarrow.ArrowException, OSError) as error:
+            raise self._damaged(error) from error
+
+
+def _kind(type_: "pa.DataType") -> str:
+    import pyarrow as pa
+    import pyarrow.types as is_
+
+    if isinstance(type_, pa.BaseExtensionType):
+        return _kind(type_.storage_type)
+    if is_.is_dictionary(type_) or is_.is_run_end_encoded(type_):
+        return _kind(type_.value_type)
+    lists = (is_.is_list, is_.is_large_list, is_.is_fixed_size_list, is_.is_list_view, is_.is_large_list_view)
+    if any(is_list(type_) for is_list in lists):
+        return "list" if _kind(type_.value_type) == "text" else str(type_)
+    return str(type_) if is_.is_nested(type_) or is_.is_interval(type_) else "text"
+
+
+def _cells(column: "pa.Array") -> list[object]:
+    """The cells of a column as Python values; a BadRow where one cannot be such a value."""
+    import pyarrow as pa
+
+    if pa.types.is_temporal(column.type) and not pa.types.is_duration(column.type):
+        with suppress(pa.ArrowException):
+            texts = column.cast(pa.string()).to_pylist()  # Python's dates have no nanoseconds and no year 10,000
+            return [BadRow(f"is {text}") if text and text.startswith("<value out") else text for text in texts]
+    try:
+        found: list[object] = column.to_pylist()
+    except (ValueError, ArithmeticError, LookupError, pa.ArrowException):
+        return [_cell(value) for value in column]
+    return found
+
+
+def _cell(value: "pa.Scalar") -> object:
+    import pyarrow as pa
+
+    try:
+        return value.as_py()
+    except UnicodeDecodeError:
+        return BadRow("is not valid UTF-8; save the manifest as UTF-8")
+    except (ValueError, ArithmeticError, LookupError, pa.ArrowException) as error:
+        return BadRow(f"is a {value.type} that cannot be read ({error}); store it as text")

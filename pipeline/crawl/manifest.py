@@ -1,0 +1,383 @@
+"""What a crawl folder lists: from its manifest, else from yt-dlp's sidecars, else from its bare files."""
+
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nmcl.pipeline.crawl.columns import (
+    Columns,
+    ColumnSettings,
+    Field,
+    recognise,
+)
+from nmcl.pipeline.crawl.files import (
+    VIDEO_SUFFIXES,
+    CrawlFiles,
+    examples,
+    list_files,
+    stem,
+)
+from nmcl.pipeline.crawl.formats import (
+    BadRow,
+    BadRows,
+    ManifestFile,
+    RejectedRow,
+    composed,
+    open_manifest,
+)
+from nmcl.pipeline.crawl.rows import (
+    ABSENT,
+    Reader,
+    Row,
+    default_id,
+)
+from nmcl.pipeline.crawl.sidecars import SidecarReader
+from nmcl.pipeline.errors import CrawlError
+from nmcl.pipeline.records import Entry
+from nmcl.pipeline.text import counted, listed
+
+__all__ = ["ABSENT", "ColumnSettings", "Listing", "read_crawl", "read_files"]
+
+_FORMS = "manifest.(csv|tsv|jsonl|parquet)"
+MAX_REJECTED_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The videos a crawl lists, whether or not their files are there.
+
+    Every row of a manifest is an entry of its own, joined with that of another row, or rejected.
+    """
+
+    entries: tuple[Entry, ...]
+    notes: tuple[str, ...]
+    """What the user should know: what was read, how it was understood, what was left out."""
+    rejected: tuple[RejectedRow, ...] = ()
+    """Rows of the manifest that cannot be used."""
+    n_joined: int = 0
+    """Rows of the manifest that add a caption to the video of another."""
+
+
+def read_crawl(folder: Path, columns: ColumnSettings) -> Listing:
+    """Lists the videos of a crawl folder.
+
+    Entries come in the order of the manifest, else sorted by path. A row whose file is missing is listed too.
+
+    Args:
+        folder: the crawl; folders in it are looked through, nothing outside it is read.
+        columns: names of manifest columns, where the usual names do not tell.
+
+    Raises:
+        CrawlError: there is no video, or the manifest or too many of its rows cannot be used.
+    """
+    return read_files(list_files(folder), columns, str(folder))
+
+
+def read_files(
+    files: CrawlFiles,
+    columns: ColumnSettings,
+    address: str,
+    absent: Collection[str] = ABSENT,
+    max_rejected_share: float = MAX_REJECTED_SHARE,
+) -> Listing:
+    """`read_crawl` of files that are listed already.
+
+    Args:
+        address: of the crawl, for messages.
+        absent: words that mean an empty cell, in any case.
+        max_rejected_share: of the rows of the manifest that may be unusable, if they are more than 20.
+    """
+    absent = frozenset(word.lower() for word in absent)
+    manifest = _manifest_of(files)
+    if manifest is not None:
+        return _from_manifest(manifest, files, columns, absent, max_rejected_share)
+    return _from_files(files, columns, address, absent)
+
+
+def _manifest_of(files: CrawlFiles) -> str | None:
+    named = [name for name in files.manifests if stem(name).lower() == "manifest"]
+    candidates = named or list(files.manifests)
+    if len(candidates) > 1:
+        raise CrawlError(
+            f"{files.root} holds {len(candidates)} files that could be its manifest: "
+            f"{listed(candidates)}. Keep one, or name the right one {_FORMS}."
+        )
+    return candidates[0] if candidates else None
+
+
+def _from_files(files: CrawlFiles, columns: ColumnSettings, address: str, absent: Collection[str]) -> Listing:
+    sidecars = SidecarReader(files, columns, absent)
+    paths, not_named = sidecars.videos()
+    if not_named:
+        left_out = counted(len(not_named), "sound file or animation", "sound files and animations")
+        not_named_note = [f"Left out {left_out} that no manifest or sidecar names: {examples(not_named)}."]
+    else:
+        not_named_note = []
+    if not paths:
+        raise CrawlError(
+            f"No video found in {address}: looked for {_FORMS} there, and in it and its folders "
+            f"for files ending in {' '.join(VIDEO_SUFFIXES)}. Put videos there, or give another folder. "
+            f"{' '.join((*not_named_note, *files.notes))}"
+        )
+    beside = [sidecars.beside(path) for path in paths]
+    sidecars.require_keys(_named_fields(columns))
+    named = [s.video_id or default_id(path) for s, path in zip(beside, paths, strict=True)]
+    ids, id_notes = _unique_ids(named, paths)
+    entries = tuple(
+        Entry(video_id, path, sidecar.description, sidecar.venue)
+        for video_id, path, sidecar in zip(ids, paths, beside, strict=True)
+    )
+    notes = [
+        f"No {_FORMS} in {files.root.name}: listed {counted(len(entries), 'video file')}, "
+        f"{sidecars.n_read:,} of them with an .info.json sidecar."
+    ]
+    if columns != ColumnSettings() and not sidecars.n_read:
+        notes.append("The columns named in the settings were not used, as there are no manifest and no sidecars.")
+    return Listing(
+        entries,
+        (
+            *notes,
+            *id_notes,
+            *_odd_labels((entry.venue for entry in entries), f"the venues of {files.root.name}"),
+            *sidecars.notes(),
+            *_sidecars_alone(files, paths),
+            *not_named_note,
+            *files.notes,
+        ),
+    )
+
+
+def _named_fields(columns: ColumnSettings) -> list[Field]:
+    fields: tuple[Field, ...] = ("id", "text", "label")
+    return [field for field in fields if getattr(columns, field)]
+
+
+def _sidecars_alone(files: CrawlFiles, videos: Sequence[str]) -> Iterator[str]:
+    beside = {files.sidecar(path, ".info.json") for path in videos}
+    alone = [path for path in files.sidecars if path.endswith(".info.json") and path not in beside]
+    if alone:
+        sidecars = counted(len(alone), "sidecar has no video beside it", "sidecars have no video beside them")
+        yield f"{sidecars}: {examples(alone)}."
+
+
+def _from_manifest(
+    name: str, files: CrawlFiles, settings: ColumnSettings, absent: Collection[str], max_rejected_share: float
+) -> Listing:
+    manifest = open_manifest(files.root / name, settings)
+    columns = recognise(manifest.columns, settings, name, bool(files.sidecars))
+    _refuse_types(manifest, columns, name)
+    bad = BadRows(name, manifest.unit)
+    videos, n_joined, row_notes = _videos(manifest, columns, Reader(files, absent), bad)
+    n_rows = len(videos) + n_joined + len(bad.rows)
+    bad.check(n_rows, max_rejected_share)
+    if not videos:
+        raise CrawlError(f"{name} has a header but no rows. Add one row for each video.")
+    entries = [video.entry() for video in videos]
+    notes = [*columns.notes]
+    if stem(name).lower() != "manifest":
+        notes.insert(0, f"Took {name} as the manifest, the only file of such a type in {files.root.name}.")
+    if not {"text", "label"} <= columns.of.keys() or columns.elsewhere:
+        sidecars = SidecarReader(files, settings, absent)
+        entries = [_filled(entry, sidecars, columns, settings) for entry in entries]
+        sidecars.require_keys(columns.elsewhere, columns=manifest.columns)
+        notes += sidecars.notes()
+    if "id" not in columns.of:
+        ids, id_notes = _unique_ids([entry.video_id for entry in entries], [entry.path for entry in entries])
+        entries = [replace(entry, video_id=i) for entry, i in zip(entries, ids, strict=True)]
+        notes += id_notes
+    label = columns.of.get("label")
+    notes += [
+        *bad.notes(n_rows),
+        *row_notes,
+        *_odd_labels((e.venue for e in entries), f"column {label!r} of {name}" if label else f"the venues of {name}"),
+        *_missing(videos, columns, name),
+        *_not_named(videos, files, name),
+        *files.notes,
+    ]
+    return Listing(tuple(entries), tuple(notes), tuple(bad.rows), n_joined)
+
+
+def _refuse_types(manifest: ManifestFile, columns: Columns, name: str) -> None:
+    """Raises CrawlError if a column is of a type that is never text."""
+    for field, column in columns.of.items():
+        kind = manifest.kind(column)
+        if kind != "text" and not (kind == "list" and field in ("path", "text", "title")):
+            found = "lists" if kind == "list" else kind
+            raise CrawlError(
+                f"{name}: column {column!r}, taken as the {field}, holds {found}; expected text or numbers: store it "
+                f"as text, name another column by --set columns.{field}=NAME, or read none by --set columns.{field}=''."
+            )
+
+
+class _Video:
+    """A video of the manifest, as its first row has it, with what later rows of the same file add."""
+
+    __slots__ = ("captions", "label", "number", "row", "split")
+
+    def __init__(self, number: int, row: Row) -> None:
+        self.number = number
+        self.row = row
+        self.label = row.label
+        self.split = row.split
+        self.captions: dict[str, None] | None = None
+        """Of several rows, distinct ones in order."""
+
+    def conflict(self, row: Row) -> str | None:
+        """Why another row of the same file cannot be joined."""
+        for what, mine, other in (("label", self.label, row.label), ("split", self.split, row.split)):
+            if None not in (mine, other) and mine != other:
+                return f"the file {row.path!r} has the {what} {other!r} here and {mine!r}"
+        return None
+
+    def join(self, row: Row) -> None:
+        """Adds what another row of the same file says."""
+        if self.captions is None:
+            self.captions = dict.fromkeys(self.row.captions)
+        self.captions.update(dict.fromkeys(row.captions))
+        self.label = self.label or row.label
+        self.split = self.split or row.split
+
+    def entry(self) -> Entry:
+        row = self.row
+        description = "\n".join(row.captions if self.captions is None else self.captions) or None
+        return Entry(row.video_id or default_id(row.path), row.path, description, self.label, self.split)
+
+
+def _videos(
+    manifest: ManifestFile, columns: Columns, reader: Reader, bad: BadRows
+) -> tuple[list[_Video], int, list[str]]:
+    """The videos of the rows that can be used, in order, how many rows were joined, and notes."""
+    by_path: dict[str, _Video] = {}
+    by_id: dict[str, _Video] = {}
+    joined: dict[str, int] = {}
+    other_ids: list[str] = []
+    alike: list[tuple[int, Row]] = []
+    fields = list(columns.of)
+
+    def take(number: int, row: Row) -> None:
+        first = by_path.get(row.path)
+        namesake = by_id.get(row.video_id) if row.video_id else None
+        problem = None
+        if namesake is not None and namesake is not first:
+            name = f"{columns.of['id']} {row.video_id!r}"
+            problem = f"{name} is already on {manifest.unit} {namesake.number}; expected one row each"
+        elif first is not None and (conflict := first.conflict(row)):
+            problem = f"{conflict} on {manifest.unit} {first.number}; the first counts"
+        if problem:
+            bad.add(number, problem, row.video_id, row.named)
+        elif first is None:
+            by_path[row.path] = video = _Video(number, row)
+            if row.video_id:
+                by_id[row.video_id] = video
+        else:
+            first.join(row)
+            joined[row.path] = joined.get(row.path, 0) + 1
+            if row.video_id and row.video_id != first.row.video_id:
+                other_ids.append(row.video_id)
+
+    for number, cells in manifest.rows(list(columns.of.values()), bad):
+        named = dict(zip(fields, cells, strict=True))
+        try:
+            row = reader.understand(named)
+        except BadRow as error:
+            bad.add(number, str(error), named.get("id"), named.get("path"))
+        else:
+            if row.is_alike:
+                alike.append((number, row))
+            else:
+                take(number, row)
+    for number, row in alike:  # last, so that they take no file that another row names exactly
+        take(number, row)
+    bad.rows.sort(key=lambda rejected: rejected.line)
+    notes = []
+    if alike:
+        spelt = [f"{row.named} as {row.path}" for _, row in alike]
+        notes.append(f"Found under a name in another case or Unicode form: {len(alike):,}, such as {examples(spelt)}.")
+    if joined:
+        n_rows, n_files = sum(joined.values()), counted(len(joined), "video")
+        ids = f" Their ids are left out, as the first of each file counts: {examples(other_ids)}." if other_ids else ""
+        notes.append(f"Joined {counted(n_rows, 'more row')} of {n_files} with the first of the same file.{ids}")
+    return sorted(by_path.values(), key=lambda video: video.number), sum(joined.values()), notes
+
+
+_NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
+_JOINED = re.compile(r"[|;]|#\S+\s*#|^\[.*\]$|^\{.*\}$", re.DOTALL)
+
+
+def _odd_labels(labels: Iterable[str | None], where: str) -> Iterator[str]:
+    """One note on labels that look like numbers or like several labels in one."""
+    distinct = {label for label in labels if label}
+    parts = {label: [part.strip() for part in re.split("[,/]", label)] for label in distinct}
+    n_with = Counter(part for found in parts.values() for part in set(found))
+    numbers = sorted(label for label in distinct if _NUMBER.fullmatch(label))
+    joined = sorted(
+        label
+        for label, found in parts.items()
+        if _JOINED.search(label) or (len(found) > 1 and all(n_with[part] > 1 for part in found))
+    )
+    joined = [label for label in joined if not _NUMBER.fullmatch(label)]
+    said = [
+        f"{len(found):,} that {what}, such as {examples(found)}"
+        for found, what in ((numbers, "look like numbers"), (joined, "look like several in one"))
+        if found
+    ]
+    if said:
+        yield f"Labels in {where}: {' and '.join(said)}. Each is taken as one class; if that is wrong, change them."
+
+
+def _filled(entry: Entry, sidecars: SidecarReader, columns: Columns, settings: ColumnSettings) -> Entry:
+    """The entry, with what the sidecar says where the manifest has no column for it."""
+    sidecar = sidecars.beside(entry.path)
+    return replace(
+        entry,
+        video_id=(sidecar.video_id if "id" in columns.elsewhere else None) or entry.video_id,
+        description=entry.description if "text" in columns.of else sidecar.description,
+        venue=entry.venue if "label" in columns.of else sidecar.venue,
+    )
+
+
+def _missing(rows: Sequence[_Video], columns: Columns, name: str) -> Iterator[str]:
+    missing = [video.row.path for video in rows if not video.row.found]
+    if len(missing) == len(rows):
+        field: Field = "path" if "path" in columns.of else "id"
+        raise CrawlError(
+            f"{name}: none of the {len(rows):,} files named in column {columns.of[field]!r} is in the crawl "
+            f"folder: {examples(missing, 2)}. Paths must be relative to that folder; if another column holds "
+            f"them: --set columns.path=NAME."
+        )
+    if missing:
+        files = counted(len(missing), "file that is not there", "files that are not there")
+        yield f"{name} names {files}: {examples(missing)}."
+
+
+def _not_named(rows: Sequence[_Video], files: CrawlFiles, name: str) -> Iterator[str]:
+    named = {video.row.path for video in rows}
+    others = [path for path in files.videos if path not in named]
+    if others:
+        yield f"Left out {counted(len(others), 'video file')} that {name} does not name: {examples(others)}."
+
+
+def _unique_ids(proposed: Sequence[str], paths: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Ids for distinct paths: as proposed where that is unique, else the path, with its suffix if it must.
+
+    Returns:
+        The ids and, where some had to differ, a note.
+    """
+    choices = [(i, composed(posixpath.splitext(p)[0]), p) for i, p in zip(proposed, paths, strict=True)]
+    level = [0] * len(choices)
+    while True:
+        ids = [choice[n] for choice, n in zip(choices, level, strict=True)]
+        count = Counter(ids)
+        clashing = [i for i, video_id in enumerate(ids) if count[video_id] > 1 and level[i] < 2]
+        if not clashing:  # paths are distinct, so no two can clash at the last level
+            break
+        for i in clashing:
+            level[i] += 1
+    changed = [path for path, n in zip(paths, level, strict=True) if n]
+    if not changed:
+        return ids, []
+    one, several = "video shares its id with another and goes", "videos share their id with another and go"
+    return ids, [f"{counted(len(changed), one, several)} by path: {examples(changed)}."]

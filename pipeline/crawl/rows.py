@@ -1,0 +1,174 @@
+"""What one row of a manifest says of its video."""
+
+import os
+import posixpath
+import re
+from collections.abc import Callable, Collection
+from typing import NamedTuple, TypeVar
+
+from nmcl.pipeline.crawl.columns import Field
+from nmcl.pipeline.crawl.files import (
+    CrawlFiles,
+    examples,
+    is_video_name,
+    real_inside,
+    stem,
+)
+from nmcl.pipeline.crawl.formats import (
+    BadRow,
+    composed,
+    prose_of,
+    text_of,
+)
+from nmcl.pipeline.records import Split
+
+T = TypeVar("T")
+
+ABSENT = ("nan", "-nan", "null", "none", "n/a", "na", "#n/a", "#na", "<na>", "nat", "\\n")
+"""How the usual writers spell an empty cell."""
+
+N_PATH_MAX = 4096  # bytes that a system takes for a path
+
+_SPLITS: dict[str, Split] = {
+    "train": "train", "training": "train", "0": "train",
+    "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
+    "1": "validation",
+    "test": "test", "testing": "test", "eval": "test", "2": "test",
+}  # fmt: skip
+
+
+class Row(NamedTuple):
+    """A row of a manifest that was understood."""
+
+    video_id: str | None
+    """None where there is no such column."""
+    path: str
+    """As on the disk, where the file is there."""
+    named: str
+    """The path as the row spells it."""
+    captions: tuple[str, ...]
+    """Distinct ones, in order."""
+    label: str | None
+    split: Split | None
+    found: bool
+    """Whether the file is there."""
+    is_alike: bool
+    """Whether it was found although its name is spelt in another case or Unicode form."""
+
+
+class Reader:
+    """Understands rows of one crawl's manifest.
+
+    Args:
+        absent: words that mean an empty cell, in lower case.
+    """
+
+    def __init__(self, files: CrawlFiles, absent: Collection[str]) -> None:
+        self._files = files
+        self._absent = frozenset(absent)
+
+    def understand(self, cells: dict[Field, object]) -> Row:
+        """The meaning of the cells of one row.
+
+        Raises:
+            BadRow: the path is missing, no file or leads out of the crawl; the id is empty; the split is unknown;
+                or a cell is no text.
+        """
+        path, video_id = self._name(cells, "path"), self._name(cells, "id")
+        captions = self._captions(cells, "text") or self._captions(cells, "title")
+        label, split = self._prose(cells, "label"), self._split(cells)
+        named = path or video_id or ""
+        found_path, found, is_alike = self._located(named)
+        return Row(video_id and composed(video_id), found_path, named, captions, label, split, found, is_alike)
+
+    def _name(self, cells: dict[Field, object], field: Field) -> str | None:
+        """The path or the id; None without such a column."""
+        if field not in cells:
+            return None
+        cell = cells[field]
+        text = _converted(text_of, _only(cell) if field == "path" else cell, field)
+        if text is None or (text.lower() in self._absent and not self._is_file(text)):
+            raise BadRow(f"the {field} is empty" if text is None else f"the {field} is {text!r}, which means empty")
+        return text
+
+    def _is_file(self, name: str) -> bool:
+        return self._files.find(name) is not None or bool(self._files.with_stem(name))
+
+    def _captions(self, cells: dict[Field, object], field: Field) -> tuple[str, ...]:
+        if (cell := cells.get(field)) is None:
+            return ()
+        texts = _converted(_proses_of, cell, field)
+        return tuple(dict.fromkeys(text for text in texts if text and text.lower() not in self._absent))
+
+    def _prose(self, cells: dict[Field, object], field: Field) -> str | None:
+        if (cell := cells.get(field)) is None:
+            return None
+        text = _converted(prose_of, cell, field)
+        return None if text is None or text.lower() in self._absent else text
+
+    def _split(self, cells: dict[Field, object]) -> Split | None:
+        text = self._prose(cells, "split")
+        if text is None:
+            return None
+        if text.lower() not in _SPLITS:
+            raise BadRow(
+                f"unknown split {text!r}; expected train, validation, test or nothing. If the column is not "
+                f"a split: --set columns.split=''"
+            )
+        return _SPLITS[text.lower()]
+
+    def _located(self, named: str) -> tuple[str, bool, bool]:
+        """The path of the file a row names, as spelt on the disk, whether it is there, and if so whether only alike."""
+        files = self._files
+        path = posixpath.normpath(named.replace("\\", "/"))
+        if re.match(r"\w+:/", path):
+            raise BadRow(f"the path {_cut(named)} is an address or names a drive; expected a path in the crawl folder")
+        if path.startswith("/"):
+            raise BadRow(f"the path {_cut(named)} is absolute; expected a path relative to the crawl folder")
+        if path == ".." or path.startswith("../"):
+            raise BadRow(f"the path {_cut(named)} leads out of the crawl folder; expected a path inside it")
+        if (known := files.find(path)) is not None:
+            return known, True, False
+        if len(path.encode()) > N_PATH_MAX:
+            return path, False, False
+        real = real_inside(files.root, path)
+        if real is None:
+            raise BadRow(f"the path {_cut(named)} leads out of the crawl folder by a link; put the file itself there")
+        if os.path.isfile(real):
+            return path, True, False
+        if os.path.exists(real):
+            raise BadRow(f"the path {_cut(named)} is not a file; expected a video file")
+        if len(alike := files.like(path)) > 1:
+            raise BadRow(f"{_cut(named)} may be any of {examples(alike)}; spell it as the file is spelt")
+        if alike:
+            return alike[0], True, True
+        of_stem = [] if is_video_name(path) else files.with_stem(path)
+        if len(of_stem) > 1:
+            raise BadRow(f"{_cut(named)} may be any of {examples(of_stem)}; name the file with its suffix")
+        return (of_stem[0], True, path not in of_stem[0]) if of_stem else (path, False, False)
+
+
+def _converted(convert: Callable[[object], T], cell: object, field: Field) -> T:
+    """Raises BadRow, saying which field it is about."""
+    try:
+        return convert(cell)
+    except BadRow as error:
+        raise BadRow(f"the {field} {error}") from error
+
+
+def _proses_of(cell: object) -> list[str | None]:
+    return [prose_of(item) for item in (cell if isinstance(cell, list) else [cell])]
+
+
+def _only(cell: object) -> object:
+    """The one path of a list of paths, as data-juicer writes them."""
+    return cell[0] if isinstance(cell, list) and len(cell) == 1 else cell
+
+
+def _cut(name: str) -> str:
+    return repr(name if len(name) <= 200 else f"{name[:200]}...")
+
+
+def default_id(path: str) -> str:
+    """The id of a video that nothing else names."""
+    return composed(stem(path))

@@ -1,0 +1,115 @@
+"""Complete: every modality of every video, what was missing filled in from what was observed."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+from threadpoolctl import threadpool_limits
+
+from nmcl.pipeline import completion
+from nmcl.pipeline.completion import CompletionSettings
+from nmcl.pipeline.progress import Progress, silent
+from nmcl.pipeline.records import Modality, State
+from nmcl.pipeline.stages.extract import load_vectors
+from nmcl.pipeline.storage.artifacts import Artifact
+from nmcl.pipeline.storage.catalogue import Catalogue, Part, load_part
+from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.storage.tables import (
+    decode,
+    encode,
+    from_vectors,
+    to_vectors,
+)
+
+ONE_THREAD_VALUES = 2**24
+"""Below so many values (7,000 videos) the matrix products are short: threads lose more by waiting than they gain."""
+_alone = threading.Lock()
+"""The number of BLAS threads belongs to the process, and not to those who work side by side in it."""
+
+
+@dataclass(frozen=True)
+class Completed:
+    """Vectors of N videos."""
+
+    vectors: dict[str, np.ndarray]
+    """By modality: shape (N, D), float32; NaN rows only where a video has no modality at all."""
+    observed: dict[str, np.ndarray]
+    """By modality: shape (N,), bool; False where the vector was filled in."""
+
+    def take(self, rows: np.ndarray) -> "Completed":
+        """Some of the videos. Args: rows: indices or a mask of shape (N,)."""
+        return Completed(
+            {name: vectors[rows] for name, vectors in self.vectors.items()},
+            {name: observed[rows] for name, observed in self.observed.items()},
+        )
+
+    @property
+    def usable(self) -> np.ndarray:
+        """Videos with at least one observed modality: shape (N,), bool."""
+        return np.asarray(np.stack(list(self.observed.values())).any(axis=0))
+
+
+def fit_completion(blocks: dict[str, np.ndarray], settings: CompletionSettings, progress: Progress = silent) -> State:
+    """Choose a completer and fit it; `info["held_out"]` compares all of them, whichever was chosen.
+
+    Args:
+        blocks: by modality, (N, D) float32, NaN rows where absent; rows without any modality are left out.
+    """
+    present = np.any([~np.isnan(block).any(axis=1) for block in blocks.values()], axis=0)
+    rows = {name: block[present] for name, block in blocks.items()}
+    n_values = sum(block.size for block in rows.values())
+    with threadpool_limits(1 if n_values < ONE_THREAD_VALUES else None):
+        held_out = completion.compare(rows, settings, progress)
+        chosen = settings
+        if settings.method == "auto":
+            chosen = replace(settings, method=completion.best(held_out))  # type: ignore[arg-type]  # one of COMPLETERS
+        state = completion.fit(rows, chosen, progress)
+    return replace(state, info=state.info | {"held_out": held_out})
+
+
+def complete_part(
+    store: Store, part: Part, features: Mapping[Modality, Artifact], state: State, into: Artifact
+) -> bool:
+    """Fill in one part, unless that was done. Returns whether there was anything to do."""
+    name = into.part(part.key)
+    if store.exists(name):
+        return False
+    blocks: dict[str, np.ndarray] = {m: load_vectors(store, artifact, part) for m, artifact in features.items()}
+    columns: dict[str, pa.Array] = {"video_id": pa.array([v.video_id for v in load_part(store, part)], pa.string())}
+    empty = completion.empty_rows(blocks)
+    with _alone, threadpool_limits(1, user_api="blas"):  # a product shared out among threads may round differently
+        completed = completion.complete(blocks, state)
+    for modality, vectors in completed.items():
+        observed = ~np.isnan(blocks[modality]).any(axis=1)
+        filled = np.where(empty[:, None], np.float32(np.nan), vectors)  # nothing is known of such a video
+        columns[modality] = from_vectors(filled)
+        columns[f"{modality}_observed"] = pa.array(observed)
+    into.note_recipe(store)
+    store.write(name, encode(pa.table(columns)))
+    return True
+
+
+def load_features(store: Store, catalogue: Catalogue, artifact: Artifact, rows: np.ndarray | None = None) -> np.ndarray:
+    """One modality's vectors of the videos of a catalogue, in order: shape (N, D), float32, NaN rows where absent.
+
+    Args:
+        rows: which of the videos, shape (n_videos,), bool; None: all. The others are in memory for one part at a time.
+    """
+    chosen = np.ones(catalogue.n_videos, bool) if rows is None else rows
+    starts = np.cumsum([part.n_videos for _, part in catalogue.parts()])[:-1]
+    pairs = zip(catalogue.parts(), np.split(chosen, starts), strict=True)
+    return np.concatenate([load_vectors(store, artifact, part)[wanted] for (_, part), wanted in pairs])
+
+
+def load_completed(store: Store, catalogue: Catalogue, artifact: Artifact, modalities: Sequence[str]) -> Completed:
+    """The completed vectors of all videos of a catalogue, in order."""
+    tables = []
+    for _, part in catalogue.parts():
+        name = artifact.part(part.key)
+        tables.append(decode(store.read(name), name, part.n_videos))
+    return Completed(
+        {m: np.concatenate([to_vectors(table.column(m)) for table in tables]) for m in modalities},
+        {m: np.concatenate([table.column(f"{m}_observed").to_numpy() for table in tables]) for m in modalities},
+    )

@@ -1,0 +1,285 @@
+"""Drift: how far a new crawl lies from the one a model was trained on, told apart from what chance gives.
+
+Every figure is a measure of two groups of rows, 0 where they are alike. What the same measure gives when the rows of
+both crawls are dealt anew at random (a permutation test) says how much of it is due to the few rows there are.
+
+Letters: N rows of both crawls together, the reference's first; P deals; D features. A deal says which rows are the new
+crawl's: shape (P, N), bool. Measures are sums over rows, so that all deals are one matrix product.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Ge, Interval
+
+from nmcl.pipeline.addressing import Reference
+
+Measure = Callable[[np.ndarray], np.ndarray]
+"""From deals, shape (P, N), to values, shape (P,)."""
+ALPHA = 0.05
+"""A figure that as many random deals reach is not drift, however large it is."""
+CONSTANT = 1e-6
+"""A feature whose standard deviation is below this share of its mean (or below this) carries rounding noise only."""
+
+
+@dataclass(frozen=True)
+class DriftSettings:
+    """Which drift stops a retraining: a figure that exceeds what chance gives by more than its limit.
+
+    Between two crawls of 480 and 150 clips of one source no figure exceeded chance by more than 0.04. Between them and
+    rendered clips of other places the mean shift did by 0.25 (text), 0.60 (pictures) and 1.5 (sound), the covariance
+    shift by 0.39, 1.5 and 0.61, the discrepancy by 0.07, 0.12 and 0.41; 0.57 more of the words were unknown.
+    """
+
+    stop: Annotated[bool, Reference(True)] = True
+    """False: drift is reported and the retraining goes on."""
+    max_failed: Annotated[float, Interval(ge=0, le=1), Reference(0.25)] = 0.25
+    """Change of the share of files that do not decode."""
+    max_missing: Annotated[float, Interval(ge=0, le=1), Reference(0.25)] = 0.25
+    """Change of the share of decoded videos without a modality."""
+    max_mean_shift: Annotated[float, Ge(0), Reference(0.5)] = 0.5
+    """Root mean square over features of the shift of their means, in standard deviations."""
+    max_covariance_shift: Annotated[float, Ge(0), Reference(0.5)] = 0.5
+    """Frobenius norm of the difference of covariances over that of the reference, in the first principal components."""
+    max_mmd: Annotated[float, Ge(0), Reference(0.1)] = 0.1
+    """Squared maximum mean discrepancy under a Gaussian kernel, 0..2."""
+    max_unknown_words: Annotated[float, Interval(ge=0, le=1), Reference(0.25)] = 0.25
+    """Change of the share of words that the paragraph vectors do not know, against validation and test videos."""
+    max_label_shift: Annotated[float, Interval(ge=0, le=1), Reference(0.5)] = 0.5
+    """Total variation: the share of labelled videos that would have to be of another venue."""
+    min_rows: Annotated[int, Ge(4), Reference(30)] = 30
+    """Fewer rows of either crawl are reported and stop nothing."""
+    max_rows: Annotated[int, Ge(4), Reference(2000)] = 2000
+    """Rows of each crawl that are looked at, drawn at random."""
+    components: Annotated[int, Ge(1), Reference(16)] = 16
+    """Principal components whose covariance is compared."""
+    permutations: Annotated[int, Ge(20), Reference(100)] = 100
+    seed: Annotated[int, Ge(0), Reference(0)] = 0
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measure of drift."""
+
+    subject: str
+    """A modality, `files` or `labels`."""
+    name: str
+    value: float | None
+    """None where either crawl has too few rows to measure."""
+    by_chance: float | None
+    """Mean of the same over random deals of the rows."""
+    p_value: float | None
+    """Share of random deals with at least this value."""
+    limit: float
+    """Of `value - by_chance`."""
+    n_reference: int
+    n_new: int
+    exceeded: bool
+
+
+def of_files(reference: np.ndarray, new: np.ndarray, settings: DriftSettings) -> list[Figure]:
+    """Args: reference, new: which videos do not decode, shapes (R,) and (M,), bool."""
+    rows = _together(reference, new, settings)
+    return [_figure("files", "failed", share_shift(rows.values), rows, settings.max_failed, settings)]
+
+
+def of_vectors(subject: str, reference: np.ndarray, new: np.ndarray, settings: DriftSettings) -> list[Figure]:
+    """Missingness, and shifts of mean, covariance and distribution of the vectors that are there.
+
+    Args:
+        reference, new: of the decoded videos, shapes (R, D) and (M, D), float32, NaN rows where absent.
+    """
+    rows = _together(reference, new, settings)
+    absent = np.isnan(rows.values).any(axis=1)
+    vectors = _Rows(standardized(rows.values[~absent]), rows.is_new[~absent])
+    centred = principal(vectors.values, vectors.is_new, settings.components, settings.seed)
+    measures: list[tuple[str, Measure, _Rows, float]] = [
+        ("missing", share_shift(absent), rows, settings.max_missing),
+        ("mean_shift", mean_shift(vectors.values), vectors, settings.max_mean_shift),
+        ("covariance_shift", covariance_shift(centred), vectors, settings.max_covariance_shift),
+        ("mmd", squared_mmd(gaussian_kernel(vectors.values)), vectors, settings.max_mmd),
+    ]
+    return [_figure(subject, name, measure, of, limit, settings) for name, measure, of, limit in measures]
+
+
+def of_words(reference: np.ndarray, new: np.ndarray, settings: DriftSettings) -> list[Figure]:
+    """Args: reference, new: of each description its unknown words and all its words, shapes (R, 2) and (M, 2)."""
+    rows = _together(reference, new, settings)
+    measure = rate_shift(rows.values[:, 0], rows.values[:, 1])
+    return [_figure("textual", "unknown_words", measure, rows, settings.max_unknown_words, settings)]
+
+
+def of_labels(reference: np.ndarray, new: np.ndarray, settings: DriftSettings) -> list[Figure]:
+    """Args: reference, new: index of the venue of each labelled video, shapes (R,) and (M,)."""
+    rows = _together(reference, new, settings)
+    return [_figure("labels", "label_shift", total_variation(rows.values), rows, settings.max_label_shift, settings)]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    values: np.ndarray
+    is_new: np.ndarray
+
+
+def sample(rows: np.ndarray, settings: DriftSettings) -> np.ndarray:
+    """Those of some rows that are looked at, so that no others need to be loaded. Shapes (N,), bool."""
+    looked_at = np.zeros_like(rows)
+    looked_at[_sample(np.flatnonzero(rows), settings.max_rows, settings.seed)] = True
+    return looked_at
+
+
+def _together(reference: np.ndarray, new: np.ndarray, settings: DriftSettings) -> _Rows:
+    few = [_sample(rows, settings.max_rows, settings.seed) for rows in (reference, new)]
+    return _Rows(np.concatenate(few), np.repeat([False, True], [len(rows) for rows in few]))
+
+
+def _sample(rows: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """At most `n` of the rows, in order."""
+    if len(rows) <= n:
+        return rows
+    return rows[np.sort(np.random.default_rng(seed).choice(len(rows), n, replace=False))]
+
+
+def _figure(subject: str, name: str, measure: Measure, rows: _Rows, limit: float, settings: DriftSettings) -> Figure:
+    n_new = int(rows.is_new.sum())
+    n_reference = len(rows.is_new) - n_new
+    if min(n_reference, n_new) < 2:
+        return Figure(subject, name, None, None, None, limit, n_reference, n_new, exceeded=False)
+    random = np.random.default_rng(settings.seed)
+    deals = np.stack([rows.is_new, *(random.permutation(rows.is_new) for _ in range(settings.permutations))])
+    value, *dealt = measure(deals).tolist()
+    by_chance = float(np.mean(dealt))
+    p_value = (1 + sum(other >= value for other in dealt)) / (1 + len(dealt))
+    enough = min(n_reference, n_new) >= settings.min_rows
+    exceeded = enough and value - by_chance > limit and p_value < ALPHA
+    return Figure(subject, name, value, by_chance, p_value, limit, n_reference, n_new, exceeded)
+
+
+def share_shift(flags: np.ndarray) -> Measure:
+    """Difference of the shares of rows that have something, 0..1. Args: flags: shape (N,), bool."""
+    return rate_shift(flags, np.ones(len(flags)))
+
+
+def rate_shift(counted: np.ndarray, of: np.ndarray) -> Measure:
+    """Difference of two rates, each a sum over a sum. Args: counted, of: shape (N,)."""
+    sums = np.stack([counted, of], axis=1).astype(np.float64)
+
+    def measure(deals: np.ndarray) -> np.ndarray:
+        rates = [side @ sums / np.maximum(1.0, (side @ sums)[:, 1:]) for side in _sides(deals)]
+        return np.asarray(np.abs(rates[1] - rates[0])[:, 0])
+
+    return measure
+
+
+def mean_shift(rows: np.ndarray) -> Measure:
+    """Root mean square over features of the difference of means, in within-crawl standard deviations.
+
+    Args: rows: shape (N, D), standardised.
+    """
+    squares = rows**2
+
+    def measure(deals: np.ndarray) -> np.ndarray:
+        old, new = _sides(deals)
+        n, m = old.sum(axis=1, keepdims=True), new.sum(axis=1, keepdims=True)
+        means = old @ rows / n, new @ rows / m
+        within = (old @ squares - n * means[0] ** 2 + new @ squares - m * means[1] ** 2) / (n + m)
+        shifts = (means[1] - means[0]) ** 2 / np.maximum(within, 1e-6)
+        return np.sqrt(shifts.mean(axis=1)) if rows.shape[1] else np.zeros(len(deals))
+
+    return measure
+
+
+def covariance_shift(rows: np.ndarray) -> Measure:
+    """Frobenius norm of the difference of covariance matrices over that of the reference's.
+
+    Args: rows: shape (N, D), few features.
+    """
+
+    def one(is_new: np.ndarray) -> float:
+        old, new = (np.atleast_2d(np.cov(side, rowvar=False)) for side in (rows[~is_new], rows[is_new]))
+        norm = np.linalg.norm(old)
+        return float(np.linalg.norm(new - old) / norm) if norm > 0 else 0.0
+
+    return lambda deals: np.array([one(is_new) if rows.shape[1] else 0.0 for is_new in deals])
+
+
+def squared_mmd(kernel: np.ndarray) -> Measure:
+    """Unbiased estimate of the squared maximum mean discrepancy, which may lie below 0.
+
+    Gretton et al., "A Kernel Two-Sample Test", JMLR 2012, eq. 3. Args: kernel: of all pairs of rows, shape (N, N).
+    """
+    diagonal = np.diagonal(kernel)
+
+    def measure(deals: np.ndarray) -> np.ndarray:
+        old, new = _sides(deals)
+        n, m = old.sum(axis=1), new.sum(axis=1)
+        within = [((side @ kernel) * side).sum(axis=1) - side @ diagonal for side in (old, new)]
+        between = ((old @ kernel) * new).sum(axis=1)
+        return np.asarray(within[0] / (n * (n - 1)) + within[1] / (m * (m - 1)) - 2 * between / (n * m))
+
+    return measure
+
+
+def total_variation(labels: np.ndarray) -> Measure:
+    """Half the L1 distance of two distributions over venues, 0..1. Args: labels: indices, shape (N,)."""
+    counts = np.eye(int(labels.max(initial=0)) + 1)[labels]
+
+    def measure(deals: np.ndarray) -> np.ndarray:
+        old, new = (side @ counts / side.sum(axis=1, keepdims=True) for side in _sides(deals))
+        return np.asarray(np.abs(new - old).sum(axis=1) / 2)
+
+    return measure
+
+
+def _sides(deals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows are the reference's and which are new, as factors of matrix products."""
+    return (~deals).astype(np.float64), deals.astype(np.float64)
+
+
+def standardized(rows: np.ndarray) -> np.ndarray:
+    """By mean and standard deviation of all rows, float64; features that do not vary are left out."""
+    rows = rows.astype(np.float64)
+    if len(rows) == 0:
+        return rows
+    mean, spread = rows.mean(axis=0), rows.std(axis=0)
+    varies = spread > CONSTANT * np.maximum(1.0, np.abs(mean))
+    return np.asarray((rows[:, varies] - mean[varies]) / spread[varies])
+
+
+def principal(rows: np.ndarray, is_new: np.ndarray, n_components: int, seed: int) -> np.ndarray:
+    """Whitened scores in the first principal components, shape (N, k); a shift between the crawls' means is taken out.
+
+    Components of both crawls, so that neither has an advantage; fewer where a crawl has few rows.
+    """
+    sizes = int(is_new.sum()), int((~is_new).sum())
+    k = min(n_components, rows.shape[1], min(sizes) // 2)
+    if k == 0:
+        return rows[:, :0]
+    from sklearn.decomposition import PCA
+
+    centred = rows.copy()
+    for side in (is_new, ~is_new):
+        centred[side] -= rows[side].mean(axis=0)
+    return np.asarray(PCA(k, whiten=True, random_state=seed).fit_transform(centred))
+
+
+def gaussian_kernel(rows: np.ndarray) -> np.ndarray:
+    """exp(-d^2 / (2 s^2)) of all pairs of rows, shape (N, N), with the median distance as s."""
+    if rows.size == 0:
+        return np.ones((len(rows), len(rows)))
+    from sklearn.metrics.pairwise import euclidean_distances
+
+    squares = euclidean_distances(rows, squared=True)
+    median = float(np.median(squares[np.triu_indices(len(rows), 1)])) if len(rows) > 1 else 0.0
+    return np.asarray(np.exp(-squares / (2 * median))) if median > 0 else np.ones_like(squares)
+
+
+def to_json(figures: Sequence[Figure]) -> dict[str, dict[str, Mapping[str, object]]]:
+    """By subject and name."""
+    tree: dict[str, dict[str, Mapping[str, object]]] = {}
+    for f in figures:
+        values = {k: v for k, v in vars(f).items() if k not in ("subject", "name")}
+        tree.setdefault(f.subject, {})[f.name] = values
+    return tree

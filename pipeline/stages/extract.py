@@ -1,0 +1,292 @@
+"""Extract: one part of the catalogue in, one part of every modality's features out. Each file is decoded once."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from nmcl.pipeline.crawl.source import (
+    CrawlSource,
+    Wanted,
+    clips_of,
+    crawl_source,
+    require_root,
+)
+from nmcl.pipeline.errors import ClipError
+from nmcl.pipeline.media import Decoder, FrameSelector
+from nmcl.pipeline.progress import Progress, silent
+from nmcl.pipeline.records import (
+    Clip,
+    Modality,
+    Need,
+    State,
+    Video,
+)
+from nmcl.pipeline.stages.stale import remove_stale
+from nmcl.pipeline.stopwatch import Stopwatch
+from nmcl.pipeline.storage.artifacts import (
+    DIGEST_SUFFIX,
+    Artifact,
+    add_digest,
+    write_with_digest,
+)
+from nmcl.pipeline.storage.catalogue import Part, load_part
+from nmcl.pipeline.storage.failures import (
+    INTERNAL,
+    MODALITY,
+    Failure,
+    Failures,
+    Retry,
+    failures_of_clip,
+    load_failures,
+    refuse_bug,
+    tried_again,
+    write_failures,
+)
+from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.storage.tables import (
+    decode,
+    encode,
+    from_vectors,
+    to_vectors,
+)
+
+if TYPE_CHECKING:
+    from nmcl.pipeline.extractor import Extractor
+
+CLIPS_AT_A_TIME = 32
+"""Handed to an extractor together: enough frames for full batches, few enough to bound memory."""
+
+CODE_VERSION = 2
+"""Goes into the address of all features: raise it when the rows of a part are put together in another way."""
+
+DECODED: frozenset[Need] = frozenset(MODALITY)
+"""What comes from the file, and not from the catalogue."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One modality's features: who makes them, from what it learnt, and where they go."""
+
+    extractor: "Extractor"
+    state: State
+    artifact: Artifact
+    code: str = ""
+    """The address of the present recipe, for the parts' metadata, where the artifact's own names earlier code."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that is to be extracted, whatever the part."""
+
+    features: tuple[Feature, ...]
+    frames: FrameSelector
+    """Chooses the key frames, in the decoding process."""
+    failures: Artifact
+    retry: Retry | None = None
+    """Which recorded failures are tried again; None: those are left as they are."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of a part. Small: it is all that an engine carries."""
+
+    part: str
+    n_videos: int
+    n_failed: int
+    """Videos that gave neither picture nor sound."""
+    was_done: bool
+    """True if there was nothing left to do."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """What they went to: `decoding` (waiting for decoded clips), each modality, `writing`."""
+
+
+def extract_part(
+    store: Store, crawl: str, folder: str, part: Part, job: Job, decoder: Decoder, progress: Progress = silent
+) -> Receipt:
+    """Make what is missing of a part's features and failures, and try again what `job.retry` wants.
+
+    A file once known to fail is not decoded again without `job.retry`, so that features made later agree with those
+    made now. Whatever moment the process is killed at, a row that is null because of a failure has that failure on
+    record: new failures are written before the features, and those that passed are removed after them.
+
+    Args:
+        crawl: its name, for messages.
+        folder: where it is.
+
+    Raises:
+        CrawlError: the crawl as a whole is no longer there.
+        InternalError: our own code fails on every file.
+    """
+    first_time = not store.exists(job.failures.part(part.key))
+    recorded: Failures = {} if first_time else load_failures(store, job.failures, part)
+    retried = job.retry.among(recorded) if job.retry else {}
+    missing = [f for f in job.features if first_time or not store.exists(f.artifact.part(part.key))]
+    if not (missing or first_time or retried):
+        for artifact in (*(feature.artifact for feature in job.features), job.failures):
+            add_digest(store, artifact.part(part.key))
+        return Receipt(part.key, part.n_videos, n_failed(recorded), was_done=True)
+    videos = load_part(store, part)
+    needs = [_needs(video, missing, recorded, retried) for video in videos]
+    source = crawl_source(folder)
+    if any(needs):
+        require_root(crawl, source)
+    tables = [_Table(f, videos, None if f in missing else store.read(f.artifact.part(part.key))) for f in job.features]
+    results: dict[str, tuple[Failure, ...]] = {}
+    bugs: list[tuple[Video, Clip | ClipError]] = []
+    stopwatch = Stopwatch()
+    clips = enumerate(stopwatch.each("decoding", _clips(videos, needs, source, job.frames, decoder, results, bugs)))
+    while chunk := list(islice(clips, CLIPS_AT_A_TIME)):
+        for table in tables:
+            rows = chunk if table.is_new else [(i, clip) for i, clip in chunk if table.need in needs[i]]
+            with stopwatch.on(table.modality):
+                table.add(rows)
+        progress("extract", chunk[-1][0] + 1, part.n_videos)
+    refuse_bug(bugs, len(results))
+    if any(failure.kind == "missing" for of_video in results.values() for failure in of_video):
+        require_root(crawl, source)
+    final = _merged(videos, needs, recorded, results)
+    with stopwatch.on("writing"):
+        before = {v.video_id: _both(recorded, final, v.video_id) for v in videos}
+        if first_time or {k: f for k, f in before.items() if f} != recorded:
+            write_failures(store, job.failures, part, videos, before)
+        if _passed(recorded, final):
+            decoded = [video for video in videos if video.video_id not in recorded]
+            remove_stale(store, part, job.failures, [f.artifact for f in job.features], decoded, source)
+        for table in tables:
+            table.write(store, part)
+        if before != final:
+            write_failures(store, job.failures, part, videos, final)
+    return Receipt(part.key, part.n_videos, n_failed(final), was_done=False, seconds=stopwatch.seconds)
+
+
+def n_failed(failures: Failures) -> int:
+    """Videos that gave neither picture nor sound."""
+    return sum(any(failure.modality is None for failure in of_video) for of_video in failures.values())
+
+
+def _passed(before: Failures, after: Failures) -> bool:
+    """Whether anything that had failed can be had now."""
+    return any(_lost(before[video_id]) - _lost(after.get(video_id, ())) for video_id in before)
+
+
+def _lost(failures: Sequence[Failure]) -> set[Need]:
+    return {need for failure in failures for need in failure.needs}
+
+
+def _needs(
+    video: Video, missing: Sequence[Feature], recorded: Failures, retried: Mapping[str, Sequence[Failure]]
+) -> frozenset[Need]:
+    """What must be decoded of a video: for new features what is not known to fail, and what is tried again."""
+    new = {feature.extractor.need for feature in missing} & DECODED
+    known, again = _lost(recorded.get(video.video_id, ())), _lost(retried.get(video.video_id, ()))
+    return frozenset((new - known) | again)
+
+
+def _clips(
+    videos: Sequence[Video],
+    needs: Sequence[frozenset[Need]],
+    source: CrawlSource,
+    frames: FrameSelector,
+    decoder: Decoder,
+    results: dict[str, tuple[Failure, ...]],
+    bugs: list[tuple[Video, Clip | ClipError]],
+) -> Iterator[Clip]:
+    """One clip a video, in order, with whatever could be had of it. What went wrong is put into the last two."""
+    wanted = [Wanted(source, video, need) for video, need in zip(videos, needs, strict=True) if need]
+    decoded = clips_of(wanted, frames, decoder)
+    for video, need in zip(videos, needs, strict=True):
+        clip = next(decoded) if need else Clip()
+        if need:
+            results[video.video_id] = failures_of_clip(clip, need)
+            if any(failure.kind == INTERNAL for failure in results[video.video_id]):
+                bugs.append((video, clip))
+        yield replace(Clip() if isinstance(clip, ClipError) else clip, description=video.description)
+
+
+def _merged(
+    videos: Sequence[Video], needs: Sequence[frozenset[Need]], recorded: Failures, results: Failures
+) -> dict[str, tuple[Failure, ...]]:
+    """The failures on record with those of this time."""
+    merged = {}
+    for video, need in zip(videos, needs, strict=True):
+        before = recorded.get(video.video_id, ())
+        merged[video.video_id] = tried_again(before, need, results[video.video_id]) if need else tuple(before)
+    return merged
+
+
+def _both(recorded: Failures, final: Failures, video_id: str) -> tuple[Failure, ...]:
+    """What is on record while features are written: new failures, and those that are about to pass."""
+    before, after = recorded.get(video_id, ()), final[video_id]
+    covered = {failure.modality for failure in before}
+    return (*before, *(failure for failure in after if failure.modality not in covered))
+
+
+class _Table:
+    """The rows of one modality's part: all new, or as written with some of them made again."""
+
+    def __init__(self, feature: Feature, videos: Sequence[Video], written: bytes | None) -> None:
+        self._feature = feature
+        self._videos = videos
+        self.is_new = written is None
+        self._is_changed = self.is_new
+        self._remarks: list[str | None] = [None] * len(videos)
+        self._times_s: list[Sequence[float]] = [()] * len(videos)
+        if written is None:
+            self._vectors = np.full((len(videos), feature.extractor.dim), np.nan, np.float32)
+            return
+        table = decode(written, feature.artifact.folder, len(videos))
+        self._vectors = to_vectors(table.column("vector"))
+        if "remark" in table.column_names:
+            self._remarks = table.column("remark").to_pylist()
+        if "key_frames_s" in table.column_names:
+            self._times_s = table.column("key_frames_s").to_pylist()
+
+    @property
+    def modality(self) -> Modality:
+        return self._feature.extractor.modality
+
+    @property
+    def need(self) -> Need:
+        return self._feature.extractor.need
+
+    def add(self, rows: Sequence[tuple[int, Clip]]) -> None:
+        """Args: rows: clips, with their places among the videos."""
+        rows = [(i, clip) for i, clip in rows if np.isnan(self._vectors[i]).any()]
+        if not rows:
+            return
+        self._is_changed = True
+        vectors = self._feature.extractor.extract([clip for _, clip in rows], self._feature.state)
+        for (i, clip), vector in zip(rows, vectors, strict=True):
+            problem = clip.problems.get(self.need)
+            self._vectors[i] = vector
+            self._remarks[i] = problem.detail if problem else None
+            self._times_s[i] = clip.frame_times_s
+
+    def write(self, store: Store, part: Part) -> None:
+        """Write the part, unless nothing of it changed."""
+        name = self._feature.artifact.part(part.key)
+        if not self._is_changed and store.exists(name + DIGEST_SUFFIX):
+            return
+        columns: dict[str, pa.Array] = {
+            "video_id": pa.array([video.video_id for video in self._videos], pa.string()),
+            "vector": from_vectors(self._vectors),
+        }
+        if self._feature.extractor.need == "frames":
+            columns["key_frames_s"] = pa.array(self._times_s, pa.list_(pa.float32()))
+        if self._feature.extractor.need == "waveform":
+            columns["remark"] = pa.array(self._remarks, pa.string())
+        table = pa.table(columns)
+        if self._feature.code:
+            table = table.replace_schema_metadata({"made_as": self._feature.code})
+        self._feature.artifact.note_recipe(store)
+        write_with_digest(store, name, encode(table))
+
+
+def load_vectors(store: Store, artifact: Artifact, part: Part, column: str = "vector") -> np.ndarray:
+    """One modality's vectors of a part: shape (part.n_videos, D), float32, NaN rows where absent."""
+    name = artifact.part(part.key)
+    return to_vectors(decode(store.read(name), name, part.n_videos).column(column))

@@ -1,0 +1,111 @@
+"""Fit: an extractor learns from the videos that are in neither validation nor test, and from no others."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nmcl.pipeline.crawl.source import (
+    Wanted,
+    clips_of,
+    crawl_source,
+    require_root,
+)
+from nmcl.pipeline.errors import ClipError
+from nmcl.pipeline.media import Decoder, FrameSelector
+from nmcl.pipeline.progress import Progress, silent
+from nmcl.pipeline.records import Clip, State, Video
+from nmcl.pipeline.storage.failures import (
+    INTERNAL,
+    Failure,
+    failures_of_clip,
+    refuse_bug,
+)
+
+if TYPE_CHECKING:
+    from nmcl.pipeline.extractor import Extractor
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What an extractor learned."""
+
+    state: State
+    left_out: tuple[tuple[Video, Failure], ...]
+    """Videos that it should have learned from, but for a failure that may pass."""
+
+
+def sample(videos: Sequence[Video], n_videos: int, seed: int) -> list[Video]:
+    """At most `n_videos`, chosen by a keyed hash of their content: the order of the catalogue does not matter.
+
+    Re-uploads count once.
+    """
+    distinct = {video.sha256: video for video in reversed(videos) if video.sha256}
+
+    def rank(sha256: str) -> bytes:
+        return hashlib.sha256(f"{seed} {sha256}".encode()).digest()
+
+    return [distinct[sha256] for sha256 in sorted(distinct, key=rank)[:n_videos]]
+
+
+def fit_extractor(
+    extractor: "Extractor",
+    videos: Sequence[Video],
+    folders: Mapping[str, str],
+    frames: FrameSelector,
+    decoder: Decoder,
+    progress: Progress = silent,
+) -> Fitted:
+    """Let `extractor` learn from `videos`. Files that do not decode are skipped.
+
+    A failure that may pass is tried a second time at once, so that the order of the clips stays the same.
+
+    Args:
+        folders: where each crawl is, by its name.
+
+    Raises:
+        CrawlError: a crawl as a whole is no longer there.
+        InternalError: our own code fails on every file.
+    """
+    left_out: list[tuple[Video, Failure]] = []
+    clips = _clips(extractor, videos, folders, frames, decoder, left_out)
+    state = extractor.fit(_counted(clips, f"read for {extractor.modality}", len(videos), progress), progress)
+    return Fitted(state, tuple(left_out))
+
+
+def _counted(clips: Iterable[Clip], stage: str, total: int, progress: Progress) -> Iterator[Clip]:
+    for done, clip in enumerate(clips, start=1):
+        progress(stage, done, total)
+        yield clip
+
+
+def _clips(
+    extractor: "Extractor",
+    videos: Sequence[Video],
+    folders: Mapping[str, str],
+    frames: FrameSelector,
+    decoder: Decoder,
+    left_out: list[tuple[Video, Failure]],
+) -> Iterator[Clip]:
+    """One clip a video, empty where nothing can be had of it."""
+    if extractor.need == "description":
+        yield from (Clip(description=video.description) for video in videos)
+        return
+    needs = frozenset({extractor.need})
+    sources = {crawl: crawl_source(folder) for crawl, folder in folders.items()}
+    for crawl in dict.fromkeys(video.crawl for video in videos):
+        require_root(crawl, sources[crawl])
+    wanted = [Wanted(sources[video.crawl], video, needs) for video in videos]
+    bugs: list[tuple[Video, Clip | ClipError]] = []
+    for item, first in zip(wanted, clips_of(wanted, frames, decoder), strict=True):
+        clip, failures = first, failures_of_clip(first, needs)
+        if any(failure.is_transient for failure in failures):
+            clip = next(clips_of([item], frames, decoder))
+            failures = failures_of_clip(clip, needs)
+        if any(failure.kind == "missing" for failure in failures):
+            require_root(item.video.crawl, item.source)
+        left_out += [(item.video, failure) for failure in failures if failure.is_transient]
+        if any(failure.kind == INTERNAL for failure in failures):
+            bugs.append((item.video, clip))
+        yield Clip() if isinstance(clip, ClipError) else clip
+    refuse_bug(bugs, len(videos))

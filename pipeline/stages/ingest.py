@@ -1,0 +1,236 @@
+"""Ingest: a folder of crawled videos becomes rows of the catalogue. Identity is the content's hash."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import pyarrow as pa
+from annotated_types import Interval
+
+from nmcl.pipeline.crawl.manifest import (
+    ABSENT,
+    MAX_REJECTED_SHARE,
+    ColumnSettings,
+    Listing,
+    read_files,
+)
+from nmcl.pipeline.crawl.source import CrawlSource, crawl_source
+from nmcl.pipeline.errors import CrawlError
+from nmcl.pipeline.progress import Progress, silent
+from nmcl.pipeline.records import Entry, Video
+from nmcl.pipeline.storage.artifacts import digest
+from nmcl.pipeline.storage.catalogue import (
+    TRAINING,
+    Catalogue,
+    Crawl,
+    Part,
+    load_catalogue,
+    load_part,
+    make_part,
+    save_catalogue,
+)
+from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.storage.tables import decode, encode
+
+_HASHES_BETWEEN_SAVES = 20_000
+
+
+@dataclass(frozen=True)
+class IngestSettings:
+    """How a crawl is read and cut."""
+
+    part_size: Annotated[int, Interval(ge=1, le=65_536)] = 256
+    """Videos in a part: what a kill loses at most, and what an engine hands out at a time."""
+    max_rejected_share: Annotated[float, Interval(ge=0, le=1)] = MAX_REJECTED_SHARE
+    """Of a manifest's rows that may be unusable and are left out; 20 may be in any case."""
+    absent: tuple[str, ...] = ABSENT
+    """Words that mean an empty cell in a manifest, and no text in a sidecar, in any case."""
+
+
+def ingest(
+    store: Store,
+    crawl: str | Path,
+    columns: ColumnSettings,
+    settings: IngestSettings,
+    catalogue_name: str = TRAINING,
+    progress: Progress = silent,
+) -> Catalogue:
+    """Read a crawl, hash its files, and write what is new of it into the catalogue.
+
+    Files whose size and time of change are known are not read again. Rows that an earlier ingest of the same folder
+    cut into a part stay in that part; new ones make new parts.
+
+    Returns:
+        the catalogue, this crawl included.
+
+    Raises:
+        CrawlError: the folder or its manifest cannot be used.
+    """
+    source = crawl_source(crawl)
+    _refuse_nesting(store, source.address)
+    with source.files() as files:
+        listing = read_files(files, columns, source.address, settings.absent, settings.max_rejected_share)
+    catalogue = load_catalogue(store, catalogue_name)
+    known = next((crawl for crawl in catalogue.crawls if crawl.folder == source.address), None)
+    name = known.name if known else _unique_name(source, catalogue)
+    hashes = _hash_files(store, source, name, listing.entries, progress)
+    videos = _rows(name, listing, hashes)
+    old = [load_part(store, part) for part in known.parts if store.exists(part.file)] if known else []
+    slices = _cut(videos, old, settings.part_size)
+    parts: list[Part] = [make_part(store, rows) for rows in slices]
+    notes = (*listing.notes, *_save_rejected(store, _rejected_file(name, source.address, catalogue_name), listing))
+    catalogue = catalogue.with_crawl(Crawl(name, source.address, tuple(parts), notes))
+    save_catalogue(store, catalogue, catalogue_name)
+    return catalogue
+
+
+def _refuse_nesting(store: Store, crawl: str) -> None:
+    out = str(store.local_path().resolve()) if store.is_local else store.url
+    if f"{out}/".startswith(f"{crawl}/"):
+        raise CrawlError(f"The output {out} lies inside the crawl {crawl}. Name an --out outside of it.")
+
+
+def _unique_name(source: CrawlSource, catalogue: Catalogue) -> str:
+    taken = {crawl.name for crawl in catalogue.crawls}
+    name = source.name or "crawl"
+    return name if name not in taken else f"{name}-{digest(source.address, 6)}"
+
+
+@dataclass(frozen=True)
+class _Stat:
+    """What tells that a file has not changed since it was hashed."""
+
+    n_bytes: int
+    mtime_ns: int
+    sha256: str
+
+
+def _hash_files(
+    store: Store, source: CrawlSource, crawl: str, entries: Sequence[Entry], progress: Progress
+) -> dict[str, _Stat]:
+    """Size, time of change and SHA-256 by path. A file that cannot be read is left out."""
+    name = f"videos/files-{crawl}.parquet"
+    known = _load_stats(store, name)
+    found: dict[str, _Stat] = {}
+    stale: list[str] = []
+    for path in dict.fromkeys(entry.path for entry in entries):
+        stat = source.stat(path)
+        if stat is None:
+            continue
+        old = known.get(path)
+        if old and (old.n_bytes, old.mtime_ns) == stat:
+            found[path] = old
+        else:
+            stale.append(path)
+    if not stale and found == known:
+        return found
+    for done, (path, stat_and_hash) in enumerate(_hash_all(source, stale), start=1):
+        if stat_and_hash:
+            found[path] = stat_and_hash
+        progress("hash files", done, len(stale))
+        if done % _HASHES_BETWEEN_SAVES == 0:
+            _save_stats(store, name, found)
+    _save_stats(store, name, found)
+    return found
+
+
+def _hash_all(source: CrawlSource, paths: Iterable[str]) -> Iterable[tuple[str, _Stat | None]]:
+    hash_one: Callable[[str], tuple[str, _Stat | None]] = lambda path: (path, _hash(source, path))  # noqa: E731
+    with ThreadPoolExecutor() as pool:
+        yield from pool.map(hash_one, paths)
+
+
+def _hash(source: CrawlSource, path: str) -> _Stat | None:
+    stat = source.stat(path)
+    if stat is None:
+        return None
+    try:
+        with source.open(path) as file:
+            sha256 = hashlib.sha256()
+            while block := file.read(2**20):
+                sha256.update(block)
+            return _Stat(*stat, sha256.hexdigest())
+    except OSError:
+        return None
+
+
+def _load_stats(store: Store, name: str) -> dict[str, _Stat]:
+    if not store.exists(name):
+        return {}
+    table = decode(store.read(name), name)
+    columns = [table.column(c).to_pylist() for c in ("path", "n_bytes", "mtime_ns", "sha256")]
+    return {path: _Stat(*stat) for path, *stat in zip(*columns, strict=True)}
+
+
+def _save_stats(store: Store, name: str, stats: dict[str, _Stat]) -> None:
+    rows = sorted(stats.items())
+    table = pa.table(
+        {
+            "path": pa.array([path for path, _ in rows], pa.string()),
+            "n_bytes": pa.array([stat.n_bytes for _, stat in rows], pa.int64()),
+            "mtime_ns": pa.array([stat.mtime_ns for _, stat in rows], pa.int64()),
+            "sha256": pa.array([stat.sha256 for _, stat in rows], pa.string()),
+        }
+    )
+    store.write(name, encode(table))
+
+
+def _rejected_file(crawl: str, address: str, catalogue: str) -> str:
+    """Where the rows of a crawl's manifest are listed that cannot be used."""
+    return f"videos/rejected-{crawl if catalogue == TRAINING else f'{crawl}-{digest(address, 6)}'}.parquet"
+
+
+def _save_rejected(store: Store, name: str, listing: Listing) -> Iterator[str]:
+    """Write the rows that cannot be used, in place of those of an earlier ingest. Yields a note, if there are any."""
+    if not listing.rejected:
+        if store.exists(name):
+            store.remove(name)
+        return
+    rows = listing.rejected
+    table = pa.table(
+        {
+            "line": pa.array([row.line for row in rows], pa.int64()),
+            "video_id": pa.array([row.video_id for row in rows], pa.string()),
+            "path": pa.array([row.path for row in rows], pa.string()),
+            "problem": pa.array([row.problem for row in rows], pa.string()),
+        }
+    )
+    content = encode(table)
+    if not store.exists(name) or store.read(name) != content:
+        store.write(name, content)
+    yield f"All rows that were left out are listed in {name} of the store."
+
+
+def _rows(crawl: str, listing: Listing, stats: dict[str, _Stat]) -> list[Video]:
+    first: dict[str, str] = {}
+    videos = []
+    for entry in listing.entries:
+        stat = stats.get(entry.path)
+        sha256 = stat.sha256 if stat else ""
+        original = first.setdefault(sha256, entry.video_id) if sha256 else entry.video_id
+        videos.append(
+            Video(
+                video_id=entry.video_id,
+                crawl=crawl,
+                path=entry.path,
+                sha256=sha256,
+                n_bytes=stat.n_bytes if stat else 0,
+                description=entry.description,
+                venue=entry.venue,
+                split=entry.split,
+                duplicate_of=original if original != entry.video_id else None,
+            )
+        )
+    return videos
+
+
+def _cut(videos: Sequence[Video], old_parts: Sequence[Sequence[Video]], size: int) -> list[list[Video]]:
+    """Slices of `size`. Videos of an old part stay together, new ones come after."""
+    by_id = {video.video_id: video for video in videos}
+    slices = [[by_id.pop(old.video_id) for old in part if old.video_id in by_id] for part in old_parts]
+    new = list(by_id.values())
+    slices += [new[i : i + size] for i in range(0, len(new), size)]
+    return [rows for rows in slices if rows]

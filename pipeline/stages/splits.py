@@ -1,0 +1,279 @@
+"""Which labelled videos train, validate and test: by venue, seeded, and never one content on two sides."""
+
+import hashlib
+import math
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Lt
+
+from nmcl.pipeline.addressing import Reference
+from nmcl.pipeline.errors import CrawlError, SettingsError
+from nmcl.pipeline.records import SPLITS, Split, Video
+from nmcl.pipeline.text import counted, examples, listed
+
+SetAside = Literal["unreadable", "rare_venue", "conflicting_venue"]
+"""Why a labelled video is in no split: its file could not be read, its venue has too few videos, or the same
+bytes were first labelled with another venue."""
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """Shares of the splits, which sum to 1, and which venues to keep. The defaults are the paper's."""
+
+    train: Annotated[float, Gt(0), Lt(1), Reference(0.49)] = 0.49
+    validation: Annotated[float, Gt(0), Lt(1), Reference(0.21)] = 0.21
+    test: Annotated[float, Gt(0), Lt(1), Reference(0.30)] = 0.30
+    seed: Annotated[int, Ge(0), Reference(0)] = 0
+    min_venue_videos: Annotated[int, Ge(1), Reference(50)] = 50
+    """Venues with fewer labelled videos of distinct content are set aside."""
+
+    def __post_init__(self) -> None:
+        shares = (self.train, self.validation, self.test)
+        if not (all(share > 0 for share in shares) and abs(sum(shares) - 1) <= 1e-6):
+            raise SettingsError(
+                f"split.train, split.validation and split.test are {shares}, which sum to {sum(shares):g}; "
+                f"expected three shares above 0 that sum to 1, such as 0.49, 0.21 and 0.30."
+            )
+
+    def shares(self, splits: Collection[Split]) -> dict[Split, float]:
+        """The shares of some of the splits, scaled to sum to 1."""
+        given = {"train": self.train, "validation": self.validation, "test": self.test}
+        total = sum(given[split] for split in splits)
+        return {split: given[split] / total for split in SPLITS if split in splits}
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Where one video goes. Videos without a venue have neither."""
+
+    split: Split | None = None
+    set_aside: SetAside | None = None
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Where all videos go. A video with a split is labelled with one of `venues`."""
+
+    assignments: tuple[Assignment, ...]
+    """One for each video, in the order they were given."""
+    venues: tuple[str, ...]
+    """The venues to learn, sorted."""
+    set_aside_venues: dict[str, int]
+    """Venue to its number of distinct videos, where those are too few."""
+    counts: dict[Split, int]
+    """Videos in each split, copies included."""
+    notes: tuple[str, ...]
+    """What the user should be told."""
+    settings: SplitSettings
+
+
+@dataclass(frozen=True)
+class _Content:
+    """All videos with the same bytes."""
+
+    sha256: str
+    venue: str
+    """That of the first labelled one."""
+    given: frozenset[Split]
+    """Every split that the manifests give it."""
+    split: Split | None
+    """The first of those; else `train` where its crawl gives splits to others; else None."""
+
+
+def assign(videos: Sequence[Video], settings: SplitSettings, earlier: Mapping[str, Split] | None = None) -> Splits:
+    """Puts labelled videos into splits.
+
+    A split given by a manifest holds, and what such a manifest leaves open trains. Videos of the other crawls
+    are shared out within each venue: each venue's shares are rounded up or down, and the totals are within
+    one video of theirs, except that a venue with three videos or more has one in every split. Copies follow
+    the first of them: by name of the crawl, then by `duplicate_of`, then by `video_id`. The order of `videos`
+    does not matter.
+
+    Args:
+        earlier: content hash to the split it had in an earlier run, which it keeps whatever a manifest says, so
+            that a new model is not tested on what the old one learnt from.
+    """
+    groups = _by_content(videos)
+    crawls_with_splits = {video.crawl for video in videos if video.split and video.venue}
+    contents = [_content(copies, crawls_with_splits) for copies in groups.values() if any(v.venue for v in copies)]
+    n_videos = Counter(content.venue for content in contents)
+    venues = tuple(sorted(venue for venue, n in n_videos.items() if n >= settings.min_venue_videos))
+    kept = [content for content in contents if n_videos[content.venue] >= settings.min_venue_videos]
+    split_of, notes = _place(kept, settings, earlier or {})
+    venue_of = {content.sha256: content.venue for content in contents}
+    assignments = tuple(_assignment(video, split_of, venue_of) for video in videos)
+    return Splits(
+        assignments=assignments,
+        venues=venues,
+        set_aside_venues={v: n for v, n in sorted(n_videos.items()) if v not in venues},
+        counts={split: sum(a.split == split for a in assignments) for split in SPLITS},
+        notes=(*notes, *_notes(groups.values(), contents, assignments), *_untaught(contents, split_of)),
+        settings=settings,
+    )
+
+
+def require_trainable(splits: Splits) -> None:
+    """Raises CrawlError unless there are two venues to tell apart, with videos in every split."""
+    minimum = splits.settings.min_venue_videos
+    if len(splits.venues) < 2:
+        fewer = listed(f"{venue!r} {n:,}" for venue, n in splits.set_aside_venues.items())
+        enough = examples(splits.venues, 10)
+        raise CrawlError(
+            f"Training needs at least two venues with {minimum:,} labelled videos of distinct content each. "
+            f"Found with enough: {enough or 'none'}; with fewer: {fewer or 'none'}. {_remedy(splits)}"
+        )
+    empty = [split for split in SPLITS if not splits.counts[split]]
+    if empty:
+        raise CrawlError(
+            f"No labelled video is in {' and none in '.join(empty)}; found {dict(splits.counts)}. Add "
+            f"labelled videos; or, if a manifest's split column leaves it out, ignore that column: "
+            f"--set columns.split=''."
+        )
+
+
+def _remedy(splits: Splits) -> str:
+    fewer = sorted(splits.set_aside_venues.values(), reverse=True)
+    n_more = 2 - len(splits.venues)
+    if len(fewer) < n_more:
+        return "Add labelled videos of other venues."
+    return f"Add labelled videos, or accept smaller venues: --set split.min_venue_videos={fewer[n_more - 1]}."
+
+
+def _by_content(videos: Iterable[Video]) -> dict[str, list[Video]]:
+    """Readable videos by their hash, the first of the copies first."""
+    groups: dict[str, list[Video]] = defaultdict(list)
+    for video in videos:
+        if video.sha256:
+            groups[video.sha256].append(video)
+    for copies in groups.values():
+        copies.sort(key=lambda video: (video.crawl, video.duplicate_of is not None, video.video_id))
+    return {sha256: groups[sha256] for sha256 in sorted(groups)}
+
+
+def _content(copies: Sequence[Video], crawls_with_splits: Collection[str]) -> _Content:
+    first = next(video for video in copies if video.venue)
+    given = [video.split for video in copies if video.split]
+    split = given[0] if given else None
+    if split is None and first.crawl in crawls_with_splits:
+        split = "train"
+    return _Content(first.sha256, first.venue or "", frozenset(given), split)
+
+
+def _assignment(video: Video, split_of: Mapping[str, Split], venue_of: Mapping[str, str]) -> Assignment:
+    if not video.venue:
+        return Assignment()
+    if not video.sha256:
+        return Assignment(set_aside="unreadable")
+    if video.venue != venue_of[video.sha256]:
+        return Assignment(set_aside="conflicting_venue")
+    split = split_of.get(video.sha256)
+    return Assignment(split) if split else Assignment(set_aside="rare_venue")
+
+
+def _place(
+    contents: Sequence[_Content], settings: SplitSettings, earlier: Mapping[str, Split]
+) -> tuple[dict[str, Split], list[str]]:
+    """The split of each content hash, and what to tell of it."""
+    given = {content.split for content in contents}
+    absent = [split for split in SPLITS if split not in given] if "train" in given else []
+    placed: dict[str, Split] = {}
+    free, training = [], []
+    for content in contents:
+        if content.sha256 in earlier:
+            placed[content.sha256] = earlier[content.sha256]
+        elif content.split == "train" and absent:
+            training.append(content)
+        elif content.split:
+            placed[content.sha256] = content.split
+        else:
+            free.append(content)
+    placed |= _share_out(free, settings.shares(SPLITS), settings.seed)
+    if not absent:
+        return placed, []
+    placed |= _share_out(training, settings.shares(["train", *absent]), settings.seed)
+    n_moved = sum(content.split == "train" and placed[content.sha256] != "train" for content in contents)
+    return placed, [f"No manifest gives a {' or '.join(absent)} split: took {n_moved:,} training videos for it."]
+
+
+def _share_out(contents: Iterable[_Content], shares: Mapping[Split, float], seed: int) -> dict[str, Split]:
+    """Shares contents out among splits within each venue, in an order that seed and bytes decide."""
+    hashes: dict[str, list[str]] = defaultdict(list)
+    for content in contents:
+        hashes[content.venue].append(content.sha256)
+    quotas = allot({venue: len(found) for venue, found in hashes.items()}, shares)
+    placed: dict[str, Split] = {}
+    for venue, found in hashes.items():
+        order = iter(sorted(found, key=lambda sha256: hashlib.sha256(f"{seed}:{sha256}".encode()).digest()))
+        for split, n in quotas[venue].items():
+            placed |= {next(order): split for _ in range(n)}
+    return placed
+
+
+def allot(sizes: Mapping[str, int], shares: Mapping[Split, float]) -> dict[str, dict[Split, int]]:
+    """How many videos of each venue go to each split.
+
+    Rounding each venue alone would add up: six venues of 80 would be 1.2 videos off in total. So the totals
+    of the splits are rounded first, by largest remainder, and each venue gives its odd videos to the splits
+    that still lack most. That always comes out even (a bipartite graph with given degrees, built greedily
+    after Havel and Hakimi).
+    """
+    quotas = {venue: {s: _floor(sizes[venue] * share) for s, share in shares.items()} for venue in sorted(sizes)}
+    totals = _largest_remainder(sum(sizes.values()), shares)
+    lacking = {s: totals[s] - sum(quota[s] for quota in quotas.values()) for s in shares}
+    for venue, quota in quotas.items():
+        n_odd = sizes[venue] - sum(quota.values())
+        exact = {s: sizes[venue] * share for s, share in shares.items()}
+        for s in sorted(shares, key=lambda s: (-lacking[s], quota[s] - exact[s]))[:n_odd]:
+            quota[s] += 1
+            lacking[s] -= 1
+        _leave_none_empty(quota)
+    return quotas
+
+
+def _leave_none_empty(quota: dict[Split, int]) -> None:
+    if sum(quota.values()) >= len(quota):
+        for split in quota:
+            if not quota[split]:
+                quota[max(quota, key=lambda s: quota[s])] -= 1
+                quota[split] = 1
+
+
+def _largest_remainder(n: int, shares: Mapping[Split, float]) -> dict[Split, int]:
+    rounded = {s: _floor(n * share) for s, share in shares.items()}
+    by_remainder = sorted(shares, key=lambda s: rounded[s] - n * shares[s])
+    for s in by_remainder[: n - sum(rounded.values())]:
+        rounded[s] += 1
+    return rounded
+
+
+def _floor(x: float) -> int:
+    return math.floor(x + 1e-9)  # 0.07 * 100 is above 7, 0.29 * 100 below 29
+
+
+def _notes(
+    groups: Iterable[Sequence[Video]], contents: Iterable[_Content], assignments: Iterable[Assignment]
+) -> Iterable[str]:
+    conflicts = sum(len({video.venue for video in copies if video.venue}) > 1 for copies in groups)
+    if conflicts:
+        said = counted(conflicts, "content was", "contents were")
+        yield f"{said} labelled with several venues; the first label was kept."
+    several = sum(len(content.given) > 1 for content in contents)
+    if several:
+        yield f"{counted(several, 'content was', 'contents were')} given several splits; all copies follow the first."
+    reasons = Counter(a.set_aside for a in assignments if a.set_aside)
+    for reason, n in sorted(reasons.items()):
+        videos = counted(n, "labelled video is", "labelled videos are")
+        yield f"{videos} in no split: {reason.replace('_', ' ')}."
+
+
+def _untaught(contents: Iterable[_Content], split_of: Mapping[str, Split]) -> Iterable[str]:
+    splits: dict[str, set[Split]] = defaultdict(set)
+    for content in contents:
+        if content.sha256 in split_of:
+            splits[content.venue].add(split_of[content.sha256])
+    venues = sorted(venue for venue, found in splits.items() if "train" not in found)
+    if venues:
+        yield f"No training video shows {examples(venues, 10)}, so that cannot be learned."

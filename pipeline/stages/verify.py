@@ -1,0 +1,467 @@
+"""Verify: whether a store holds what it should. Each part against its recipe, its digest and the catalogue's rows."""
+
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from nmcl.pipeline.crawl.source import crawl_source
+from nmcl.pipeline.errors import StoreError
+from nmcl.pipeline.progress import Progress, silent
+from nmcl.pipeline.records import MODALITIES, Video
+from nmcl.pipeline.storage.artifacts import (
+    DIGEST_SUFFIX,
+    Artifact,
+    digest,
+    hashed_part,
+    load_state,
+)
+from nmcl.pipeline.storage.catalogue import (
+    TRAINING,
+    Catalogue,
+    Crawl,
+    Part,
+    load_catalogue,
+    load_part,
+)
+from nmcl.pipeline.storage.champions import champion
+from nmcl.pipeline.storage.failures import Failures, load_failures
+from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.storage.tables import decode, to_vectors
+
+SOURCES = 32
+"""Files of each crawl that are read again."""
+
+PARTED = ("features", "completed", "failures")
+"""Kinds of artifacts that are cut into parts."""
+
+COLUMNS = {
+    "features": ("video_id", "vector"),
+    "completed": ("video_id", *MODALITIES, *(f"{m}_observed" for m in MODALITIES)),
+    "failures": ("video_id", "path", "kind", "detail"),
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in a store that is wrong."""
+
+    file: str
+    """Relative to the store; of a crawl its address and path."""
+    problem: str
+    """What was found, and what was expected."""
+    removes: tuple[str, ...] = ()
+    """Files that `repair` removes, so that the next command makes them again; none where that would not help."""
+    what_to_do: str = "nmcl verify --repair removes it, and the next nmcl run makes it again."
+
+
+@dataclass
+class Findings:
+    """What was looked at, and what is wrong."""
+
+    checked: Counter[str] = field(default_factory=Counter)
+    """Files by kind."""
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What could not be looked at, and why."""
+
+
+def verify(store: Store, n_sources: int = SOURCES, seed: int = 0, progress: Progress = silent) -> Findings:
+    """Look at everything in a store. Nothing is changed.
+
+    Args:
+        n_sources: files of each crawl that are read again and compared with the catalogue, chosen by `seed`.
+    """
+    findings = Findings()
+    catalogues = _catalogues(store, findings)
+    rows = _check_catalogues(store, catalogues, findings)
+    _check_parts(store, rows, findings, progress)
+    _check_states(store, findings)
+    _check_runs(store, findings)
+    _check_small_files(store, findings)
+    training = catalogues.get(TRAINING, Catalogue())
+    for crawl in training.crawls:
+        _check_sources(crawl, [v for p in crawl.parts for v in rows.get(p.key, ())], n_sources, seed, findings)
+    return findings
+
+
+def repair(store: Store, findings: Findings) -> int:
+    """Remove what is wrong, so that the next command makes it again. Returns the number of files removed."""
+    names = dict.fromkeys(name for problem in findings.problems for name in problem.removes)
+    for name in names:
+        store.remove(name)
+    return len(names)
+
+
+def to_json(findings: Findings) -> dict[str, Any]:
+    """For programs: `ok`, `checked`, `problems` (`file, problem, what_to_do, repairable`) and `notes`."""
+    problems = [
+        {"file": p.file, "problem": p.problem, "what_to_do": p.what_to_do, "repairable": bool(p.removes)}
+        for p in findings.problems
+    ]
+    return {
+        "ok": not problems,
+        "checked": dict(sorted(findings.checked.items())),
+        "problems": problems,
+        "notes": findings.notes,
+    }
+
+
+def _catalogues(store: Store, findings: Findings) -> dict[str, Catalogue]:
+    """Every catalogue of the store that can be read, by its name."""
+    names = [TRAINING]
+    names += [f"predicted/{name}" for name in store.list("predicted") if name.endswith(".json")]
+    names += [f"runs/{run}/catalogue.json" for run in store.list("runs")]
+    found = {}
+    for name in names:
+        try:
+            found[name] = load_catalogue(store, name)
+            findings.checked["catalogues"] += 1
+        except StoreError as error:
+            removes = (name,) if name.startswith("predicted/") else ()
+            what_to_do = "Delete it, and ingest the crawls again: what was extracted of them is found again."
+            findings.problems.append(Problem(name, str(error), removes, what_to_do))
+    return found
+
+
+def _check_catalogues(
+    store: Store, catalogues: Mapping[str, Catalogue], findings: Findings
+) -> dict[str, Sequence[Video]]:
+    """The videos of each part whose rows are right, by the part's key."""
+    parts: dict[Part, set[str]] = {}
+    for name, catalogue in catalogues.items():
+        for _, part in catalogue.parts():
+            parts.setdefault(part, set()).add(name)
+    rows: dict[str, Sequence[Video]] = {}
+    for part, names in parts.items():
+        findings.checked["catalogue parts"] += 1
+        problem = None
+        try:
+            videos = load_part(store, part)
+        except StoreError as error:
+            problem = str(error)
+        else:
+            if digest([asdict(video) for video in videos]) != part.rows or _key(videos) != part.key:
+                problem = "its rows are not those that its name is the hash of"
+        if problem is None:
+            rows[part.key] = videos
+            continue
+        only_of_runs = all(name.startswith("runs/") for name in names)
+        what_to_do = "Promote a run that was trained on other crawls, or train a new one with nmcl run."
+        removes = () if only_of_runs else (part.file,)
+        findings.problems.append(
+            Problem(part.file, problem, removes, what_to_do if only_of_runs else Problem.what_to_do)
+        )
+    return rows
+
+
+def _key(videos: Sequence[Video]) -> str:
+    return digest([[v.video_id, v.sha256, v.description] for v in videos])
+
+
+def _check_parts(store: Store, rows: Mapping[str, Sequence[Video]], findings: Findings, progress: Progress) -> None:
+    """Features, completed vectors and failures."""
+    folders = [f"{kind}/{name}" for kind in PARTED for name in store.list(kind)]
+    decodings = _recorded_failures(store)
+    for done, folder in enumerate(folders, start=1):
+        files = store.list(folder)
+        parts = [name for name in files if name.startswith("part-") and name.endswith(".parquet")]
+        recipe, problem = _recipe(store, folder)
+        if problem and not parts and not store.exists(f"{folder}/recipe.json"):
+            continue  # nothing is there, as after a repair
+        if problem:
+            removes = (f"{folder}/recipe.json", *(f"{folder}/{name}" for name in parts))
+            findings.problems.append(Problem(f"{folder}/recipe.json", problem, removes))
+            continue
+        dims: set[int] = set()
+        for name in parts:
+            findings.checked[folder.split("/")[0]] += 1
+            key = name.removeprefix("part-").removesuffix(".parquet")
+            problem = _check_part(store, folder, name, recipe, rows.get(key), decodings, dims)
+            if problem:
+                removes = (f"{folder}/{name}", f"{folder}/{name}{DIGEST_SUFFIX}", *_downstream(store, folder, name))
+                findings.problems.append(Problem(f"{folder}/{name}", problem, removes))
+        progress("verify", done, len(folders))
+
+
+def _downstream(store: Store, folder: str, name: str) -> Iterator[str]:
+    """What is made from a part and would keep its mistake."""
+    if folder.startswith("failures/"):
+        return
+    if folder.startswith("features/"):
+        for completed in store.list("completed"):
+            if store.exists(f"completed/{completed}/{name}"):
+                yield f"completed/{completed}/{name}"
+
+
+def _recipe(store: Store, folder: str) -> tuple[dict[str, Any], str | None]:
+    """What is hashed of the recipe of an artifact, and what is wrong with it."""
+    try:
+        recipe = store.read_json(f"{folder}/recipe.json")
+    except StoreError as error:
+        return {}, str(error)
+    address = folder.rsplit("-", 1)[-1]
+    if not isinstance(recipe, dict) or digest(hashed_part(recipe)) != address:
+        return {}, f"it is not the recipe that {address} is the hash of"
+    return hashed_part(recipe), None
+
+
+def _recorded_failures(store: Store) -> dict[str, str]:
+    """Folders of failures by the digest of the decoding they belong to."""
+    found = {}
+    for name in store.list("failures"):
+        recipe, problem = _recipe(store, f"failures/{name}")
+        if not problem:
+            found[digest(recipe.get("decoding"))] = f"failures/{name}"
+    return found
+
+
+def _check_part(
+    store: Store,
+    folder: str,
+    name: str,
+    recipe: Mapping[str, Any],
+    videos: Sequence[Video] | None,
+    decodings: Mapping[str, str],
+    dims: set[int],
+) -> str | None:
+    """What is wrong with one part. Args: videos: of the catalogue, where it has the part."""
+    kind = folder.split("/")[0]
+    try:
+        data = store.read(f"{folder}/{name}")
+        if problem := wrong_digest(store, f"{folder}/{name}", data):
+            return problem
+        table = decode(data, name)
+        if lacking := [column for column in COLUMNS[kind] if column not in table.column_names]:
+            return f"it lacks the column {lacking[0]}"
+        ids = table.column("video_id").to_pylist()
+        if videos is not None and (problem := _wrong_rows(kind, ids, [v.video_id for v in videos])):
+            return problem
+        if kind == "features":
+            return _wrong_vectors(store, folder, name, recipe, table, decodings, dims)
+        return _wrong_completed(store, name, recipe, table) if kind == "completed" else None
+    except (StoreError, pa.ArrowException, ValueError, TypeError, AttributeError, KeyError) as error:
+        return f"it cannot be read ({error})"
+
+
+def wrong_digest(store: Store, name: str, data: bytes) -> str | None:
+    """What a file's digest says against it. Files of earlier versions have none."""
+    if not store.exists(name + DIGEST_SUFFIX):
+        return None
+    wanted = store.read(name + DIGEST_SUFFIX).decode(errors="replace").split(" ", 1)[0]
+    found = hashlib.sha256(data).hexdigest()
+    return None if found == wanted else f"its SHA-256 is {found[:12]}..., and {wanted[:12]}... was written beside it"
+
+
+def _wrong_rows(kind: str, found: Sequence[str], wanted: Sequence[str]) -> str | None:
+    if kind == "failures":
+        strangers = set(found) - set(wanted)
+        return f"it names {len(strangers):,} videos that the catalogue's part does not have" if strangers else None
+    if list(found) != list(wanted):
+        return f"its {len(found):,} rows are not the {len(wanted):,} videos of the catalogue's part"
+    return None
+
+
+def _wrong_vectors(
+    store: Store,
+    folder: str,
+    name: str,
+    recipe: Mapping[str, Any],
+    table: pa.Table,
+    decodings: Mapping[str, str],
+    dims: set[int],
+) -> str | None:
+    vectors = to_vectors(table.column("vector"))
+    dims.add(vectors.shape[1])
+    if len(dims) > 1:
+        return f"its vectors have {vectors.shape[1]} values, those of other parts {min(dims - {vectors.shape[1]})}"
+    absent = np.isnan(vectors).any(axis=1)
+    if not np.isfinite(vectors[~absent]).all():
+        return "it holds infinite values"
+    failures = _failures_beside(store, name, recipe, decodings)
+    if failures is None:
+        return None
+    modality = folder.removeprefix("features/").rsplit("-", 1)[0]
+    of_rows = [
+        [f for f in failures.get(video_id, ()) if f.modality in (None, modality)]
+        for video_id in table.column("video_id").to_pylist()
+    ]
+    lasting = np.array([any(not f.is_transient for f in found) for found in of_rows], bool)
+    if (lasting & ~absent).any():  # while a retry goes on, a vector may be there before its failure is removed
+        return f"{int((lasting & ~absent).sum()):,} of its videos have a vector, and a lasting failure on record"
+    explained = np.array([bool(found) for found in of_rows], bool)
+    if "remark" in table.column_names:
+        explained |= np.array([remark is not None for remark in table.column("remark").to_pylist()], bool)
+    if (absent & ~explained).any() and not absent.all():
+        return f"{int((absent & ~explained).sum()):,} of its vectors are absent without a reason on record"
+    return None
+
+
+def _failures_beside(
+    store: Store, name: str, recipe: Mapping[str, Any], decodings: Mapping[str, str]
+) -> Failures | None:
+    """The failures that belong to a part of features; None where none were recorded for it."""
+    folder = decodings.get(digest(recipe["decoding"])) if "decoding" in recipe else None
+    if folder is None or not store.exists(f"{folder}/{name}"):
+        return None
+    artifact = Artifact(folder.rsplit("-", 1)[0], {"decoding": recipe["decoding"]})
+    return load_failures(store, artifact, Part(name.removeprefix("part-").removesuffix(".parquet"), "", 0))
+
+
+def _wrong_completed(store: Store, name: str, recipe: Mapping[str, Any], table: pa.Table) -> str | None:
+    """Whether what is said to be observed is what was extracted, and only videos without any modality lack vectors."""
+    any_observed = np.any([table.column(f"{m}_observed").to_numpy() for m in MODALITIES], axis=0)
+    for modality in MODALITIES:
+        observed = table.column(f"{modality}_observed").to_numpy()
+        vectors = to_vectors(table.column(modality))
+        if (np.isnan(vectors).any(axis=1) == any_observed).any() or not np.isfinite(vectors[any_observed]).all():
+            return f"its {modality} vectors are not whole"
+        completion = f"states/completion-{recipe['completion']}/recipe.json"
+        if not store.exists(completion):
+            continue
+        addresses = dict(zip(MODALITIES, store.read_json(completion)["features"], strict=True))
+        features = f"features/{modality}-{addresses[modality]}/{name}"
+        if not store.exists(features):
+            continue
+        extracted = to_vectors(decode(store.read(features), features).column("vector"))
+        present = ~np.isnan(extracted).any(axis=1)
+        if not np.array_equal(present, observed) or not np.array_equal(extracted[present], vectors[present]):
+            return f"its {modality} vectors are not those that were extracted"
+    return None
+
+
+def _check_states(store: Store, findings: Findings) -> None:
+    for name in store.list("states"):
+        folder = f"states/{name}"
+        files = [f"{folder}/{file}" for file in store.list(folder)]
+        if not store.exists(f"{folder}/state.json"):
+            continue
+        findings.checked["states"] += 1
+        recipe, problem = _recipe(store, folder)
+        try:
+            data = store.read(f"{folder}/state.safetensors")
+            problem = problem or wrong_digest(store, f"{folder}/state.safetensors", data)
+            if not problem:
+                load_state(store, Artifact(folder.rsplit("-", 1)[0], recipe))
+        except StoreError as error:
+            problem = str(error)
+        if problem:
+            findings.problems.append(Problem(folder, problem, tuple(files)))
+
+
+def _check_runs(store: Store, findings: Findings) -> None:
+    run = None
+    try:
+        run = champion(store)
+    except StoreError as error:
+        what_to_do = "Delete it, and promote the run that is to be champion: nmcl runs, nmcl promote."
+        findings.problems.append(Problem("champions.json", str(error), (), what_to_do))
+    for name in store.list("runs"):
+        folder = f"runs/{name}"
+        findings.checked["runs"] += 1
+        _, problem = _recipe(store, folder) if store.exists(f"{folder}/recipe.json") else ({}, None)
+        problem = problem or _wrong_model(store, folder)
+        if problem:
+            made = ("recipe.json", "model.json", "model.safetensors", "metrics.json")
+            what_to_do = (
+                "nmcl verify --repair removes it; nmcl run makes it again if the settings are still its own, "
+                "else promote another run: nmcl runs."
+            )
+            removes = tuple(f"{folder}/{file}" for file in made)
+            findings.problems.append(Problem(folder, problem, removes, what_to_do))
+            continue
+        predictions = f"{folder}/predictions.parquet"
+        if store.exists(predictions):
+            data = store.read(predictions)
+            if problem := wrong_digest(store, predictions, data) or _undecodable(predictions, data):
+                is_champion = folder == run
+                removes = () if is_champion else (predictions, f"{folder}/metrics.json")
+                what_to_do = "The champion itself is whole: nmcl predict predicts any crawl again."
+                findings.problems.append(
+                    Problem(predictions, problem, removes, what_to_do if is_champion else Problem.what_to_do)
+                )
+    if run is not None and not store.exists(f"{run}/metrics.json"):
+        what_to_do = "Promote another run, or return to the one before: nmcl runs, nmcl promote, nmcl rollback."
+        findings.problems.append(Problem("champions.json", f"its champion {run} is no finished run", (), what_to_do))
+
+
+def _wrong_model(store: Store, folder: str) -> str | None:
+    if not store.exists(f"{folder}/model.json"):
+        return None
+    try:
+        card = store.read_json(f"{folder}/model.json")
+        found = hashlib.sha256(store.read(f"{folder}/model.safetensors")).hexdigest()
+        if not isinstance(card, dict) or card.get("weights_sha256") != found:
+            return "model.safetensors is not the file that model.json names by its SHA-256"
+        for name in ("metrics.json", "settings.json"):
+            if store.exists(f"{folder}/{name}") and not isinstance(store.read_json(f"{folder}/{name}"), dict):
+                return f"{name} is no JSON object"
+    except StoreError as error:
+        return str(error)
+    return None
+
+
+def _undecodable(name: str, data: bytes) -> str | None:
+    try:
+        decode(data, name)
+    except StoreError as error:
+        return str(error)
+    return None
+
+
+def _check_small_files(store: Store, findings: Findings) -> None:
+    """What commands keep to be quicker, and can do without; and the settings."""
+    if store.exists("settings.json"):
+        try:
+            store.read_json("settings.json")
+        except StoreError as error:
+            what_to_do = "Delete it, and name the settings again by --set or --config."
+            findings.problems.append(Problem("settings.json", str(error), (), what_to_do))
+    readers: dict[str, Callable[[str], object]] = {
+        "timings": store.read_json,
+        "videos": lambda name: decode(store.read(name), name),
+    }
+    for folder, read in readers.items():
+        for file in store.list(folder):
+            name = f"{folder}/{file}"
+            if file.startswith("part-"):
+                continue
+            try:
+                read(name)
+            except StoreError as error:
+                findings.problems.append(Problem(name, str(error), (name,)))
+
+
+def _check_sources(crawl: Crawl, videos: Sequence[Video], n_sources: int, seed: int, findings: Findings) -> None:
+    """Read some files of a crawl again, and compare them with the catalogue."""
+    known = sorted({(video.path, video.sha256) for video in videos if video.sha256})
+    chosen = random.Random(seed).sample(known, min(n_sources, len(known)))
+    source = crawl_source(crawl.folder)
+    if chosen and not source.exists():
+        findings.notes.append(f"The crawl {crawl.name} is not at {crawl.folder}: its files were not read again.")
+        return
+    gone = 0
+    for path, sha256 in chosen:
+        try:
+            with source.open(path) as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # it has readinto
+        except OSError:
+            gone += 1
+            continue
+        findings.checked["source files"] += 1
+        if found != sha256:
+            findings.problems.append(
+                Problem(
+                    f"{crawl.folder}/{path}",
+                    f"its SHA-256 is {found[:12]}..., and {sha256[:12]}... when it was ingested",
+                    (),
+                    "Ingest the crawl again: nmcl run or nmcl ingest.",
+                )
+            )
+    if gone:
+        findings.notes.append(f"{gone:,} of {len(chosen):,} files looked for in {crawl.folder} are no longer there.")

@@ -1,0 +1,1 @@
+"""Artifacts in a store: files, addresses, tables, the catalogue, failures and the champion."""

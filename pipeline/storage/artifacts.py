@@ -1,0 +1,128 @@
+"""Addresses: an artifact is named by the hash of how it was made. Cache, resume and provenance are this one rule."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from nmcl.pipeline.errors import StoreError
+from nmcl.pipeline.records import State
+from nmcl.pipeline.storage.store import Store
+
+
+def digest(value: Any, length: int = 12) -> str:
+    """Hash of a JSON value; equal values give equal digests, whatever the order of their keys.
+
+    Args:
+        length: hex digits kept; 12 make a chance collision among a million artifacts about 1 in 500.
+    """
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+SETTINGS_IN_FULL = "settings_in_full"
+"""Key of `recipe.json` that is not hashed. Recipes of earlier versions lack it: all of them is hashed."""
+
+
+def hashed_part(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a `recipe.json` is hashed."""
+    return {name: value for name, value in recipe.items() if name != SETTINGS_IN_FULL}
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """Something the pipeline makes, and its recipe: settings, code version, weights' checksum, input artifacts."""
+
+    kind: str
+    """Folder and name, such as `features/visual`."""
+    recipe: dict[str, Any]
+    """JSON values; all that decides the content. Of settings, those that `nmcl.pipeline.addressing.hashed` gives."""
+    settings: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """All settings in force, by section: for people, and no part of the address."""
+
+    @property
+    def address(self) -> str:
+        """12 hex digits."""
+        return digest(self.recipe)
+
+    @property
+    def folder(self) -> str:
+        """Where it lies in the store."""
+        return f"{self.kind}-{self.address}"
+
+    def part(self, key: str) -> str:
+        """Name of the file of one part."""
+        return f"{self.folder}/part-{key}.parquet"
+
+    def note_recipe(self, store: Store) -> None:
+        """Lay the recipe beside the artifact, and all settings in force, for people and for provenance."""
+        name = f"{self.folder}/recipe.json"
+        if not store.exists(name):
+            in_full = {SETTINGS_IN_FULL: self.settings} if self.settings else {}
+            store.write_json(name, {**self.recipe, **in_full})
+
+
+DIGEST_SUFFIX = ".sha256"
+
+
+def write_with_digest(store: Store, name: str, data: bytes) -> None:
+    """Write a file with its SHA-256 in a file beside it, as `sha256sum --check` reads it.
+
+    A digest never contradicts its file, whatever moment the process is killed at: for a new file it is written first,
+    and that of a file that is replaced is removed before.
+    """
+    line = f"{hashlib.sha256(data).hexdigest()}  {name.rsplit('/', 1)[-1]}\n".encode()
+    if store.exists(name):
+        store.remove(name + DIGEST_SUFFIX)
+        store.write(name, data)
+        store.write(name + DIGEST_SUFFIX, line)
+    else:
+        store.write(name + DIGEST_SUFFIX, line)
+        store.write(name, data)
+
+
+def add_digest(store: Store, name: str) -> None:
+    """Write the digest of a file without one: of an earlier version, or of a process that was killed after the file."""
+    if not store.exists(name + DIGEST_SUFFIX):
+        line = f"{hashlib.sha256(store.read(name)).hexdigest()}  {name.rsplit('/', 1)[-1]}\n"
+        store.write(name + DIGEST_SUFFIX, line.encode())
+
+
+def save_state(store: Store, artifact: Artifact, state: State) -> None:
+    """Write a state. `state.json` goes last: where it exists, the state is whole."""
+    artifact.note_recipe(store)
+    write_with_digest(store, f"{artifact.folder}/state.safetensors", save(state.arrays))
+    store.write_json(f"{artifact.folder}/state.json", state.info)
+
+
+def has_state(store: Store, artifact: Artifact) -> bool:
+    """Whether the state was written."""
+    return store.exists(f"{artifact.folder}/state.json")
+
+
+def load_state(store: Store, artifact: Artifact | None) -> State:
+    """Read a state back, array for array; an empty one for an extractor that learns nothing, which has no artifact.
+
+    Raises:
+        StoreError: it is missing or damaged.
+    """
+    if artifact is None:
+        return State()
+    name = f"{artifact.folder}/state.safetensors"
+    data = store.read(name)
+    try:
+        arrays = load(data)
+    except (SafetensorError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
+        raise StoreError(f"{name} is damaged ({error}). Delete {artifact.folder} and run the command again.") from error
+    for array, values in arrays.items():
+        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+            raise StoreError(
+                f"{name} is damaged ({array!r} has values that are not finite). Delete {artifact.folder} and run the "
+                "command again."
+            )
+    return State(arrays=arrays, info=store.read_json(f"{artifact.folder}/state.json"))

@@ -1,0 +1,111 @@
+"""The catalogue: which crawls a store holds, cut into parts once. A later crawl adds parts and changes none."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+from nmcl.pipeline.records import Video
+from nmcl.pipeline.storage.artifacts import digest
+from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.storage.tables import (
+    decode,
+    encode,
+    from_videos,
+    to_videos,
+)
+
+TRAINING = "catalogue.json"
+"""The crawls that a store is trained on. Crawls that are only predicted have catalogues of their own."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A fixed slice of a crawl, the unit of work."""
+
+    key: str
+    """Hash of all that extractors see of its videos; names the part's file in every artifact."""
+    rows: str
+    """Hash of its rows, labels included; names the part's file of the catalogue."""
+    n_videos: int
+
+    @property
+    def file(self) -> str:
+        """Where its rows lie in the store."""
+        return f"videos/part-{self.rows}.parquet"
+
+
+@dataclass(frozen=True)
+class Crawl:
+    """One ingested folder."""
+
+    name: str
+    """Of the folder; made unique within the store."""
+    folder: str
+    """Where it lay when it was ingested: an absolute path."""
+    parts: tuple[Part, ...]
+    notes: tuple[str, ...]
+    """What the user was told about the manifest."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All crawls of one purpose, in the order they came."""
+
+    crawls: tuple[Crawl, ...] = ()
+
+    def parts(self) -> Iterator[tuple[Crawl, Part]]:
+        """Every part with the crawl it belongs to."""
+        for crawl in self.crawls:
+            for part in crawl.parts:
+                yield crawl, part
+
+    @property
+    def n_videos(self) -> int:
+        """Rows in all."""
+        return sum(part.n_videos for _, part in self.parts())
+
+    def videos(self, store: Store) -> list[Video]:
+        """All rows, in order."""
+        return [video for _, part in self.parts() for video in load_part(store, part)]
+
+    def with_crawl(self, crawl: Crawl) -> "Catalogue":
+        """The same with one crawl added, or replaced where its folder is known."""
+        others = [c if c.folder != crawl.folder else crawl for c in self.crawls]
+        return Catalogue(tuple(others) if crawl in others else (*others, crawl))
+
+
+def make_part(store: Store, videos: Sequence[Video]) -> Part:
+    """Write a slice of the catalogue, unless it is there."""
+    part = Part(
+        key=digest([[v.video_id, v.sha256, v.description] for v in videos]),
+        rows=digest([asdict(video) for video in videos]),
+        n_videos=len(videos),
+    )
+    if not store.exists(part.file):
+        store.write(part.file, encode(from_videos(videos)))
+    return part
+
+
+def load_part(store: Store, part: Part) -> list[Video]:
+    """The rows of a part."""
+    return to_videos(decode(store.read(part.file), part.file, part.n_videos))
+
+
+def load_catalogue(store: Store, name: str = TRAINING) -> Catalogue:
+    """The catalogue as written; an empty one where nothing was ingested. Raises StoreError where it is damaged."""
+    if not store.exists(name):
+        return Catalogue()
+    content = store.read_json(name)
+    try:
+        crawls = tuple(
+            Crawl(**{**crawl, "parts": tuple(Part(**p) for p in crawl["parts"]), "notes": tuple(crawl["notes"])})
+            for crawl in content["crawls"]
+        )
+    except TypeError as error:  # keys of another version
+        raise store.damaged(name, str(error)) from error
+    return Catalogue(crawls)
+
+
+def save_catalogue(store: Store, catalogue: Catalogue, name: str = TRAINING) -> None:
+    """Write the catalogue; it is the last file of an ingest, so what it names exists."""
+    if load_catalogue(store, name) != catalogue:
+        store.write_json(name, asdict(catalogue))

@@ -1,0 +1,43 @@
+"""Checks of a stored state: compiled code uses its arrays and trusts their shapes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from nmcl.pipeline.errors import StoreError
+from nmcl.pipeline.records import State
+
+
+@contextmanager
+def checking_state(name: str) -> Iterator[None]:
+    """Turn a ValueError or KeyError of the checks in the block into a StoreError. Args: name: of the state's folder."""
+    try:
+        yield
+    except KeyError as error:
+        raise _damaged(name, f"{error} is missing") from error
+    except ValueError as error:
+        raise _damaged(name, str(error)) from error
+
+
+def require_array(state: State, name: str, shape: tuple[int | None, ...], dtype: type = np.float32) -> np.ndarray:
+    """An array of a state. Raises ValueError or KeyError unless it is there, of this shape, type, and finite.
+
+    Args:
+        shape: None: any number above 0.
+    """
+    array = state.arrays[name]
+    fits = array.ndim == len(shape) and all(n > 0 and w in (None, n) for n, w in zip(array.shape, shape, strict=True))
+    if not fits or array.dtype != dtype:
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ValueError(f"{name} is {array.dtype} of shape {array.shape}, expected {np.dtype(dtype)} of ({wanted})")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} has values that are not finite")
+    return array
+
+
+def _damaged(name: str, found: str) -> StoreError:
+    return StoreError(
+        f"What states/{name}-... of the store holds is damaged or was not written by nmcl ({found[:300]}). Delete that "
+        "folder and run the command that made it again."
+    )

@@ -1,0 +1,382 @@
+"""The store: one folder (or object-store URL) that holds everything the pipeline made. The only door to fsspec.
+
+    store.json                                   what this folder is
+    catalogue.json                               the crawls that were ingested, and their parts in order
+    videos/part-KEY.parquet                      rows of the catalogue
+    states/NAME-ADDRESS/                         what an extractor or a completer learnt
+    features/MODALITY-ADDRESS/part-KEY.parquet   vectors, null where absent, and failures
+    completed/ADDRESS/part-KEY.parquet           every modality of every video, and which were observed
+    runs/NAME-ADDRESS/                           model, metrics, predictions, report
+    latest -> runs/NAME-ADDRESS                  the newest run
+    champion -> runs/NAME-ADDRESS                the run that predictions come from
+    champions.json                               how it came to be so
+
+On an object store, which has no links, `latest.json` and `champion.json` name the folder.
+
+A file is written whole or not at all: to a temporary name, flushed to disk, then renamed; on an object store by one
+request. So a file that exists is done, and a process killed at any point leaves a store that the same command goes on
+with.
+"""
+
+import fcntl
+import json
+import math
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from nmcl.pipeline.errors import StoreError, StoreTakenError
+from nmcl.pipeline.os_errors import translated as translated
+from nmcl.pipeline.os_errors import writing as writing
+from nmcl.pipeline.scratch import scratch
+from nmcl.pipeline.storage import shapes
+from nmcl.pipeline.storage.lease import Lease
+from nmcl.pipeline.text import listed
+
+FORMAT = 1
+_MARKER = "store.json"
+_SCRATCH = ".tmp"
+_LOCK = ".lock"
+POINTERS = ("latest", "champion")
+"""Names that lead to a folder."""
+KEPT = (_MARKER, "catalogue.json", "settings.json", "champions.json")
+"""Files that no command makes again."""
+_held: dict[str, Lease | None] = {}
+"""Stores that this process has locked, by URL: a flow within a flow may lock again."""
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and the path in it. What others write is seen at once: listings are not kept.
+
+    Raises:
+        StoreError: no such protocol, or its package is not installed.
+    """
+    try:
+        fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    except ImportError as error:
+        extra = "nmcl[s3]" if url.startswith("s3") else "the package that fsspec names"
+        raise StoreError(
+            f"{url} needs a package that is not installed ({error}). Install it: "
+            f"{sys.executable} -m pip install -c constraints.txt '{extra}'"
+        ) from error
+    except ValueError as error:
+        raise StoreError(
+            f"{url} cannot be opened: {error}. Name a folder, or a URL such as s3://bucket/store."
+        ) from error
+    return fs, str(path).rstrip("/")
+
+
+def is_url(address: str) -> bool:
+    """Whether an address is a URL of another place than this machine's disk."""
+    return "://" in address and not address.startswith(("file://", "local://"))
+
+
+class Store:
+    """Files by relative name under one root. Names use forward slashes and never leave the root."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.fs, self.root = file_system(str(root))
+        self.is_local: bool = "file" in self.fs.protocol
+        self.url: str = self.root if self.is_local else self.fs.unstrip_protocol(self.root)
+        """What opens it again, here and on other machines."""
+
+    @classmethod
+    def open(cls, root: str | Path) -> "Store":
+        """Open a store that exists.
+
+        Raises:
+            StoreError: there is none, or it was written by a newer version.
+        """
+        store = cls(root)
+        if not store.exists(_MARKER):
+            raise StoreError(
+                f"{root} is not an nmcl store (it has no {_MARKER}). "
+                f"Start one with `nmcl run CRAWL --out {root}` or `nmcl ingest CRAWL --out {root}`."
+            )
+        found = store.read_json(_MARKER)["format"]
+        if found != FORMAT:
+            raise StoreError(f"{root} has store format {found}; this version reads format {FORMAT}. Upgrade nmcl.")
+        return store
+
+    @classmethod
+    def create(cls, root: str | Path) -> "Store":
+        """Open the store at `root`, made anew where the folder is absent or empty.
+
+        Raises:
+            StoreError: the folder holds other things, or is a file.
+        """
+        store = cls(root)
+        if store.is_local and os.path.isfile(store.root):
+            raise StoreError(f"{root} is a file. Name an empty or a new folder.")
+        if not store.exists(_MARKER):
+            foreign = [name for name in store.list("") if name not in (_SCRATCH, _LOCK)]
+            if foreign:
+                raise StoreError(
+                    f"{root} is neither empty nor an nmcl store: it holds {listed(foreign, 3)}. "
+                    "Name an empty or a new folder."
+                )
+            store.write_json(_MARKER, {"format": FORMAT, "made_by": "nmcl"})
+        return cls.open(root)
+
+    def _full(self, name: str) -> str:
+        first, slash, rest = name.partition("/")
+        if slash and first in POINTERS and not self.is_local:
+            name = f"{self.target(first)}/{rest}"
+        return f"{self.root}/{name}" if name else self.root
+
+    def where(self, name: str) -> str:
+        """What a person opens: an absolute path on this machine's disk, or a URL."""
+        return str(self.local_path(name).absolute()) if self.is_local else self.fs.unstrip_protocol(self._full(name))
+
+    def local_path(self, name: str = "") -> Path:
+        """Where `name` lies on this machine's disk. Raises StoreError for an object store."""
+        if not self.is_local:
+            raise StoreError(f"{self.url} is an object store; a local folder is needed here.")
+        return Path(self._full(name))
+
+    def exists(self, name: str) -> bool:
+        """Whether the file was written; if so, whole."""
+        with translated(self.where(name), "read"):
+            if not self.is_local:
+                return bool(self.fs.exists(self._full(name)))
+            try:  # os.path.exists takes a file that may not be looked at for one that is not there
+                os.stat(self._full(name))
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            return True
+
+    def has_all(self, names: Iterable[str]) -> bool:
+        """Whether all these files were written. Each folder is looked at once, however many of its files are named."""
+        found: dict[str, set[str]] = {}
+        for name in names:
+            folder, _, file = name.rpartition("/")
+            if folder not in found:
+                found[folder] = set(self.list(folder))
+            if file not in found[folder]:
+                return False
+        return True
+
+    def modified(self, name: str) -> str:
+        """When a file was written: UTC, ISO 8601."""
+        with translated(self.where(name), "read"):
+            moment: datetime = self.fs.modified(self._full(name))
+        return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+
+    def list(self, folder: str) -> list[str]:
+        """Names right under `folder`, sorted; empty where there is no such folder."""
+        try:
+            with translated(self.url, "read"):
+                entries = self.fs.ls(self._full(folder), detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries)
+
+    def read(self, name: str) -> bytes:
+        """All bytes of a file. Raises StoreError where it is missing."""
+        try:
+            with translated(self.where(name), "read"):
+                return bytes(self.fs.cat_file(self._full(name)))
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"{self.where(name)} is missing. Run the command again: it makes what is missing."
+            ) from error
+
+    def read_json(self, name: str, kind: Any = None) -> Any:
+        """Parsed JSON of a file.
+
+        Args:
+            kind: what it must hold, one of `nmcl.pipeline.storage.shapes`; None: what its name promises.
+
+        Raises:
+            StoreError: the file is missing, damaged, or of another shape.
+        """
+        data = self.read(name)
+        try:
+            content = json.loads(data, parse_constant=_no_number, parse_float=_finite)
+            json.dumps(content, ensure_ascii=False).encode()  # halves of surrogate pairs could not be written again
+            shapes.require(kind or shapes.of(name), content)
+        except (ValueError, RecursionError) as error:
+            raise self.damaged(name, str(error)) from error
+        return content
+
+    def damaged(self, name: str, reason: str) -> StoreError:
+        """The error that a file is not what nmcl wrote. Args: reason: what was found in it."""
+        if name in KEPT:
+            way_out = "Restore it from a backup"
+            way_out += "" if name in (_MARKER, "catalogue.json") else ", or delete it"
+        else:
+            way_out = "Delete it and run the command that made it again"
+        return StoreError(f"{self.where(name)} is damaged or was not written by nmcl ({reason[:500]}). {way_out}.")
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file whole, or leave what was there. Raises StoreError when that cannot be done."""
+        lease = _held.get(self.url)
+        if lease is not None and lease.is_lost:
+            raise StoreError(f"{self.url} was not reached for long, and another nmcl command took it over. Run again.")
+        with writing(self.where(name)):
+            if self.is_local:
+                self._replace(Path(self._full(name)), data)
+            else:
+                self.fs.pipe_file(self._full(name), data)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write JSON with sorted keys, so that equal values are equal bytes."""
+        text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        self.write(name, f"{text}\n".encode())
+
+    def remove(self, name: str) -> None:
+        """Remove a file, where it is there. Raises StoreError when that cannot be done."""
+        with suppress(FileNotFoundError), translated(self.where(name), "removed"):
+            self.fs.rm_file(self._full(name))
+
+    def point(self, name: str, target: str) -> None:
+        """Make `name` lead to the folder `target`, at once: a symbolic link on disk, a small file elsewhere.
+
+        Args:
+            name: one of `latest` and `champion`.
+        """
+        if self.leads(name, target):
+            return
+        if not self.is_local:
+            self.write_json(f"{name}.json", {"leads_to": target})
+            return
+        link = self.local_path(name)
+        with writing(str(link)):
+            temporary = self._scratch() / f"link-{os.getpid()}"
+            temporary.unlink(missing_ok=True)
+            temporary.symlink_to(target)
+            os.replace(temporary, link)
+
+    def leads(self, name: str, target: str) -> bool:
+        """Whether `point` made `name` lead to `target`."""
+        return self.target(name) == target
+
+    def target(self, name: str) -> str | None:
+        """The folder that `name` leads to; None where it was never made to."""
+        if self.is_local:
+            with translated(self.url, "read"), suppress(FileNotFoundError, NotADirectoryError):
+                link = self.local_path(name)
+                return os.readlink(link) if link.is_symlink() else None
+            return None
+        if not self.exists(f"{name}.json"):
+            return None
+        target: str = self.read_json(f"{name}.json")["leads_to"]
+        return target
+
+    @contextmanager
+    def folder_to_read(self, folder: str) -> Iterator[Path]:
+        """The files right in a folder, on this machine's disk while the block runs."""
+        if self.is_local:
+            yield self.local_path(folder)
+            return
+        with scratch("read") as temporary:
+            for name in self.list(folder):
+                with writing(str(temporary)):
+                    Path(temporary, name).write_bytes(self.read(f"{folder}/{name}"))
+            yield temporary
+
+    @contextmanager
+    def folder_to_write(self, folder: str) -> Iterator[Path]:
+        """A folder on this machine's disk whose files are in the store after the block, in the order of writing."""
+        if self.is_local:
+            yield self.local_path(folder)
+            return
+        with scratch("write") as temporary:
+            yield temporary
+            made = [path for path in temporary.iterdir() if not path.name.startswith(".")]
+            for path in sorted(made, key=lambda path: path.stat().st_mtime_ns):
+                self.write(f"{folder}/{path.name}", path.read_bytes())
+
+    def _scratch(self) -> Path:
+        folder = self.local_path(_SCRATCH)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _replace(self, path: Path, data: bytes) -> None:
+        handle, temporary = tempfile.mkstemp(dir=self._scratch())
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this process has locked it."""
+        return self.url in _held
+
+    @contextmanager
+    def locked(self, may_be_read_only: bool = False) -> Iterator[None]:
+        """Hold the store for one writer, and sweep what a killed one left. May be nested.
+
+        Args:
+            may_be_read_only: go on unlocked where nothing can be written anyway: for commands that may find
+                everything there.
+
+        Raises:
+            StoreTakenError: another process holds it.
+            StoreError: it cannot be written.
+        """
+        if self.is_held or (may_be_read_only and self._is_read_only):
+            yield
+        elif self.is_local:
+            with self._locked_file():
+                yield
+        else:
+            with Lease(self.fs, self._full(_LOCK), self.url).held() as lease:
+                _held[self.url] = lease
+                try:
+                    yield
+                finally:
+                    del _held[self.url]
+
+    @property
+    def _is_read_only(self) -> bool:
+        return self.is_local and not os.access(self.root, os.W_OK)
+
+    @contextmanager
+    def _locked_file(self) -> Iterator[None]:
+        path = self.local_path(_LOCK)
+        with ExitStack() as stack:
+            with writing(str(path)):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context(path.open("a"))
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    raise StoreTakenError(
+                        f"Another nmcl command is writing to {self.url}. Wait for it, or name another --out."
+                    ) from error
+            shutil.rmtree(self._full(_SCRATCH), ignore_errors=True)
+            _held[self.url] = None
+            try:
+                yield
+            finally:
+                del _held[self.url]
+                shutil.rmtree(self._full(_SCRATCH), ignore_errors=True)
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is out of range")
+    return value

@@ -1,0 +1,164 @@
+"""Arrow tables as the Parquet files of a store, which no other module reads or writes.
+
+Other modules build and use Arrow tables, and two handle Parquet files that are not of a store: `nmcl.flows.run.predict` writes
+predictions, `nmcl.pipeline.crawl.formats` reads manifests.
+
+Equal tables give equal bytes: no time, path or host enters a file.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nmcl.pipeline.errors import StoreError
+from nmcl.pipeline.records import MODALITIES, Video
+
+VIDEO_SCHEMA = pa.schema(
+    [
+        pa.field("video_id", pa.string(), nullable=False),
+        pa.field("crawl", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("n_bytes", pa.int64(), nullable=False),
+        pa.field("description", pa.string()),
+        pa.field("venue", pa.string()),
+        pa.field("split", pa.string()),
+        pa.field("duplicate_of", pa.string()),
+    ]
+)
+
+
+def encode(table: pa.Table) -> bytes:
+    """A table as the bytes of one Parquet file."""
+    buffer = BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+class _Vectors:
+    """The type of a column of `from_vectors`, of any length."""
+
+
+_TEXT, _VECTORS = pa.string(), _Vectors()
+_SHAPES: Mapping[str, Mapping[str, Any]] = {
+    "videos/part-": {field.name: field for field in VIDEO_SCHEMA},
+    "videos/files-": {"path": _TEXT, "n_bytes": pa.int64(), "mtime_ns": pa.int64(), "sha256": _TEXT},
+    "features/": {"video_id": _TEXT, "vector": _VECTORS},
+    "failures/": {"video_id": _TEXT, "kind": _TEXT, "detail": _TEXT},
+    "completed/": {
+        "video_id": _TEXT,
+        **dict.fromkeys(MODALITIES, _VECTORS),
+        **{f"{modality}_observed": pa.bool_() for modality in MODALITIES},
+    },
+}
+"""Columns that a file must have, by how its name in the store begins; it may have more."""
+_OPTIONAL: Mapping[str, Mapping[str, Any]] = {
+    "features/": {
+        "remark": pa.field("remark", _TEXT),
+        "key_frames_s": pa.field("key_frames_s", pa.list_(pa.float32())),
+    },
+    "failures/": {"modality": pa.field("modality", _TEXT), "attempts": pa.int32()},
+}
+"""Columns that a file may have, and then of these types: earlier versions wrote fewer."""
+_RUN_SHAPES: Mapping[str, Mapping[str, Any]] = {
+    "splits.parquet": {"sha256": _TEXT, "split": _TEXT},
+    "predictions.parquet": {"video_id": _TEXT, "status": _TEXT, "venue_1": pa.field("venue_1", _TEXT)},
+}
+"""The same of the files of a run, by the rest of their name. A field may be null, a type alone may not."""
+
+
+def decode(data: bytes, name: str, n_rows: int | None = None) -> pa.Table:
+    """The table in the bytes of a Parquet file of the store.
+
+    Args:
+        name: of the file in the store; it tells which columns there must be.
+        n_rows: that there must be; None: any number.
+
+    Raises:
+        StoreError: they are not one, or not with these columns and rows; names the file.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of metadata that nobody reads
+            table = pq.read_table(BytesIO(data), partitioning=None)
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError, OverflowError) as error:
+        raise _damaged(name, str(error)) from error
+    if n_rows is not None and len(table) != n_rows:
+        raise _damaged(name, f"{len(table):,} rows, expected {n_rows:,}")
+    for column, wanted in _columns(name, _SHAPES, _RUN_SHAPES.get(name.rsplit("/", 1)[-1], {})).items():
+        _check(table, column, wanted, name)
+    for column, wanted in _columns(name, _OPTIONAL, {}).items():
+        if column in table.column_names:
+            _check(table, column, wanted, name)
+    return table
+
+
+def _columns(name: str, shapes: Mapping[str, Mapping[str, Any]], otherwise: Mapping[str, Any]) -> Mapping[str, Any]:
+    return next((columns for beginning, columns in shapes.items() if name.startswith(beginning)), otherwise)
+
+
+def _check(table: pa.Table, name: str, wanted: Any, file: str) -> None:
+    n_found = table.column_names.count(name)
+    if n_found != 1:
+        raise _damaged(file, f"{n_found} columns {name!r}, expected one")
+    column = table.column(name)
+    if wanted is _VECTORS:
+        is_right = pa.types.is_fixed_size_list(column.type) and column.type.value_type == pa.float32()
+        if not is_right or column.type.list_size < 1:
+            raise _damaged(file, f"column {name!r} is of type {column.type}, expected vectors of float32")
+        if not np.isfinite(to_vectors(column)[~np.asarray(column.is_null())]).all():
+            raise _damaged(file, f"column {name!r} holds numbers that are not finite")
+        return
+    field = wanted if isinstance(wanted, pa.Field) else pa.field(name, wanted, nullable=False)
+    if column.type != field.type:
+        raise _damaged(file, f"column {name!r} is of type {column.type}, expected {field.type}")
+    if column.null_count and not field.nullable:
+        raise _damaged(file, f"column {name!r} lacks {column.null_count:,} values")
+
+
+def _damaged(name: str, found: str) -> StoreError:
+    return StoreError(
+        f"{name} is damaged or was not written by nmcl ({found[:500]}). Delete it and run the command that made it "
+        "again."
+    )
+
+
+def from_videos(videos: Sequence[Video]) -> pa.Table:
+    """Rows of the catalogue as a table of VIDEO_SCHEMA."""
+    return pa.Table.from_pylist([asdict(video) for video in videos], schema=VIDEO_SCHEMA)
+
+
+def to_videos(table: pa.Table) -> list[Video]:
+    """Rows of the catalogue out of a table of VIDEO_SCHEMA."""
+    names = [field.name for field in fields(Video)]
+    columns = [table.column(name).to_pylist() for name in names]
+    return [Video(*row) for row in zip(*columns, strict=True)]
+
+
+def from_vectors(vectors: np.ndarray) -> pa.Array:
+    """Vectors as a column of fixed-size lists.
+
+    Args:
+        vectors: shape (N, D), float32; a row of NaN becomes null.
+    """
+    present = ~np.isnan(vectors).any(axis=1)
+    values = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(values, vectors.shape[1], mask=pa.array(~present))
+
+
+def to_vectors(column: pa.ChunkedArray) -> np.ndarray:
+    """The inverse of `from_vectors`: shape (N, D), float32, NaN rows where null."""
+    array = column.combine_chunks()
+    array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
+    dim = array.type.list_size
+    vectors = np.array(array.values.to_numpy(zero_copy_only=False), dtype=np.float32)
+    vectors = vectors[array.offset * dim : (array.offset + len(array)) * dim].reshape(len(array), dim)
+    vectors[np.asarray(array.is_null())] = np.nan
+    return vectors

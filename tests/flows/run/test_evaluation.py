@@ -1,0 +1,91 @@
+"""Runs whose extractors learn nothing."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nmcl.flows.retrain.context import Options, prepare, settings_for
+from nmcl.flows.retrain.drift import look_for_drift
+from nmcl.flows.run import plan as plan_module
+from nmcl.flows.run import runs, stages
+from nmcl.flows.run.stages import Context
+from nmcl.flows.settings import Settings
+from nmcl.pipeline.progress import Progress
+from nmcl.pipeline.records import (
+    Clip,
+    Modality,
+    Need,
+    State,
+)
+from nmcl.pipeline.storage.store import Store
+from tests.media import shades, tone, write_video
+
+
+class LearnsNothing:
+    """The part that both extractors share."""
+
+    fit_videos = 0
+    dim = 1
+
+    def __init__(self, settings: object) -> None:
+        pass
+
+    def address(self) -> dict[str, object]:
+        return {"extractor": type(self).__name__}
+
+    def fit(self, clips: Iterable[Clip], progress: Progress) -> State:
+        raise AssertionError("nothing is to be learned")
+
+
+class Loudness(LearnsNothing):
+    """Mean magnitude of the sound."""
+
+    modality: Modality = "acoustic"
+    need: Need = "waveform"
+
+    def extract(self, clips: Sequence[Clip], state: State) -> np.ndarray:
+        values = [np.nan if clip.waveform is None else np.abs(clip.waveform.astype(float)).mean() for clip in clips]
+        return np.array(values, np.float32).reshape(-1, 1)
+
+
+class Length(LearnsNothing):
+    """Letters of the description."""
+
+    modality: Modality = "textual"
+    need: Need = "description"
+
+    def extract(self, clips: Sequence[Clip], state: State) -> np.ndarray:
+        values = [len(clip.description) if clip.description else np.nan for clip in clips]
+        return np.array(values, np.float32).reshape(-1, 1)
+
+
+@pytest.fixture
+def context(monkeypatch: pytest.MonkeyPatch, small_crawl: Path, quick: Settings, tmp_path: Path) -> Context:
+    """A store with `small_crawl`, in whose extractors nothing is learned."""
+    monkeypatch.setattr(plan_module, "AcousticExtractor", Loudness)
+    monkeypatch.setattr(plan_module, "TextualExtractor", Length)
+    context = Context(Store.create(tmp_path / "out"), quick)
+    stages.ingest(context, small_crawl)
+    return context
+
+
+def test_a_run_is_evaluated_and_drift_measured_without_any_state(context: Context, tmp_path: Path) -> None:
+    plan = runs.up_to(context, "evaluate")
+    assert plan.states == {}
+    metrics = context.store.read_json(f"{plan.run.folder}/metrics.json")
+    assert metrics["autoencoder"] == {"held_out_relative_error": None}
+    assert metrics["modality"].keys() == {"visual", "acoustic", "textual"}
+
+    later = tmp_path / "later"
+    later.mkdir()
+    write_video(later / "a.mp4", shades([30, 90], 4), sound=tone(500, 0.8))
+    (later / "manifest.csv").write_text("path,description,venue\na.mp4,sand and sea,Beach\n")
+    options = Options()
+    context = settings_for(context, {}, options)
+    stages.ingest(context, later)
+    case = prepare(context, [later], options)
+    stages.extract(context, case.view)
+    subjects = {figure.subject for figure in look_for_drift(context, case)}
+    assert {"visual", "acoustic", "textual"} <= subjects

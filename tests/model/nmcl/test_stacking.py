@@ -1,0 +1,133 @@
+"""The peers: their weights and sharpness against a slow search, and the fusion against the formula."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
+
+from nmcl.model.base import Shape
+from nmcl.model.calibration import confusion, pool_weights, sharpest
+from nmcl.model.data import Dataset
+from nmcl.model.nmcl.stacking import (
+    LEAST,
+    PEERS,
+    PeerKind,
+    Peers,
+)
+from nmcl.model.trained import fit
+from tests.model.conftest import VENUES, quick
+
+
+def decisions(seed: int, right: float, boldness: float) -> tuple[np.ndarray, np.ndarray]:
+    """Log-probabilities (500, 4) that are right for a share of the rows, and the labels."""
+    random = np.random.default_rng(seed)
+    label = random.integers(0, 4, 500)
+    named = np.where(random.random(500) < right, label, random.integers(0, 4, 500))
+    return log_softmax(boldness * (np.eye(4)[named] + 0.3 * random.normal(size=(500, 4))), axis=1), label
+
+
+def test_the_weights_are_the_likeliest() -> None:
+    first, label = decisions(0, 0.9, 3.0)
+    second = np.roll(decisions(1, 0.8, 3.0)[0], 7, axis=0)
+    opinions, prior = np.stack([first, second]), 2.0
+    found = pool_weights(opinions, label, prior)
+    pooled = softmax(opinions.mean(axis=0), axis=1)
+    indicator = np.sqrt((pooled * (1 - pooled)).sum(axis=0))
+    confused = np.clip(np.einsum("nj,nk->jk", pooled, pooled) / np.outer(indicator, indicator), 1e-3, 1)
+    np.fill_diagonal(confused, 1)
+
+    def penalised(flat: np.ndarray) -> float:
+        weights = flat.reshape(2, 4, 4)
+        score = np.einsum("ikj,inj->nk", weights, opinions)
+        distance = ((weights - np.eye(4) / 2) ** 2 / confused**2).sum()
+        return float(prior * distance - np.log(softmax(score, axis=1)[np.arange(500), label]).sum())
+
+    slow = minimize(penalised, np.tile(np.eye(4), (2, 1, 1)).ravel(), method="Powell", options={"ftol": 1e-12})
+    assert penalised(found.ravel()) == pytest.approx(slow.fun, rel=1e-6)
+    np.testing.assert_allclose(found, slow.x.reshape(2, 4, 4), atol=2e-3)
+
+
+def test_without_a_prior_an_ignorant_model_has_no_say_and_with_a_strong_one_all_are_equal() -> None:
+    first, label = decisions(0, 0.9, 3.0)
+    both = np.stack([first, 3.0 * np.random.default_rng(1).normal(size=(500, 4))])
+    ignorant = pool_weights(both, label, 1e-6)[1]
+    # What is added to the score of every class alike changes nothing.
+    assert np.abs(ignorant - ignorant.mean(axis=0)).max() < 0.1
+    np.testing.assert_allclose(pool_weights(both, label, 1e9), np.tile(np.eye(4) / 2, (2, 1, 1)), atol=1e-4)
+
+
+def test_a_pair_of_classes_is_left_to_the_model_that_tells_them_apart() -> None:
+    first, label = decisions(0, 0.95, 3.0)
+    blind = first.copy()
+    blind[:, :2] = first[:, :2].mean(axis=1, keepdims=True)
+    weights = pool_weights(np.stack([first, blind]), label, 1.0)
+    told_apart = weights[:, 0, 0] - weights[:, 0, 1] - weights[:, 1, 0] + weights[:, 1, 1]
+    assert told_apart[0] > 2 * abs(told_apart[1])
+    np.testing.assert_allclose(weights[0, 2:, 2:].diagonal(), weights[1, 2:, 2:].diagonal(), rtol=0.2)
+
+
+def test_classes_that_are_confused_with_each_other_alone_are_told_so() -> None:
+    sure = np.array([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
+    found = confusion(np.log(np.maximum(sure, 1e-9)))
+    np.testing.assert_allclose(found, [[1, 1, 0.001], [1, 1, 0.001], [0.001, 0.001, 1]], atol=1e-3)
+
+
+def test_too_cautious_a_model_is_sharpened() -> None:
+    log_probability, label = decisions(0, 0.9, 0.5)
+    factor = sharpest(log_probability, label)
+    target = np.where(np.eye(4)[label] == 1, 501 / 502, 1 / 502 / 3)
+    grid = np.linspace(0.1, 10, 991)
+    slow = grid[np.argmax([(target * log_softmax(f * log_probability, axis=1)).sum() for f in grid])]
+    assert factor > 2
+    np.testing.assert_allclose(factor, slow, atol=0.02)
+
+
+def test_a_model_without_a_mistake_does_not_become_sure_of_everything() -> None:
+    label = np.arange(40) % 4
+    factor = sharpest(np.eye(4)[label], label)
+    assert softmax(factor * np.eye(4)[0])[0] == pytest.approx(41 / 42, abs=1e-3)
+
+
+def test_before_fitting_the_networks_decide_alone(train: Dataset) -> None:
+    peers = Peers(Shape(train.dims, VENUES), tuple(PEERS))
+    fused = torch.log_softmax(torch.randn(5, 4), dim=1)
+    features = {name: torch.randn(5, dim) for name, dim in train.dims.items()}
+    torch.testing.assert_close(peers(fused, features), fused)
+
+
+@pytest.mark.parametrize("kinds", [("kernel_ridge",), ("mahalanobis", "logistic")])
+def test_the_fusion_is_the_pool(
+    kinds: tuple[PeerKind, ...], train: Dataset, validation: Dataset, test: Dataset
+) -> None:
+    found = fit("nmcl", train, validation, VENUES, quick(members=1, peers=kinds))
+    peers = found.network.peers
+    assert isinstance(peers, Peers)
+    own = torch.stack([weight.trace() for weight in peers.weight])
+    shares = own[1:] / own.sum()
+    assert found.diagnostics["peers"] == pytest.approx(dict(zip(kinds, shares.tolist(), strict=True)))
+    features = {n: torch.from_numpy(x) for n, x in found.standardizer.apply(test.modalities).items()}
+    observed = {n: torch.from_numpy(mask) for n, mask in test.observed.items()}
+    with torch.inference_mode():
+        whole = found.network(features, observed)
+        heads = torch.stack(list(whole.per_modality.values())).exp().mean(dim=0)
+        opinions = [heads.log(), *(model(features, {}).log_probability for model in peers.models)]
+    product = torch.ones(len(test), len(VENUES))
+    for weight, factor, opinion in zip(peers.weight, peers.sharpness, opinions, strict=True):
+        told = torch.softmax(factor * opinion, dim=1).clamp(min=math.exp(LEAST))
+        for k, row in enumerate(weight):
+            product[:, k] *= (told**row).prod(dim=1)
+    expected = product / product.sum(dim=1, keepdim=True)
+    torch.testing.assert_close(whole.log_probability.exp(), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_masked_rows_look_the_same_to_the_peers(train: Dataset, validation: Dataset) -> None:
+    settings = quick(missing="masked")
+    lost = {**validation.observed, "words": np.zeros(len(validation), bool)}
+    moved = {**validation.modalities, "words": validation.modalities["words"] + 5}
+    found = fit("nmcl", train, replace(validation, observed=lost), VENUES, settings)
+    first, second = (found.predict(x, lost).probability for x in (validation.modalities, moved))
+    np.testing.assert_array_equal(first, second)

@@ -1,0 +1,140 @@
+"""A part of features: each modality by itself, and bugs of ours that never become data."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nmcl.extractors.keyframes import KeyFrames
+from nmcl.pipeline.crawl.source import crawl_source
+from nmcl.pipeline.errors import InternalError
+from nmcl.pipeline.media import Decoder, MediaSettings
+from nmcl.pipeline.records import (
+    Clip,
+    Modality,
+    Need,
+    State,
+    Video,
+)
+from nmcl.pipeline.stages.extract import (
+    Feature,
+    Job,
+    extract_part,
+    load_vectors,
+)
+from nmcl.pipeline.stages.ingest import _hash
+from nmcl.pipeline.storage.artifacts import Artifact
+from nmcl.pipeline.storage.catalogue import Part, load_part, make_part
+from nmcl.pipeline.storage.failures import load_failures
+from nmcl.pipeline.storage.store import Store
+from tests.media import BrokenSelector, run_ffmpeg, shades, tone, write_video
+
+
+class Level:
+    """The mean of whatever it needs: one number a clip."""
+
+    dim, fit_videos = 1, 0
+
+    def __init__(self, modality: Modality, need: Need) -> None:
+        self.modality, self.need = modality, need
+
+    def address(self) -> dict[str, object]:
+        return {"code": 1}
+
+    def extract(self, clips: list[Clip], state: State) -> np.ndarray:
+        found = [getattr(clip, self.need) for clip in clips]
+        values = [len(v) if isinstance(v, str) else np.nan if v is None else np.mean(v) for v in found]
+        return np.array(values, np.float32)[:, None]
+
+
+@dataclass(frozen=True)
+class World:
+    """A crawl of a few files, and what is extracted of it."""
+
+    store: Store
+    folder: Path
+    part: Part
+    job: Job
+
+    def extract(self) -> dict[str, list[tuple[str | None, str]]]:
+        with Decoder(MediaSettings(workers=1)) as decoder:
+            extract_part(self.store, "crawl", str(self.folder), self.part, self.job, decoder)
+        found = load_failures(self.store, self.job.failures, self.part)
+        return {name: [(f.modality, f.kind) for f in failures] for name, failures in found.items()}
+
+    def vectors(self, i: int) -> np.ndarray:
+        return load_vectors(self.store, self.job.features[i].artifact, self.part)[:, 0]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    folder = tmp_path / "crawl"
+    folder.mkdir()
+    write_video(folder / "whole.mp4", shades([40, 200], 4), sound=tone(300, 0.8))
+    write_video(folder / "silent.mp4", shades([40, 100], 4))
+    (folder / "none.mp4").write_bytes(b"no video")
+    run_ffmpeg("-f", "lavfi", "-i", "sine=300:d=0.8", "-c:a", "flac", folder / "heard.mka")
+    source = crawl_source(folder)
+    videos = []
+    for path in sorted(p.name for p in folder.iterdir()):
+        stat = _hash(source, path)
+        assert stat
+        name = path.split(".")[0]
+        videos.append(Video(name, "crawl", path, stat.sha256, stat.n_bytes, f"words of {name}", None, None, None))
+    store = Store.create(tmp_path / "out")
+    extractors = (Level("visual", "frames"), Level("acoustic", "waveform"), Level("textual", "description"))
+    features = tuple(Feature(e, State(), Artifact(f"features/{e.modality}", e.address())) for e in extractors)
+    job = Job(features, KeyFrames(2), Artifact("failures/media", {"decoding": 1}))
+    return World(store, folder, make_part(store, videos), job)
+
+
+def test_every_modality_has_its_own_outcome(world: World) -> None:
+    assert world.extract() == {"none": [(None, "unreadable")], "heard": [("visual", "no_picture")]}
+    names = ["heard", "none", "silent", "whole"]
+    assert [name for name, v in zip(names, world.vectors(0), strict=True) if v == v] == ["silent", "whole"]
+    assert [name for name, v in zip(names, world.vectors(1), strict=True) if v == v] == ["heard", "whole"]
+    assert not np.isnan(world.vectors(2)).any()  # words are there whatever the file is
+
+
+def test_new_settings_do_not_decode_what_is_known_to_fail(world: World) -> None:
+    world.extract()
+    before = world.store.read(world.job.failures.part(world.part.key))
+    other = replace(world.job.features[0], artifact=Artifact("features/visual", {"code": 2}))
+    (world.folder / "none.mp4").unlink()
+    (world.folder / "heard.mka").unlink()
+    later = replace(world, job=replace(world.job, features=(other, *world.job.features[1:])))
+    later.extract()
+    assert world.store.read(world.job.failures.part(world.part.key)) == before
+    np.testing.assert_array_equal(later.vectors(0), world.vectors(0))
+
+
+def test_what_fails_later_is_on_record(world: World) -> None:
+    world.extract()
+    other = replace(world.job.features[0], artifact=Artifact("features/visual", {"code": 2}))
+    (world.folder / "whole.mp4").unlink()
+    later = replace(world, job=replace(world.job, features=(other, *world.job.features[1:])))
+    assert later.extract()["whole"] == [(None, "missing")]
+    assert np.isnan(later.vectors(0)[3])
+    assert not np.isnan(later.vectors(1)[3])
+
+
+def test_a_bug_of_ours_is_no_fact_about_files(world: World) -> None:
+    job = replace(world.job, frames=BrokenSelector())
+    (world.folder / "none.mp4").unlink()
+    broken = replace(world, job=job)
+    with pytest.raises(InternalError, match="ZeroDivisionError") as found:
+        replace(broken, part=make_part(world.store, _decodable(world))).extract()
+    assert "whole.mp4" in str(found.value) or "silent.mp4" in str(found.value)
+    assert "Traceback" in found.value.trace
+    assert not world.store.exists(world.job.failures.part(world.part.key))
+
+
+def test_an_odd_file_among_others_is_a_row(world: World) -> None:
+    found = replace(world, job=replace(world.job, frames=BrokenSelector(min_level=150))).extract()
+    assert found["whole"] == [("visual", "internal")]
+    assert not np.isnan(world.vectors(1)[3])
+
+
+def _decodable(world: World) -> list[Video]:
+    return [video for video in load_part(world.store, world.part) if video.video_id in ("silent", "whole")]

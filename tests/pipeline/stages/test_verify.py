@@ -1,0 +1,110 @@
+"""Whatever is damaged in a store is found; what `repair` removes can be made again."""
+
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from nmcl.pipeline.crawl.columns import ColumnSettings
+from nmcl.pipeline.stages.ingest import IngestSettings, ingest
+from nmcl.pipeline.stages.verify import Findings, repair, verify
+from nmcl.pipeline.storage.artifacts import add_digest
+from nmcl.pipeline.storage.store import Store
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of commit 28a06ff: no digests, and a crawl that is not there."""
+    folder = tmp_path_factory.mktemp("whole")
+    with tarfile.open(DATA / "store-28a06ff.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "out"
+
+
+@pytest.fixture
+def store(whole: Path, tmp_path: Path) -> Store:
+    shutil.copytree(whole, tmp_path / "out", symlinks=True)
+    return Store.open(tmp_path / "out")
+
+
+def found(store: Store) -> Findings:
+    return verify(store, n_sources=4)
+
+
+def test_a_whole_store(store: Store) -> None:
+    findings = found(store)
+    assert findings.problems == []
+    assert findings.checked["runs"] == 2
+    assert any("were not read again" in note for note in findings.notes)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_repairable"),
+    [
+        ("features/visual-*/part-*.parquet", True),
+        ("features/acoustic-*/recipe.json", True),
+        ("completed/*/part-*.parquet", True),
+        ("failures/*/part-*.parquet", True),
+        ("states/acoustic-*/state.safetensors", True),
+        ("states/textual-*/state.json", True),
+        ("states/completion-*/recipe.json", True),
+        ("runs/logistic-*/model.safetensors", True),
+        ("runs/logistic-*/model.json", True),
+        ("runs/logistic-*/predictions.parquet", True),
+        ("runs/nmcl-*/predictions.parquet", False),
+        ("runs/nmcl-*/model.safetensors", True),
+        ("videos/files-*.parquet", True),
+        ("timings/fit-*.json", True),
+        ("catalogue.json", False),
+        ("champions.json", False),
+        ("settings.json", False),
+    ],
+)
+def test_a_file_cut_short(store: Store, pattern: str, is_repairable: bool) -> None:
+    (path,) = store.local_path().glob(pattern)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    findings = found(store)
+    name = str(path.relative_to(store.local_path()))
+    assert any(name.startswith(problem.file) or problem.file in name for problem in findings.problems)
+    if is_repairable:
+        assert repair(store, findings) > 0
+        left = [problem.file for problem in found(store).problems]
+        assert left == (["champions.json"] if "nmcl-" in pattern else [])  # a champion must be chosen by a person
+
+
+def test_rows_of_the_catalogue_are_made_again(tmp_path: Path) -> None:
+    crawl = tmp_path / "crawl"
+    crawl.mkdir()
+    for i in range(7):
+        (crawl / f"{i}.mp4").write_bytes(bytes([i]))
+    store = Store.create(tmp_path / "out")
+    settings = IngestSettings(part_size=2)
+    before = ingest(store, crawl, ColumnSettings(), settings)
+    for number in (1, 2):
+        store.local_path(before.crawls[0].parts[number].file).write_bytes(b"damaged")
+    assert repair(store, found(store)) == 2
+    assert set(ingest(store, crawl, ColumnSettings(), settings).crawls[0].parts) == set(before.crawls[0].parts)
+    assert found(store).problems == []
+
+
+def test_a_flipped_bit_is_found_by_the_digest(store: Store) -> None:
+    (path,) = store.local_path().glob("features/visual-*/part-*.parquet")
+    name = str(path.relative_to(store.local_path()))
+    add_digest(store, name)
+    assert found(store).problems == []
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    (problem,) = [p for p in found(store).problems if p.file == name]
+    assert "SHA-256" in problem.problem
+    assert any(removed.startswith("completed/") for removed in problem.removes)
+
+
+def test_rows_of_another_part(store: Store) -> None:
+    (visual,) = store.local_path().glob("features/visual-*/part-*.parquet")
+    (textual,) = store.local_path().glob("features/textual-*/part-*.parquet")
+    shutil.copy(visual, textual)
+    assert [p.file for p in found(store).problems if p.file.startswith("completed/")]
