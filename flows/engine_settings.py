@@ -105,7 +105,7 @@ def settle_in() -> None:
 
 
 def until_interrupted(stage: str, done: int, total: int, note: str = "") -> None:
-    """A `nmcl.pipeline.progress.Progress` that shows nothing, and raises Interrupted in a worker that is to end early."""
+    """A silent `nmcl.pipeline.progress.Progress` that raises Interrupted in a worker that is to end early."""
     if _interrupted.is_set():
         raise Interrupted
 

@@ -1,10 +1,19 @@
-"""Fully connected layers that start as the paper's do: Xavier weights (section 5.1.3), zero offsets."""
+"""Fully connected layers with the paper's initialisation: Xavier weights (section 5.1.3), zero biases."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+CHUNK_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 26}
+"""Numbers (16 and 256 MiB in float32) that the scaled weights of one chunk of categories may take, if that is at least
+one category: a GPU has the memory, and waits for every small piece of work."""
+
+
+def categories_per_chunk(n_rows: int, n_features: int, n_categories: int, device: str = "cpu") -> int:
+    """How many categories are done at once: at least 1, never all of several."""
+    return max(1, min(CHUNK_ELEMENTS[device] // max(1, n_rows * n_features), n_categories // 2))
 
 
 def xavier_linear(n_in: int, n_out: int, gain: float = 1.0) -> nn.Linear:

@@ -5,15 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
-from nmcl.model.study.results import Spread
-
 RESAMPLES = 1000
-
-
-def spread(values: list[float]) -> Spread:
-    """Mean and sample standard deviation (n - 1) of at least one value."""
-    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Spread(float(np.mean(values)), std, tuple(map(float, values)))
 
 
 def paired_t_test(first: np.ndarray, second: np.ndarray, overlap: float = 0.0) -> float | None:

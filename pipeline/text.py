@@ -1,6 +1,6 @@
 """How messages count and list things."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def counted(n: int, one: str, many: str = "") -> str:
@@ -11,6 +11,11 @@ def counted(n: int, one: str, many: str = "") -> str:
 def listed(names: Iterable[str], n_shown: int = 10) -> str:
     """Names with commas between, as they are; of many only the first, and how many more there are."""
     return _some(list(names), n_shown)
+
+
+def joined(names: Sequence[str]) -> str:
+    """Names as a sentence lists them: a, b and c. Args: names: at least one."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def examples(names: Iterable[str], n_shown: int = 3) -> str:

@@ -3,11 +3,13 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("pipeline", "extractors", "model", "flows")
 DOORS = {
     "pyarrow.parquet": {"pipeline/storage/tables.py", "pipeline/crawl/formats.py", "flows/run/predict.py"},
     "torchvision": {"extractors/visual.py"},
@@ -60,11 +62,30 @@ def test_imports_point_one_way() -> None:
 def test_a_library_is_imported_only_at_its_doors(library: str) -> None:
     found = {
         str(path.relative_to(ROOT))
-        for package in ("pipeline", "extractors", "model", "flows")
+        for package in PACKAGES
         for path in (ROOT / package).rglob("*.py")
         if library in _imported(path)
     }
     assert found == DOORS[library]
+
+
+def test_modules_are_imported_as_parts_of_nmcl() -> None:
+    """Under a second name a module would be a second module, with classes and settings of its own."""
+    own = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True)
+    bare = [path for path in own.stdout.split() if {*PACKAGES} & _imported(ROOT / path)]
+    assert bare == []
+
+
+def test_no_import_cycle_hides_in_a_function_or_behind_type_checking() -> None:
+    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    modules = {".".join(("nmcl", *path.relative_to(ROOT).with_suffix("").parts)): path for path in files}
+    modules = {name.removesuffix(".__init__"): path for name, path in modules.items()}
+    imports = {}
+    for name, path in modules.items():
+        nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        pairs = [(node.module or "", f"{node.module}.{alias.name}") for node in nodes for alias in node.names]
+        imports[name] = {inner if inner in modules else module for module, inner in pairs} & {*modules}
+    TopologicalSorter(imports).prepare()  # raises CycleError, which names the modules
 
 
 def _imported(path: Path) -> set[str]:

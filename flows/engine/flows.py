@@ -112,8 +112,9 @@ def retrain(
 ) -> dict[str, Any]:
     """Take up what is new of a crawl, train a challenger, and promote it if it is better than the champion.
 
-    Extractors and completion stay the champion's. See `nmcl.flows.retrain.retrain`, and `nmcl.model.comparison` for the rule. Where a
-    store has no champion, this is its first run. Where nothing is new nothing is done. Returns how it ended.
+    Extractors and completion stay the champion's. See `nmcl.flows.retrain.retrain`; the rule is in
+    `nmcl.model.comparison`. Where a store has no champion, this is its first run. Where nothing is new nothing is done.
+    Returns how it ended.
 
     Args:
         crawl: folder of videos; without one, the crawls that the store knows, to take up what was added to them.

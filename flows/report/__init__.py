@@ -3,7 +3,6 @@
 from nmcl.flows.report.data import (
     Completion,
     Counts,
-    Curve,
     Epoch,
     Example,
     Failure,
@@ -15,6 +14,7 @@ from nmcl.flows.report.data import (
 )
 from nmcl.flows.report.render import render
 from nmcl.flows.report.retraining import PageTable, RetrainingData, render_retraining
+from nmcl.model.study.results import Curve
 
 __all__ = [
     "Completion",

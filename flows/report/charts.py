@@ -19,8 +19,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from nmcl.flows.report.data import Curve, Epoch, Scores
+from nmcl.flows.report.data import Epoch, Scores
 from nmcl.flows.report.numbers import printable, shortened
+from nmcl.model.study.results import Curve
 
 INK, MUTED, GRID = "#010203", "#010204", "#010205"
 SERIES = tuple(f"#0102{10 + i}" for i in range(6))

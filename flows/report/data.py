@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from nmcl.model.study.results import Curve
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -58,15 +60,6 @@ class Completion:
     """The completer that was used."""
     nrmse: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     """Completer -> modality -> error on held-out blocks; 1 is as good as the mean of the training videos."""
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A ROC curve: two sequences of the same length, rising from 0 to 1."""
-
-    fpr: Sequence[float] | np.ndarray
-    tpr: Sequence[float] | np.ndarray
-    auc: float | None = None
 
 
 @dataclass(frozen=True)

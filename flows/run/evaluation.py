@@ -1,6 +1,5 @@
-"""What a run is worth: metrics, predictions of every video of the store, and the report."""
+"""Metrics of a run, and its predictions of every video of the store."""
 
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from nmcl.flows.run.prediction import (
     failures_of,
     probabilities,
     status,
-    table,
 )
 from nmcl.flows.settings import to_tree
 from nmcl.model.checkpoint import load as load_model
@@ -29,10 +27,9 @@ from nmcl.pipeline.records import (
     State,
 )
 from nmcl.pipeline.stages.complete import Completed, load_completed, load_features
-from nmcl.pipeline.storage.artifacts import load_state, write_with_digest
+from nmcl.pipeline.storage.artifacts import load_state
 from nmcl.pipeline.storage.failures import Failure
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import encode
 
 
 @dataclass(frozen=True)
@@ -53,25 +50,6 @@ class Evaluated:
     """`nmcl.model.evaluate.evaluate` on validation and test."""
     alone: dict[str, dict[str, Any]]
     """The same on the test split, of each modality alone."""
-
-
-def evaluate_run(plan: Plan, progress: Progress, command: str) -> None:
-    """Write predictions, report and metrics into the run's folder.
-
-    `metrics.json` goes last: where it exists, the run is whole.
-    """
-    from nmcl.flows.report import render
-    from nmcl.flows.run.reporting import report_data  # brings matplotlib, which no other stage needs
-
-    start = time.perf_counter()
-    evaluated = measure(plan, progress)
-    store, folder = plan.store, plan.run.folder
-    venues = evaluated.trained.venues
-    predictions = table(plan.videos, evaluated.failures, evaluated.probability, venues)
-    write_with_digest(store, f"{folder}/predictions.parquet", encode(predictions))
-    metrics = metrics_of(evaluated, seconds_of(plan) | {"evaluate": round(time.perf_counter() - start, 3)})
-    store.write(f"{folder}/report.html", render(report_data(evaluated, metrics, command)).encode())
-    store.write_json(f"{folder}/metrics.json", metrics)
 
 
 def stored_model(store: Store, run: str) -> Trained:

@@ -1,8 +1,9 @@
-"""The report's numbers, taken from a run."""
+"""The files of an evaluated run: predictions, report and metrics."""
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,20 +19,40 @@ from nmcl.flows.report import (
     Scores,
     SplitScores,
     VenueRow,
+    render,
 )
+from nmcl.flows.run.evaluation import Evaluated, measure, metrics_of, seconds_of
+from nmcl.flows.run.plan import Plan
+from nmcl.flows.run.prediction import table
 from nmcl.pipeline.crawl.sample import is_sample
+from nmcl.pipeline.progress import Progress
+from nmcl.pipeline.storage.artifacts import write_with_digest
 from nmcl.pipeline.storage.champions import champion
 from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.storage.tables import encode
 from nmcl.pipeline.text import listed
-
-if TYPE_CHECKING:
-    from nmcl.flows.run.evaluation import Evaluated
 
 N_EXAMPLES = 12
 N_FAILURES = 200
 
 
-def report_data(evaluated: "Evaluated", metrics: dict[str, Any], command: str) -> ReportData:
+def evaluate_run(plan: Plan, progress: Progress, command: str) -> None:
+    """Write predictions, report and metrics into the run's folder.
+
+    `metrics.json` goes last: where it exists, the run is whole.
+    """
+    start = time.perf_counter()
+    evaluated = measure(plan, progress)
+    store, folder = plan.store, plan.run.folder
+    venues = evaluated.trained.venues
+    predictions = table(plan.videos, evaluated.failures, evaluated.probability, venues)
+    write_with_digest(store, f"{folder}/predictions.parquet", encode(predictions))
+    metrics = metrics_of(evaluated, seconds_of(plan) | {"evaluate": round(time.perf_counter() - start, 3)})
+    store.write(f"{folder}/report.html", render(report_data(evaluated, metrics, command)).encode())
+    store.write_json(f"{folder}/metrics.json", metrics)
+
+
+def report_data(evaluated: Evaluated, metrics: dict[str, Any], command: str) -> ReportData:
     """All that the page shows."""
     plan, test = evaluated.plan, evaluated.scores["test"]
     names = listed(crawl.name for crawl in plan.catalogue.crawls)
@@ -103,7 +124,7 @@ def _gates(diagnostics: dict[str, Any]) -> list[Gate]:
     ]
 
 
-def _examples(evaluated: "Evaluated") -> list[Example]:
+def _examples(evaluated: Evaluated) -> list[Example]:
     """The test videos with the most probable wrong venue first."""
     rows = np.flatnonzero(evaluated.rows["test"])
     venues, probability = evaluated.trained.venues, evaluated.probability

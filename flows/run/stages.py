@@ -17,7 +17,6 @@ from nmcl.flows.run import lineage
 from nmcl.flows.run.champion import crown
 from nmcl.flows.run.evaluation import (
     dataset,
-    evaluate_run,
     labels_of,
     rows_of,
     stored_model,
@@ -258,6 +257,8 @@ def evaluate(context: Context, plan: Plan) -> Plan:
     """Score the run, predict every video of the store, and write the report. The first run becomes champion."""
     store, run = context.store, plan.run.folder
     if not store.exists(f"{run}/metrics.json"):
+        from nmcl.flows.run.reporting import evaluate_run  # brings matplotlib, which no other stage needs
+
         evaluate_run(plan, context.progress, context.command)
     store.point("latest", run)
     lineage.note(store, run, plan.catalogue, plan.placed)  # a run of an earlier version lacks it

@@ -61,7 +61,7 @@ def default_home() -> Path:
     """Where the server keeps its database: `PREFECT_HOME`, else `.prefect` beside the code, else the user's cache."""
     if os.environ.get("PREFECT_HOME"):
         return Path(os.environ["PREFECT_HOME"])
-    repository = Path(__file__).resolve().parent.parent
+    repository = Path(__file__).resolve().parents[2]
     if (repository / "pyproject.toml").exists() and os.access(repository, os.W_OK):
         return repository / ".prefect"
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "nmcl" / "prefect"

@@ -1,7 +1,7 @@
 """The server and the worker that stay: what `nmcl up` starts and `nmcl down` stops.
 
-Like `nmcl.flows.service.server` this never imports Prefect. What runs is in a file, each process by its id and its time of birth, so
-that another process that has got the same id later is neither trusted nor stopped.
+Like `nmcl.flows.service.server` this never imports Prefect. What runs is in a file, each process by its id and its time
+of birth, so that another process that has got the same id later is neither trusted nor stopped.
 """
 
 import fcntl
@@ -42,7 +42,7 @@ from nmcl.pipeline.storage.shapes import require
 
 Say = Callable[[str], None]
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 POOL = "nmcl"
 PORT = "PREFECT_SERVER_API_PORT"
 """Where this is not set, Prefect's own port; where that is taken, any."""

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from nmcl.model.layers import xavier_linear
-from nmcl.model.nmcl.attention import categories_per_chunk
+from nmcl.model.layers import categories_per_chunk, xavier_linear
 
 
 class ScoredAttention(nn.Module):

@@ -16,22 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nmcl.model.layers import xavier_linear
+from nmcl.model.layers import categories_per_chunk, xavier_linear
 
-CHUNK_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 26}
-"""Numbers (16 and 256 MiB in float32) that the scaled weights of one chunk of categories may take, if that is at least
-one category: a GPU has the memory, and waits for every small piece of work."""
 CACHED_ELEMENTS = 1 << 18
 """Floats (1 MiB) of hidden layers that are worked on at a time, if that is at least one row's: they stay in a core's
 cache."""
 PANEL_COLUMNS = 1024
 """Features that are led back at a time on a CPU: what a panel makes is used while a cache has it, and some libraries
 multiply narrow matrices up to a third faster."""
-
-
-def categories_per_chunk(n_rows: int, n_features: int, n_categories: int, device: str = "cpu") -> int:
-    """How many categories are done at once: at least 1, never all of several."""
-    return max(1, min(CHUNK_ELEMENTS[device] // max(1, n_rows * n_features), n_categories // 2))
 
 
 class CategoryAttention(torch.autograd.Function):

@@ -14,10 +14,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nmcl.flows.report.data import Curve
-
 FUSED = "fused"
 """The name of the decision over all modalities among the branches of single modalities."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A ROC curve: two sequences of the same length, rising from 0 to 1."""
+
+    fpr: Sequence[float] | np.ndarray
+    tpr: Sequence[float] | np.ndarray
+    auc: float | None = None
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,12 @@ class Spread:
     """None with one seed."""
     values: tuple[float, ...] = ()
     """One per seed."""
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean and sample standard deviation (n - 1) of at least one value."""
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Spread(float(np.mean(values)), std, tuple(map(float, values)))
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nmcl.flows.report.data import Curve
-from nmcl.flows.report.study.findings import listed
 from nmcl.model.evaluate import evaluate, f1
 from nmcl.model.feature_table import (
     TEST,
@@ -23,7 +21,6 @@ from nmcl.model.statistics import (
     macro_f1,
     mcnemar_test,
     paired_t_test,
-    spread,
 )
 from nmcl.model.study.explain import attention_memory, relation
 from nmcl.model.study.folds import Fold, fold
@@ -32,6 +29,7 @@ from nmcl.model.study.results import (
     FUSED,
     AbsenceScores,
     AttentionMemory,
+    Curve,
     EpochScores,
     GatePoint,
     MethodRow,
@@ -40,6 +38,7 @@ from nmcl.model.study.results import (
     ScoreRow,
     Spread,
     StudyData,
+    spread,
 )
 from nmcl.model.study.results import Trial as Tried
 from nmcl.model.study.runner import Runner, default_jobs
@@ -54,6 +53,7 @@ from nmcl.model.study.tuning import tune
 from nmcl.pipeline import completion
 from nmcl.pipeline.completion import CompletionSettings
 from nmcl.pipeline.progress import Progress, silent
+from nmcl.pipeline.text import joined
 
 REFERENCE = "nmcl"
 VARIANTS = ("variant_1", "variant_2", "variant_3", "variant_4")
@@ -278,7 +278,7 @@ def _peer_note(outcomes: Sequence[Outcome]) -> list[str]:
     if not shares:
         return []
     return [
-        f"Of {REFERENCE}'s decision {listed(shares)}, as validation rows gave it; the curves, gates and heads "
+        f"Of {REFERENCE}'s decision {joined(shares)}, as validation rows gave it; the curves, gates and heads "
         "below are those of the networks alone."
     ]
 

@@ -12,15 +12,7 @@ from nmcl.model.statistics import (
     macro_f1,
     mcnemar_test,
     paired_t_test,
-    spread,
 )
-
-
-def test_spread_is_mean_and_sample_deviation() -> None:
-    found = spread([0.2, 0.4, 0.9])
-    assert found.mean == pytest.approx(0.5)
-    assert found.std == pytest.approx(np.sqrt((0.3**2 + 0.1**2 + 0.4**2) / 2))
-    assert spread([0.2]).std is None
 
 
 def test_the_paired_test_is_scipys() -> None:

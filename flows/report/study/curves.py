@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from nmcl.flows.report.data import Curve
 from nmcl.flows.report.study.style import (
     DASHES,
     MARKERS,
@@ -22,6 +21,7 @@ from nmcl.flows.report.study.style import (
 from nmcl.model.study.results import (
     FUSED,
     CompletionLevel,
+    Curve,
     StudyData,
     finite,
 )

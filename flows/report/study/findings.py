@@ -9,6 +9,7 @@ from nmcl.model.study.results import (
     StudyData,
     finite,
 )
+from nmcl.pipeline.text import joined
 
 ALPHA = 0.05
 """Level of significance, the paper's."""
@@ -107,7 +108,7 @@ def warnings(data: StudyData) -> Iterator[str]:
     silent = [_place(p) for p in gates if p.consistent_norm is not None and p.consistent_norm < SMALL_NORM]
     if silent:
         yield (
-            f"The consistent part has less than {SMALL_NORM:.0%} of the norm in {listed(silent)}: "
+            f"The consistent part has less than {SMALL_NORM:.0%} of the norm in {joined(silent)}: "
             "the model decides without it."
         )
     close = dict.fromkeys(
@@ -115,7 +116,7 @@ def warnings(data: StudyData) -> Iterator[str]:
     )
     if close:
         yield (
-            f"The opinions of host and guest hardly differ (below {SMALL_DIVERGENCE} nats) in {listed(list(close))}. "
+            f"The opinions of host and guest hardly differ (below {SMALL_DIVERGENCE} nats) in {joined(list(close))}. "
             "That is what opinions that are the same for every row look like: they agree and tell nothing."
         )
     for branch, share in last_collapse(data).items():
@@ -129,15 +130,10 @@ def _stuck(gates: Sequence[GatePoint]) -> Iterator[str]:
         if places:
             extent = "All gates sit on one side. " if len(places) == len(gates) else ""
             yield (
-                f"{extent}More than {ONE_SIDED:.0%} of the gates are {word} in {listed(places)}: nearly every "
+                f"{extent}More than {ONE_SIDED:.0%} of the gates are {word} in {joined(places)}: nearly every "
                 f"feature counts as {meaning}, so nothing is separated there."
             )
 
 
 def _place(point: GatePoint) -> str:
     return f"{point.modality} ({point.side})"
-
-
-def listed(names: Sequence[str]) -> str:
-    """a, b and c. Args: names: at least one."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

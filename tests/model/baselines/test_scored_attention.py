@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from nmcl.model import layers
 from nmcl.model.baselines.scored_attention import ScoredAttention
-from nmcl.model.nmcl import attention
 
 
 def disturbed(widths: list[int], n_venues: int = 5, dropout: float = 0.0) -> ScoredAttention:
@@ -54,8 +54,8 @@ def test_chunks_change_neither_logits_nor_gradients(at_once: int, monkeypatch: p
     x = torch.randn(8, 4, requires_grad=True)
     upstream = torch.randn(8, 7)
     wanted = [x, *model.parameters()]
-    monkeypatch.setitem(attention.CHUNK_ELEMENTS, "cpu", at_once * 8 * 4)
-    assert attention.categories_per_chunk(8, 4, 7) == at_once
+    monkeypatch.setitem(layers.CHUNK_ELEMENTS, "cpu", at_once * 8 * 4)
+    assert layers.categories_per_chunk(8, 4, 7) == at_once
     ones = [torch.ones(8, width) for width in (3, 6)]
     gradients = [torch.autograd.grad((logits * upstream).sum(), wanted) for logits in (model(x), naive(model, x, ones))]
     torch.testing.assert_close(model(x), naive(model, x, ones), atol=1e-5, rtol=0)

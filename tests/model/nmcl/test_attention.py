@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from nmcl.model import layers
+from nmcl.model.layers import categories_per_chunk
 from nmcl.model.nmcl import attention
 from nmcl.model.nmcl.attention import (
     AttentionHead,
     CategoryAttention,
     FoldedNorm,
     LowRankAttention,
-    categories_per_chunk,
     low_rank_logits,
 )
 from nmcl.model.train import MatmulPrecision, multiplying
@@ -43,7 +44,7 @@ def test_logits_are_those_of_the_equations(n: int, k: int, d: int, h: int, seed:
 @pytest.mark.parametrize("panel", [1, 3, 1024])
 @pytest.mark.parametrize("chunk", [1, 40, 1 << 22])
 def test_gradients_agree_with_finite_differences(chunk: int, panel: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(attention.CHUNK_ELEMENTS, "cpu", chunk)
+    monkeypatch.setitem(layers.CHUNK_ELEMENTS, "cpu", chunk)
     monkeypatch.setattr(attention, "PANEL_COLUMNS", panel)
     inputs = [tensor.requires_grad_() for tensor in parts(3, 5, 4, 6)]
     keep = (torch.rand(3, 6, generator=torch.Generator().manual_seed(1)) > 0.3).double() / 0.7
@@ -142,7 +143,7 @@ def test_no_pass_ever_holds_all_scored_features() -> None:
 
 def test_chunks_respect_the_budget() -> None:
     n, d, k = 256, 2604, 188
-    assert categories_per_chunk(n, d, k) * n * d <= attention.CHUNK_ELEMENTS["cpu"]
+    assert categories_per_chunk(n, d, k) * n * d <= layers.CHUNK_ELEMENTS["cpu"]
     assert categories_per_chunk(10**9, d, k) == 1
     assert categories_per_chunk(1, 1, 1) == 1
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.model.test_nmcl import SHAPE, SMALL, rows
 
 from nmcl.model.base import Shape
 from nmcl.model.data import Dataset
@@ -13,6 +12,7 @@ from nmcl.model.nmcl.ensemble import Committee, mean_of, mean_of_trees
 from nmcl.model.nmcl.nmcl import NMCL
 from nmcl.model.trained import fit
 from tests.model.conftest import VENUES, quick
+from tests.model.nmcl.test_nmcl import SHAPE, SMALL, rows
 
 LABEL = torch.tensor([0, 4, 2, 2])
 
