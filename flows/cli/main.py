@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from nmcl import __version__
 from nmcl.pipeline.errors import CrawlError, NmclError, UserError
 from nmcl.pipeline.escape import visible
 from nmcl.pipeline.os_errors import DISK_FAULTS, store_error
@@ -61,8 +62,19 @@ def _epilog(*examples: str) -> str:
     return "\n\n".join(["**Examples**", *(f"`{example}`" for example in examples)])
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"nmcl {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the full trace of an error.")] = False) -> None:
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the full trace of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
     if debug:
         os.environ["NMCL_DEBUG"] = "1"
 
