@@ -43,7 +43,7 @@ DOORS = {
     },
     "asyncpg": {"flows/service/database.py"},
     "psutil": {"flows/service/service.py", "flows/service/orphans.py"},
-    "typer": {"flows/cli/main.py"},
+    "typer": {"flows/cli/main.py", "flows/cli/reference.py"},
 }
 
 
