@@ -1,4 +1,4 @@
-"""What the README shows."""
+"""README and docs, and the examples in them."""
 
 import re
 from pathlib import Path
@@ -8,16 +8,20 @@ import numpy as np
 from nmcl.pipeline.extractor import Extractor
 from nmcl.pipeline.records import State
 
-README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = {path: path.read_text(encoding="utf-8") for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]}
+README = PAGES[ROOT / "README.md"]
+PROSE = "\n".join([README, *(text for path, text in PAGES.items() if path.parent != ROOT and path.name != "cli.md")])
+"""README and docs, without the generated reference."""
 
 
 def blocks(language: str) -> list[str]:
-    """Its examples in one language."""
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    """Examples in one language."""
+    return re.findall(rf"```{language}\n(.*?)```", PROSE, re.DOTALL)
 
 
 def example_extractor() -> Extractor:
-    """The one under "Adding to it"."""
+    """The extractor of docs/extending.md."""
     code = next(block for block in blocks("python") if "class Brightness" in block)
     space: dict[str, object] = {"np": np, "State": State}
     exec(code, space)
