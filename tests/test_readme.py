@@ -56,7 +56,7 @@ def test_settings_are_accepted() -> None:
             assignments = [found for found in named if not found.split("=")[1].isupper()]
             from_tree(load_tree(None, assignments))
             n_found += len(assignments)
-    assert n_found > 20
+    assert n_found > 10
 
 
 def test_every_setting_is_documented_with_its_default() -> None:
@@ -146,10 +146,7 @@ def test_crawl_formats_are_documented() -> None:
 
 
 def test_the_example_extractor_works() -> None:
-    code = next(block for block in blocks("python") if "class Brightness" in block)
-    space: dict[str, object] = {"np": np, "State": State}
-    exec(code, space)
-    extractor = space["Brightness"]()  # type: ignore[operator]
+    extractor = example_extractor()
     clips = [Clip(frames=np.full((2, 4, 4, 3), 9, np.uint8)), Clip()]
     np.testing.assert_array_equal(extractor.extract(clips, State()), np.array([[9], [np.nan]], np.float32))
 
