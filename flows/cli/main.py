@@ -102,8 +102,9 @@ def run(
 ) -> None:
     """From a folder of videos to an evaluated venue classifier: all stages, those after ingest as a Prefect flow.
 
-    An embedded Prefect server is started and stopped by the command itself where anything is left to do. The same command again does only what is
-    missing. A store keeps its settings: `--set` and `--config` change what they name, now and for later commands.
+    The command starts and stops an embedded Prefect server where anything is left to do. The same command again does
+    only what is missing. A store keeps its settings: `--set` and `--config` change what they name, now and for later
+    commands.
     """
     from nmcl.flows import console
     from nmcl.flows.cli import failed, summary

@@ -138,7 +138,7 @@ def nmcl_run(out: str, settings: dict[str, Any], command: str) -> str:
 
 @flow(name="nmcl-retrain", validate_parameters=True)
 def nmcl_retrain(crawl: str | None, out: str, settings: dict[str, Any], options: Options) -> dict[str, Any]:
-    """As `retrain`, after `nmcl.flows.retrain.retrain.already_settled`, which has ingested the crawls if there is a champion."""
+    """As `retrain`, but where there is a champion the crawls have been ingested (see `already_settled`)."""
     with alone_on(out) as store:
         return _retrain(store, crawl, settings, options, is_ingested=True)
 
