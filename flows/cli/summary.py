@@ -22,7 +22,7 @@ from nmcl.flows.run.tables import (
     news_rows,
     venue_notes,
 )
-from nmcl.flows.service.service import Service, home
+from nmcl.flows.service.service import Service, home, is_clone, working_folder
 from nmcl.pipeline.errors import DriftError
 from nmcl.pipeline.escape import csv_text
 from nmcl.pipeline.records import MODALITIES, SPLITS
@@ -249,8 +249,9 @@ def of_service(service: Service, watched: Path | None, out: Path) -> None:
     say(f"Prefect runs at {service.ui}, its database is {service.database}; logs are in {home()}")
     if watched:
         say(f"Crawls that land in {watched} are taken up into {out}, about ten minutes later.")
-    say("Deployments: extract-features, train-nmcl, retrain, sweep. In this folder, for example:")
+    say(f"Deployments: extract-features, train-nmcl, retrain, sweep. In {working_folder()}, for example:")
     for command in (
+        *(() if is_clone() else ("export PREFECT_PLUGINS_ENABLED=true",)),
         "prefect deployment run extract-features --param crawl=DIR --param out=DIR --watch",
         "nmcl announce DIR --out DIR",
         "nmcl down",

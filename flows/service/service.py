@@ -42,7 +42,8 @@ from nmcl.pipeline.storage.shapes import require
 
 Say = Callable[[str], None]
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+_ROOT = Path(__file__).resolve().parents[2]
+"""The repository, or the installed package. Both hold `prefect.yaml`."""
 POOL = "nmcl"
 PORT = "PREFECT_SERVER_API_PORT"
 """Where this is not set, Prefect's own port; where that is taken, any."""
@@ -110,6 +111,16 @@ def home() -> Path:
     return default_home() / "service"
 
 
+def working_folder() -> Path:
+    """Where the worker looks for relative crawls and stores: a clone of the repository, else the current folder."""
+    return _ROOT if is_clone() else Path.cwd()
+
+
+def is_clone() -> bool:
+    """Whether the code runs in a clone of the repository, where pyproject.toml enables Prefect's plug-ins."""
+    return (_ROOT / "pyproject.toml").exists()
+
+
 def running() -> Service | None:
     """What `up` started, if it still runs."""
     service = _noted()
@@ -131,8 +142,6 @@ def up(database_url: str | None, watch: Path | None, out: Path | None, say: Say)
         ServerError: one of them does not start, refuses a deployment, or runs with another database.
     """
     database = Database.parse(database_url) if database_url else None
-    if not (REPOSITORY / "prefect.yaml").exists():
-        raise ServerError(f"There is no prefect.yaml in {REPOSITORY}. Run `nmcl up` of a clone of the repository.")
     with _one_at_a_time():
         service = _noted()
         if service is None or not service.server.process() or not answers(service.url, ANSWERS_WITHIN_S):
@@ -198,7 +207,7 @@ def _start_worker(service: Service, ended: str | None, say: Say) -> Service:
         worker = subprocess.Popen(
             _prefect(*command),
             env=_environment(service.url),
-            cwd=REPOSITORY,
+            cwd=working_folder(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -236,9 +245,9 @@ def _wait_for_worker(service: Service, since: float, worker: subprocess.Popen[by
 def _register(service: Service, folders: Mapping[str, Path | None]) -> None:
     named = {name: str(folder.resolve()) if folder else "" for name, folder in folders.items()}
     done = subprocess.run(
-        _prefect("--no-prompt", "deploy", "--all"),
+        _prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(_ROOT / "prefect.yaml")),
         env=_environment(service.url) | named,
-        cwd=REPOSITORY,
+        cwd=working_folder(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

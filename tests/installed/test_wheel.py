@@ -1,10 +1,9 @@
-"""The wheel, installed where no source is: it holds all that a run needs."""
+"""The wheel, installed where no source is: it holds all that a run needs, and a project's own folders disturb nothing."""
 
 import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -12,77 +11,110 @@ import pytest
 
 from tests.faults.world import SETTINGS, write_crawl
 
-pytestmark = pytest.mark.long
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ("pipeline", "extractors", "model", "flows", "nmcl", "pyproject.toml", "README.md")
+SOURCES = ("nmcl", "pipeline", "extractors", "model", "flows")
+FILES = ("pyproject.toml", "prefect.yaml", "README.md", "LICENSE")
+MARKER = "a module of the project was imported"
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy of the sources, so that nothing is left in the repository."""
     folder = tmp_path_factory.mktemp("wheel")
-    (folder / "source").mkdir()
     for name in SOURCES:
-        if (ROOT / name).is_dir():
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / name, folder / "source" / name, ignore=ignored, symlinks=True)
-        elif (ROOT / name).exists():
-            shutil.copy(ROOT / name, folder / "source")
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, folder / "source"]
-    done = subprocess.run(build, capture_output=True, text=True, check=False)
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, folder / "source" / name, ignore=ignored, symlinks=True)
+    for name in FILES:
+        shutil.copy(ROOT / name, folder / "source")
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        folder,
+    ]
+    done = subprocess.run([*build, folder / "source"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (found,) = folder.glob("*.whl")
     return found
 
 
+def test_it_holds_every_module_and_data_file_as_one_package(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as file:
+        packed = set(file.namelist())
+    for package in SOURCES[1:]:
+        listed = subprocess.run(["git", "ls-files", package], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert {f"nmcl/{name}" for name in listed.stdout.split()} <= packed
+    assert {"nmcl/__init__.py", "nmcl/py.typed", "nmcl/prefect.yaml"} <= packed
+    assert {name.split("/")[0] for name in packed if ".dist-info/" not in name} == {"nmcl"}
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in packed)
+
+
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`bin` of a new environment with the wheel; its dependencies are those of this one."""
+    """`bin` of an empty virtual environment after `pip install`, with all that the wheel depends on."""
     folder = tmp_path_factory.mktemp("installed") / "venv"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
-    (packages / "shared.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", packages, wheel]
-    subprocess.run(install, check=True)
-    scripts = folder / "bin"
-    for script in (packages / "bin").iterdir():
-        lines = script.read_text().splitlines(keepends=True)
-        (scripts / script.name).write_text("".join([f"#!{scripts / 'python'}\n", *lines[1:]]))
-        (scripts / script.name).chmod(0o755)
-    return scripts
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    install = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    done = subprocess.run(
+        [*install, "-c", ROOT / "constraints.txt", wheel], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "bin"
 
 
-def run(scripts: Path, folder: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
-    """A command away from the repository."""
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with packages of the same names as ours, which must not be imported, and a crawl."""
+    for name in SOURCES[1:]:
+        (tmp_path / name).mkdir()
+        for module in ("__init__.py", "flows.py", "records.py"):
+            (tmp_path / name / module).write_text(f"raise ImportError({MARKER!r})\n")
+    write_crawl(tmp_path / "crawl", 24, first=0)
+    return tmp_path
+
+
+def run(folder: Path, *command: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """A command of the installed package in the project's folder."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "PYTHON", "NMCL_"))}
-    env = kept | {"PREFECT_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
-    command = [scripts / "nmcl", *words]
+    env = kept | {"PREFECT_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)} | env
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 
-def test_every_module_and_data_file_is_in_it(wheel: Path) -> None:
-    with zipfile.ZipFile(wheel) as file:
-        packed = {name.removeprefix("nmcl/") for name in file.namelist()}
-    for package in ("pipeline", "extractors", "model", "flows"):
-        listed = subprocess.run(["git", "ls-files", package], cwd=ROOT, capture_output=True, text=True, check=True)
-        assert {*listed.stdout.split()} <= packed
-
-
-def test_the_code_is_the_wheels(installed: Path, tmp_path: Path) -> None:
-    script = "import flows, pipeline; print(flows.__file__, pipeline.__file__)"
-    command = [installed / "python", "-c", script]
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
-    assert all(path.startswith(str(installed.parent)) for path in done.stdout.split())
-
-
-def test_the_main_job(installed: Path, tmp_path: Path) -> None:
-    write_crawl(tmp_path / "crawl", 24, first=0)
-    sets = [f"--set={assignment}" for assignment in SETTINGS]
-    done = run(installed, tmp_path, "run", "crawl", "--out", "out", *sets)
+def test_commands_of_a_clone_import_nothing_of_the_project(project: Path) -> None:
+    """The current folder comes first on the path, as where a script of the project calls us."""
+    script = "import nmcl.flows.cli.main, nmcl.flows.engine.flows, nmcl.model.registry"
+    done = run(project, sys.executable, "-c", script, PYTHONPATH=f"{project}:{ROOT}")
     assert done.returncode == 0, done.stderr
-    predicted = run(installed, tmp_path, "predict", "crawl", "--model", "out", "--out", "venues.csv")
+
+
+@pytest.mark.long
+def test_the_main_job(installed: Path, project: Path) -> None:
+    nmcl, sets = installed / "nmcl", [f"--set={assignment}" for assignment in SETTINGS]
+    assert run(project, nmcl, "--version").stdout.startswith("nmcl ")
+    assert run(project, nmcl, "sample", "rendered").returncode == 0
+    done = run(project, nmcl, "run", "crawl", "--out", "out", *sets)
+    assert done.returncode == 0, done.stderr
+    predicted = run(project, nmcl, "predict", "crawl", "--model", "out", "--out", "venues.csv")
     assert predicted.returncode == 0, predicted.stderr
-    assert len((tmp_path / "venues.csv").read_text().splitlines()) == 27
-    again = run(installed, tmp_path, "run", "crawl", "--out", "out")
-    assert "Nothing had to be done" in again.stdout
+    assert len((project / "venues.csv").read_text().splitlines()) == 27
+    assert "Nothing had to be done" in run(project, nmcl, "run", "crawl", "--out", "out").stdout
+
+
+@pytest.mark.long
+def test_deployments_in_any_folder(installed: Path, project: Path) -> None:
+    settings = run(project, installed / "nmcl", "ingest", "crawl", "--out", "out", *[f"--set={s}" for s in SETTINGS])
+    assert settings.returncode == 0, settings.stderr
+    up = run(project, installed / "nmcl", "up")
+    try:
+        assert up.returncode == 0, up.stderr
+        started = ("deployment", "run", "extract-features", "--param", "crawl=crawl", "--param", "out=out", "--watch")
+        done = run(project, installed / "prefect", *started, PREFECT_PLUGINS_ENABLED="true")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert list((project / "out" / "features").glob("visual-*/part-*.parquet"))
+    finally:
+        run(project, installed / "nmcl", "down")
