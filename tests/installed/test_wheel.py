@@ -1,4 +1,4 @@
-"""The wheel, installed where no source is: it holds all that a run needs, and a project's own folders disturb nothing."""
+"""The wheel holds all that a run needs, and folders of a project with our names do not matter."""
 
 import os
 import shutil
