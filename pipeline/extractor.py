@@ -26,7 +26,8 @@ class Extractor(Protocol):
     """How many videos `fit` wants at most; 0 for an extractor that learns nothing."""
 
     def address(self) -> dict[str, object]:
-        """All that decides the vectors besides the clips and the state: settings, code version, weights digest.
+        """All that decides the vectors besides the clips and the state: settings (see `pipeline.addressing.hashed`),
+        code version, checksum of the weights.
 
         JSON values only. Two extractors with equal addresses give equal vectors.
         """

@@ -18,12 +18,17 @@ N_CONFUSIONS = 10
 
 
 def run_page(plan: Plan) -> str:
-    """Markdown of an evaluated run."""
+    """Markdown of an evaluated run. Raises StoreError where its files are damaged."""
     folder, store = plan.run.folder, plan.store
     metrics = store.read_json(f"{folder}/metrics.json")
     scores = [("test", metrics["test"]), ("validation", metrics["validation"])]
     scores += [(f"test, {modality} alone", found) for modality, found in metrics["modality"].items()]
-    predictions = decode(store.read(f"{folder}/predictions.parquet"), f"{folder}/predictions.parquet")
+    name = f"{folder}/predictions.parquet"
+    predictions = decode(store.read(name), name)
+    if "venue_1" not in predictions.column_names or len(predictions) != len(plan.videos):
+        raise store.damaged(
+            name, f"it has {len(predictions):,} rows, expected one guess for each of {len(plan.videos):,}"
+        )
     pieces = [
         "The whole report, to open on the machine that ran this:\n\n"
         + markdown_code(f"{store.url}/{folder}/report.html"),

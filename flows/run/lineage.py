@@ -61,7 +61,7 @@ class FrozenStates:
             return own
         if is_earlier_form(own.recipe):
             recipe = earlier_form(extractor, artifact)
-            if digest(recipe) == own.address:
+            if "code" in own.recipe and _is_known_to_agree(own.recipe, _plain(recipe)):
                 return own
             is_same = _is_known_to_agree(without_code(own.recipe), without_code(recipe))
         else:

@@ -69,6 +69,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store.write_json(f"{RUN}/comparison.json", COMPARISON)
     (folder / "out" / "latest").unlink(missing_ok=True)
     store.point("latest", RUN)
+    lineage = lineage_of(store, RUN)
+    plan = Plan(store, load_catalogue(store), of_store(store, {}), lineage.splits, lineage.frozen)
+    shutil.copytree(folder / "out" / RUN, folder / "out" / plan.run.folder)  # where this version looks for the run
     return folder / "out"
 
 

@@ -14,7 +14,7 @@ from nmcl.extractors.preprocess import Preprocess
 from nmcl.extractors.visual import VisualSettings
 from nmcl.flows import console
 from nmcl.flows.run import lineage
-from nmcl.flows.run.lineage import earlier_form, is_same_run, lineage_of
+from nmcl.flows.run.lineage import FrozenStates, earlier_form, is_same_run, lineage_of
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.settings import (
     ModelChoice,
@@ -246,6 +246,23 @@ def test_features_of_the_last_version_that_hashed_all_settings_are_known(tmp_pat
     for modality, extractor in plan.extractors.all.items():
         present = plan.extractors.features(modality, STATES_BEFORE_REFERENCES.get(modality))
         assert f"features/{modality}-{digest(earlier_form(extractor, present))}" == BEFORE_REFERENCES[modality]
+
+
+@pytest.mark.parametrize("section", ["media", "visual", "acoustic", "autoencoder", "textual"])
+def test_a_champion_of_that_version_survives_a_new_setting(
+    tmp_path: Path, section: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lite = {"backbone": "efficientnet_lite0"}
+    plan = plan_of(tmp_path, from_tree({"visual": lite}))
+    own = {
+        m: Artifact(a.kind, json.loads(json.dumps(earlier_form(plan.extractors.all[m], a))))
+        for m, a in plan.features.items()
+    }
+    frozen = FrozenStates("runs/nmcl-0", plan.states, own, plan.completion)
+    later = with_grown(section, 3)
+    later = replace(later, visual=replace(later.visual, **lite))
+    assert replace(plan, settings=later, frozen=frozen).features == own
+    assert capsys.readouterr() == ("", "")
 
 
 class TestEarlierStore:
