@@ -21,7 +21,7 @@ from nmcl.flows.run import champion
 from nmcl.pipeline.errors import UserError
 from tests.model.conftest import world
 
-ARCHIVE = Path(__file__).parents[1] / "data" / "store-28a06ff.tar.xz"
+ARCHIVE = Path(__file__).parents[2] / "data" / "store-28a06ff.tar.xz"
 NMCL = [sys.executable, "-c", "from nmcl.flows.cli.main import main; main()"]
 
 

@@ -20,7 +20,7 @@ from nmcl.flows.settings import from_tree, load_tree, remember
 from nmcl.pipeline.storage.store import Store
 from tests.media import shades, tone, write_video
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.services
 BIN = Path(sys.executable).parent
 TINY = [

@@ -17,7 +17,7 @@ from nmcl.flows.service.server import free_port, start, wait_until_ready
 from nmcl.pipeline.storage.store import Store
 from tests.flows.conftest import made
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.services
 BIN = Path(sys.executable).parent
 

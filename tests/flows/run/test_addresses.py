@@ -37,7 +37,7 @@ from nmcl.pipeline.storage.artifacts import (
 from nmcl.pipeline.storage.catalogue import Catalogue, Crawl, make_part
 from nmcl.pipeline.storage.store import Store
 
-DATA = Path(__file__).resolve().parents[1] / "data"
+DATA = Path(__file__).resolve().parents[2] / "data"
 SECTIONS = ("split", "media", "visual", "acoustic", "textual", "completion", "drift", "promotion")
 """Whose settings decide values. How a crawl is read is in its catalogue, and who works decides nothing."""
 

@@ -15,7 +15,7 @@ from nmcl.pipeline.crawl.manifest import ColumnSettings, Listing, read_crawl
 from nmcl.pipeline.errors import CrawlError
 from nmcl.pipeline.records import Entry
 
-SHARED = Path(__file__).parents[3] / "shared" / "crawls"
+SHARED = Path(__file__).parents[4] / "shared" / "crawls"
 AUTO = ColumnSettings()
 
 

@@ -12,7 +12,7 @@ from nmcl.pipeline.stages.verify import Findings, repair, verify
 from nmcl.pipeline.storage.artifacts import add_digest
 from nmcl.pipeline.storage.store import Store
 
-DATA = Path(__file__).resolve().parents[1] / "data"
+DATA = Path(__file__).resolve().parents[2] / "data"
 
 
 @pytest.fixture(scope="module")
