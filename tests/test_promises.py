@@ -1,4 +1,4 @@
-"""docs/robustness.md: every promise names tests that exist."""
+"""docs/robustness.md: every guarantee names tests that exist."""
 
 import ast
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LINES = (ROOT / "docs" / "robustness.md").read_text(encoding="utf-8").splitlines()
-ROWS = [line for line in LINES if line.startswith("| ") and not line.startswith("| promise")]
+ROWS = [line for line in LINES if line.startswith("| ") and not line.startswith("| guarantee")]
 
 
 @cache
@@ -22,7 +22,7 @@ def named_in(file: str) -> set[str]:
     return found
 
 
-def test_every_promise_names_tests_that_exist() -> None:
+def test_every_guarantee_names_tests_that_exist() -> None:
     assert len(ROWS) > 40
     for row in ROWS:
         named = re.findall(r"`(tests/[\w/]+\.py)::([\w:]+)`", row)
