@@ -39,6 +39,7 @@ DOORS = {
         "flows/engine/events.py",
         "flows/engine/plugin.py",
         "flows/engine/runners.py",
+        "flows/engine/clusters.py",
         "flows/engine/sweep.py",
     },
     "asyncpg": {"flows/service/database.py"},

@@ -167,6 +167,7 @@ def _stage(name: str, out: str, changes: dict[str, Any], kinds: frozenset[str] |
     from nmcl.flows import console
     from nmcl.flows.cli import summary
     from nmcl.flows.run import runs
+    from nmcl.flows.run.workers import local_each
     from nmcl.flows.settings import of_store, remember
     from nmcl.pipeline.storage.failures import Retry
     from nmcl.pipeline.storage.store import Store
@@ -174,18 +175,20 @@ def _stage(name: str, out: str, changes: dict[str, Any], kinds: frozenset[str] |
     context = _context(out, of_store(Store.open(out), changes))
     if kinds is not None:
         context = replace(context, retry=Retry(kinds, max_attempts=None))
+    engine = context.settings.engine
     with context.store.locked(), console.showing_progress():
         remember(context.store, context.settings)
-        if not context.settings.engine.is_own_process:
-            _by_workers(context, name)
+        if engine.needs_prefect and not engine.is_own_process:
+            _by_prefect(context, name)
             context.tried.add(context.plan().failures.address)
-        plan = runs.up_to(context, name)
+        with local_each(engine) as each:
+            plan = runs.up_to(replace(context, each=each), name)
     summary.of_stage(name, plan)
     return plan
 
 
-def _by_workers(context: Any, name: str) -> None:
-    """The stages up to `name`, on the Prefect server that workers need."""
+def _by_prefect(context: Any, name: str) -> None:
+    """The stages up to `name`, as a Prefect flow."""
     from nmcl.flows.service.server import embedded
     from nmcl.flows.settings import to_tree
 
@@ -472,15 +475,23 @@ def predict(
     """
     from nmcl.flows import console
     from nmcl.flows.cli import summary
-    from nmcl.flows.run.predict import check_name
+    from nmcl.flows.run.predict import check_name, load_run, settings_of_run
+    from nmcl.flows.run.predict import predict as predict_here
+    from nmcl.flows.run.workers import local_each
     from nmcl.flows.service.server import embedded
 
     check_name(out)  # before hours of extraction, not after
     changes = _changes(config, sets, _columns(path_col, text_col, label_col, id_col), _engine(engine, workers, address))
-    with console.showing_progress(), embedded():
-        from nmcl.flows.engine.flows import predict_venues
+    _, _, settings = settings_of_run(model, changes)
+    with console.showing_progress():
+        if settings.engine.needs_prefect:
+            with embedded():
+                from nmcl.flows.engine.flows import predict_venues
 
-        result = predict_venues(crawl, model, str(out), changes)
+                result = predict_venues(crawl, model, str(out), changes)
+        else:
+            with local_each(settings.engine) as each:
+                result = predict_here(crawl, load_run(model, changes), out, console.progress, each)
     summary.of_prediction(result, out)
 
 

@@ -116,15 +116,19 @@ def _located(model: str) -> tuple[Store, str]:
     )
 
 
-def load_run(model: str, changes: Tree) -> Frozen:
-    """Everything a prediction needs, by following the recipes from the run back to the extractors.
+def settings_of_run(model: str, changes: Tree) -> tuple[Store, str, Settings]:
+    """Find a run, and its settings with some changes.
 
     Args:
+        model: see `find_run`.
         changes: settings of the sections in FREE, or `visual.device`.
+
+    Returns:
+        The store, the folder of the run in it, and the settings.
 
     Raises:
         SettingsError: other settings are named.
-        ModelError: this version of the code would extract other vectors than the model was trained on.
+        StoreError: there is no such run.
     """
     if refused := [name for name, values in changes.items() if name not in FREE and not is_of_machine(name, values)]:
         raise SettingsError(
@@ -134,7 +138,19 @@ def load_run(model: str, changes: Tree) -> Frozen:
     store, run = find_run(model)
     name = f"{run}/settings.json"
     tree = {k: v for k, v in usable(store, name, store.read_json(name)).items() if k != "columns"}
-    settings = checked(from_tree(merged(tree, changes)))
+    return store, run, checked(from_tree(merged(tree, changes)))
+
+
+def load_run(model: str, changes: Tree) -> Frozen:
+    """Everything a prediction needs, by following the recipes from the run back to the extractors.
+
+    Args:
+        model, changes: see `settings_of_run`.
+
+    Raises:
+        ModelError: this version of the code would extract other vectors than the model was trained on.
+    """
+    store, run, settings = settings_of_run(model, changes)
     states, extractors = frozen_of(store, run), Extractors(settings)
     learnt = {modality: artifact.address for modality, artifact in states.states.items()}
     features = {m: states.check(e, extractors.features(m, learnt.get(m))) for m, e in extractors.all.items()}
