@@ -28,7 +28,8 @@ def run(crawl: Crawl, out: Out, options: AllOptions) -> None:
     from nmcl.flows.run import runs, stages
     from nmcl.flows.run.sources import require_there
     from nmcl.flows.service.server import embedded
-    from nmcl.flows.settings import of_store, remember, to_tree
+    from nmcl.flows.settings import to_tree
+    from nmcl.flows.stored_settings import of_store, remember
     from nmcl.pipeline.storage.store import Store
 
     require_there(crawl)
@@ -53,7 +54,7 @@ def ingest(crawl: Crawl, out: Out, options: CrawlOptions) -> None:
     from nmcl.flows.cli import summary
     from nmcl.flows.run import stages
     from nmcl.flows.run.sources import require_there
-    from nmcl.flows.settings import of_store, remember
+    from nmcl.flows.stored_settings import of_store, remember
     from nmcl.pipeline.storage.store import Store
 
     require_there(crawl)
@@ -123,7 +124,7 @@ def retry(
     """
     from nmcl.flows import console
     from nmcl.flows.cli import failed
-    from nmcl.flows.settings import of_store
+    from nmcl.flows.stored_settings import of_store
     from nmcl.pipeline.storage.failures import WHAT_TO_DO
     from nmcl.pipeline.storage.store import Store
 
@@ -150,7 +151,7 @@ def _up_to(name: str, out: str, changes: dict[str, Any], kinds: frozenset[str] |
     from nmcl.flows.cli import summary
     from nmcl.flows.run import runs
     from nmcl.flows.run.workers import local_each
-    from nmcl.flows.settings import of_store, remember
+    from nmcl.flows.stored_settings import of_store, remember
     from nmcl.pipeline.storage.failures import Retry
     from nmcl.pipeline.storage.store import Store
 

@@ -67,7 +67,7 @@ def errors(
     One row for each kind of failure; with `--kind`, one for each video.
     """
     from nmcl.flows.cli import failed, summary
-    from nmcl.flows.settings import of_store
+    from nmcl.flows.stored_settings import of_store
     from nmcl.pipeline.storage.store import Store
 
     if json and csv:

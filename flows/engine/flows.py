@@ -37,13 +37,8 @@ from nmcl.flows.run.sources import (
     store_of,
 )
 from nmcl.flows.run.stages import Context
-from nmcl.flows.settings import (
-    Settings,
-    Tree,
-    json_schema,
-    of_store,
-    remember,
-)
+from nmcl.flows.settings import Settings, Tree, json_schema
+from nmcl.flows.stored_settings import of_store, remember
 from nmcl.pipeline.crawl.sample import SAMPLE_NOTE
 from nmcl.pipeline.stages.splits import require_trainable
 from nmcl.pipeline.storage import champions

@@ -24,15 +24,8 @@ from nmcl.flows.run.parts import (
 from nmcl.flows.run.plan import Extractors, completed_with
 from nmcl.flows.run.prediction import STATUSES, probabilities, table
 from nmcl.flows.run.stages import Context, ingest
-from nmcl.flows.settings import (
-    Settings,
-    Tree,
-    checked,
-    from_tree,
-    is_of_machine,
-    merged,
-    usable,
-)
+from nmcl.flows.settings import Settings, Tree, from_tree, is_of_machine, merged
+from nmcl.flows.stored_settings import checked, usable
 from nmcl.model.evaluate import evaluate
 from nmcl.model.trained import Trained
 from nmcl.pipeline.crawl.source import crawl_source

@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from nmcl.flows.service.server import free_port
-from nmcl.flows.settings import from_tree, load_tree, remember
+from nmcl.flows.settings import from_tree, load_tree
+from nmcl.flows.stored_settings import remember
 from nmcl.pipeline.storage.store import Store
 from tests.media import shades, tone, write_video
 
