@@ -1,44 +1,81 @@
-"""Who works on the parts of a crawl: the settings of the engine, and how a worker process settles in.
-
-This never imports Prefect; `nmcl.flows.engine.runners` has its task runners.
-"""
+"""The engines, and their settings. Nothing here imports Prefect."""
 
 import importlib.util
-import multiprocessing
 import os
-import signal
 import sys
-import threading
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge
 
 from nmcl.pipeline.errors import SettingsError, WorkerError
 
-EngineName = Literal["processes", "threads", "ray", "dask"]
-ENGINES: tuple[str, ...] = get_args(EngineName)
+
+@dataclass(frozen=True)
+class Engine:
+    """What an engine is capable of, and what it needs."""
+
+    start: str = "nmcl.flows.engine.runners:on_this_machine"
+    """Where the function is that starts its workers: a context manager that takes `EngineSettings`."""
+    packages: tuple[str, ...] = ()
+    """Optional packages that it imports; the extra of nmcl that installs them has the engine's name."""
+    is_cluster: bool = False
+    """Its workers may be on other machines, so it needs a Prefect server."""
+    has_gpus: bool = False
+    """It assigns GPUs to workers."""
+    shares_process: bool = False
+    """Its workers are threads of the command's process."""
+    has_daemons: bool = False
+    """Its workers are daemon processes, which may not start processes themselves."""
+
+
+ENGINES = {
+    "processes": Engine(),
+    "threads": Engine(shares_process=True),
+    "ray": Engine("nmcl.flows.engine.clusters:ray", ("ray", "prefect_ray"), is_cluster=True, has_gpus=True),
+    "dask": Engine(
+        "nmcl.flows.engine.clusters:dask",
+        ("dask", "distributed", "prefect_dask"),
+        is_cluster=True,
+        has_daemons=True,
+    ),
+}
+
+if TYPE_CHECKING:
+    EngineName = str
+else:
+    EngineName = Literal[tuple(ENGINES)]
 
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """Who works on the parts of a crawl, and how many at a time. Changes no vector."""
+    """Which engine processes the parts of a crawl, and how many at a time. Changes no vector."""
 
     name: EngineName = "processes"
-    """Prefect's task runner. One worker of `processes` or `threads` is the command's own process."""
+    """One worker of `processes` or `threads` is the command's own process."""
     workers: Annotated[int, Ge(1)] = 1
     """Parts at a time."""
     address: str = ""
-    """Of a Ray or Dask cluster that runs; empty: one on this machine, for as long as the command takes."""
+    """Address of a running Ray or Dask cluster; empty: one is started on this machine for the command."""
     threads: Annotated[int, Ge(0)] = 0
-    """Processor threads of a worker; 0: this machine's cores shared out among its workers, 1 on a cluster."""
+    """Processor threads of a worker; 0: this machine's cores divided by the workers, 1 on a cluster."""
     gpus: Annotated[float, Ge(0)] = 0.0
-    """Of each Ray worker; with a share such as 0.5 two use one together."""
+    """GPUs of each Ray worker; with a fraction such as 0.5 two workers share one."""
+
+    @property
+    def kind(self) -> Engine:
+        """The chosen engine."""
+        return ENGINES[self.name]
 
     @property
     def is_own_process(self) -> bool:
-        """Whether the parts are done in turn, where the command runs."""
-        return self.workers == 1 and self.name in ("processes", "threads")
+        """Whether the command processes the parts itself, one after the other."""
+        return self.workers == 1 and not self.kind.is_cluster
+
+    @property
+    def needs_prefect(self) -> bool:
+        """Whether Prefect distributes the parts: to a cluster, or where the user has a server."""
+        return self.kind.is_cluster or bool(os.environ.get("PREFECT_API_URL"))
 
     @property
     def threads_each(self) -> int:
@@ -47,32 +84,30 @@ class EngineSettings:
 
     @property
     def threads_of_process(self) -> int:
-        """Processor threads of a process that does parts: `threads` are workers of one process."""
-        return self.threads_each * (self.workers if self.name == "threads" else 1)
+        """Processor threads of a process that works on parts: all workers of `threads` are in one."""
+        return self.threads_each * (self.workers if self.kind.shares_process else 1)
 
     def check(self) -> None:
         """Raises SettingsError where the settings contradict each other."""
-        if self.address and self.name not in ("ray", "dask"):
+        if self.address and not self.kind.is_cluster:
+            clusters = [name for name, engine in ENGINES.items() if engine.is_cluster]
             raise SettingsError(
-                f"engine.address is {self.address!r}, but only ray and dask know clusters: --engine ray"
+                f"engine.address is {self.address!r}, but only {' and '.join(clusters)} know clusters: "
+                f"--engine {clusters[0]}"
             )
-        if self.gpus and self.name != "ray":
+        if self.gpus and not self.kind.has_gpus:
             raise SettingsError(f"engine.gpus is {self.gpus:g}, but only ray hands out GPUs: --engine ray")
-
-
-PACKAGES = {"ray": ("ray", "prefect_ray"), "dask": ("dask", "distributed", "prefect_dask")}
-"""What engines need besides nmcl itself."""
 
 
 def require_packages(engine: str) -> None:
     """Raises WorkerError where packages that an engine needs are not installed."""
-    for module in PACKAGES.get(engine, ()):
+    for module in ENGINES[engine].packages:
         if module not in sys.modules and importlib.util.find_spec(module) is None:
             raise WorkerError(lacking(engine, module))
 
 
 def lacking(engine: str, module: str | None) -> str:
-    """What to say where a module is not installed."""
+    """Return the message that a module of an engine is not installed."""
     return (
         f"The engine {engine} needs packages that are not installed (no module {module}). Install them: "
         f"{sys.executable} -m pip install -c constraints.txt 'nmcl[{engine}]'"
@@ -80,36 +115,5 @@ def lacking(engine: str, module: str | None) -> str:
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-_interrupted = threading.Event()
-
-
-class Interrupted(Exception):
-    """A part was left unfinished. No KeyboardInterrupt: one out of a task leaves Prefect's runners unable to end."""
-
-
-def interrupt() -> None:
-    """Let the parts that this process works on end early, by an error."""
-    _interrupted.set()
-
-
-def settle_in() -> None:
-    """What a process of `processes` does first: hear Ctrl-C without falling over it, and end when the command does."""
-    signal.signal(signal.SIGINT, lambda *_: interrupt())
-    command = multiprocessing.parent_process()
-    if command is not None:
-        threading.Thread(target=_end_after, args=(command,), daemon=True).start()
-
-
-def until_interrupted(stage: str, done: int, total: int, note: str = "") -> None:
-    """A silent `nmcl.pipeline.progress.Progress` that raises Interrupted in a worker that is to end early."""
-    if _interrupted.is_set():
-        raise Interrupted
-
-
-def _end_after(command: multiprocessing.process.BaseProcess) -> None:
-    command.join()
-    os._exit(1)

@@ -1,26 +1,23 @@
-"""All settings in one record: the defaults, or what a store was made with, then a TOML file, then `--set`.
-
-Unknown names are refused.
-"""
+"""All settings in one record: the defaults, then a TOML file, then `--set`. Unknown names are rejected."""
 
 import difflib
-import json
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, ValidationError, with_config
+from pydantic_core import ErrorDetails
 
 from nmcl.extractors.acoustic import AcousticSettings
-from nmcl.extractors.textual import TextualExtractor, TextualSettings
-from nmcl.extractors.visual import VisualExtractor, VisualSettings
-from nmcl.flows import console
-from nmcl.flows.engine_settings import EngineSettings, require_packages
+from nmcl.extractors.textual import TextualSettings
+from nmcl.extractors.visual import VisualSettings
+from nmcl.flows.engine_settings import EngineSettings
 from nmcl.model.comparison import PromotionSettings
 from nmcl.model.registry import MODELS
-from nmcl.pipeline.addressing import Reference, with_references
+from nmcl.pipeline.addressing import Reference
 from nmcl.pipeline.completion.base import CompletionSettings
 from nmcl.pipeline.crawl.columns import ColumnSettings
 from nmcl.pipeline.errors import SettingsError
@@ -29,24 +26,24 @@ from nmcl.pipeline.stages.drift import DriftSettings
 from nmcl.pipeline.stages.ingest import IngestSettings
 from nmcl.pipeline.stages.splits import SplitSettings
 from nmcl.pipeline.storage.shapes import adapter
-from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.text import listed
 
-_REMEMBERED = "settings.json"
+Options = TypeVar("Options")
+"""The settings dataclass of a model."""
 
 
 @dataclass(frozen=True)
-class ModelChoice:
-    """Which model of the registry is trained, and with which settings of its own."""
+class ModelChoice(Generic[Options]):
+    """Which model of the registry is trained, and its settings."""
 
     name: Annotated[str, Reference("nmcl")] = "nmcl"
     seed: Annotated[int, Reference(0)] = 0
-    options: Any = MODELS["nmcl"].settings
-    """The settings dataclass of that model; in files its fields stand right under `[model]`."""
+    options: Options = field(default_factory=lambda: MODELS["nmcl"].settings)
+    """In files these are directly under `[model]`."""
 
 
+@with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
-class Settings:
+class Settings(Generic[Options]):
     """Everything that can be set. Each section is described where it is used."""
 
     columns: ColumnSettings = field(default_factory=ColumnSettings)
@@ -57,7 +54,7 @@ class Settings:
     acoustic: AcousticSettings = field(default_factory=AcousticSettings)
     textual: TextualSettings = field(default_factory=TextualSettings)
     completion: CompletionSettings = field(default_factory=CompletionSettings)
-    model: ModelChoice = field(default_factory=ModelChoice)
+    model: ModelChoice[Options] = field(default_factory=ModelChoice)
     drift: DriftSettings = field(default_factory=DriftSettings)
     promotion: PromotionSettings = field(default_factory=PromotionSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
@@ -68,7 +65,7 @@ Tree = dict[str, Any]
 
 
 def load_tree(config: Path | None = None, assignments: Iterable[str] = ()) -> Tree:
-    """What a TOML file names, overridden by `SECTION.NAME=VALUE` assignments; for `from_tree`, `changed` or `of_store`.
+    """What a TOML file names, overridden by `SECTION.NAME=VALUE` assignments; for `from_tree` or `changed`.
 
     Raises:
         SettingsError: an unreadable file, or text that is no assignment.
@@ -97,129 +94,86 @@ def _renames(changes: Tree, section: str, remembered: Tree) -> bool:
     return isinstance(wanted, Mapping) and wanted.get("name", name) != name
 
 
-def of_store(store: Store, changes: Tree) -> Settings:
-    """What the store was made with, with some changes; the defaults where there is no store yet.
-
-    What this version does not know of it is left out, aloud.
-    """
-    remembered = _remembered(store)
-    if unknown := list(_unknown(remembered)):
-        console.note(
-            f"{store.url}/{_REMEMBERED} was written by another version of nmcl: this one does not know "
-            f"{listed(unknown)}, and goes on without. Choose other settings by --set."
-        )
-    for name in unknown:
-        remembered = _without(remembered, name)
-    return checked(changed(usable(store, _REMEMBERED, remembered), changes))
-
-
-def checked(settings: Settings) -> Settings:
-    """The settings, tried: before they are kept, a crawl is ingested, or minutes of work are done.
-
-    Weights that have to be downloaded are not, and of a cluster's machines nothing is known here.
-
-    Raises:
-        UserError: a device or packages that this machine does not have, or files that cannot be used.
-    """
-    require_packages(settings.engine.name)
-    if not settings.engine.address:
-        VisualExtractor(settings.visual).check()
-        TextualExtractor(settings.textual).check()
-    return settings
-
-
-def _remembered(store: Store) -> Tree:
-    found: Tree = store.read_json(_REMEMBERED) if store.exists(_REMEMBERED) else {}
-    return found
-
-
 def is_of_machine(section: str, values: Any) -> bool:
     """Whether changes within a section only say where the work is done, and change no vector."""
     return section == "visual" and isinstance(values, Mapping) and set(values) <= {"device"}
 
 
-def usable(store: Store, file: str, tree: Tree) -> Tree:
-    """Settings as a store keeps them, with the references of those that its version did not know.
+def to_tree(settings: Settings) -> Tree:
+    """Return all settings as nested JSON values. `from_tree` is the inverse."""
+    tree = asdict(settings)
+    tree["model"] |= tree["model"].pop("options")
+    return tree
+
+
+def from_tree(tree: Tree) -> Settings:
+    """Return settings from nested values; those that are not named keep their defaults.
 
     Raises:
-        StoreError: a value is not allowed; it names the file.
+        SettingsError: an unknown name, or a value that is not allowed.
     """
-    known = _with_references(tree)
+    defaults = defaults_for(tree)
     try:
-        from_tree(known)
-    except SettingsError as error:
-        raise store.damaged(file, str(error)) from error
-    return known
+        settings = _validated(merged(to_tree(defaults), tree), type(defaults.model.options))
+    except ValidationError as error:
+        raise SettingsError(_message(error.errors()[0], defaults)) from error
+    settings.engine.check()
+    return settings
 
 
-def _with_references(tree: Tree) -> Tree:
-    """Settings as an earlier version kept them, so that they still mean what they meant."""
-    kinds = {f.name: _type_of(f.name) for f in fields(Settings) if f.name != "model"}
+def defaults_for(tree: Tree) -> Settings:
+    """Return the default settings with the model that nested settings name. Raises SettingsError if there is none."""
     model = tree.get("model")
-    if isinstance(model, Mapping) and (entry := MODELS.get(str(model.get("name", "nmcl")))):
-        kinds["model"] = type(entry.settings)
-    return {
-        name: with_references(kinds[name], values) if name in kinds and isinstance(values, Mapping) else values
-        for name, values in tree.items()
-    }
+    name = model.get("name", "nmcl") if isinstance(model, Mapping) else "nmcl"
+    if not isinstance(name, str) or name not in MODELS:
+        raise SettingsError(f"model.name is {name!r}; expected one of {', '.join(MODELS)}.")
+    return Settings(model=ModelChoice(name, options=MODELS[name].settings))
 
 
-def _unknown(tree: Tree) -> Iterator[str]:
-    """Names that are no settings, sections included; of a model that there is not, the whole section."""
-
-    def within(tree: Any, known: Any, prefix: str) -> Iterator[str]:
-        names = {f.name: getattr(known, f.name) for f in fields(known)}
-        for name, value in tree.items():
-            if name not in names:
-                yield prefix + name
-            elif is_dataclass(names[name]) and isinstance(value, Mapping):
-                yield from within(value, names[name], f"{prefix}{name}.")
-
-    model = tree.get("model", {})
-    yield from within({name: value for name, value in tree.items() if name != "model"}, Settings(), "")
-    if not isinstance(name := model.get("name", "nmcl"), str) or name not in MODELS:
-        yield "model"
-    else:
-        own = {key: value for key, value in model.items() if key not in ("name", "seed")}
-        yield from within(own, MODELS[name].settings, "model.")
+def unknown_paths(tree: Tree) -> list[tuple[str, ...]]:
+    """Return the paths of names that are not settings of this version; of an unknown model, the whole section."""
+    try:
+        defaults = defaults_for(tree)
+    except SettingsError:
+        return [("model",), *unknown_paths({**tree, "model": {}})]
+    try:
+        _validated(tree, type(defaults.model.options))
+    except ValidationError as error:
+        unknown = [_path(e["loc"]) for e in error.errors() if e["type"] == "unexpected_keyword_argument"]
+        return sorted(unknown, key=len)
+    except SettingsError:  # a section contradicts itself
+        pass
+    return []
 
 
-def _without(tree: Tree, name: str) -> Tree:
-    section, _, rest = name.partition(".")
-    if not rest:
-        return {key: value for key, value in tree.items() if key != name}
-    return {**tree, section: _without(tree[section], rest)}
+def _validated(tree: Tree, options: type) -> Settings:
+    """Return settings with a model whose settings are of the type `options`. Raises ValidationError."""
+    if isinstance(model := tree.get("model", {}), Mapping):
+        common = {name: model[name] for name in ("name", "seed") if name in model}
+        own = {name: value for name, value in model.items() if name not in common}
+        tree = {**tree, "model": {**common, "options": own}}
+    settings: Settings = adapter(Settings[options]).validate_python(tree)  # type: ignore[valid-type]
+    return settings
 
 
-def of_champion(store: Store, run: str, changes: Tree) -> Settings:
-    """What the champion was made with, with some changes; how to read and to judge a crawl is as the store keeps it."""
-    tree = usable(store, f"{run}/{_REMEMBERED}", store.read_json(f"{run}/{_REMEMBERED}"))
-    kept = _with_references(_remembered(store))
-    judging: Tree = {
-        section: kept[section] for section in ("columns", "ingest", "drift", "promotion") if section in kept
-    }
-    return checked(changed({**tree, **judging}, changes))
+def _message(error: ErrorDetails, defaults: Settings) -> str:
+    """Return what is wrong, and the name that was probably meant."""
+    path = _path(error["loc"])
+    name = ".".join(path)
+    if error["type"] == "dataclass_type":
+        return f"{name} is a section; expected names under it, found {error['input']!r}."
+    if error["type"] != "unexpected_keyword_argument":
+        return f"{name} is {error['input']!r}: {error['msg']}."
+    section: Any = reduce(getattr, map(str, error["loc"][:-1]), defaults)
+    known = sorted(f.name for f in fields(section))
+    close = difflib.get_close_matches(path[-1], known, n=1)
+    hint = f" Did you mean {'.'.join([*path[:-1], *close])}?" if close else ""
+    return f"There is no setting {name}.{hint} Known here: {', '.join(known)}."
 
 
-def remember(store: Store, settings: Settings) -> None:
-    """Keep the settings, so that later commands on the same store need not name them again. Says what changes."""
-    tree = json.loads(json.dumps(to_tree(settings)))
-    before = _remembered(store)
-    if before == tree:
-        return
-    store.write_json(_REMEMBERED, tree)
-    if differences := list(_differences(_without(before, "engine"), tree)):  # who works changes nothing that is made
-        console.note(f"{store.url} has other settings from now on: {listed(differences, 20)}.")
-
-
-def _differences(before: Tree, after: Tree, prefix: str = "") -> Iterator[str]:
-    """Such as `visual.key_frames 8 -> 4`, of names that both have: others came with a model or a version of nmcl."""
-    for name in sorted(before.keys() & after.keys()):
-        old, new = before[name], after[name]
-        if isinstance(old, dict) and isinstance(new, dict):
-            yield from _differences(old, new, f"{prefix}{name}.")
-        elif old != new:
-            yield f"{prefix}{name} {json.dumps(old)} -> {json.dumps(new)}"
+def _path(loc: tuple[int | str, ...]) -> tuple[str, ...]:
+    """Return where a setting is in files: those of a model are directly under `model`."""
+    return tuple(map(str, loc[:1] + loc[2:] if loc[:2] == ("model", "options") else loc))
 
 
 def json_schema() -> Tree:
@@ -227,68 +181,29 @@ def json_schema() -> Tree:
 
     Without the defaults: forms that are filled in from a schema would send them, and override what a store remembers.
     """
-    sections = {f.name: _closed(f.type) for f in fields(Settings) if f.name != "model"}
+    kinds = dict.fromkeys(type(method.settings) for method in MODELS.values())
+    schemas = [_inlined(adapter(Settings[kind]).json_schema()) for kind in kinds]  # type: ignore[valid-type]
+    models = [schema["properties"]["model"]["properties"]["options"] for schema in schemas]
     common = {"name": {"enum": list(MODELS)}, "seed": {"type": "integer"}}
-    models = [_closed(type(entry.settings)) for entry in MODELS.values()]
-    for model in models:
-        model["properties"] |= common
-    distinct = [model for i, model in enumerate(models) if model not in models[:i]]
-    return {"type": "object", "properties": {**sections, "model": {"anyOf": distinct}}, "additionalProperties": False}
+    of_any = {"anyOf": [model | {"properties": model["properties"] | common} for model in models]}
+    return {**schemas[0], "properties": schemas[0]["properties"] | {"model": of_any}}
 
 
-def _closed(kind: Any) -> Tree:
-    """JSON schema of a dataclass, its sections written out in place."""
-    schema = TypeAdapter(kind).json_schema()
+def _inlined(schema: Tree) -> Tree:
+    """Return a JSON schema with its definitions in place of the references to them, and without defaults."""
     definitions = schema.pop("$defs", {})
 
-    def written_out(node: Any) -> Any:
+    def inlined(node: Any) -> Any:
         if isinstance(node, list):
-            return [written_out(item) for item in node]
+            return [inlined(item) for item in node]
         if not isinstance(node, dict):
             return node
         if "$ref" in node:
-            return written_out(definitions[node["$ref"].rsplit("/", 1)[-1]])
-        kept = {name: written_out(value) for name, value in node.items() if name not in ("default", "required")}
-        return kept | {"additionalProperties": False} if "properties" in node else kept
+            return inlined(definitions[node["$ref"].rsplit("/", 1)[-1]])
+        return {name: inlined(value) for name, value in node.items() if name not in ("default", "required")}
 
-    closed: Tree = written_out(schema)
-    return closed
-
-
-def to_tree(settings: Settings) -> Tree:
-    """All settings as nested JSON values; `from_tree` gives them back."""
-    tree = asdict(settings)
-    tree["model"] = {"name": settings.model.name, "seed": settings.model.seed, **tree["model"]["options"]}
-    return tree
-
-
-def from_tree(tree: Tree) -> Settings:
-    """Settings from nested values; what is not named keeps its default.
-
-    Raises:
-        SettingsError: an unknown name, or a value that is not allowed.
-    """
-    if not isinstance(tree.get("model", {}), Mapping):
-        raise SettingsError(f"model is a section; expected names under it, found {tree['model']!r}.")
-    model = dict(tree.get("model", {}))
-    sections = {name: value for name, value in tree.items() if name != "model"}
-    _refuse_unknown(sections, Settings(), "")
-    kept = merged({name: asdict(getattr(Settings(), name)) for name in sections}, sections)
-    name, seed = model.pop("name", "nmcl"), model.pop("seed", 0)
-    if not isinstance(name, str) or name not in MODELS:
-        raise SettingsError(f"model.name is {name!r}; expected one of {', '.join(MODELS)}.")
-    defaults = MODELS[name].settings
-    _refuse_unknown(model, defaults, "model.")
-    options = _validated(type(defaults), merged(asdict(defaults), model), "model.")
-    chosen = {"name": name, "seed": _validated(int, seed, "model.seed"), "options": options}
-    values = {name: _validated(_type_of(name), value, f"{name}.") for name, value in kept.items()}
-    settings = Settings(**values, model=ModelChoice(**chosen))
-    settings.engine.check()
-    return settings
-
-
-def _type_of(section: str) -> type:
-    return type(getattr(Settings(), section))
+    found: Tree = inlined(schema)
+    return found
 
 
 def _read_toml(path: Path) -> Tree:
@@ -327,26 +242,3 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
         both = isinstance(value, Mapping) and isinstance(tree.get(key), Mapping)
         tree[key] = merged(tree[key], value) if both else value
     return tree
-
-
-def _refuse_unknown(tree: Any, known: Any, prefix: str) -> None:
-    """Every name in `tree` must be a field of the dataclass `known`, section by section."""
-    if not isinstance(tree, Mapping):
-        raise SettingsError(f"{prefix.rstrip('.')} is a section; expected names under it, found {tree!r}.")
-    names = {f.name for f in fields(known)}
-    for name, value in tree.items():
-        if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f" Did you mean {prefix}{close[0]}?" if close else ""
-            raise SettingsError(f"There is no setting {prefix}{name}.{hint} Known here: {', '.join(sorted(names))}.")
-        if is_dataclass(getattr(known, name)):
-            _refuse_unknown(value, getattr(known, name), f"{prefix}{name}.")
-
-
-def _validated(kind: type, value: Any, name: str) -> Any:
-    try:
-        return adapter(kind).validate_python(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = name + ".".join(str(part) for part in first["loc"])
-        raise SettingsError(f"{where} is {first['input']!r}: {first['msg']}.") from error

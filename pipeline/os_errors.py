@@ -26,6 +26,13 @@ LASTING = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EDQUOT)
 """What a second try a moment later does not change."""
 
 
+def is_transient(error: BaseException) -> bool:
+    """Whether reading or writing failed, itself or as the cause, in a way that may be over a moment later."""
+    cause = error.__cause__ or error
+    lasting = isinstance(cause, FileNotFoundError | PermissionError)
+    return isinstance(cause, OSError) and not lasting and cause.errno not in LASTING
+
+
 @contextmanager
 def translated(what: str, doing: str) -> Iterator[None]:
     """Errors of a file system or of the client of an object store, as StoreError. A missing file stays what it is."""

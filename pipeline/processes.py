@@ -17,6 +17,9 @@ def die_with_parent(signal_number: int = signal.SIGTERM) -> None:
         ctypes.CDLL(None).prctl(1, int(signal_number))  # PR_SET_PDEATHSIG
 
 
+QUIET_TRACKER = {"PYTHONWARNINGS": "ignore:resource_tracker:UserWarning"}
+"""Environment of processes that start others: no warning at exit about what a killed process did not release."""
+
 _watched = threading.Lock()
 PARENT_SOUGHT_EVERY_S = 0.5
 

@@ -14,7 +14,8 @@ from nmcl.flows.report.study.results import results
 from nmcl.flows.run.evaluation import labels_of
 from nmcl.flows.run.lineage import lineage_of
 from nmcl.flows.run.plan import Plan
-from nmcl.flows.settings import from_tree, usable
+from nmcl.flows.settings import from_tree
+from nmcl.flows.stored_settings import usable
 from nmcl.model.baselines.tagged_sounds import count_concepts
 from nmcl.model.feature_table import (
     TEST,

@@ -3,6 +3,8 @@
 Import this only with `PREFECT_API_URL` set, or within `nmcl.flows.service.server.embedded`: Prefect reads it on import.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -12,13 +14,12 @@ from prefect import flow
 from prefect.logging import get_run_logger
 from pydantic import Field, WithJsonSchema
 
-from nmcl.flows.engine.runners import keeping_workers
+from nmcl.flows.engine.runners import each_by
 from nmcl.flows.engine.tasks import (
     ShownProgress,
     ShownRetraining,
     alone_on,
     as_tasks,
-    each_by,
     once,
     show_outcome,
     show_outcomes,
@@ -36,13 +37,8 @@ from nmcl.flows.run.sources import (
     store_of,
 )
 from nmcl.flows.run.stages import Context
-from nmcl.flows.settings import (
-    Settings,
-    Tree,
-    json_schema,
-    of_store,
-    remember,
-)
+from nmcl.flows.settings import Settings, Tree, json_schema
+from nmcl.flows.stored_settings import of_store, remember
 from nmcl.pipeline.crawl.sample import SAMPLE_NOTE
 from nmcl.pipeline.stages.splits import require_trainable
 from nmcl.pipeline.storage import champions
@@ -61,7 +57,14 @@ def _context(store: Store, settings: Tree | None, command: str = "") -> Context:
     if is_sample(store):
         get_run_logger().warning(SAMPLE_NOTE)
     chosen = of_store(store, settings_of(store, settings))
-    return Context(store, chosen, ShownProgress(), each_by(chosen.engine), command, once)
+    return Context(store, chosen, ShownProgress(), command=command, once=once)
+
+
+@contextmanager
+def _with_workers(context: Context) -> Iterator[Context]:
+    """Yield the context with the engine's workers, which stop at the end of the block."""
+    with each_by(context.settings.engine) as each:
+        yield replace(context, each=each)
 
 
 @flow(name="extract-features", validate_parameters=True)
@@ -147,15 +150,15 @@ def nmcl_retrain(crawl: str | None, out: str, settings: dict[str, Any], options:
 def predict_venues(crawl: str, model: str, out: str, settings: dict[str, Any] | None = None) -> dict[str, Any]:
     """Venues of every video of a crawl, by a trained model, into one Parquet file. Returns counts and scores."""
     frozen = predict.load_run(model, settings or {})
-    with keeping_workers():
-        return predict.predict(crawl, frozen, Path(out), ShownProgress(), each_by(frozen.settings.engine))
+    with each_by(frozen.settings.engine) as each:
+        return predict.predict(crawl, frozen, Path(out), ShownProgress(), each)
 
 
 @flow(name="nmcl-stages", validate_parameters=True)
 def up_to(out: str, last: str, settings: dict[str, Any], command: str, retry: Retry = TRANSIENT_ONES) -> None:
     """What is missing of the stages up to `last`, as `nmcl extract` and its like do, by the engine's workers."""
-    with alone_on(out) as store, keeping_workers():
-        runs.up_to(replace(_context(store, settings, command), retry=retry), last)
+    with alone_on(out) as store, _with_workers(_context(store, settings, command)) as context:
+        runs.up_to(replace(context, retry=retry), last)
 
 
 def _retrain(
@@ -167,11 +170,10 @@ def _retrain(
         remember(store, context.settings)
         return asdict(Outcome("first", "there was no champion", _everything(context), None))
     context = settings_for(Context(store, Settings(), ShownProgress(), once=once), settings or {}, options)
-    context = replace(context, each=each_by(context.settings.engine))
     if not is_ingested:
         _ingest(context, crawl)
     case = prepare(context, [crawl] if crawl else None, options)
-    with keeping_workers():
+    with _with_workers(context) as context:
         outcome = retraining.retrain(context, case, ShownRetraining())
     show_outcome(store, outcome)
     return asdict(outcome)
@@ -191,7 +193,7 @@ def _ingest(context: Context, crawl: str | None) -> None:
 def _extract(context: Context) -> dict[str, int]:
     plan = context.plan()
     plan = once("fit", partial(stages.fit, context, plan))
-    with keeping_workers():
+    with _with_workers(context) as context:
         plan = stages.extract(context, plan)
         outcomes = show_outcomes(plan)
         stages.complete(context, plan)
@@ -201,7 +203,8 @@ def _extract(context: Context) -> dict[str, int]:
 def _train(context: Context) -> str:
     plan = context.plan()
     if left := [stage for stage in runs.missing(plan) if stage in ("fit", "extract", "complete")]:
-        plan = runs.up_to(context, left[-1])
+        with _with_workers(context) as with_workers:
+            plan = runs.up_to(with_workers, left[-1])
     once("train", lambda: stages.train(context, plan))
     once("evaluate", lambda: stages.evaluate(context, plan))
     show_report(plan)

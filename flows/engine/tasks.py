@@ -5,12 +5,11 @@ Import this only with `PREFECT_API_URL` set, or within `nmcl.flows.service.serve
 
 import re
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from threading import Timer
 from typing import Any, TypeVar
 from uuid import UUID
@@ -25,45 +24,28 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists
-from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
-from prefect.tasks import exponential_backoff
 
-from nmcl.extractors.threads import threads
 from nmcl.flows import console
 from nmcl.flows.engine.run_page import markdown_table, run_page
-from nmcl.flows.engine.runners import WorkerLost, start
-from nmcl.flows.engine_settings import EngineSettings, until_interrupted
 from nmcl.flows.retrain.context import Case
 from nmcl.flows.retrain.retrain import Audience, Outcome
-from nmcl.flows.run.parts import (
-    Each,
-    Piece,
-    Work,
-    numbered,
-    share_of,
-)
+from nmcl.flows.run.parts import Piece, Work, numbered
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.prediction import failures_of
 from nmcl.flows.run.tables import comparison_rows, drift_rows, drift_title
-from nmcl.pipeline.errors import StoreError, StoreTakenError, UnfinishedError
+from nmcl.flows.run.worker import JITTER, RETRY_DELAYS_S
+from nmcl.pipeline.errors import StoreError, StoreTakenError
 from nmcl.pipeline.escape import markdown_code, markdown_text, visible
-from nmcl.pipeline.os_errors import LASTING
+from nmcl.pipeline.os_errors import is_transient
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.storage import shapes
 from nmcl.pipeline.storage.artifacts import digest
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.text import listed
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-DEATHS = 3
-"""A part that ended so many worker processes is given up."""
-TENDED_EVERY_S = 20.0
-RETRIES = 3
-BACKOFF_FACTOR_S = 2.0
-JITTER = 0.5
 LEASE_S = 60.0
 """How long a store stays taken after the run that had it was killed."""
 COMMAND_ENDS_WITHIN_S = 3600.0
@@ -75,19 +57,13 @@ _SHOWN_EVERY_S = 5.0
 
 def _worth_retrying(task: Any, run: Any, state: Any) -> bool:
     """Reading and writing may succeed later; a missing file, a wrong setting or a mistake in our code will not."""
-    return _may_pass(state.data.__cause__ or state.data)
-
-
-def _may_pass(error: BaseException | None) -> bool:
-    """Whether an error is one of reading or writing that a second try a moment later may not meet."""
-    lasting = isinstance(error, FileNotFoundError | PermissionError)
-    return isinstance(error, OSError) and not lasting and error.errno not in LASTING
+    return is_transient(state.data)
 
 
 @task(
     task_run_name="{stage}-{number}",
-    retries=RETRIES,
-    retry_delay_seconds=exponential_backoff(BACKOFF_FACTOR_S),
+    retries=len(RETRY_DELAYS_S),
+    retry_delay_seconds=list(RETRY_DELAYS_S),
     retry_jitter_factor=JITTER,
     retry_condition_fn=_worth_retrying,
     cache_policy=NO_CACHE,
@@ -104,79 +80,9 @@ def as_tasks(name: str, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
     return [one(name, number, partial(work, item)) for number, item in enumerate(items)]
 
 
-def each_by(engine: EngineSettings) -> Each:
-    """How the parts are done with these settings."""
-    return in_this_process if engine.is_own_process else partial(by_workers, engine)
-
-
 def in_this_process(name: str, work: Work[R], pieces: Sequence[Piece], progress: Progress) -> list[R]:
     """Each part as a task run of this process. See `nmcl.flows.run.parts.Each`."""
     return as_tasks(name, numbered(name, work, pieces, progress), range(len(pieces)))
-
-
-def by_workers(
-    engine: EngineSettings, name: str, work: Work[R], pieces: Sequence[Piece], progress: Progress
-) -> list[R]:
-    """Each part as a task run of one of the engine's workers. See `nmcl.flows.run.parts.Each`.
-
-    A part whose worker died is given to another, from the second time on while no other part is being worked on.
-
-    Raises:
-        UnfinishedError: some parts ended every worker they were given to. All others are done.
-    """
-    one = numbered_task.with_options(name=name)
-    n_done, n_videos = 0, sum(piece.part.n_videos for piece in pieces)
-    waiting, deaths = deque(range(len(pieces))), Counter[int]()
-    running: dict[int, PrefectFuture[R]] = {}
-    ended: SimpleQueue[int] = SimpleQueue()
-    results: dict[int, R] = {}
-
-    def may_start(i: int) -> bool:
-        suspects = any(deaths[j] > 1 for j in (i, *running))
-        return not running or (len(running) < engine.workers and not suspects)
-
-    with threads(engine.threads_of_process), start(engine) as workers:
-        while waiting or running:
-            while waiting and may_start(waiting[0]):
-                i = waiting.popleft()
-                call = partial(settled, engine, work, pieces[i])
-                running[i] = workers.submit(one, {"stage": name, "number": i, "work": call})
-                running[i].add_done_callback(partial(_put, ended, i))
-            try:
-                i = ended.get(timeout=TENDED_EVERY_S)
-            except Empty:
-                if lack := workers.tend():
-                    progress(name, n_done, n_videos, lack)
-                continue
-            try:
-                results[i] = workers.result(running.pop(i))
-                n_done += pieces[i].part.n_videos
-            except WorkerLost:
-                deaths[i] += 1
-                if deaths[i] < DEATHS:
-                    waiting.append(i)
-            progress(name, n_done, n_videos)
-    _refuse_lost(name, [piece for i, piece in enumerate(pieces) if i not in results])
-    return [results[i] for i in range(len(pieces))]
-
-
-def _put(ended: SimpleQueue[int], i: int, _: object) -> None:
-    ended.put(i)
-
-
-def settled(engine: EngineSettings, work: Work[R], piece: Piece) -> R:
-    """The work on a part, in a worker with its share of the processor."""
-    share_of(engine)
-    return work(piece, until_interrupted)
-
-
-def _refuse_lost(name: str, lost: Sequence[Piece]) -> None:
-    if lost:
-        parts = listed(f"{piece.part.key} ({piece.part.n_videos} videos of {piece.folder})" for piece in lost)
-        raise UnfinishedError(
-            f"{name}: {len(lost)} parts ended their worker process {DEATHS} times and were given up: {parts}. "
-            "All other parts are done; the same command tries these again. Is there memory enough for so many workers?"
-        )
 
 
 def once(name: str, work: Callable[[], R]) -> R:
@@ -225,7 +131,7 @@ def _lock(store: Store, stack: ExitStack) -> None:
             stack.enter_context(store.locked())
             return
         except StoreError as error:
-            waits = isinstance(error, StoreTakenError) or (said and _may_pass(error.__cause__))
+            waits = isinstance(error, StoreTakenError) or (said and is_transient(error))
             if not waits or time.monotonic() > end:
                 raise
         if not said:

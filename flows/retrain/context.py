@@ -14,12 +14,8 @@ from nmcl.flows.retrain.new_data import (
 from nmcl.flows.run.lineage import Lineage, is_same_run, lineage_of
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.stages import Context
-from nmcl.flows.settings import (
-    Tree,
-    is_of_machine,
-    merged,
-    of_champion,
-)
+from nmcl.flows.settings import Tree, is_of_machine, merged
+from nmcl.flows.stored_settings import of_champion
 from nmcl.model.trained import can_start_warm
 from nmcl.pipeline.errors import SettingsError, StoreError
 from nmcl.pipeline.storage import champions, shapes

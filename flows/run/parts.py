@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 from multiprocessing.util import Finalize
 from typing import Any, Protocol, TypeVar
@@ -15,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 from nmcl.extractors.threads import use_threads
 from nmcl.flows.engine_settings import EngineSettings
 from nmcl.flows.run.plan import Extractors
+from nmcl.flows.run.worker import retried
 from nmcl.pipeline.media import Decoder
 from nmcl.pipeline.progress import Progress, within
 from nmcl.pipeline.records import MODALITIES, Modality
@@ -70,7 +72,7 @@ class Each(Protocol):
 def in_turn(name: str, work: Work[R], pieces: Sequence[Piece], progress: Progress) -> list[R]:
     """No engine: one part after the other, in this process."""
     do = numbered(name, work, pieces, progress)
-    return [do(i) for i in range(len(pieces))]
+    return [retried(partial(do, i)) for i in range(len(pieces))]
 
 
 def numbered(name: str, work: Work[R], pieces: Sequence[Piece], progress: Progress) -> Callable[[int], R]:
@@ -179,5 +181,5 @@ def share_of(engine: EngineSettings) -> None:
     global _decoders
     use_threads(engine.threads_of_process)
     _decoders = engine.threads_of_process
-    if engine.name == "dask":
+    if engine.kind.has_daemons:
         multiprocessing.current_process().daemon = False  # or it could not start decoding processes

@@ -24,15 +24,8 @@ from nmcl.flows.run.parts import (
 from nmcl.flows.run.plan import Extractors, completed_with
 from nmcl.flows.run.prediction import STATUSES, probabilities, table
 from nmcl.flows.run.stages import Context, ingest
-from nmcl.flows.settings import (
-    Settings,
-    Tree,
-    checked,
-    from_tree,
-    is_of_machine,
-    merged,
-    usable,
-)
+from nmcl.flows.settings import Settings, Tree, from_tree, is_of_machine, merged
+from nmcl.flows.stored_settings import checked, usable
 from nmcl.model.evaluate import evaluate
 from nmcl.model.trained import Trained
 from nmcl.pipeline.crawl.source import crawl_source
@@ -116,15 +109,19 @@ def _located(model: str) -> tuple[Store, str]:
     )
 
 
-def load_run(model: str, changes: Tree) -> Frozen:
-    """Everything a prediction needs, by following the recipes from the run back to the extractors.
+def settings_of_run(model: str, changes: Tree) -> tuple[Store, str, Settings]:
+    """Find a run, and its settings with some changes.
 
     Args:
+        model: see `find_run`.
         changes: settings of the sections in FREE, or `visual.device`.
+
+    Returns:
+        The store, the folder of the run in it, and the settings.
 
     Raises:
         SettingsError: other settings are named.
-        ModelError: this version of the code would extract other vectors than the model was trained on.
+        StoreError: there is no such run.
     """
     if refused := [name for name, values in changes.items() if name not in FREE and not is_of_machine(name, values)]:
         raise SettingsError(
@@ -134,7 +131,19 @@ def load_run(model: str, changes: Tree) -> Frozen:
     store, run = find_run(model)
     name = f"{run}/settings.json"
     tree = {k: v for k, v in usable(store, name, store.read_json(name)).items() if k != "columns"}
-    settings = checked(from_tree(merged(tree, changes)))
+    return store, run, checked(from_tree(merged(tree, changes)))
+
+
+def load_run(model: str, changes: Tree) -> Frozen:
+    """Everything a prediction needs, by following the recipes from the run back to the extractors.
+
+    Args:
+        model, changes: see `settings_of_run`.
+
+    Raises:
+        ModelError: this version of the code would extract other vectors than the model was trained on.
+    """
+    store, run, settings = settings_of_run(model, changes)
     states, extractors = frozen_of(store, run), Extractors(settings)
     learnt = {modality: artifact.address for modality, artifact in states.states.items()}
     features = {m: states.check(e, extractors.features(m, learnt.get(m))) for m, e in extractors.all.items()}

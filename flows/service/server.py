@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 from nmcl.flows import console
 from nmcl.pipeline.errors import UserError
 from nmcl.pipeline.os_errors import writing
-from nmcl.pipeline.processes import die_with_parent
+from nmcl.pipeline.processes import QUIET_TRACKER, die_with_parent
 from nmcl.pipeline.scratch import scratch
 
 HOST = "127.0.0.1"
@@ -46,7 +46,7 @@ QUIET = {
     **CONSOLE,
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning",  # told when a worker process was killed
+    **QUIET_TRACKER,
     # The recorder writes a hundred events at a time: 11 instead of 54 ms of server time for a task run.
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",

@@ -10,7 +10,8 @@ import pytest
 from nmcl.flows.run import runs, stages
 from nmcl.flows.run.stages import Context
 from nmcl.flows.service.server import free_port, start, wait_until_ready
-from nmcl.flows.settings import Settings, from_tree, remember
+from nmcl.flows.settings import Settings, from_tree
+from nmcl.flows.stored_settings import remember
 from nmcl.pipeline.storage.store import Store
 from tests.media import shades, tone, write_video
 

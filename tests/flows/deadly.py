@@ -1,6 +1,6 @@
 """Work that ends the process it is done in, for `test_engines.py`; run as a script, it is given to an engine.
 
-`python -m tests.flows.deadly ENGINE`: of six parts, part 1 kills its worker once, part 3 every time.
+`python -m tests.flows.deadly ENGINE prefect|local`: of six parts, part 1 kills its worker once, part 3 every time.
 """
 
 import os
@@ -8,11 +8,13 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from nmcl.flows.engine_settings import EngineSettings
-from nmcl.flows.run.parts import Piece
+from nmcl.flows.run.parts import Each, Piece
+from nmcl.flows.run.workers import local_each
 from nmcl.pipeline.errors import WorkerError
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.storage.catalogue import Part
@@ -34,26 +36,30 @@ class Deadly:
         return piece.part.key
 
 
-def main(engine: EngineSettings) -> None:
+def main(engine: EngineSettings, prefect: bool) -> None:
     """Prints which parts were done, and the error."""
-    from prefect import flow
+    if prefect:
+        from prefect import flow
 
-    from nmcl.flows.engine.tasks import each_by
+        from nmcl.flows.engine.runners import each_by
 
-    @flow
-    def deadly(folder: str) -> None:
-        pieces = [Piece("crawl", "crawl", Part(str(i), "", 2)) for i in range(6)]
+        flow(deadly)(each_by(engine))
+    else:
+        deadly(local_each(engine))
+
+
+def deadly(workers: AbstractContextManager[Each]) -> None:
+    pieces = [Piece("crawl", "crawl", Part(str(i), "", 2)) for i in range(6)]
+    with tempfile.TemporaryDirectory() as folder:
         try:
-            each_by(engine)("work", Deadly(folder), pieces, lambda *_: None)
+            with workers as each:
+                each("work", Deadly(folder), pieces, lambda *_: None)
         except WorkerError as error:
             print(sorted(path.name for path in Path(folder).glob("done-*")))
             print(error)
 
-    with tempfile.TemporaryDirectory() as folder:
-        deadly(folder)
-
 
 if __name__ == "__main__":
-    from tests.flows import deadly
+    from tests.flows import deadly as module
 
-    deadly.main(EngineSettings(name=sys.argv[1], workers=2))  # type: ignore[arg-type]
+    module.main(EngineSettings(name=sys.argv[1], workers=2), prefect=sys.argv[2] == "prefect")

@@ -26,7 +26,7 @@ from nmcl.flows.run.evaluation import extract_seconds_of, seconds_of, stored_mod
 from nmcl.flows.run.lineage import lineage_of
 from nmcl.flows.run.plan import Plan, completed_with
 from nmcl.flows.run.prediction import probabilities
-from nmcl.flows.settings import of_champion, of_store
+from nmcl.flows.stored_settings import of_champion, of_store
 from nmcl.pipeline import completion
 from nmcl.pipeline.errors import NmclError, StoreError
 from nmcl.pipeline.records import MODALITIES, Clip

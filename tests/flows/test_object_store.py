@@ -183,12 +183,12 @@ def test_one_writer_at_a_time(store: Store, s3: dict[str, str]) -> None:
 WAITING = """
 import sys
 from prefect import flow
-from flows import engine
+from nmcl.flows.engine import tasks
 from nmcl.pipeline.errors import StoreError
-engine.COMMAND_ENDS_WITHIN_S = float(sys.argv[2])
+tasks.COMMAND_ENDS_WITHIN_S = float(sys.argv[2])
 @flow
 def work():
-    with engine.alone_on(sys.argv[1]) as store:
+    with tasks.alone_on(sys.argv[1]) as store:
         store.write("done", b"")
 try:
     work()

@@ -9,16 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from nmcl.flows.settings import (
-    Settings,
-    changed,
-    from_tree,
-    json_schema,
-    load_tree,
-    of_store,
-    remember,
-    to_tree,
-)
+from nmcl.flows.settings import Settings, changed, from_tree, json_schema, load_tree, to_tree
+from nmcl.flows.stored_settings import of_store, remember
 from nmcl.model.registry import MODELS
 from nmcl.pipeline.errors import SettingsError, UserError
 from nmcl.pipeline.storage.store import Store

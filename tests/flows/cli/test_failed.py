@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from nmcl.flows.cli.main import app
 from nmcl.flows.run import stages
 from nmcl.flows.run.stages import Context
-from nmcl.flows.settings import Settings, remember
+from nmcl.flows.settings import Settings
+from nmcl.flows.stored_settings import remember
 from nmcl.pipeline.storage.failures import WHAT_TO_DO
 from nmcl.pipeline.storage.store import Store
 from tests.flows.commands import nmcl

@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from nmcl.flows.service.server import free_port
-from nmcl.flows.settings import from_tree, load_tree, remember
+from nmcl.flows.settings import from_tree, load_tree
+from nmcl.flows.stored_settings import remember
 from nmcl.pipeline.storage.store import Store
 from tests.media import shades, tone, write_video
 
@@ -356,10 +357,8 @@ def test_what_fails_to_write_is_tried_again(home: Path, tmp_path: Path) -> None:
     script = tmp_path / "flaky.py"
     script.write_text(
         "from prefect import flow\n"
-        "from flows import engine\n"
         "from nmcl.flows.engine.tasks import as_tasks\n"
         "from nmcl.pipeline.errors import StoreError\n"
-        "engine.BACKOFF_FACTOR_S = 0.1\n"
         "tries = []\n"
         "def work(item):\n"
         "    tries.append(item)\n"

@@ -29,6 +29,14 @@ def no_cluster(environment: dict[str, str]) -> Iterator[tuple[list[str], list[ps
 
 
 @contextmanager
+def no_server(environment: dict[str, str]) -> Iterator[tuple[list[str], list[psutil.Process]]]:
+    """The command starts its workers itself, and uses no Prefect server."""
+    environment["PREFECT_HOME"] = "/dev/null/no-server-may-start"
+    del environment["PREFECT_API_URL"]
+    yield [], []
+
+
+@contextmanager
 def ray_cluster(environment: dict[str, str]) -> Iterator[tuple[list[str], list[psutil.Process]]]:
     """Ray with two workers, started before, where no token for it is at hand."""
     pytest.importorskip("prefect_ray", reason="prefect-ray is not installed")
@@ -98,6 +106,8 @@ def workers_among(roots: list[psutil.Process]) -> list[psutil.Process]:
 @pytest.mark.parametrize(
     ("engine", "cluster"),
     [
+        ("processes", no_server),
+        ("threads", no_server),
         ("processes", no_cluster),
         ("threads", no_cluster),
         ("ray", ray_cluster_with_token),  # one without a token is below
@@ -132,13 +142,15 @@ def test_the_same_bytes_though_a_worker_is_killed(
     assert json.loads((out / "settings.json").read_text())["engine"]["name"] == engine
 
 
-@pytest.mark.parametrize("engine", ["processes", "ray", "dask"])
+@pytest.mark.parametrize(
+    ("engine", "by"), [("processes", "local"), ("processes", "prefect"), ("ray", "prefect"), ("dask", "prefect")]
+)
 def test_a_part_that_always_kills_its_worker_is_named_and_the_others_are_done(
-    engine: str, environment: dict[str, str]
+    engine: str, by: str, environment: dict[str, str]
 ) -> None:
     if engine != "processes":
         pytest.importorskip(f"prefect_{engine}", reason=f"prefect-{engine} is not installed")
-    command = [sys.executable, "-m", "tests.flows.deadly", engine]
+    command = [sys.executable, "-m", "tests.flows.deadly", engine, by]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     others, error = done.stdout.strip().split("\n")
     assert others == str([f"done-{i}" for i in range(6) if i != 3])
@@ -149,13 +161,14 @@ def test_a_part_that_always_kills_its_worker_is_named_and_the_others_are_done(
 IDLE = """
 import time
 from prefect import flow
-from flows import engine
+from nmcl.flows.engine.runners import each_by
+from nmcl.flows.run import workers
 from nmcl.flows.run.parts import Piece
 from nmcl.flows.engine_settings import EngineSettings
 from nmcl.pipeline.storage.catalogue import Part
 from nmcl.pipeline.errors import WorkerError
 
-engine.TENDED_EVERY_S = 1.0
+workers.CHECKED_EVERY_S = 1.0
 
 def work(piece, progress):
     time.sleep(int(piece.part.key))
@@ -166,7 +179,8 @@ def waiting():
     tell = lambda stage, done, total, note="": print(done, total, note, flush=True)
     try:
         pieces = [Piece("crawl", "crawl", Part(key, "", 2)) for key in ("0", "600")]
-        engine.each_by(settings)("work", work, pieces, tell)
+        with each_by(settings) as each:
+            each("work", work, pieces, tell)
     except WorkerError as error:
         print(error)
 
@@ -221,7 +235,8 @@ def test_a_cluster_without_workers_is_waited_for_aloud_and_one_that_is_gone_is_a
 WARM = """
 import os
 from prefect import flow
-from flows import engine
+from nmcl.flows.engine.runners import each_by
+from nmcl.flows.run import workers
 from nmcl.flows.run.parts import Piece
 from nmcl.flows.engine_settings import EngineSettings
 from nmcl.pipeline.storage.catalogue import Part
@@ -233,7 +248,8 @@ def work(piece, progress):
 @flow
 def warm():
     settings = EngineSettings(name="ray", workers=1, address={address!r}, gpus=1)
-    engine.each_by(settings)("work", work, [Piece("crawl", "crawl", Part(str(i), "", 2)) for i in range(3)], print)
+    with each_by(settings) as each:
+        each("work", work, [Piece("crawl", "crawl", Part(str(i), "", 2)) for i in range(3)], print)
 
 warm()
 """
@@ -261,11 +277,14 @@ def test_a_ray_worker_with_a_gpu_does_all_parts_in_one_process(environment: dict
     assert processes[0].endswith(" 0")  # the GPU that it was given
 
 
+@pytest.mark.parametrize("has_server", [False, True])
 def test_ctrl_c_leaves_parts_unfinished_and_nothing_running(
-    environment: dict[str, str], fitted: Path, expected: dict[str, bytes], tmp_path: Path
+    has_server: bool, environment: dict[str, str], fitted: Path, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     shutil.copytree(fitted, out)
+    if not has_server:
+        environment = {name: value for name, value in environment.items() if name != "PREFECT_API_URL"}
     words = [str(BIN / "nmcl"), "complete", "--out", str(out), "--workers", "2"]
     command = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: any(out.glob("features/*/part-*")) or command.poll() is not None)
@@ -324,11 +343,11 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(environmen
     script = (
         "import sys\n"
         "sys.modules['prefect_ray'] = None\n"
-        "from nmcl.flows.engine.runners import start\n"
+        "from nmcl.flows.engine.clusters import ray\n"
         "from nmcl.flows.engine_settings import EngineSettings\n"
         "from nmcl.pipeline.errors import WorkerError\n"
         "try:\n"
-        "    with start(EngineSettings(name='ray')): pass\n"
+        "    with ray(EngineSettings(name='ray')): pass\n"
         "except WorkerError as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)

@@ -15,7 +15,7 @@ from nmcl.flows.settings import Settings, to_tree
 pytestmark = pytest.mark.services
 COUNTING = """
 import sys
-from flows import stages
+from nmcl.flows.run import stages
 ingest = stages.ingest_crawl
 def counted(store, crawl, *others):
     print("ingested", file=sys.stderr)
@@ -23,7 +23,10 @@ def counted(store, crawl, *others):
 stages.ingest_crawl = counted
 """
 COMMAND = f"{COUNTING}\nfrom nmcl.flows.cli.main import main\nmain()"
-FLOW = f"{COUNTING}\nimport json\nfrom flows import flows\ngetattr(flows, sys.argv[1])(**json.loads(sys.argv[2]))"
+FLOW = f"""{COUNTING}
+import json
+from nmcl.flows.engine import flows
+getattr(flows, sys.argv[1])(**json.loads(sys.argv[2]))"""
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:

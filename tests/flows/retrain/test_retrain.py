@@ -36,7 +36,8 @@ from nmcl.flows.run.predict import find_run
 from nmcl.flows.run.runs import missing, up_to
 from nmcl.flows.run.stages import Context, extract, ingest
 from nmcl.flows.run.tables import drift_rows
-from nmcl.flows.settings import Tree, from_tree, remember
+from nmcl.flows.settings import Tree, from_tree
+from nmcl.flows.stored_settings import remember
 from nmcl.pipeline.errors import DriftError, SettingsError, StoreError
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.stages.drift import DriftSettings, of_files, to_json

@@ -16,13 +16,8 @@ from nmcl.flows import console
 from nmcl.flows.run import lineage
 from nmcl.flows.run.lineage import FrozenStates, earlier_form, is_same_run, lineage_of
 from nmcl.flows.run.plan import Plan
-from nmcl.flows.settings import (
-    ModelChoice,
-    Settings,
-    from_tree,
-    load_tree,
-    usable,
-)
+from nmcl.flows.settings import ModelChoice, Settings, from_tree, load_tree
+from nmcl.flows.stored_settings import usable
 from nmcl.model.registry import ABLATIONS, MODELS
 from nmcl.pipeline.addressing import Reference, Unhashed, marked
 from nmcl.pipeline.errors import ModelError

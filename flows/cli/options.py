@@ -1,0 +1,110 @@
+"""Options that several commands have."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Crawl = Annotated[
+    str, typer.Argument(help="Folder or URL of videos, with a manifest, sidecars, or neither.", show_default=False)
+]
+Out = Annotated[
+    str, typer.Option("--out", help="Folder or URL of the store; made if it is not there.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+@dataclass(frozen=True)
+class SettingsOptions:
+    """Options that change settings."""
+
+    config: Annotated[Path | None, typer.Option("--config", help="Settings in a TOML file.")] = None
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="SECTION.NAME=VALUE", help="One setting; may be repeated.")
+    ] = None
+
+    def changes(self) -> dict[str, Any]:
+        """Return the settings that the command line names, nested. Options of their own override `--set`.
+
+        Raises:
+            SettingsError: the file cannot be read, or an assignment is malformed.
+        """
+        from nmcl.flows.settings import load_tree, merged
+
+        tree = load_tree(self.config, self.sets or ())
+        for option, (section, name) in _SETTINGS.items():
+            if (value := getattr(self, option, None)) is not None:
+                tree = merged(tree, {section: {name: value}})
+        return tree
+
+
+@dataclass(frozen=True)
+class CrawlOptions(SettingsOptions):
+    """Options of commands that read a crawl."""
+
+    path_col: Annotated[str | None, typer.Option("--path-col", help="Manifest column of the video's path.")] = None
+    text_col: Annotated[
+        str | None, typer.Option("--text-col", help="Manifest column or sidecar key of the description.")
+    ] = None
+    label_col: Annotated[
+        str | None, typer.Option("--label-col", help="Manifest column or sidecar key of the venue.")
+    ] = None
+    id_col: Annotated[
+        str | None, typer.Option("--id-col", help="Manifest column or sidecar key of the video's name.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class EngineOptions(SettingsOptions):
+    """Options of commands that extract."""
+
+    engine: Annotated[
+        str | None, typer.Option("--engine", metavar="NAME", help="Who extracts: processes, threads, ray or dask.")
+    ] = None
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Parts of the crawl that are done at a time.")
+    ] = None
+    address: Annotated[
+        str | None,
+        typer.Option("--address", metavar="URL", help="A Ray or Dask cluster that runs; else one is started."),
+    ] = None
+
+
+@dataclass(frozen=True)
+class AllOptions(EngineOptions, CrawlOptions):
+    """Options of commands that read a crawl and extract."""
+
+
+_SETTINGS = {
+    "path_col": ("columns", "path"),
+    "text_col": ("columns", "text"),
+    "label_col": ("columns", "label"),
+    "id_col": ("columns", "id"),
+    "engine": ("engine", "name"),
+    "workers": ("engine", "workers"),
+    "address": ("engine", "address"),
+}
+"""Option -> section and name of the setting that it changes."""
+
+
+def with_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Return a command with the options in the dataclass of its parameter `options`, if it has one."""
+    parameters = dict(inspect.signature(function).parameters)
+    if "options" not in parameters:
+        return function
+    kind = parameters.pop("options").annotation
+    names = [field.name for field in fields(kind)]
+
+    @wraps(function)
+    def called(**values: Any) -> None:
+        chosen = kind(**{name: values.pop(name) for name in names})
+        function(**values, options=chosen)
+
+    shared = inspect.signature(kind).parameters
+    called.__signature__ = inspect.Signature([*parameters.values(), *shared.values()])  # type: ignore[attr-defined]
+    called.__annotations__ = {name: p.annotation for name, p in (parameters | dict(shared)).items()}
+    return called

@@ -1,0 +1,46 @@
+"""The command that predicts the venues of a crawl."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nmcl.flows.cli.app import command
+from nmcl.flows.cli.options import AllOptions, Crawl
+
+
+@command("nmcl predict new-crawl --model out --out venues.parquet")
+def predict(
+    crawl: Crawl,
+    model: Annotated[str, typer.Option("--model", help="The --out of a run, or one run in it.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--out", help="File to write; its name ends in .parquet or .csv.", show_default=False)
+    ],
+    options: AllOptions,
+) -> None:
+    """Venues of every video of a crawl: one row each, failures included.
+
+    `video_id, status, venue_1..venue_5, probability_1..probability_5, reason`. What is extracted is kept in the
+    model's store, so that the same command again is quick. In a CSV file a text that begins like a formula (with `=`,
+    `+`, `-`, `@`, a tab or a line break) or with an apostrophe has an apostrophe in front: taken away, it is as it was.
+    """
+    from nmcl.flows import console
+    from nmcl.flows.cli import summary
+    from nmcl.flows.run.predict import check_name, load_run, settings_of_run
+    from nmcl.flows.run.predict import predict as predict_here
+    from nmcl.flows.run.workers import local_each
+    from nmcl.flows.service.server import embedded
+
+    check_name(out)  # before hours of extraction, not after
+    changes = options.changes()
+    _, _, settings = settings_of_run(model, changes)
+    with console.showing_progress():
+        if settings.engine.needs_prefect:
+            with embedded():
+                from nmcl.flows.engine.flows import predict_venues
+
+                result = predict_venues(crawl, model, str(out), changes)
+        else:
+            with local_each(settings.engine) as each:
+                result = predict_here(crawl, load_run(model, changes), out, console.progress, each)
+    summary.of_prediction(result, out)

@@ -1,0 +1,50 @@
+"""The command that retrains on a new crawl."""
+
+from typing import Annotated
+
+import typer
+
+from nmcl.flows.cli.app import command, context_of
+from nmcl.flows.cli.options import AllOptions, Out
+
+
+@command(
+    "nmcl retrain new-crawl --out out",
+    "nmcl retrain new-crawl --out out --warm-start --set promotion.min_gain=0.005",
+    "nmcl retrain new-crawl --out out --refit --allow-drift --set visual.backbone=resnet101",
+)
+def retrain(
+    crawl: Annotated[
+        str | None, typer.Argument(help="Folder or URL of new videos; without it, those that the store knows.")
+    ] = None,
+    out: Out = "out",
+    warm_start: Annotated[bool, typer.Option("--warm-start", help="Start from the champion's weights.")] = False,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Let the extractors learn anew from all crawls, beside those there are.")
+    ] = False,
+    allow_drift: Annotated[bool, typer.Option("--allow-drift", help="Go on where the crawl has drifted.")] = False,
+    *,
+    options: AllOptions,
+) -> None:
+    """Take up a new crawl, train a challenger, and promote it only if it is better than the champion.
+
+    Extractors and completion stay the champion's, and so do its test videos. Drift beyond the limits of `[drift]` stops
+    the run with exit code 4; the rule of promotion is `[promotion]`.
+    """
+    from nmcl.flows import console
+    from nmcl.flows.cli import summary
+    from nmcl.flows.retrain import retrain as retraining
+    from nmcl.flows.retrain.context import Options
+    from nmcl.flows.service.server import embedded
+
+    changes = options.changes()
+    options = Options(warm_start, refit, allow_drift)
+    context = context_of(out, None)
+    with context.store.locked(), console.showing_progress():
+        outcome = retraining.already_settled(context, crawl, changes, options)
+        if outcome is None:
+            with embedded(), summary.drift_before_error(context.store):
+                from nmcl.flows.engine.flows import nmcl_retrain
+
+                outcome = nmcl_retrain(crawl, context.store.url, changes, options)
+    summary.of_retraining(context.store, outcome)

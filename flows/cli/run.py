@@ -1,0 +1,181 @@
+"""Commands that make a run, at once or stage by stage."""
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+import typer
+
+from nmcl.flows.cli.app import command, context_of
+from nmcl.flows.cli.options import AllOptions, Crawl, CrawlOptions, EngineOptions, Out, SettingsOptions
+from nmcl.pipeline.errors import UserError
+
+
+@command(
+    "nmcl run crawl --out out",
+    "nmcl run crawl --out out --set visual.backbone=efficientnet_lite0 --set split.min_venue_videos=20",
+    "nmcl run crawl --out out --engine ray --workers 8",
+    "nmcl run s3://bucket/crawl --out s3://bucket/out",
+)
+def run(crawl: Crawl, out: Out, options: AllOptions) -> None:
+    """From a folder of videos to an evaluated venue classifier: all stages, those after ingest as a Prefect flow.
+
+    The command starts and stops an embedded Prefect server where anything is left to do. The same command again does
+    only what is missing. A store keeps its settings: `--set` and `--config` change what they name, now and for later
+    commands.
+    """
+    from nmcl.flows import console
+    from nmcl.flows.cli import failed, summary
+    from nmcl.flows.run import runs, stages
+    from nmcl.flows.run.sources import require_there
+    from nmcl.flows.service.server import embedded
+    from nmcl.flows.settings import to_tree
+    from nmcl.flows.stored_settings import of_store, remember
+    from nmcl.pipeline.storage.store import Store
+
+    require_there(crawl)
+    context = context_of(out, of_store(Store(out), options.changes()))
+    with context.store.locked(), console.showing_progress():
+        remember(context.store, context.settings)
+        stages.ingest(context, crawl)
+        is_new = not runs.is_complete(context)
+        if is_new:
+            with embedded():
+                from nmcl.flows.engine.flows import nmcl_run
+
+                nmcl_run(context.store.url, to_tree(context.settings), context.command)
+    summary.of_run(context.store, is_new)
+    failed.refuse_failed(context.plan())
+
+
+@command("nmcl ingest crawl --out out", "nmcl ingest crawl --out out --label-col place")
+def ingest(crawl: Crawl, out: Out, options: CrawlOptions) -> None:
+    """Read a crawl into the store's catalogue: manifest, content hashes, splits. Nothing is decoded yet."""
+    from nmcl.flows import console
+    from nmcl.flows.cli import summary
+    from nmcl.flows.run import stages
+    from nmcl.flows.run.sources import require_there
+    from nmcl.flows.stored_settings import of_store, remember
+    from nmcl.pipeline.storage.store import Store
+
+    require_there(crawl)
+    context = context_of(out, of_store(Store(out), options.changes()))
+    with context.store.locked(), console.showing_progress():
+        stages.ingest(context, crawl)
+        remember(context.store, context.settings)
+    summary.of_catalogue(context.plan())
+
+
+@command("nmcl fit --out out")
+def fit(out: Out, options: SettingsOptions) -> None:
+    """Let the extractors learn: the autoencoder from sound, the paragraph vectors from descriptions."""
+    _up_to("fit", out, options.changes())
+
+
+@command(
+    "nmcl extract --out out",
+    "nmcl extract --out out --set visual.weights=resnet50.pth",
+    "nmcl extract --out out --engine dask --workers 32 --address tcp://scheduler:8786",
+)
+def extract(out: Out, options: EngineOptions) -> None:
+    """Extract every modality of every video; does first what is missing before it.
+
+    Files that are missing, took too long or crashed their decoder are tried again, three times in all. `nmcl errors`
+    lists what failed, `nmcl retry` tries any of it again.
+    """
+    from nmcl.flows.cli import failed
+
+    plan = _up_to("extract", out, options.changes())
+    failed.refuse_failed(plan)
+
+
+@command("nmcl complete --out out", "nmcl complete --out out --set completion.method=als")
+def complete(out: Out, options: EngineOptions) -> None:
+    """Fill in missing modalities; does first what is missing before it."""
+    _up_to("complete", out, options.changes())
+
+
+@command("nmcl train --out out", "nmcl train --out out --set model.name=logistic")
+def train(out: Out, options: SettingsOptions) -> None:
+    """Train the model; does first what is missing before it."""
+    _up_to("train", out, options.changes())
+
+
+@command("nmcl evaluate --out out")
+def evaluate(out: Out, options: SettingsOptions) -> None:
+    """Score the model, predict every video and write the report; does first what is missing before it."""
+    _up_to("evaluate", out, options.changes())
+
+
+@command(
+    "nmcl retry --out out",
+    "nmcl retry --out out --kind timeout --set media.timeout_s=1800",
+    "nmcl retry --out out --kind unreadable",
+)
+def retry(
+    out: Out,
+    kind: Annotated[str | None, typer.Option("--kind", help="Only failures of this kind; see `nmcl errors`.")] = None,
+    *,
+    options: EngineOptions,
+) -> None:
+    """Try failed videos again, however often that was done, and complete what comes of it.
+
+    Only these files are decoded; vectors of other videos stay as they are. Runs that were trained before keep their
+    models and scores: `nmcl run` trains one with the videos that were recovered.
+    """
+    from nmcl.flows import console
+    from nmcl.flows.cli import failed
+    from nmcl.flows.stored_settings import of_store
+    from nmcl.pipeline.storage.failures import WHAT_TO_DO
+    from nmcl.pipeline.storage.store import Store
+
+    kinds = frozenset(WHAT_TO_DO) - {failed.REJECTED}
+    if kind is not None and kind not in kinds:
+        raise UserError(f"--kind {kind}: no such kind of failure. Expected one of {', '.join(sorted(kinds))}.")
+    store = Store.open(out)
+    changes = options.changes()
+    settings = of_store(store, changes)
+    tried = {(v.crawl, v.video_id) for v in failed.failed_videos(store, settings, kind) if v.kind in kinds}
+    _up_to("complete", out, changes, frozenset({kind}) if kind else kinds)
+    left = {(v.crawl, v.video_id) for v in failed.failed_videos(store, settings)}
+    n_tried, n_left = len(tried), len(tried & left)
+    console.say(f"Tried again: {n_tried:,}; recovered: {n_tried - n_left:,}; still failed: {n_left:,}.")
+
+
+def _up_to(name: str, out: str, changes: dict[str, Any], kinds: frozenset[str] | None = None) -> Any:
+    """Do what is missing up to a stage. Returns the plan.
+
+    Args:
+        kinds: failures that are tried again however often that was done; None: those that may pass, three times in all.
+    """
+    from nmcl.flows import console
+    from nmcl.flows.cli import summary
+    from nmcl.flows.run import runs
+    from nmcl.flows.run.workers import local_each
+    from nmcl.flows.stored_settings import of_store, remember
+    from nmcl.pipeline.storage.failures import Retry
+    from nmcl.pipeline.storage.store import Store
+
+    context = context_of(out, of_store(Store.open(out), changes))
+    if kinds is not None:
+        context = replace(context, retry=Retry(kinds, max_attempts=None))
+    engine = context.settings.engine
+    with context.store.locked(), console.showing_progress():
+        remember(context.store, context.settings)
+        if engine.needs_prefect and not engine.is_own_process:
+            _by_prefect(context, name)
+            context.tried.add(context.plan().failures.address)
+        with local_each(engine) as each:
+            plan = runs.up_to(replace(context, each=each), name)
+    summary.of_stage(name, plan)
+    return plan
+
+
+def _by_prefect(context: Any, name: str) -> None:
+    """The stages up to `name`, as a Prefect flow."""
+    from nmcl.flows.service.server import embedded
+    from nmcl.flows.settings import to_tree
+
+    with embedded():
+        from nmcl.flows.engine.flows import up_to
+
+        up_to(context.store.url, name, to_tree(context.settings), context.command, context.retry)

@@ -1,0 +1,241 @@
+"""Distributes the parts of a crawl to workers, and starts those of this machine. Nothing here imports Prefect."""
+
+import multiprocessing
+import os
+import signal
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+from nmcl.extractors.threads import threads
+from nmcl.flows.engine_settings import EngineSettings
+from nmcl.flows.run.parts import Each, Piece, Work, in_turn, share_of
+from nmcl.flows.run.worker import init_worker, interrupt, retried, until_interrupted
+from nmcl.pipeline.errors import UnfinishedError
+from nmcl.pipeline.processes import QUIET_TRACKER
+from nmcl.pipeline.progress import Progress
+from nmcl.pipeline.text import listed
+
+R = TypeVar("R")
+
+MAX_DEATHS = 3
+"""A part that ended this many worker processes is given up."""
+CHECKED_EVERY_S = 20.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """The work on one part, as a worker receives it. Picklable."""
+
+    stage: str
+    number: int
+    """Of the part, within the stage."""
+    engine: EngineSettings
+    work: Work[Any]
+    piece: Piece
+
+    def __call__(self) -> Any:
+        share_of(self.engine)
+        return self.work(self.piece, until_interrupted)
+
+
+class Future(Protocol):
+    """The methods that futures of executors and of Prefect have in common."""
+
+    def add_done_callback(self, function: Callable[[Any], None], /) -> None:
+        """Call the function once the job is finished."""
+
+    def result(self) -> Any:
+        """Return what the job returned, or raise what it raised."""
+
+
+Submit = Callable[[Job], Future]
+"""Gives a job to one of the workers of a pool."""
+
+
+class WorkerLost(Exception):
+    """The process that worked on a job died."""
+
+
+class Workers:
+    """Workers that share one pool.
+
+    Args:
+        submit: gives a job to the pool.
+        lost: what a future raises where the job's process died.
+    """
+
+    def __init__(self, submit: Submit, lost: tuple[type[BaseException], ...] = ()) -> None:
+        self.submit = submit
+        self._lost = lost
+
+    def result(self, future: Any) -> Any:
+        """Return the result of a finished job. Raises WorkerLost where its process died."""
+        try:
+            return future.result()
+        except self._lost as error:
+            raise WorkerLost from error
+
+    def check(self) -> str:
+        """Replace lost workers, where the engine does not. Called now and then while jobs are running.
+
+        Returns:
+            What the jobs are waiting for; empty if nothing.
+        """
+        return ""
+
+
+class ProcessWorkers(Workers):
+    """Processes with a pool each: a pool breaks with any of its processes, and all its jobs are lost."""
+
+    def __init__(self, stack: ExitStack, start_process: Callable[[], AbstractContextManager[Submit]]) -> None:
+        super().__init__(self._submit, (BrokenProcessPool,))
+        self._stack = stack
+        self._start_process = start_process
+        self._idle: list[Submit] = []
+        self._busy: dict[Future, Submit] = {}
+
+    def _submit(self, job: Job) -> Future:
+        process = self._idle.pop() if self._idle else self._stack.enter_context(self._start_process())
+        future = process(job)
+        self._busy[future] = process
+        return future
+
+    def result(self, future: Future) -> Any:
+        process = self._busy.pop(future)
+        result = super().result(future)
+        self._idle.append(process)
+        return result
+
+
+@contextmanager
+def local_process() -> Iterator[Submit]:
+    """Start a worker process."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, init_worker) as executor:
+        yield lambda job: executor.submit(retried, job)
+
+
+@contextmanager
+def local_threads(n: int) -> Iterator[Submit]:
+    """Start n worker threads."""
+    with ThreadPoolExecutor(n) as executor:
+        yield lambda job: executor.submit(retried, job)
+
+
+@contextmanager
+def on_this_machine(
+    engine: EngineSettings,
+    start_process: Callable[[], AbstractContextManager[Submit]] = local_process,
+    start_threads: Callable[[int], AbstractContextManager[Submit]] = local_threads,
+) -> Iterator[Workers]:
+    """Start workers on this machine. If the block is interrupted, so are the parts they work on."""
+    with ExitStack() as stack:
+        try:
+            if engine.kind.shares_process:
+                yield Workers(stack.enter_context(start_threads(engine.workers)))
+            else:
+                yield ProcessWorkers(stack, start_process)
+        except Exception:
+            raise
+        except BaseException:  # Ctrl-C, or the signal that Prefect raises
+            interrupt()
+            for process in multiprocessing.active_children():  # a signal for the command alone did not reach them
+                if process.pid:
+                    os.kill(process.pid, signal.SIGINT)
+            raise
+
+
+Start = Callable[[EngineSettings], AbstractContextManager[Workers]]
+
+
+@contextmanager
+def distributed(engine: EngineSettings, start: Start = on_this_machine) -> Iterator[Each]:
+    """Yield an `Each` that distributes parts to an engine's workers.
+
+    The workers are started when they are first needed, and stop at the end of the block: starting them takes seconds.
+    """
+    for name, value in QUIET_TRACKER.items():
+        os.environ.setdefault(name, value)
+    with ExitStack() as stack:
+        started: list[Workers] = []
+
+        def each(name: str, work: Work[R], pieces: Sequence[Piece], progress: Progress) -> list[R]:
+            if not started:
+                started.append(stack.enter_context(start(engine)))
+            with threads(engine.threads_of_process):
+                return _run(started[0], engine, name, work, pieces, progress)
+
+        yield each
+
+
+@contextmanager
+def local_each(engine: EngineSettings) -> Iterator[Each]:
+    """Yield an `Each` that uses this process if one worker is enough, else workers on this machine."""
+    if engine.is_own_process:
+        yield in_turn
+    else:
+        with distributed(engine) as each:
+            yield each
+
+
+def _run(
+    workers: Workers, engine: EngineSettings, name: str, work: Work[R], pieces: Sequence[Piece], progress: Progress
+) -> list[R]:
+    """Run the parts, at most `engine.workers` at a time. Results in the order of the pieces.
+
+    A part whose worker died is given to another one, from the second time on while no other part is running.
+
+    Raises:
+        UnfinishedError: some parts ended every worker they were given to. All others are finished.
+    """
+    n_done, n_videos = 0, sum(piece.part.n_videos for piece in pieces)
+    waiting, deaths = deque(range(len(pieces))), Counter[int]()
+    running: dict[int, Future] = {}
+    ended: SimpleQueue[int] = SimpleQueue()
+    results: dict[int, R] = {}
+
+    def may_start(i: int) -> bool:
+        suspects = any(deaths[j] > 1 for j in (i, *running))
+        return not running or (len(running) < engine.workers and not suspects)
+
+    while waiting or running:
+        while waiting and may_start(waiting[0]):
+            i = waiting.popleft()
+            running[i] = workers.submit(Job(name, i, engine, work, pieces[i]))
+            running[i].add_done_callback(partial(_put, ended, i))
+        try:
+            i = ended.get(timeout=CHECKED_EVERY_S)
+        except Empty:
+            if missing := workers.check():
+                progress(name, n_done, n_videos, missing)
+            continue
+        try:
+            results[i] = workers.result(running.pop(i))
+            n_done += pieces[i].part.n_videos
+        except WorkerLost:
+            deaths[i] += 1
+            if deaths[i] < MAX_DEATHS:
+                waiting.append(i)
+        progress(name, n_done, n_videos)
+    _refuse_lost(name, [piece for i, piece in enumerate(pieces) if i not in results])
+    return [results[i] for i in range(len(pieces))]
+
+
+def _put(ended: SimpleQueue[int], i: int, _: object) -> None:
+    ended.put(i)
+
+
+def _refuse_lost(name: str, lost: Sequence[Piece]) -> None:
+    if lost:
+        parts = listed(f"{piece.part.key} ({piece.part.n_videos} videos of {piece.folder})" for piece in lost)
+        raise UnfinishedError(
+            f"{name}: {len(lost)} parts ended their worker process {MAX_DEATHS} times and were given up: {parts}. "
+            "All other parts are done; the same command tries these again. Is there memory enough for so many workers?"
+        )

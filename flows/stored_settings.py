@@ -1,0 +1,110 @@
+"""The settings that a store was made with: read, changed and kept, with notes about what differs."""
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import reduce
+from operator import getitem
+
+from nmcl.extractors.textual import TextualExtractor
+from nmcl.extractors.visual import VisualExtractor
+from nmcl.flows import console
+from nmcl.flows.engine_settings import require_packages
+from nmcl.flows.settings import Settings, Tree, changed, defaults_for, from_tree, to_tree, unknown_paths
+from nmcl.pipeline.addressing import with_references
+from nmcl.pipeline.errors import SettingsError
+from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.text import listed
+
+_FILE = "settings.json"
+_JUDGING = ("columns", "ingest", "drift", "promotion")
+"""Sections that say how a crawl is read and judged."""
+
+
+def of_store(store: Store, changes: Tree) -> Settings:
+    """Return the settings that a store was made with, with some changes; the defaults where there is no store yet.
+
+    Names that this version does not know are left out, with a note.
+    """
+    remembered = _remembered(store)
+    if unknown := unknown_paths(remembered):
+        console.note(
+            f"{store.url}/{_FILE} was written by another version of nmcl: this one does not know "
+            f"{listed('.'.join(path) for path in unknown)}, and goes on without. Choose other settings by --set."
+        )
+    for *sections, last in unknown:
+        del reduce(getitem, sections, remembered)[last]
+    return checked(changed(usable(store, _FILE, remembered), changes))
+
+
+def checked(settings: Settings) -> Settings:
+    """The settings, tried: before they are kept, a crawl is ingested, or minutes of work are done.
+
+    Weights that have to be downloaded are not, and of a cluster's machines nothing is known here.
+
+    Raises:
+        UserError: a device or packages that this machine does not have, or files that cannot be used.
+    """
+    require_packages(settings.engine.name)
+    if not settings.engine.address:
+        VisualExtractor(settings.visual).check()
+        TextualExtractor(settings.textual).check()
+    return settings
+
+
+def _remembered(store: Store) -> Tree:
+    found: Tree = store.read_json(_FILE) if store.exists(_FILE) else {}
+    return found
+
+
+def usable(store: Store, file: str, tree: Tree) -> Tree:
+    """Settings as a store keeps them, with the references of those that its version did not know.
+
+    Raises:
+        StoreError: a value is not allowed; it names the file.
+    """
+    try:
+        known = _with_references(tree)
+        from_tree(known)
+    except SettingsError as error:
+        raise store.damaged(file, str(error)) from error
+    return known
+
+
+def _with_references(tree: Tree) -> Tree:
+    """Return settings that an earlier version kept, so that they still mean what they meant."""
+    defaults = defaults_for(tree)
+    known = {**vars(defaults), "model": defaults.model.options}
+    return {
+        section: with_references(type(known[section]), values)
+        if section in known and isinstance(values, Mapping)
+        else values
+        for section, values in tree.items()
+    }
+
+
+def of_champion(store: Store, run: str, changes: Tree) -> Settings:
+    """What the champion was made with, with some changes; how to read and to judge a crawl is as the store keeps it."""
+    tree = usable(store, f"{run}/{_FILE}", store.read_json(f"{run}/{_FILE}"))
+    kept = {name: values for name, values in _remembered(store).items() if name in _JUDGING}
+    return checked(changed({**tree, **_with_references(kept)}, changes))
+
+
+def remember(store: Store, settings: Settings) -> None:
+    """Keep the settings, so that later commands on the same store need not name them again. Says what changes."""
+    tree = json.loads(json.dumps(to_tree(settings)))
+    before = _remembered(store)
+    if before == tree:
+        return
+    store.write_json(_FILE, tree)
+    if differences := list(_differences({**before, "engine": {}}, tree)):  # who works changes nothing that is made
+        console.note(f"{store.url} has other settings from now on: {listed(differences, 20)}.")
+
+
+def _differences(before: Tree, after: Tree, prefix: str = "") -> Iterator[str]:
+    """Such as `visual.key_frames 8 -> 4`, of names that both have: others came with a model or a version of nmcl."""
+    for name in sorted(before.keys() & after.keys()):
+        old, new = before[name], after[name]
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new, f"{prefix}{name}.")
+        elif old != new:
+            yield f"{prefix}{name} {json.dumps(old)} -> {json.dumps(new)}"
