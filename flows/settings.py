@@ -28,11 +28,10 @@ from nmcl.pipeline.media import MediaSettings
 from nmcl.pipeline.stages.drift import DriftSettings
 from nmcl.pipeline.stages.ingest import IngestSettings
 from nmcl.pipeline.stages.splits import SplitSettings
+from nmcl.pipeline.storage.runs import SETTINGS, Run
 from nmcl.pipeline.storage.shapes import adapter
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.text import listed
-
-_REMEMBERED = "settings.json"
 
 
 @dataclass(frozen=True)
@@ -105,12 +104,12 @@ def of_store(store: Store, changes: Tree) -> Settings:
     remembered = _remembered(store)
     if unknown := list(_unknown(remembered)):
         console.note(
-            f"{store.url}/{_REMEMBERED} was written by another version of nmcl: this one does not know "
+            f"{store.url}/{SETTINGS} was written by another version of nmcl: this one does not know "
             f"{listed(unknown)}, and goes on without. Choose other settings by --set."
         )
     for name in unknown:
         remembered = _without(remembered, name)
-    return checked(changed(usable(store, _REMEMBERED, remembered), changes))
+    return checked(changed(usable(store, SETTINGS, remembered), changes))
 
 
 def checked(settings: Settings) -> Settings:
@@ -129,7 +128,7 @@ def checked(settings: Settings) -> Settings:
 
 
 def _remembered(store: Store) -> Tree:
-    found: Tree = store.read_json(_REMEMBERED) if store.exists(_REMEMBERED) else {}
+    found: Tree = store.read_json(SETTINGS) if store.exists(SETTINGS) else {}
     return found
 
 
@@ -191,10 +190,10 @@ def _without(tree: Tree, name: str) -> Tree:
     return {**tree, section: _without(tree[section], rest)}
 
 
-def of_champion(store: Store, run: str, changes: Tree) -> Settings:
+def of_champion(run: Run, changes: Tree) -> Settings:
     """What the champion was made with, with some changes; how to read and to judge a crawl is as the store keeps it."""
-    tree = usable(store, f"{run}/{_REMEMBERED}", store.read_json(f"{run}/{_REMEMBERED}"))
-    kept = _with_references(_remembered(store))
+    tree = usable(run.store, run.file(SETTINGS), run.settings)
+    kept = _with_references(_remembered(run.store))
     judging: Tree = {
         section: kept[section] for section in ("columns", "ingest", "drift", "promotion") if section in kept
     }
@@ -207,7 +206,7 @@ def remember(store: Store, settings: Settings) -> None:
     before = _remembered(store)
     if before == tree:
         return
-    store.write_json(_REMEMBERED, tree)
+    store.write_json(SETTINGS, tree)
     if differences := list(_differences(_without(before, "engine"), tree)):  # who works changes nothing that is made
         console.note(f"{store.url} has other settings from now on: {listed(differences, 20)}.")
 

@@ -29,7 +29,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 
@@ -51,6 +51,7 @@ KEPT = (_MARKER, "catalogue.json", "settings.json", "champions.json")
 """Files that no command makes again."""
 _held: dict[str, Lease | None] = {}
 """Stores that this process has locked, by URL: a flow within a flow may lock again."""
+T = TypeVar("T")
 
 
 def file_system(url: str) -> tuple[Any, str]:
@@ -189,23 +190,35 @@ class Store:
                 f"{self.where(name)} is missing. Run the command again: it makes what is missing."
             ) from error
 
-    def read_json(self, name: str, kind: Any = None) -> Any:
+    def read_json(self, name: str) -> Any:
         """Parsed JSON of a file.
 
-        Args:
-            kind: what it must hold, one of `nmcl.pipeline.storage.shapes`; None: what its name promises.
+        Raises:
+            StoreError: the file is missing, damaged, or not what its name promises (`nmcl.pipeline.storage.shapes`).
+        """
+        data = self.read(name)
+        with self._checked(name):
+            content = _parsed(data)
+            shapes.require(shapes.of(name), content)
+        return content
+
+    def read_record(self, name: str, kind: type[T]) -> T:
+        """A JSON file as a frozen dataclass. Keys that it does not name are ignored.
 
         Raises:
             StoreError: the file is missing, damaged, or of another shape.
         """
         data = self.read(name)
+        with self._checked(name):
+            _parsed(data)  # stricter than the dataclass: no NaN, no half of a surrogate pair
+            return shapes.parse(kind, data)
+
+    @contextmanager
+    def _checked(self, name: str) -> Iterator[None]:
         try:
-            content = json.loads(data, parse_constant=_no_number, parse_float=_finite)
-            json.dumps(content, ensure_ascii=False).encode()  # halves of surrogate pairs could not be written again
-            shapes.require(kind or shapes.of(name), content)
+            yield
         except (ValueError, RecursionError) as error:
             raise self.damaged(name, str(error)) from error
-        return content
 
     def damaged(self, name: str, reason: str) -> StoreError:
         """The error that a file is not what nmcl wrote. Args: reason: what was found in it."""
@@ -380,3 +393,10 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text[:40]} is out of range")
     return value
+
+
+def _parsed(data: bytes) -> Any:
+    """JSON that can be written again. Raises ValueError or RecursionError."""
+    content = json.loads(data, parse_constant=_no_number, parse_float=_finite)
+    json.dumps(content, ensure_ascii=False).encode()  # halves of surrogate pairs could not be written again
+    return content
