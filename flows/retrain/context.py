@@ -38,7 +38,7 @@ class Options:
     warm_start: bool = False
     """Start from the champion's weights."""
     refit: bool = False
-    """Let extractors and completer learn anew from all crawls, beside those there are."""
+    """Fit extractors and completer again on all crawls; the earlier ones are kept."""
     allow_drift: bool = False
     """Go on where the crawls have drifted beyond the limits."""
 
@@ -108,7 +108,7 @@ def settings_for(context: Context, changes: Tree, options: Options) -> Context:
     """The context with the champion's settings and some changes.
 
     Raises:
-        SettingsError: what was learnt is to change, without `refit`; or options that exclude each other.
+        SettingsError: settings of fitted states change without `refit`, or options exclude each other.
         StoreError: there is no champion, or it does not tell where it comes from.
     """
     run = champion(context.store)

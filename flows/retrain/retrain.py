@@ -1,9 +1,9 @@
-"""Retrain: take up new crawls, train a challenger on them, and let it replace the champion if it is better.
+"""Retrain: train a challenger on new crawls, and promote it if it is better than the champion.
 
-The challenger uses the champion's own extractors and completion, so that nothing of earlier crawls is extracted again
-and both decide the same vectors. Earlier videos keep their splits. Videos whose content is known are left out, whatever
-they are called now. It learns from the champion's crawls, from the crawl that is named, and from crawls that came since
-and were merely not enough to be better; not from those whose labels or effects were found doubtful.
+The challenger uses the champion's extractors and completer, so earlier crawls are not extracted again and both models
+see the same vectors. Earlier videos keep their splits. Videos of known content are left out, also under other names.
+The challenger is trained on the champion's crawls, on the crawl that is named, and on later crawls that merely were not
+enough to be better; not on those whose labels or effects were doubted.
 """
 
 from collections.abc import Sequence
@@ -90,7 +90,7 @@ def settled(inputs: RetrainContext) -> Outcome | None:
 
 
 def _decided(inputs: RetrainContext) -> Outcome | None:
-    """How it ends, where there is nothing new to learn."""
+    """How it ends, where there is nothing new to train on."""
     if inputs.has_same_data:
         return _outcome(inputs, "nothing", _nothing(inputs.diffs), None)
     note = known_comparison(inputs)
@@ -100,7 +100,7 @@ def _decided(inputs: RetrainContext) -> Outcome | None:
 
 
 def _is_taken_up(inputs: RetrainContext) -> bool:
-    """Whether the new videos are extracted and have not drifted, whether anything is learnt from them or not."""
+    """Whether the new videos are extracted and have not drifted, also those that no model is trained on."""
     return was_measured(inputs) and not {"extract", "complete"} & set(missing(inputs.champion_plan))
 
 
@@ -134,7 +134,7 @@ def retrain(context: Context, inputs: RetrainContext, callbacks: Callbacks) -> O
     if outcome := settled(inputs):
         return outcome
     require_trainable(inputs.challenger.splits)  # before hours of extraction, not after
-    stages.extract(context, inputs.champion_plan)  # also where nothing is learnt from it
+    stages.extract(context, inputs.champion_plan)  # also videos that no model is trained on
     inputs = inputs.refreshed()
     callbacks.extracted(inputs.champion_plan)
     note = context.once("drift", lambda: measure_drift(context, inputs))

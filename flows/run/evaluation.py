@@ -28,7 +28,7 @@ from nmcl.pipeline.records import (
 from nmcl.pipeline.stages.complete import Completed, load_completed, load_features
 from nmcl.pipeline.storage.artifacts import load_state
 from nmcl.pipeline.storage.failures import Failure
-from nmcl.pipeline.storage.run_files import Completion, Metrics, SplitScores
+from nmcl.pipeline.storage.run_files import Completion, Metrics, SplitScores, Timing
 from nmcl.pipeline.storage.runs import Run
 
 
@@ -188,10 +188,7 @@ def notices_of(evaluated: Evaluated) -> Iterable[str]:
 
 def extract_seconds_of(plan: Plan) -> dict[str, float]:
     """How the stage `extract` divides, summed over its parts; see `nmcl.pipeline.stages.extract.Receipt`."""
-    name = f"timings/extract-{plan.work}.json"
-    timing = plan.store.read_json(name) if plan.store.exists(name) else {}
-    spent: dict[str, float] = timing.get("spent", {})
-    return spent
+    return dict(_timing(plan, f"extract-{plan.work}").spent)
 
 
 def seconds_of(plan: Plan) -> dict[str, float]:
@@ -201,5 +198,8 @@ def seconds_of(plan: Plan) -> dict[str, float]:
         **{stage: f"{stage}-{plan.work}" for stage in ("fit", "extract", "complete")},
         "train": f"train-{plan.run.address}",
     }
-    files = {stage: f"timings/{name}.json" for stage, name in kept.items()}
-    return {s: plan.store.read_json(f)["seconds"] if plan.store.exists(f) else 0.0 for s, f in files.items()}
+    return {stage: _timing(plan, name).seconds for stage, name in kept.items()}
+
+
+def _timing(plan: Plan, name: str) -> Timing:
+    return plan.store.find_record(f"timings/{name}.json", Timing) or Timing()

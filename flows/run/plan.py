@@ -98,8 +98,7 @@ class LeftOut:
 
 def left_out_of(store: Store, planned: Artifact) -> LeftOut | None:
     """What was left out of a planned state; None where nothing was. See `Plan.states`."""
-    name = f"{planned.folder}/{LEFT_OUT}"
-    return store.read_record(name, LeftOut) if store.exists(name) else None
+    return store.find_record(f"{planned.folder}/{LEFT_OUT}", LeftOut)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -43,6 +43,7 @@ from nmcl.pipeline.stages.splits import require_trainable
 from nmcl.pipeline.storage.artifacts import Artifact, has_state, save_state
 from nmcl.pipeline.storage.catalogue import TRAINING, Catalogue, load_catalogue
 from nmcl.pipeline.storage.failures import Failure, Retry
+from nmcl.pipeline.storage.run_files import Timing
 from nmcl.pipeline.storage.runs import SETTINGS, Run, champion, promote
 from nmcl.pipeline.storage.store import Store
 
@@ -98,13 +99,13 @@ def timed(store: Store, stage: str, address: str) -> Iterator[Counter[str]]:
     What is counted in the block tells how they divide.
     """
     name = f"timings/{stage}-{address}.json"
-    before: dict[str, Any] = store.read_json(name) if store.exists(name) else {"seconds": 0.0}
-    spent: Counter[str] = Counter(before.get("spent", {}))
+    before = store.find_record(name, Timing) or Timing()
+    spent: Counter[str] = Counter(before.spent)
     start = time.perf_counter()
     try:
         yield spent
     finally:
-        seconds = round(before["seconds"] + time.perf_counter() - start, 3)
+        seconds = round(before.seconds + time.perf_counter() - start, 3)
         divided = {"spent": {what: round(s, 3) for what, s in spent.items()}} if spent else {}
         store.write_json(name, {"seconds": seconds, **divided})
 

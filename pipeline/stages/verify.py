@@ -31,6 +31,7 @@ from nmcl.pipeline.storage.catalogue import (
     load_part,
 )
 from nmcl.pipeline.storage.failures import Failures, load_failures
+from nmcl.pipeline.storage.run_files import Timing
 from nmcl.pipeline.storage.runs import (
     CHAMPIONS,
     METRICS,
@@ -428,7 +429,7 @@ def _check_small_files(store: Store, findings: Findings) -> None:
             what_to_do = "Delete it, and name the settings again by --set or --config."
             findings.problems.append(Problem(SETTINGS, str(error), (), what_to_do))
     readers: dict[str, Callable[[str], object]] = {
-        "timings": store.read_json,
+        "timings": lambda name: store.read_record(name, Timing),
         "videos": lambda name: decode(store.read(name), name),
     }
     for folder, read in readers.items():

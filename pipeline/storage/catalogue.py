@@ -96,7 +96,7 @@ def load_part(store: Store, part: Part) -> list[Video]:
 
 def load_catalogue(store: Store, name: str = TRAINING) -> Catalogue:
     """The catalogue as written; an empty one where nothing was ingested. Raises StoreError where it is damaged."""
-    return store.read_record(name, Catalogue) if store.exists(name) else Catalogue()
+    return store.find_record(name, Catalogue) or Catalogue()
 
 
 def save_catalogue(store: Store, catalogue: Catalogue, name: str = TRAINING) -> None:

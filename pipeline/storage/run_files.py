@@ -26,6 +26,15 @@ def _with_counts(*names: str) -> AfterValidator:
 
 
 @dataclass(frozen=True)
+class Timing:
+    """How long a stage worked for a run, over all its interruptions."""
+
+    seconds: float = 0.0
+    spent: Mapping[str, float] = field(default_factory=dict)
+    """How they divide, summed over parts and workers."""
+
+
+@dataclass(frozen=True)
 class SplitScores:
     """Scores on the videos of one split."""
 

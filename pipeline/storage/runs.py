@@ -151,7 +151,7 @@ class Run:
         save_catalogue(self.store, catalogue, self.file(CATALOGUE))
 
     def _read(self, name: str, kind: type[T]) -> T | None:
-        return self.store.read_record(self.file(name), kind) if self.store.exists(self.file(name)) else None
+        return self.store.find_record(self.file(name), kind)
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class History:
 
 def history(store: Store) -> tuple[Promotion, ...]:
     """All promotions, oldest first."""
-    return store.read_record(CHAMPIONS, History).history if store.exists(CHAMPIONS) else ()
+    return (store.find_record(CHAMPIONS, History) or History()).history
 
 
 def champion(store: Store) -> Run | None:

@@ -5,10 +5,12 @@
 A file may have more keys than are named here: other versions write them.
 """
 
+import json
+import math
 import re
 from collections.abc import Callable
 from functools import cache
-from typing import Annotated, Any, NotRequired, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from annotated_types import Ge, Len
 from pydantic import Field, TypeAdapter, ValidationError
@@ -59,13 +61,6 @@ class FeaturesRecipe(TypedDict):
     state: Address | None
 
 
-class Timing(TypedDict):
-    """How long a stage took."""
-
-    seconds: float
-    spent: NotRequired[dict[str, float]]
-
-
 _SHAPES: tuple[tuple[str, Any], ...] = (
     (r"store\.json", Marker),
     (r"(latest|champion)\.json", Pointer),
@@ -74,7 +69,6 @@ _SHAPES: tuple[tuple[str, Any], ...] = (
     (r"completed/.+/recipe\.json", CompletedRecipe),
     (r"states/completion-.+/recipe\.json", CompletionRecipe),
     (r"features/.+/recipe\.json", FeaturesRecipe),
-    (r"timings/.+\.json", Timing),
     (r".+/(state|recipe)\.json", dict[str, Any]),
 )
 """By a pattern of the whole name, the first that fits."""
@@ -85,20 +79,29 @@ def of(name: str) -> Any:
     return next((kind for pattern, kind in _SHAPES if re.fullmatch(pattern, name, re.DOTALL)), Any)
 
 
-def require(kind: Any, content: Any) -> None:
-    """Raises ValueError unless JSON content is of a type."""
-    _validated(lambda: adapter(kind).validate_python(content, strict=True))
+def parse_json(data: bytes, kind: Any = Any) -> Any:
+    """JSON of a type that can be written again. Raises ValueError or RecursionError."""
+    content = json.loads(data, parse_constant=_no_number, parse_float=_finite)
+    json.dumps(content, ensure_ascii=False).encode()  # halves of surrogate pairs could not be written again
+    require(kind, content)
+    return content
 
 
-def parse(kind: type[T], data: bytes) -> T:
-    """JSON as a frozen dataclass; keys that it does not name are ignored. Raises ValueError where it does not fit."""
+def parse_record(data: bytes, kind: type[T]) -> T:
+    """JSON as a frozen dataclass; keys that it does not name are ignored. Raises ValueError or RecursionError."""
+    parse_json(data)  # stricter than pydantic: no NaN, nothing that could not be written again
     record: T = _validated(lambda: adapter(kind).validate_json(data, strict=True))
     return record
 
 
 def to_json(record: Any) -> Any:
-    """The inverse of `parse`, as JSON values: field names that have an alias are written under it."""
+    """The inverse of `parse_record`, as JSON values: fields that have an alias are written under it."""
     return adapter(type(record)).dump_python(record, by_alias=True, warnings=False)
+
+
+def require(kind: Any, content: Any) -> None:
+    """Raises ValueError unless JSON content is of a type."""
+    _validated(lambda: adapter(kind).validate_python(content, strict=True))
 
 
 def _validated(validate: Callable[[], T]) -> T:
@@ -108,6 +111,17 @@ def _validated(validate: Callable[[], T]) -> T:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"][:8]) or "the content"
         raise ValueError(f"{where}: {first['msg']}") from error
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is out of range")
+    return value
 
 
 adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)

@@ -20,12 +20,11 @@ with.
 
 import fcntl
 import json
-import math
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -196,11 +195,7 @@ class Store:
         Raises:
             StoreError: the file is missing, damaged, or not what its name promises (`nmcl.pipeline.storage.shapes`).
         """
-        data = self.read(name)
-        with self._checked(name):
-            content = _parsed(data)
-            shapes.require(shapes.of(name), content)
-        return content
+        return self._parsed(name, lambda data: shapes.parse_json(data, shapes.of(name)))
 
     def read_record(self, name: str, kind: type[T]) -> T:
         """A JSON file as a frozen dataclass. Keys that it does not name are ignored.
@@ -208,15 +203,16 @@ class Store:
         Raises:
             StoreError: the file is missing, damaged, or of another shape.
         """
-        data = self.read(name)
-        with self._checked(name):
-            _parsed(data)  # stricter than the dataclass: no NaN, no half of a surrogate pair
-            return shapes.parse(kind, data)
+        return self._parsed(name, lambda data: shapes.parse_record(data, kind))
 
-    @contextmanager
-    def _checked(self, name: str) -> Iterator[None]:
+    def find_record(self, name: str, kind: type[T]) -> T | None:
+        """As `read_record`; None where there is no file."""
+        return self.read_record(name, kind) if self.exists(name) else None
+
+    def _parsed(self, name: str, parse: Callable[[bytes], T]) -> T:
+        data = self.read(name)
         try:
-            yield
+            return parse(data)
         except (ValueError, RecursionError) as error:
             raise self.damaged(name, str(error)) from error
 
@@ -382,21 +378,3 @@ class Store:
             finally:
                 del _held[self.url]
                 shutil.rmtree(self._full(_SCRATCH), ignore_errors=True)
-
-
-def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no number of JSON")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:40]} is out of range")
-    return value
-
-
-def _parsed(data: bytes) -> Any:
-    """JSON that can be written again. Raises ValueError or RecursionError."""
-    content = json.loads(data, parse_constant=_no_number, parse_float=_finite)
-    json.dumps(content, ensure_ascii=False).encode()  # halves of surrogate pairs could not be written again
-    return content
