@@ -12,10 +12,10 @@ from nmcl.flows.engine_settings import require_packages
 from nmcl.flows.settings import Settings, Tree, changed, defaults_for, from_tree, to_tree, unknown_paths
 from nmcl.pipeline.addressing import with_references
 from nmcl.pipeline.errors import SettingsError
+from nmcl.pipeline.storage.runs import SETTINGS, Run
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.text import listed
 
-_FILE = "settings.json"
 _JUDGING = ("columns", "ingest", "drift", "promotion")
 """Sections that say how a crawl is read and judged."""
 
@@ -28,12 +28,12 @@ def of_store(store: Store, changes: Tree) -> Settings:
     remembered = _remembered(store)
     if unknown := unknown_paths(remembered):
         console.note(
-            f"{store.url}/{_FILE} was written by another version of nmcl: this one does not know "
+            f"{store.url}/{SETTINGS} was written by another version of nmcl: this one does not know "
             f"{listed('.'.join(path) for path in unknown)}, and goes on without. Choose other settings by --set."
         )
     for *sections, last in unknown:
         del reduce(getitem, sections, remembered)[last]
-    return checked(changed(usable(store, _FILE, remembered), changes))
+    return checked(changed(usable(store, SETTINGS, remembered), changes))
 
 
 def checked(settings: Settings) -> Settings:
@@ -52,7 +52,7 @@ def checked(settings: Settings) -> Settings:
 
 
 def _remembered(store: Store) -> Tree:
-    found: Tree = store.read_json(_FILE) if store.exists(_FILE) else {}
+    found: Tree = store.read_json(SETTINGS) if store.exists(SETTINGS) else {}
     return found
 
 
@@ -82,10 +82,10 @@ def _with_references(tree: Tree) -> Tree:
     }
 
 
-def of_champion(store: Store, run: str, changes: Tree) -> Settings:
+def of_champion(run: Run, changes: Tree) -> Settings:
     """What the champion was made with, with some changes; how to read and to judge a crawl is as the store keeps it."""
-    tree = usable(store, f"{run}/{_FILE}", store.read_json(f"{run}/{_FILE}"))
-    kept = {name: values for name, values in _remembered(store).items() if name in _JUDGING}
+    tree = usable(run.store, run.file(SETTINGS), run.settings)
+    kept = {name: values for name, values in _remembered(run.store).items() if name in _JUDGING}
     return checked(changed({**tree, **_with_references(kept)}, changes))
 
 
@@ -95,7 +95,7 @@ def remember(store: Store, settings: Settings) -> None:
     before = _remembered(store)
     if before == tree:
         return
-    store.write_json(_FILE, tree)
+    store.write_json(SETTINGS, tree)
     if differences := list(_differences({**before, "engine": {}}, tree)):  # who works changes nothing that is made
         console.note(f"{store.url} has other settings from now on: {listed(differences, 20)}.")
 

@@ -23,15 +23,15 @@ With few test videos, 4 alone would be a coin toss between equals; 2 makes it on
 `min_gain`. Scores are of videos of the venues that both know, each model deciding among those.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from annotated_types import Ge, Interval
 
 from nmcl.model.evaluate import f1
 from nmcl.pipeline.addressing import Reference
+from nmcl.pipeline.storage.run_files import Agreement, Comparison, Slice, Verdict
 
 
 @dataclass(frozen=True)
@@ -49,26 +49,6 @@ class PromotionSettings:
     """A crawl with fewer labelled videos is taken on trust: it can do little."""
     min_recall: Annotated[float, Interval(ge=0, le=1), Reference(0.5)] = 0.5
     """Of a venue that only the challenger knows."""
-
-
-@dataclass(frozen=True)
-class Slice:
-    """Test videos that both models have decided."""
-
-    n_rows: int
-    champion: Mapping[str, float]
-    """micro_f1 and macro_f1, 0..1; empty without rows."""
-    challenger: Mapping[str, float]
-    gain: float | None
-    """Macro-F1 of the challenger less that of the champion."""
-    interval: tuple[float, float] | None
-    """95 % of `gain`, by paired bootstrap."""
-    wins: int
-    """Rows that only the challenger got right."""
-    losses: int
-    """Rows that only the champion got right."""
-    p_value: float | None
-    """McNemar's exact test, two-sided."""
 
 
 def compare(label: np.ndarray, champion: np.ndarray, challenger: np.ndarray) -> Slice:
@@ -92,15 +72,6 @@ def compare(label: np.ndarray, champion: np.ndarray, challenger: np.ndarray) -> 
     )
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """How far labels and the champion agree beyond chance."""
-
-    n_rows: int
-    kappa: float | None
-    """1: always, 0: as by chance; None without rows."""
-
-
 def agreement(label: np.ndarray, decided: np.ndarray) -> Agreement:
     """Args: labels and what the champion decided, indices, shape (N,)."""
     if len(label) == 0:
@@ -112,43 +83,7 @@ def agreement(label: np.ndarray, decided: np.ndarray) -> Agreement:
     return Agreement(len(label), float(cohen_kappa_score(label, decided)))
 
 
-@dataclass(frozen=True)
-class NewVenue:
-    """A venue that only the challenger knows."""
-
-    n_rows: int
-    """Its test videos."""
-    recall: float | None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """All that the rule looks at."""
-
-    frozen: Slice
-    """The champion's test videos."""
-    fresh: Slice
-    """Test videos that came since."""
-    together: Slice
-    trusted: Agreement
-    """On the champion's test videos."""
-    crawls: Mapping[str, Agreement]
-    """On all labelled videos of each new crawl: the champion has learnt from none of them."""
-    new_venues: Mapping[str, NewVenue]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the rule says."""
-
-    promoted: bool
-    reasons: tuple[str, ...]
-    """One for each part of the rule that decided."""
-    doubted: tuple[str, ...]
-    """New crawls that later challengers shall not learn from unasked."""
-
-
-def decide(found: Comparison, settings: PromotionSettings) -> Verdict:
+def promotion_verdict(found: Comparison, settings: PromotionSettings) -> Verdict:
     """Apply the rule."""
     doubted = {name: reason for name, a in found.crawls.items() if (reason := _mistrust(name, a, found, settings))}
     worse = [*_worse("frozen test set", found.frozen, settings, settings.max_loss)]
@@ -160,8 +95,8 @@ def decide(found: Comparison, settings: PromotionSettings) -> Verdict:
     if better:
         return Verdict(True, tuple(better), ())
     gain = found.together.gain
-    told = "there is no test video to compare on" if gain is None else f"macro-F1 {gain:+.3f} on all test videos"
-    return Verdict(False, (f"not better: {told}, expected more than {settings.min_gain:+.3f}",), ())
+    found_gain = "there is no test video to compare on" if gain is None else f"macro-F1 {gain:+.3f} on all test videos"
+    return Verdict(False, (f"not better: {found_gain}, expected more than {settings.min_gain:+.3f}",), ())
 
 
 def _mistrust(name: str, seen: Agreement, found: Comparison, settings: PromotionSettings) -> str | None:
@@ -193,12 +128,7 @@ def _better(found: Comparison, settings: PromotionSettings) -> list[str]:
     if gain is not None and gain > settings.min_gain:
         n = f"{found.together.n_rows:,}"
         reasons.append(f"better: macro-F1 {gain:+.3f} on {n} test videos, and surely worse on neither slice")
-    for name, venue in found.new_venues.items():
+    for name, venue in found.new_classes.items():
         if venue.recall is not None and venue.recall >= settings.min_recall:
             reasons.append(f"tells {name}, a new venue: {venue.recall:.0%} of its {venue.n_rows:,} test videos")
     return reasons
-
-
-def to_json(found: Comparison) -> dict[str, Any]:
-    """As nested JSON values."""
-    return asdict(found)

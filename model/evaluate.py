@@ -1,14 +1,51 @@
-"""How good venue probabilities are: the paper's measures and a few more, as plain JSON values."""
+"""Scores of class probabilities: the paper's measures and a few more."""
 
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from nmcl.pipeline.errors import ModelError
+from nmcl.pipeline.storage.run_files import SplitScores
 
 CURVE_POINTS = 201
 """Points of a ROC curve, at even steps of the false positive rate."""
 TOP = 5
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A ROC curve: two sequences of the same length, rising from 0 to 1."""
+
+    fpr: Sequence[float] | np.ndarray
+    tpr: Sequence[float] | np.ndarray
+    auc: float | None = None
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Scores of one class, 0..1."""
+
+    precision: float
+    recall: float
+    f1: float
+    auc: float | None
+    """Against the rest; None unless there are labels of both kinds."""
+    support: int
+    """Rows with this label."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All measures of N rows of K classes."""
+
+    scores: SplitScores
+    confusion: np.ndarray
+    """Shape (K, K), int64: rows are labels, columns predictions."""
+    per_class: Mapping[str, ClassScores]
+    roc: Mapping[Literal["micro", "macro"], Curve]
+    """Those that are defined."""
 
 
 def f1(label: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
@@ -23,20 +60,13 @@ def f1(label: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
     return micro, float(f1_score(label, predicted, average="macro", zero_division=0.0))
 
 
-def evaluate(probability: np.ndarray, label: np.ndarray, venues: tuple[str, ...]) -> dict[str, Any]:
-    """All measures of N rows; None where one is not defined on them.
+def evaluate(probability: np.ndarray, label: np.ndarray, venues: tuple[str, ...]) -> Evaluation:
+    """Score the probabilities of N rows.
 
     Args:
         probability: shape (N, K), finite, rows sum to 1.
         label: shape (N,), integers, 0..K-1.
         venues: K names.
-
-    Returns:
-        n_rows; micro_f1, macro_f1, top5_accuracy (among the min(5, K) most probable), log_loss (nats),
-        majority_share (accuracy of always naming the most frequent label), auc_micro, auc_macro (one venue
-        against the rest, mean over venues with labels of both kinds); confusion (rows are labels, columns
-        predictions); per_venue (by name: precision, recall, f1, auc, support); roc (micro and macro: lists
-        fpr and tpr).
 
     Raises:
         ModelError: no rows, or shapes that do not fit.
@@ -50,22 +80,26 @@ def evaluate(probability: np.ndarray, label: np.ndarray, venues: tuple[str, ...]
     area = [_auc(truth[:, k], probability[:, k]) for k in range(len(venues))]
     defined = [value for value in area if value is not None]
     own = probability[np.arange(len(label)), label]
-    return {
-        "n_rows": len(label),
-        "micro_f1": micro,
-        "macro_f1": macro,
-        "top5_accuracy": _top_accuracy(probability, label),
-        "log_loss": float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean()),
-        "majority_share": float(np.bincount(label).max() / len(label)),
-        "auc_micro": _auc(truth.ravel(), probability.ravel()),
-        "auc_macro": float(np.mean(defined)) if defined else None,
-        "confusion": confusion_matrix(label, predicted, labels=range(len(venues))).tolist(),
-        "per_venue": _per_venue(label, predicted, area, venues),
-        "roc": {
-            "micro": _curve([truth.ravel()], [probability.ravel()]),
-            "macro": _curve(truth.T, probability.T),
-        },
+    scores = SplitScores(
+        n_rows=len(label),
+        micro_f1=micro,
+        macro_f1=macro,
+        auc_micro=_auc(truth.ravel(), probability.ravel()),
+        auc_macro=float(np.mean(defined)) if defined else None,
+        top5=_top_accuracy(probability, label),
+        log_loss=float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean()),
+        majority_share=float(np.bincount(label).max() / len(label)),
+    )
+    curves: dict[Literal["micro", "macro"], Curve | None] = {
+        "micro": _curve([truth.ravel()], [probability.ravel()], scores.auc_micro),
+        "macro": _curve(truth.T, probability.T, scores.auc_macro),
     }
+    return Evaluation(
+        scores=scores,
+        confusion=confusion_matrix(label, predicted, labels=range(len(venues))),
+        per_class=_per_class(label, predicted, area, venues),
+        roc={name: curve for name, curve in curves.items() if curve},
+    )
 
 
 def _checked(probability: np.ndarray, label: np.ndarray, n_venues: int) -> tuple[np.ndarray, np.ndarray]:
@@ -92,29 +126,23 @@ def _auc(truth: np.ndarray, score: np.ndarray) -> float | None:
     return float(roc_auc_score(truth, score)) if truth.any() and not truth.all() else None
 
 
-def _per_venue(
+def _per_class(
     label: np.ndarray, predicted: np.ndarray, area: list[float | None], venues: tuple[str, ...]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, ClassScores]:
     from sklearn.metrics import precision_recall_fscore_support
 
     precision, recall, score, support = precision_recall_fscore_support(
         label, predicted, labels=range(len(venues)), zero_division=0.0
     )
     return {
-        venue: {
-            "precision": float(precision[k]),
-            "recall": float(recall[k]),
-            "f1": float(score[k]),
-            "auc": area[k],
-            "support": int(support[k]),
-        }
+        venue: ClassScores(float(precision[k]), float(recall[k]), float(score[k]), area[k], int(support[k]))
         for k, venue in enumerate(venues)
     }
 
 
-def _curve(truths: Any, scores: Any) -> dict[str, Any] | None:
+def _curve(truths: Iterable[np.ndarray], scores: Iterable[np.ndarray], area: float | None) -> Curve | None:
     """Mean of the ROC curves that are defined, at even steps of the false positive rate; None without one."""
-    from sklearn.metrics import auc, roc_curve
+    from sklearn.metrics import roc_curve
 
     grid = np.linspace(0.0, 1.0, CURVE_POINTS)
     curves = []
@@ -126,4 +154,4 @@ def _curve(truths: Any, scores: Any) -> dict[str, Any] | None:
         return None
     mean = np.mean(curves, axis=0)
     mean[0] = 0.0
-    return {"fpr": grid.tolist(), "tpr": mean.tolist(), "auc": float(auc(grid, mean))}
+    return Curve(grid, mean, area)

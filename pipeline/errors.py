@@ -58,7 +58,7 @@ class DriftError(UserError):
     """A new crawl lies too far from the one the champion was trained on; everything made so far is kept.
 
     Args:
-        folder: that of `drift.json`.
+        folder: that of the drift note.
     """
 
     exit_code = 4

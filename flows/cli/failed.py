@@ -11,8 +11,8 @@ from nmcl.pipeline.records import MODALITIES
 from nmcl.pipeline.stages.extract import n_failed
 from nmcl.pipeline.storage.artifacts import Artifact
 from nmcl.pipeline.storage.catalogue import TRAINING, load_catalogue, load_part
-from nmcl.pipeline.storage.champions import champion
 from nmcl.pipeline.storage.failures import WHAT_TO_DO, load_failures
+from nmcl.pipeline.storage.runs import champion
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import decode
 
@@ -86,7 +86,7 @@ def catalogues(store: Store) -> list[str]:
 def _artifacts(store: Store, settings: Settings) -> list[Artifact]:
     """The failures of the present decoding code, and of the champion's where that is another."""
     run = champion(store)
-    own = frozen_of(store, run).failures if run else None
+    own = frozen_of(run).failures if run else None
     return [a for a in (Extractors(settings).failures(), own) if a is not None]
 
 

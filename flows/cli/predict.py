@@ -33,7 +33,7 @@ def predict(
 
     check_name(out)  # before hours of extraction, not after
     changes = options.changes()
-    _, _, settings = settings_of_run(model, changes)
+    _, settings = settings_of_run(model, changes)
     with console.showing_progress():
         if settings.engine.needs_prefect:
             with embedded():

@@ -12,16 +12,10 @@ from nmcl.pipeline.errors import UserError
 @command("nmcl runs --out out", "nmcl runs --out out --json")
 def runs(out: Out = "out", json: Json = False) -> None:
     """List the runs of a store and the history of its champions."""
-    from nmcl.flows import console
     from nmcl.flows.cli import summary
-    from nmcl.flows.run import listing
     from nmcl.pipeline.storage.store import Store
 
-    store = Store.open(out)
-    if json:
-        console.write(listing.as_json(store))
-    else:
-        summary.of_runs(store)
+    summary.of_runs(Store.open(out), json)
 
 
 @command("nmcl promote nmcl-1b2c --out out", "nmcl promote latest --out out")
@@ -31,24 +25,28 @@ def promote(
 ) -> None:
     """Make a run the champion by hand."""
     from nmcl.flows import console
-    from nmcl.flows.run import champion
+    from nmcl.pipeline.storage import runs
     from nmcl.pipeline.storage.store import Store
 
     store = Store.open(out)
     with store.locked():
-        console.say(champion.promote(store, run))
+        before, found = runs.champion(store), runs.find_run(store, run)
+        runs.promote(found, "promote", "by hand")
+    old, new = before.folder if before else "none", found.folder
+    console.say(f"{new} is the champion already." if old == new else f"Champion: {new}, before it {old}.")
 
 
 @command("nmcl rollback --out out")
 def rollback(out: Out = "out") -> None:
     """Return to the champion before the present one. Nothing is deleted."""
     from nmcl.flows import console
-    from nmcl.flows.run import champion
+    from nmcl.pipeline.storage import runs
     from nmcl.pipeline.storage.store import Store
 
     store = Store.open(out)
     with store.locked():
-        console.say(champion.rollback(store))
+        entry = runs.rollback(store)
+    console.say(f"Champion: {entry.run}, rolled back from {entry.before}.")
 
 
 @command(

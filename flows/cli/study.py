@@ -40,7 +40,7 @@ from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.records import MODALITIES
 from nmcl.pipeline.stages.complete import load_features
 from nmcl.pipeline.storage.catalogue import TRAINING, load_catalogue
-from nmcl.pipeline.storage.champions import champion
+from nmcl.pipeline.storage.runs import SETTINGS, champion
 from nmcl.pipeline.storage.store import Store, writing
 from nmcl.pipeline.text import listed
 
@@ -143,12 +143,12 @@ def stored_features(folder: Path) -> FeatureTable:
         StoreError: nothing is extracted there.
     """
     store = Store.open(folder)
-    tree = {name: value for name, value in store.read_json("settings.json").items() if name != "model"}
-    tree = usable(store, "settings.json", tree)  # not the model: that of an earlier version may not even be known
+    tree = {name: value for name, value in store.read_json(SETTINGS).items() if name != "model"}
+    tree = usable(store, SETTINGS, tree)  # not the model: that of an earlier version may not even be known
     plan = Plan(store, load_catalogue(store, TRAINING), from_tree(tree))
     run = champion(store)
     if not _is_extracted(plan) and run:  # as where an upgrade raised the version of the extraction code
-        lineage = lineage_of(store, run)
+        lineage = lineage_of(run)
         plan = replace(plan, catalogue=lineage.catalogue, earlier=lineage.splits, frozen=lineage.frozen)
     if not _is_extracted(plan):
         raise StoreError(f"{folder} has no extracted features. Run `nmcl extract --out {folder}` first.")

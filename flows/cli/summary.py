@@ -14,13 +14,12 @@ import numpy as np
 
 from nmcl.flows import console
 from nmcl.flows.report.bottleneck import bottleneck
-from nmcl.flows.run.listing import runs_of
-from nmcl.flows.run.tables import (
+from nmcl.flows.report.retraining import (
+    class_notes,
     comparison_rows,
+    diff_rows,
     drift_rows,
     drift_title,
-    news_rows,
-    venue_notes,
 )
 from nmcl.flows.service.service import Service, home, is_clone, working_folder
 from nmcl.pipeline.errors import DriftError
@@ -29,14 +28,21 @@ from nmcl.pipeline.records import MODALITIES, SPLITS
 from nmcl.pipeline.stages import verify
 from nmcl.pipeline.stages.extract import load_vectors
 from nmcl.pipeline.stages.verify import Findings
-from nmcl.pipeline.storage import shapes
 from nmcl.pipeline.storage.catalogue import load_catalogue
-from nmcl.pipeline.storage.champions import champion, history
 from nmcl.pipeline.storage.failures import Failures, load_failures
+from nmcl.pipeline.storage.runs import (
+    REPORT,
+    RETRAINING_REPORT,
+    Run,
+    champion,
+    history,
+    list_runs,
+)
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.text import counted, listed
 
 if TYPE_CHECKING:
+    from nmcl.flows.retrain.retrain import Outcome
     from nmcl.flows.run.plan import Plan
     from nmcl.model.study.results import StudyData
 
@@ -47,14 +53,13 @@ def of_run(store: Store, is_new: bool = True) -> None:
     Args:
         is_new: whether the command had anything to do for it.
     """
-    metrics = store.read_json("latest/metrics.json")
+    metrics = Run(store, "latest").require_metrics()
     names = ("micro_f1", "macro_f1", "auc_micro", "auc_macro", "top5")
-    rows = [("fused: test", metrics["test"]), ("fused: validation", metrics["validation"])]
-    rows += [(f"{modality} alone: test", scores) for modality, scores in metrics["modality"].items()]
-    console.table("Venue classification", ("", *names), [(name, *(s[n] for n in names)) for name, s in rows])
-    counts = metrics["counts"]
-    console.say(", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in counts.items()))
-    for notice in metrics["notices"]:
+    rows = [("fused: test", metrics.test), ("fused: validation", metrics.validation)]
+    rows += [(f"{modality} alone: test", scores) for modality, scores in metrics.modalities.items()]
+    console.table("Venue classification", ("", *names), [(name, *(getattr(s, n) for n in names)) for name, s in rows])
+    console.say(", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in metrics.counts.items()))
+    for notice in metrics.notices:
         console.say(f"Note: {notice}")
     for crawl in load_catalogue(store).crawls:
         for note in crawl.notes:
@@ -62,76 +67,78 @@ def of_run(store: Store, is_new: bool = True) -> None:
     of_champion(store)
     if not is_new:
         console.say("Nothing had to be done: this run was finished before.")
-    elif said := bottleneck(metrics["seconds"], metrics.get("extract_seconds", {})):
+    elif said := bottleneck(metrics.seconds, metrics.extract_seconds):
         console.say(said)
-    console.say(f"Report: {store.where('latest/report.html')}")
+    console.say(f"Report: {store.where(f'latest/{REPORT}')}")
 
 
 def of_champion(store: Store) -> None:
     """Which run predictions come from."""
     run = champion(store)
-    note = "this run" if run and store.leads("latest", run) else f"not this one: see `nmcl runs --out {store.url}`"
-    console.say(f"Champion: {run} ({note})")
+    note = "this run" if run and run.is_latest else f"not this one: see `nmcl runs --out {store.url}`"
+    console.say(f"Champion: {run.folder if run else None} ({note})")
 
 
-def of_runs(store: Store) -> None:
-    """Every run, oldest first, and how the champion came to be."""
-    found = runs_of(store)
+def of_runs(store: Store, as_json: bool = False) -> None:
+    """Every run, oldest first, and the history of champions."""
+    found, entries, best = list_runs(store), history(store), champion(store)
+    if as_json:  # ASCII: a terminal takes no part of it for a command
+        tree = {"champion": best.folder if best else None, "runs": found, "history": entries}
+        console.write(json.dumps(tree, indent=1, default=asdict))
+        return
     rows = [
         (
-            run["run"].removeprefix("runs/"),
-            run["state"],
-            _minute(run["when"]),
-            run["metrics"].get("macro_f1"),
-            listed(run["data"]["crawls"]),
+            run.run.removeprefix("runs/"),
+            run.state,
+            _minute(run.when),
+            run.metrics.get("macro_f1"),
+            listed(run.data["crawls"]),
         )
         for run in found
     ]
     console.table(f"Runs of {store.url}", ("run", "state", "when (UTC)", "macro-F1", "crawls"), rows)
     for run in found:
-        if run["is_latest"]:
-            console.say(f"Latest: {run['run']}")
-    for entry in history(store):
-        line = f"{_minute(entry.when)} {entry.who}: {entry.run} ({entry.how}) {entry.why}"
-        console.say(line)
+        if run.is_latest:
+            console.say(f"Latest: {run.run}")
+    for entry in entries:
+        console.say(f"{_minute(entry.when)} {entry.who}: {entry.run} ({entry.how}) {entry.why}")
 
 
 def _minute(when: str) -> str:
     return when[:16].replace("T", " ")
 
 
-def of_retraining(store: Store, outcome: dict[str, Any]) -> None:
-    """What was new, how far it lies off, who won, and why."""
-    if outcome["result"] == "first":
+def of_retraining(store: Store, outcome: "Outcome") -> None:
+    """What was new, its drift, and the comparison with its reasons."""
+    if outcome.result == "first":
         console.say("There was no champion: this is the first run.")
         of_run(store)
         return
-    news, run = outcome["news"], outcome["challenger"]
-    if news:
-        _table("What is new", news_rows(news))
-    if store.exists(f"{outcome['notes']}/drift.json"):
-        of_drift(store, outcome["notes"])
-    if run and store.exists(f"{run}/comparison.json"):
-        note = store.read_json(f"{run}/comparison.json", shapes.Comparison)
-        _table(f"Macro-F1 of {run} against {note['champion']}", comparison_rows(note))
-        console.say(f"Comparison: {store.url}/{run}/retraining.html")
+    if outcome.diffs:
+        _table("What is new", diff_rows(outcome.diffs))
+    if outcome.notes:
+        of_drift(Run(store, outcome.notes))
+    run = Run(store, outcome.challenger) if outcome.challenger else None
+    if run and run.comparison:
+        _table(f"Macro-F1 of {run.folder} against {run.comparison.champion}", comparison_rows(run.comparison))
+        console.say(f"Comparison: {store.url}/{run.file(RETRAINING_REPORT)}")
     endings = {
         "nothing": "The champion stays",
         "kept": "The champion stays, the challenger lost",
         "promoted": "Promoted",
         "rolled back": "The champion stays",
     }
-    again = "" if outcome["is_new"] or outcome["result"] == "nothing" else ", as before"
-    console.say(f"{endings[outcome['result']]}{again}: {outcome['why']}.")
-    console.say(f"Champion: {outcome['champion']}")
+    again = "" if outcome.is_new or outcome.result == "nothing" else ", as before"
+    console.say(f"{endings[outcome.result]}{again}: {outcome.why}.")
+    console.say(f"Champion: {outcome.champion}")
 
 
-def of_drift(store: Store, folder: str) -> None:
-    """The figures of drift, and venues that came and went."""
-    note = store.read_json(f"{folder}/drift.json", shapes.Drift)
-    _table(drift_title(note), drift_rows(note))
-    for text in venue_notes(note["venues"]):
-        console.say(text)
+def of_drift(run: Run) -> None:
+    """The figures of drift, where it was measured, and classes that were added and dropped."""
+    if run.drift:
+        _table(drift_title(run.drift), drift_rows(run.drift))
+        for text in class_notes(run.drift.classes):
+            console.say(text)
 
 
 @contextmanager
@@ -140,7 +147,7 @@ def drift_before_error(store: Store) -> Iterator[None]:
     try:
         yield
     except DriftError as error:
-        of_drift(store, error.folder)
+        of_drift(Run(store, error.folder))
         raise
 
 

@@ -5,7 +5,7 @@ Import this only with `PREFECT_API_URL` set, or within `nmcl.flows.service.serve
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,8 +41,9 @@ from nmcl.flows.settings import Settings, Tree, json_schema
 from nmcl.flows.stored_settings import of_store, remember
 from nmcl.pipeline.crawl.sample import SAMPLE_NOTE
 from nmcl.pipeline.stages.splits import require_trainable
-from nmcl.pipeline.storage import champions
 from nmcl.pipeline.storage.failures import Retry
+from nmcl.pipeline.storage.runs import champion
+from nmcl.pipeline.storage.shapes import to_json
 from nmcl.pipeline.storage.store import Store
 
 Folder = Annotated[str, Field(min_length=1)]
@@ -129,7 +130,9 @@ def retrain(
     """
     require_there(crawl)
     with alone_on(store_of(crawl, out)) as store:
-        return _retrain(store, crawl, settings, Options(warm_start, refit, allow_drift), is_ingested=False)
+        outcome = _retrain(store, crawl, settings, Options(warm_start, refit, allow_drift), is_ingested=False)
+    found: dict[str, Any] = to_json(outcome)
+    return found
 
 
 @flow(name="nmcl-run", validate_parameters=True)
@@ -140,7 +143,7 @@ def nmcl_run(out: str, settings: dict[str, Any], command: str) -> str:
 
 
 @flow(name="nmcl-retrain", validate_parameters=True)
-def nmcl_retrain(crawl: str | None, out: str, settings: dict[str, Any], options: Options) -> dict[str, Any]:
+def nmcl_retrain(crawl: str | None, out: str, settings: dict[str, Any], options: Options) -> Outcome:
     """As `retrain`, but where there is a champion the crawls have been ingested (see `already_settled`)."""
     with alone_on(out) as store:
         return _retrain(store, crawl, settings, options, is_ingested=True)
@@ -161,22 +164,20 @@ def up_to(out: str, last: str, settings: dict[str, Any], command: str, retry: Re
         runs.up_to(replace(context, retry=retry), last)
 
 
-def _retrain(
-    store: Store, crawl: str | None, settings: Tree | None, options: Options, is_ingested: bool
-) -> dict[str, Any]:
-    if champions.champion(store) is None:
+def _retrain(store: Store, crawl: str | None, settings: Tree | None, options: Options, is_ingested: bool) -> Outcome:
+    if champion(store) is None:
         context = _context(store, settings)
         _ingest(context, crawl)
         remember(store, context.settings)
-        return asdict(Outcome("first", "there was no champion", _everything(context), None))
+        return Outcome("first", "there was no champion", _everything(context), None)
     context = settings_for(Context(store, Settings(), ShownProgress(), once=once), settings or {}, options)
     if not is_ingested:
         _ingest(context, crawl)
-    case = prepare(context, [crawl] if crawl else None, options)
+    inputs = prepare(context, [crawl] if crawl else None, options)
     with _with_workers(context) as context:
-        outcome = retraining.retrain(context, case, ShownRetraining())
+        outcome = retraining.retrain(context, inputs, ShownRetraining())
     show_outcome(store, outcome)
-    return asdict(outcome)
+    return outcome
 
 
 def _everything(context: Context) -> str:

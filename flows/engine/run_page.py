@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from nmcl.flows.run.plan import Plan
 from nmcl.pipeline.escape import markdown_code, markdown_text
+from nmcl.pipeline.storage.runs import PREDICTIONS, REPORT
 from nmcl.pipeline.storage.tables import decode
 
 SCORES = ("micro_f1", "macro_f1", "auc_micro", "auc_macro", "top5")
@@ -19,11 +20,10 @@ N_CONFUSIONS = 10
 
 def run_page(plan: Plan) -> str:
     """Markdown of an evaluated run. Raises StoreError where its files are damaged."""
-    folder, store = plan.run.folder, plan.store
-    metrics = store.read_json(f"{folder}/metrics.json")
-    scores = [("test", metrics["test"]), ("validation", metrics["validation"])]
-    scores += [(f"test, {modality} alone", found) for modality, found in metrics["modality"].items()]
-    name = f"{folder}/predictions.parquet"
+    run, store = plan.result, plan.store
+    metrics, name = run.require_metrics(), run.file(PREDICTIONS)
+    scores = [("test", metrics.test), ("validation", metrics.validation)]
+    scores += [(f"test, {modality} alone", found) for modality, found in metrics.modalities.items()]
     predictions = decode(store.read(name), name)
     if "venue_1" not in predictions.column_names or len(predictions) != len(plan.videos):
         raise store.damaged(
@@ -31,10 +31,12 @@ def run_page(plan: Plan) -> str:
         )
     pieces = [
         "The whole report, to open on the machine that ran this:\n\n"
-        + markdown_code(f"{store.url}/{folder}/report.html"),
-        markdown_table(("", *SCORES), ((name, *(_score(found[key]) for key in SCORES)) for name, found in scores)),
-        ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in metrics["counts"].items()),
-        *(f"Note: {markdown_text(notice)}" for notice in metrics["notices"]),
+        + markdown_code(f"{store.url}/{run.file(REPORT)}"),
+        markdown_table(
+            ("", *SCORES), ((name, *(_score(getattr(found, key)) for key in SCORES)) for name, found in scores)
+        ),
+        ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in metrics.counts.items()),
+        *(f"Note: {markdown_text(notice)}" for notice in metrics.notices),
     ]
     if pairs := confusions(plan, predictions):
         pieces.append(

@@ -28,19 +28,18 @@ from prefect.logging import get_run_logger
 
 from nmcl.flows import console
 from nmcl.flows.engine.run_page import markdown_table, run_page
-from nmcl.flows.retrain.context import Case
-from nmcl.flows.retrain.retrain import Audience, Outcome
+from nmcl.flows.report.retraining import comparison_rows, drift_rows, drift_title
+from nmcl.flows.retrain.retrain import Callbacks, Outcome
 from nmcl.flows.run.parts import Piece, Work, numbered
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.prediction import failures_of
-from nmcl.flows.run.tables import comparison_rows, drift_rows, drift_title
 from nmcl.flows.run.worker import JITTER, RETRY_DELAYS_S
 from nmcl.pipeline.errors import StoreError, StoreTakenError
 from nmcl.pipeline.escape import markdown_code, markdown_text, visible
 from nmcl.pipeline.os_errors import is_transient
 from nmcl.pipeline.progress import Progress
-from nmcl.pipeline.storage import shapes
 from nmcl.pipeline.storage.artifacts import digest
+from nmcl.pipeline.storage.run_files import ComparisonNote, DriftNote
 from nmcl.pipeline.storage.store import Store
 
 T = TypeVar("T")
@@ -189,16 +188,15 @@ def show_report(plan: Plan) -> None:
     create_markdown_artifact(run_page(plan), key="report", description=plan.run.folder)
 
 
-class ShownRetraining(Audience):
+class ShownRetraining(Callbacks):
     """What a retraining finds, as artifacts in the Prefect UI."""
 
     def extracted(self, plan: Plan) -> None:
         """A table of outcomes."""
         show_outcomes(plan)
 
-    def drifted(self, case: Case) -> None:
+    def drift_measured(self, note: DriftNote) -> None:
         """A table of drift, one row a figure."""
-        note = case.store.read_json(f"{case.notes}/drift.json", shapes.Drift)
         header, *rows = drift_rows(note)
         create_table_artifact(
             [dict(zip(header, (visible(str(cell), console.SHORT) for cell in row), strict=True)) for row in rows],
@@ -206,16 +204,15 @@ class ShownRetraining(Audience):
             description=markdown_text(drift_title(note)),
         )
 
-    def compared(self, case: Case) -> None:
+    def compared(self, plan: Plan, note: ComparisonNote) -> None:
         """Champion against challenger, and the report of the challenger."""
-        show_report(case.challenger)
-        note = case.store.read_json(f"{case.run}/comparison.json", shapes.Comparison)
+        show_report(plan)
         header, *rows = comparison_rows(note)
+        verdict = "promoted" if note.verdict.promoted else "not promoted"
+        reasons = "\n".join(f"* {markdown_text(reason)}" for reason in note.verdict.reasons)
         table = markdown_table(header, rows)
-        verdict = "promoted" if note["verdict"]["promoted"] else "not promoted"
-        reasons = "\n".join(f"* {markdown_text(reason)}" for reason in note["verdict"]["reasons"])
         create_markdown_artifact(
-            f"# {markdown_text(case.run)} is {verdict}\n\n{reasons}\n\n{table}\n", key="comparison"
+            f"# {markdown_text(note.challenger)} is {verdict}\n\n{reasons}\n\n{table}\n", key="comparison"
         )
 
 

@@ -1,35 +1,7 @@
-"""Self-contained HTML pages about one training, `render(ReportData(...))`, and about one retraining."""
+"""Self-contained HTML pages: `render(ReportData(...))` of one training, `render_retraining(run)` of one retraining."""
 
-from nmcl.flows.report.data import (
-    Completion,
-    Counts,
-    Epoch,
-    Example,
-    Failure,
-    Gate,
-    ReportData,
-    Scores,
-    SplitScores,
-    VenueRow,
-)
+from nmcl.flows.report.data import Example, ReportData
 from nmcl.flows.report.render import render
-from nmcl.flows.report.retraining import PageTable, RetrainingData, render_retraining
-from nmcl.model.study.results import Curve
+from nmcl.flows.report.retraining import render_retraining
 
-__all__ = [
-    "Completion",
-    "Counts",
-    "Curve",
-    "Epoch",
-    "Example",
-    "Failure",
-    "Gate",
-    "PageTable",
-    "ReportData",
-    "RetrainingData",
-    "Scores",
-    "SplitScores",
-    "VenueRow",
-    "render",
-    "render_retraining",
-]
+__all__ = ["Example", "ReportData", "render", "render_retraining"]

@@ -10,7 +10,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -19,9 +19,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from nmcl.flows.report.data import Epoch, Scores
 from nmcl.flows.report.numbers import printable, shortened
-from nmcl.model.study.results import Curve
+from nmcl.model.evaluate import Curve
+from nmcl.pipeline.storage.run_files import SplitScores
+
+if TYPE_CHECKING:
+    from nmcl.model.base import Epoch  # brings torch
 
 INK, MUTED, GRID = "#010203", "#010204", "#010205"
 SERIES = tuple(f"#0102{10 + i}" for i in range(6))
@@ -57,7 +60,7 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def bars(rows: Mapping[str, Scores], majority: float | None) -> Markup:
+def bars(rows: Mapping[str, SplitScores], majority: float | None) -> Markup:
     """Micro- and macro-F1 of each row, the first row at the top, and what chance gives of micro-F1."""
     with _styled():
         figure, axes = _canvas(height=0.9 + 0.46 * len(rows))
@@ -82,14 +85,14 @@ def bars(rows: Mapping[str, Scores], majority: float | None) -> Markup:
         return _svg(figure, "bars", f"Bar chart: F1 of {', '.join(rows)}")
 
 
-def _measures(rows: Mapping[str, Scores]) -> dict[str, list[float | None]]:
+def _measures(rows: Mapping[str, SplitScores]) -> dict[str, list[float | None]]:
     return {
         "micro-F1": [_finite(scores.micro_f1) for scores in rows.values()],
         "macro-F1": [_finite(scores.macro_f1) for scores in rows.values()],
     }
 
 
-def roc(curves: Mapping[str, Curve]) -> Markup:
+def roc(curves: Mapping[Any, Curve]) -> Markup:
     """True over false positive rate of each curve, and the diagonal of chance."""
     with _styled():
         figure, axes = _canvas(height=4.0)
@@ -108,7 +111,7 @@ def roc(curves: Mapping[str, Curve]) -> Markup:
         return _svg(figure, "roc", f"ROC curves: {', '.join(curves)}")
 
 
-def losses(history: Sequence[Epoch]) -> Markup:
+def losses(history: Sequence["Epoch"]) -> Markup:
     """Loss of training and validation over the epochs."""
     lines = {
         "training": [epoch.loss for epoch in history],
@@ -117,12 +120,11 @@ def losses(history: Sequence[Epoch]) -> Markup:
     return _over_epochs("loss", "Loss (nats)", history, lines, is_share=False)
 
 
-def learning(history: Sequence[Epoch], measure: str) -> Markup:
+def learning(history: Sequence["Epoch"], measure: str) -> Markup:
     """`micro_f1` or `macro_f1` of the validation videos over the epochs, fused and by modality."""
-    lines = {"fused": [getattr(epoch, measure) for epoch in history]}
-    names = dict.fromkeys(name for epoch in history for name in epoch.per_modality)
-    for name in names:
-        lines[name] = [getattr(epoch.per_modality.get(name, Scores()), measure) for epoch in history]
+    lines = {"fused": [getattr(epoch.validation, measure) for epoch in history]}
+    for name in dict.fromkeys(name for epoch in history for name in epoch.per_modality):
+        lines[name] = [getattr(epoch.per_modality.get(name), measure, None) for epoch in history]
     title = f"Validation {measure.removesuffix('_f1')}-F1"
     return _over_epochs(measure, title, history, lines, is_share=True)
 
@@ -130,7 +132,7 @@ def learning(history: Sequence[Epoch], measure: str) -> Markup:
 def _over_epochs(
     name: str,
     title: str,
-    history: Sequence[Epoch],
+    history: Sequence["Epoch"],
     lines: Mapping[str, Sequence[float | None]],
     *,
     is_share: bool,

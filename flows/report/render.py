@@ -5,13 +5,12 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from nmcl.flows.report import charts, summary
 from nmcl.flows.report import numbers as text
-from nmcl.flows.report.data import ReportData, Scores, SplitScores
+from nmcl.flows.report.data import ReportData
 
 _FOLDER = Path(__file__).parent
 TABLE_VENUES = 12
@@ -19,69 +18,50 @@ TABLE_VENUES = 12
 
 
 def render(data: ReportData) -> str:
-    """The report as one HTML page that needs no other file. The same data gives the same bytes.
-
-    Raises:
-        ValueError: the confusion matrix is not (K, K) for the K venues.
-    """
-    confusion = _confusion(data)
-    is_table = len(data.venues) <= TABLE_VENUES
-    chance = summary.chance(confusion)
-    compared = summary.compared(data.test, data.modalities, data.methods)
+    """The report as one HTML page that needs no other file. The same data gives the same bytes."""
+    metrics, test, classes = data.metrics, data.test, data.metrics.classes
+    confusion = test.confusion if test else None
+    is_table = len(classes) <= TABLE_VENUES
+    nrmse = metrics.completion.nrmse if metrics.completion else {}
     return (
         environment()
         .get_template("report.html")
         .render(
             data=data,
+            metrics=metrics,
             style=Markup((_FOLDER / "style.css").read_text(encoding="utf-8")),
-            chance=chance,
-            interval=summary.interval(data.test.micro_f1, data.test.n_rows),
-            compared=compared,
+            chance=summary.chance(confusion),
+            interval=summary.interval(metrics.test.micro_f1, metrics.test.n_rows),
+            compared=summary.compared(metrics),
             confusion=confusion,
             is_table=is_table,
-            confused=summary.most_confused(confusion, tuple(data.venues), 6 if is_table else 20),
-            nrmse_modalities=_nrmse_modalities(data),
-            total_seconds=sum(value for value in data.seconds.values() if value is not None),
-            settings=list(summary.flat(data.settings)),
-            charts=_charts(data, compared, chance, confusion),
+            confused=summary.most_confused(confusion, classes, 6 if is_table else 20),
+            gates=summary.gates(metrics.diagnostics),
+            nrmse=nrmse,
+            nrmse_modalities=list(dict.fromkeys(name for row in nrmse.values() for name in row)),
+            total_seconds=sum(metrics.seconds.values()),
+            settings=list(summary.flat(metrics.settings)),
+            charts=_charts(data),
         )
     )
 
 
-def _confusion(data: ReportData) -> np.ndarray | None:
-    if data.confusion is None or not data.venues:
-        return None
-    confusion, n = np.asarray(data.confusion), len(data.venues)
-    if confusion.shape != (n, n):
-        raise ValueError(f"found a confusion matrix of shape {confusion.shape}, expected {(n, n)}")
-    return confusion
-
-
-def _charts(
-    data: ReportData,
-    compared: dict[str, Scores],
-    chance: SplitScores,
-    confusion: np.ndarray | None,
-) -> dict[str, Markup | None]:
+def _charts(data: ReportData) -> dict[str, Markup | None]:
     """By name; None where there is nothing to show."""
     names = ("bars", "confusion", "roc", "loss", "micro", "macro")
     drawn: dict[str, Markup | None] = dict.fromkeys(names)
+    compared, classes = summary.compared(data.metrics), data.metrics.classes
     if any(scores.micro_f1 is not None for scores in compared.values()):
-        drawn["bars"] = charts.bars(compared, chance.micro_f1)
-    if confusion is not None and len(data.venues) > TABLE_VENUES:
-        drawn["confusion"] = charts.heat_map(confusion, data.venues)
-    if data.roc:
-        drawn["roc"] = charts.roc(data.roc)
+        drawn["bars"] = charts.bars(compared, summary.chance(data.test.confusion if data.test else None).micro_f1)
+    if data.test and len(classes) > TABLE_VENUES:
+        drawn["confusion"] = charts.heat_map(data.test.confusion, classes)
+    if data.test and data.test.roc:
+        drawn["roc"] = charts.roc(data.test.roc)
     if data.history:
         drawn["loss"] = charts.losses(data.history)
         drawn["micro"] = charts.learning(data.history, "micro_f1")
         drawn["macro"] = charts.learning(data.history, "macro_f1")
     return drawn
-
-
-def _nrmse_modalities(data: ReportData) -> list[str]:
-    errors = data.completion.nrmse if data.completion else {}
-    return list(dict.fromkeys(name for row in errors.values() for name in row))
 
 
 def environment() -> Environment:
@@ -100,7 +80,6 @@ def environment() -> Environment:
         "number": text.count,
         "duration": text.seconds,
         "shortened": text.shortened,
-        "data_uri": _data_uri,
         "digest": _digest,
     }
     return environment
@@ -113,10 +92,6 @@ def _shown(value: Any) -> Any:
     if isinstance(value, str) and not isinstance(value, Markup):
         return text.printable(value)
     return value
-
-
-def _data_uri(jpeg: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
 
 
 def _digest(script: str) -> str:

@@ -1,40 +1,114 @@
-"""The page about one retraining: what was new, how far it lies off, and who won."""
+"""The page about one retraining, and drift and comparisons as rows of tables. The first row is the header."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
 from nmcl.flows.report.render import environment
+from nmcl.pipeline.storage.run_files import (
+    ClassChanges,
+    ComparisonNote,
+    CrawlDiff,
+    DriftNote,
+    Slice,
+)
+from nmcl.pipeline.storage.runs import REPORT, Run
+from nmcl.pipeline.text import listed
 
+Row = list[Any]
+N_CLASSES = 20
+"""Named of those that were added, and of those that were dropped."""
 _FOLDER = Path(__file__).parent
 
 
-@dataclass(frozen=True)
-class PageTable:
-    """Texts in rows; the first row is the header."""
+def render_retraining(run: Run, created: str) -> str:
+    """One HTML page that needs no other file, about a run with a drift note. The same files give the same bytes.
 
-    caption: str
-    rows: Sequence[Sequence[object]]
+    Args:
+        created: shown as it is.
+    """
+    drift, note = run.drift, run.comparison
+    assert drift is not None
+    is_challenger = run.folder.startswith("runs/")
+    tables = [("Macro-F1 of both on the same test videos", comparison_rows(note))] if note else []
+    tables += [
+        ("What the crawls bring", diff_rows(drift.diffs)),
+        ("Drift of the new videos; by chance: the mean over random permutations of all videos", drift_rows(drift)),
+    ]
+    verdict, reasons = _verdict(drift, note, is_challenger)
+    return (
+        environment()
+        .get_template("retraining.html")
+        .render(
+            title=f"{run.folder} against {drift.champion}" if is_challenger else drift_title(drift),
+            created=created,
+            style=Markup((_FOLDER / "style.css").read_text(encoding="utf-8")),
+            verdict=verdict,
+            reasons=reasons,
+            tables=tables,
+            notes=class_notes(drift.classes),
+            has_report=run.store.exists(run.file(REPORT)),
+        )
+    )
 
 
-@dataclass(frozen=True)
-class RetrainingData:
-    """All that the page tells."""
-
-    title: str
-    created: str
-    """Shown as it is."""
-    verdict: str
-    reasons: Sequence[str]
-    tables: Sequence[PageTable]
-    notes: Sequence[str] = ()
-    has_report: bool = True
-    """Whether the challenger's own report lies beside the page."""
+def _verdict(drift: DriftNote, note: ComparisonNote | None, is_challenger: bool) -> tuple[str, tuple[str, ...]]:
+    if note:
+        return "The challenger is promoted" if note.verdict.promoted else "The champion stays", note.verdict.reasons
+    if drift.stopped:
+        return "Stopped by drift", drift.exceeded
+    return ("In progress" if is_challenger else "The champion stays: no challenger learns from the new videos"), ()
 
 
-def render_retraining(data: RetrainingData) -> str:
-    """One HTML page that needs no other file. The same data gives the same bytes."""
-    style = Markup((_FOLDER / "style.css").read_text(encoding="utf-8"))
-    return environment().get_template("retraining.html").render(data=data, style=style)
+def drift_title(note: DriftNote) -> str:
+    """What was measured against what."""
+    names = [diff.crawl for diff in note.diffs if diff.n_videos]
+    return f"Drift of {listed(names) or 'no new videos'} against {note.champion}"
+
+
+def drift_rows(note: DriftNote) -> list[Row]:
+    """The limit is what the value may not exceed. There is no verdict on fewer than `min_rows` rows."""
+    rows: list[Row] = [["figure", "value", "by chance", "limit", "p", "verdict"]]
+    for subject, name, f in note.flat:
+        numbers = [_short(value) for value in (f.value, f.null_mean, f.limit + (f.null_mean or 0.0), f.p_value)]
+        enough = min(f.n_reference, f.n_new) >= note.settings["min_rows"]
+        verdict = "exceeded" if f.exceeded else "ok" if enough else "too few"
+        rows.append([f"{subject} {name.replace('_', ' ')}", *numbers, verdict])
+    return rows
+
+
+def class_notes(changes: ClassChanges) -> list[str]:
+    """Classes that were added and dropped, in words."""
+    texts = {
+        "New venues, learnt": changes.added,
+        "Venues with too few videos to be learnt": changes.too_few,
+        "Venues that the new videos do not show, kept": changes.not_seen,
+        "Venues with too few videos left, dropped": changes.dropped,
+    }
+    return [f"{text}: {listed(names, N_CLASSES)}" for text, names in texts.items() if names]
+
+
+def diff_rows(diffs: tuple[CrawlDiff, ...]) -> list[Row]:
+    """Of the crawls of a retraining."""
+    header = ["crawl", "new videos", "labelled", "known", "renamed", "relabelled"]
+    return [header, *([d.crawl, d.n_videos, d.n_labelled, d.n_known, d.n_renamed, d.n_relabelled] for d in diffs)]
+
+
+def comparison_rows(note: ComparisonNote) -> list[Row]:
+    """Macro-F1, and how many videos only the challenger and only the champion got right."""
+    header = ["test videos", "champion", "challenger", "gain", "95 % of it", "won", "p"]
+    found = note.comparison
+    slices = {"frozen": found.frozen, "fresh": found.fresh, "both": found.together}
+    return [header, *(_slice_row(name, s) for name, s in slices.items())]
+
+
+def _slice_row(name: str, s: Slice) -> Row:
+    scores = [_short(of_run.get("macro_f1")) for of_run in (s.champion, s.challenger)]
+    interval = "{:+.3f}…{:+.3f}".format(*s.interval) if s.interval else "–"
+    gain = "–" if s.gain is None else f"{s.gain:+.3f}"
+    return [f"{name} ({s.n_rows:,})", *scores, gain, interval, f"{s.wins}:{s.losses}", _short(s.p_value)]
+
+
+def _short(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

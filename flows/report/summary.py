@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nmcl.flows.report.data import Scores, SplitScores
+from nmcl.pipeline.storage.run_files import Metrics, SplitScores
 
 TOP = 5
 
@@ -25,10 +25,9 @@ class Confused:
 
 
 def chance(confusion: np.ndarray | None) -> SplitScores:
-    """What always naming the most frequent venues scores; nothing is known without a matrix (K, K)."""
-    if confusion is None or not np.asarray(confusion).sum():
-        return SplitScores()
-    confusion = np.asarray(confusion)
+    """Scores of always naming the most frequent classes; none are defined without a matrix (K, K)."""
+    if confusion is None or not confusion.sum():
+        return SplitScores(0)
     support = np.sort(confusion.sum(axis=1))[::-1]
     n_rows = int(support.sum())
     share = float(support[0] / n_rows)
@@ -37,7 +36,7 @@ def chance(confusion: np.ndarray | None) -> SplitScores:
         n_rows=n_rows,
         micro_f1=share,
         macro_f1=2 * share / (1 + share) / n_seen,
-        top5_accuracy=float(support[:TOP].sum() / n_rows),
+        top5=float(support[:TOP].sum() / n_rows),
         auc_micro=0.5,
         auc_macro=0.5,
     )
@@ -69,11 +68,19 @@ def most_confused(confusion: np.ndarray | None, venues: tuple[str, ...], n: int)
     ]
 
 
-def compared(test: SplitScores, modalities: Mapping[str, Scores], methods: Mapping[str, Scores]) -> dict[str, Scores]:
-    """All that can be compared, by name, the model first."""
-    rows = {"All modalities fused": Scores(test.micro_f1, test.macro_f1)}
-    rows |= {f"{name} alone": scores for name, scores in modalities.items()}
-    return rows | {name: scores for name, scores in methods.items() if name not in rows}
+def compared(metrics: Metrics) -> dict[str, SplitScores]:
+    """The model on all modalities, then on each alone, by name."""
+    return {"All modalities fused": metrics.test} | {f"{m} alone": scores for m, scores in metrics.modalities.items()}
+
+
+def gates(diagnostics: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
+    """Shares of `open`, `undecided` and `shut` gates, by modality as host and by its guests; empty without gates."""
+    return {
+        f"{modality}, {side}": found[side]
+        for modality, found in diagnostics.get("gates", {}).items()
+        for side in ("host", "guest")
+        if side in found
+    }
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Champion and challenger decide the same videos; `nmcl.model.comparison` has the rule."""
+"""Champion and challenger evaluated on the same videos; `nmcl.model.comparison` has the rule."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -6,55 +6,49 @@ from typing import Any
 
 import numpy as np
 
-from nmcl.flows.retrain.context import Case, now
+from nmcl.flows.retrain.context import RetrainContext, now
 from nmcl.flows.run.evaluation import stored_model
 from nmcl.flows.run.prediction import probabilities
 from nmcl.model import comparison
-from nmcl.model.comparison import (
-    Comparison,
-    NewVenue,
-    PromotionSettings,
-    Verdict,
-)
+from nmcl.model.comparison import PromotionSettings
 from nmcl.pipeline.addressing import with_references
 from nmcl.pipeline.records import MODALITIES
 from nmcl.pipeline.stages.complete import load_completed
-from nmcl.pipeline.storage import shapes
+from nmcl.pipeline.storage.run_files import Comparison, ComparisonNote, NewClass
 
 
-def compare(case: Case) -> Verdict:
-    """Let both decide the same videos, apply the rule, and write `comparison.json`."""
-    if (verdict := known_verdict(case)) is not None:
-        return verdict
-    found = compared(case)
-    verdict = comparison.decide(found, case.challenger.settings.promotion)
-    note = {
-        "champion": case.champion,
-        "challenger": case.run,
-        "crawls": case.contents(),
-        "comparison": comparison.to_json(found),
-        "verdict": asdict(verdict),
-        "rule": _rule(case),
-        "started_from": case.challenger.start,
-        "refitted": case.challenger.frozen is None,
-        "news": [asdict(news) for news in case.news],
-        "when": now(),
-    }
-    case.store.write_json(f"{case.run}/comparison.json", note)
-    return verdict
+def compare(inputs: RetrainContext) -> ComparisonNote:
+    """Evaluate both on the same videos, apply the promotion rule, and write the comparison note."""
+    if (known := known_comparison(inputs)) is not None:
+        return known
+    found = evaluate_both(inputs)
+    note = ComparisonNote(
+        champion=inputs.champion.folder,
+        challenger=inputs.run.folder,
+        crawls=inputs.contents(),
+        comparison=found,
+        verdict=comparison.promotion_verdict(found, inputs.challenger.settings.promotion),
+        rule=_rule(inputs),
+        started_from=inputs.challenger.start,
+        refitted=inputs.challenger.frozen is None,
+        diffs=inputs.diffs,
+        when=now(),
+    )
+    inputs.run.write(note)
+    return note
 
 
-def compared(case: Case) -> Comparison:
-    """Decisions of both on the test videos, old and fresh. See `nmcl.model.comparison`."""
-    store, plans = case.store, (case.view, case.challenger)
-    models = [stored_model(store, run) for run in (case.champion, case.run)]
+def evaluate_both(inputs: RetrainContext) -> Comparison:
+    """Predictions of both on the test videos, old and fresh. See `nmcl.model.comparison`."""
+    store, plans = inputs.store, (inputs.champion_plan, inputs.challenger)
+    models = [stored_model(run) for run in (inputs.champion, inputs.run)]
     completed = [load_completed(store, p.catalogue, p.completed, MODALITIES) for p in plans]
     shares = [probabilities(model, vectors) for model, vectors in zip(models, completed, strict=True)]
     usable = ~np.any([np.isnan(p).any(axis=1) for p in shares], axis=0)
-    videos, before = case.challenger.videos, case.lineage.splits
-    split = np.array([a.split or "" for a in case.challenger.splits.assignments])
+    videos, before = inputs.challenger.videos, inputs.lineage.splits
+    split = np.array([a.split or "" for a in inputs.challenger.splits.assignments])
     seen = np.array([v.sha256 in before for v in videos])
-    same_label = _same_label(case)
+    same_label = _same_label(inputs)
 
     common = [venue for venue in models[0].venues if venue in models[1].venues]
     index = {venue: k for k, venue in enumerate(common)}
@@ -74,17 +68,17 @@ def compared(case: Case) -> Comparison:
         together=slices[2],
         trusted=comparison.agreement(label[frozen], decided[0][frozen]),
         crawls={
-            news.crawl: comparison.agreement(*(a[to_agree & (crawls == news.crawl)] for a in (label, decided[0])))
-            for news in case.news
+            diff.crawl: comparison.agreement(*(a[to_agree & (crawls == diff.crawl)] for a in (label, decided[0])))
+            for diff in inputs.diffs
         },
-        new_venues=_new_venues(case, models[0].venues, models[1].venues, shares[1], usable & (split == "test")),
+        new_classes=_new_classes(inputs, models[0].venues, models[1].venues, shares[1], usable & (split == "test")),
     )
 
 
-def _same_label(case: Case) -> np.ndarray:
+def _same_label(inputs: RetrainContext) -> np.ndarray:
     """Which videos are labelled as they were when the champion was trained; shape (N,), bool."""
-    before = {v.sha256: v.venue for v in reversed(case.lineage.catalogue.videos(case.store)) if v.venue}
-    return np.array([before.get(v.sha256) == v.venue for v in case.challenger.videos])
+    before = {v.sha256: v.venue for v in reversed(inputs.lineage.catalogue.videos(inputs.store)) if v.venue}
+    return np.array([before.get(v.sha256) == v.venue for v in inputs.challenger.videos])
 
 
 def _decided(shares: np.ndarray, venues: Sequence[str], common: Sequence[str]) -> np.ndarray:
@@ -95,29 +89,25 @@ def _decided(shares: np.ndarray, venues: Sequence[str], common: Sequence[str]) -
     return np.asarray(np.nan_to_num(shares[:, columns], nan=-1.0).argmax(axis=1))
 
 
-def _new_venues(
-    case: Case, before: Sequence[str], after: Sequence[str], shares: np.ndarray, rows: np.ndarray
-) -> dict[str, NewVenue]:
+def _new_classes(
+    inputs: RetrainContext, before: Sequence[str], after: Sequence[str], shares: np.ndarray, rows: np.ndarray
+) -> dict[str, NewClass]:
     found = {}
     best = np.nan_to_num(shares, nan=-1.0).argmax(axis=1)
     for k, venue in enumerate(after):
         if venue not in before:
-            own = rows & np.array([v.venue == venue for v in case.challenger.videos])
-            found[venue] = NewVenue(int(own.sum()), float((best[own] == k).mean()) if own.any() else None)
+            own = rows & np.array([v.venue == venue for v in inputs.challenger.videos])
+            found[venue] = NewClass(int(own.sum()), float((best[own] == k).mean()) if own.any() else None)
     return found
 
 
-def known_verdict(case: Case) -> Verdict | None:
+def known_comparison(inputs: RetrainContext) -> ComparisonNote | None:
     """Of the same two, under the same rule."""
-    name = f"{case.run}/comparison.json"
-    if not case.store.exists(name):
+    note = inputs.run.comparison
+    if note is None or note.champion != inputs.champion.folder:
         return None
-    note = case.store.read_json(name, shapes.Comparison)
-    if note["champion"] != case.champion or with_references(PromotionSettings, note["rule"]) != _rule(case):
-        return None
-    verdict = note["verdict"]
-    return Verdict(verdict["promoted"], tuple(verdict["reasons"]), tuple(verdict["doubted"]))
+    return note if with_references(PromotionSettings, note.rule) == _rule(inputs) else None
 
 
-def _rule(case: Case) -> dict[str, Any]:
-    return asdict(case.challenger.settings.promotion)
+def _rule(inputs: RetrainContext) -> dict[str, Any]:
+    return asdict(inputs.challenger.settings.promotion)

@@ -1,4 +1,4 @@
-"""How far the new videos of a retraining lie from the champion's crawls."""
+"""Drift of the new videos of a retraining against the champion's crawls."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -6,7 +6,7 @@ from dataclasses import asdict
 import numpy as np
 
 from nmcl.extractors.textual import unknown_words
-from nmcl.flows.retrain.context import Case, now
+from nmcl.flows.retrain.context import RetrainContext, now
 from nmcl.flows.run.prediction import failures_of
 from nmcl.flows.run.stages import Context
 from nmcl.pipeline.addressing import with_references
@@ -14,61 +14,61 @@ from nmcl.pipeline.errors import DriftError
 from nmcl.pipeline.records import MODALITIES, Video
 from nmcl.pipeline.stages import drift
 from nmcl.pipeline.stages.complete import load_features
-from nmcl.pipeline.stages.drift import Figure
-from nmcl.pipeline.storage import shapes
 from nmcl.pipeline.storage.artifacts import load_state
+from nmcl.pipeline.storage.run_files import ClassChanges, DriftFigure, DriftNote
+from nmcl.pipeline.storage.runs import DRIFT
 from nmcl.pipeline.text import listed
 
 
-def look_for_drift(context: Context, case: Case) -> list[Figure]:
-    """Measure drift of the new videos against the champion's crawls, and write `drift.json`."""
-    plan, settings = case.view, context.settings.drift
+def measure_drift(context: Context, inputs: RetrainContext) -> DriftNote:
+    """Measure drift of the new videos against the champion's crawls, and write it where `inputs.notes` says."""
+    plan, settings = inputs.champion_plan, context.settings.drift
     store, videos = plan.store, plan.videos
-    old = {part.key for _, part in case.lineage.catalogue.parts()}
+    old = {part.key for _, part in inputs.lineage.catalogue.parts()}
     new = np.concatenate([np.full(part.n_videos, part.key not in old) for _, part in plan.catalogue.parts()])
     failures = failures_of(store, plan.failures, plan.catalogue, videos)
     failed = np.array([any(f.modality is None for f in of_video) for of_video in failures])
-    figures = drift.of_files(failed[~new], failed[new], settings)
-    looked_at = drift.sample(~new & ~failed, settings) | drift.sample(new & ~failed, settings)
+    figures = {"files": drift.of_files(failed[~new], failed[new], settings)}
+    sampled = drift.sample(~new & ~failed, settings) | drift.sample(new & ~failed, settings)
     for number, modality in enumerate(MODALITIES):
         context.progress("drift", number, len(MODALITIES), modality)
-        vectors = load_features(store, plan.catalogue, plan.features[modality], looked_at)
-        is_new = new[looked_at]
-        figures += drift.of_vectors(modality, vectors[~is_new], vectors[is_new], settings)
+        vectors = load_features(store, plan.catalogue, plan.features[modality], sampled)
+        is_new = new[sampled]
+        figures[modality] = drift.of_vectors(vectors[~is_new], vectors[is_new], settings)
     context.progress("drift", len(MODALITIES), len(MODALITIES))
-    figures += _drift_of_words(case, new) + _drift_of_labels(videos, new, settings)
-    exceeded = [f"{f.subject}.{f.name}" for f in figures if f.exceeded]
-    note = {
-        "champion": case.champion,
-        "crawls": case.fresh(),
-        "figures": drift.to_json(figures),
-        "exceeded": exceeded,
-        "stopped": bool(exceeded) and settings.stop,
-        "settings": asdict(settings),
-        "news": [asdict(news) for news in case.news],
-        "venues": _venues(case, new),
-        "when": now(),
-    }
-    store.write_json(f"{case.notes}/drift.json", note)
-    return figures
+    figures["textual"] |= _drift_of_words(inputs, new)
+    figures["labels"] = _drift_of_labels(videos, new, settings)
+    exceeded = tuple(f"{s}.{name}" for s, found in figures.items() for name, f in found.items() if f.exceeded)
+    note = DriftNote(
+        champion=inputs.champion.folder,
+        crawls=inputs.fresh(),
+        figures=figures,
+        exceeded=exceeded,
+        stopped=bool(exceeded) and settings.stop,
+        settings=asdict(settings),
+        diffs=inputs.diffs,
+        classes=_class_changes(inputs, new),
+        when=now(),
+    )
+    inputs.notes.write(note)
+    return note
 
 
-def was_measured(case: Case) -> bool:
+def was_measured(inputs: RetrainContext) -> bool:
     """Whether drift of the same videos was measured in the same way before, and did not stop the retraining."""
-    name = f"{case.notes}/drift.json"
-    if not case.store.exists(name):
+    note, settings = inputs.notes.drift, asdict(inputs.champion_plan.settings.drift)
+    if note is None:
         return False
-    note, settings = case.store.read_json(name, shapes.Drift), asdict(case.view.settings.drift)
-    known = with_references(drift.DriftSettings, note["settings"])
-    of = (note["champion"], note["crawls"], known | {"stop": settings["stop"]})
-    return of == (case.champion, case.fresh(), settings) and not note["stopped"]
+    known = with_references(drift.DriftSettings, note.settings) | {"stop": settings["stop"]}
+    of = (note.champion, note.crawls, known)
+    return of == (inputs.champion.folder, inputs.fresh(), settings) and not note.stopped
 
 
-def _drift_of_words(case: Case, new: np.ndarray) -> list[Figure]:
+def _drift_of_words(inputs: RetrainContext, new: np.ndarray) -> dict[str, DriftFigure]:
     """Against descriptions that the paragraph vectors did not learn from either."""
-    plan, splits = case.view, case.lineage.splits
+    plan, splits = inputs.champion_plan, inputs.lineage.splits
     if "textual" not in plan.states:
-        return []
+        return {}
     state = load_state(plan.store, plan.states["textual"])
     described = [v.description is not None for v in plan.videos]
     held_out = [splits.get(v.sha256) in ("validation", "test") for v in plan.videos]
@@ -79,45 +79,38 @@ def _drift_of_words(case: Case, new: np.ndarray) -> list[Figure]:
     return drift.of_words(words[0], words[1], plan.settings.drift)
 
 
-def _drift_of_labels(videos: Sequence[Video], new: np.ndarray, settings: drift.DriftSettings) -> list[Figure]:
+def _drift_of_labels(videos: Sequence[Video], new: np.ndarray, settings: drift.DriftSettings) -> dict[str, DriftFigure]:
     venues = {venue: k for k, venue in enumerate(sorted({v.venue for v in videos if v.venue}))}
     labels = np.array([venues[v.venue] if v.venue else -1 for v in videos])
     return drift.of_labels(labels[~new & (labels >= 0)], labels[new & (labels >= 0)], settings)
 
 
-def _venues(case: Case, new: np.ndarray) -> dict[str, list[str]]:
-    """Venues that came and went.
-
-    `learnt_anew`: the challenger knows them, the champion does not; `dropped`: the reverse, as too few videos are left;
-    `too_few`: of the new crawls, but too few to be learnt; `not_seen`: not in the new crawls, though others
-    are, and still learnt from earlier ones.
-    """
-    before = set(case.store.read_json(f"{case.champion}/model.json")["venues"])
-    after = set(case.challenger.splits.venues)
-    seen = {v.venue for v, is_new in zip(case.view.videos, new, strict=True) if is_new and v.venue}
-    found = {
-        "learnt_anew": after - before,
-        "dropped": before - after,
-        "too_few": seen - after,
-        "not_seen": (before & after) - seen if seen else set(),
-    }
-    return {name: sorted(venues) for name, venues in found.items()}
-
-
-def stop_at(figures: Sequence[Figure], case: Case) -> None:
-    """Raises DriftError where a figure exceeds its limit, unless the settings let drift pass."""
-    exceeded = [f for f in figures if f.exceeded]
-    if not exceeded or not case.view.settings.drift.stop:
-        return
-    names = listed(news.crawl for news in case.news if news.n_videos)
-    told = "; ".join(
-        f"{f.subject} {f.name.replace('_', ' ')} is {f.value:.3g} where chance gives {f.by_chance:.3g}, "
-        f"more than {f.limit:g} above that"
-        for f in exceeded
+def _class_changes(inputs: RetrainContext, new: np.ndarray) -> ClassChanges:
+    card = inputs.champion.model
+    before, after = set(card.classes if card else ()), set(inputs.challenger.splits.venues)
+    seen = {v.venue for v, is_new in zip(inputs.champion_plan.videos, new, strict=True) if is_new and v.venue}
+    return ClassChanges(
+        added=tuple(sorted(after - before)),
+        dropped=tuple(sorted(before - after)),
+        too_few=tuple(sorted(seen - after)),
+        not_seen=tuple(sorted((before & after) - seen)) if seen else (),
     )
+
+
+def stop_at(note: DriftNote, inputs: RetrainContext) -> None:
+    """Raises DriftError where a figure exceeds its limit, unless the settings let drift pass."""
+    if not note.stopped:
+        return
+    found = "; ".join(
+        f"{subject} {name.replace('_', ' ')} is {f.value:.3g} where chance gives {f.null_mean:.3g}, "
+        f"more than {f.limit:g} above that"
+        for subject, name, f in note.flat
+        if f.exceeded
+    )
+    names, folder = listed(diff.crawl for diff in inputs.diffs if diff.n_videos), inputs.notes.folder
     raise DriftError(
-        f"{names} has drifted from what {case.champion} was trained on: {told}. The champion stays, and what was "
-        f"extracted is kept. See {case.store.url}/{case.notes}/drift.json. If it is meant to be so, go on with "
-        f"--allow-drift, or let the extractors learn anew with --refit --allow-drift.",
-        case.notes,
+        f"{names} has drifted from what {note.champion} was trained on: {found}. The champion stays, and what was "
+        f"extracted is kept. See {inputs.store.url}/{folder}/{DRIFT}. If it is meant to be so, go on with "
+        f"--allow-drift, or fit the extractors again with --refit --allow-drift.",
+        folder,
     )

@@ -15,71 +15,51 @@ from nmcl.pipeline.storage.catalogue import (
     load_part,
     make_part,
 )
+from nmcl.pipeline.storage.run_files import CrawlDiff
+from nmcl.pipeline.storage.runs import Run, all_runs
 from nmcl.pipeline.storage.store import Store
 
 
-@dataclass(frozen=True)
-class News:
-    """What a crawl brings that the champion has not seen."""
-
-    crawl: str
-    n_videos: int
-    """Videos of new content."""
-    n_labelled: int
-    n_known: int
-    """All others: the champion's crawls have their content, or a crawl that came before."""
-    n_renamed: int
-    """Of those, in another crawl under another name."""
-    n_relabelled: int
-    """Of those, with another venue, or in the same crawl with none any more: the earlier one counts."""
-
-
-def joining(store: Store, named: Sequence[str | Path] | None) -> list[Crawl]:
-    """Crawls that a challenger learns from beside the champion's, in the order they came.
+def select_crawls(store: Store, named: Sequence[str | Path] | None) -> list[Crawl]:
+    """The crawls that a challenger is trained on besides the champion's, in the order they came.
 
     Args:
         named: folders; None: all that the store knows, but for those that were found doubtful as they are now.
     """
-    known, found = load_catalogue(store).crawls, standings(store)
+    known, found = load_catalogue(store).crawls, last_verdicts(store)
     folders = {crawl_source(folder).address for folder in named or ()}
 
     def joins(crawl: Crawl) -> bool:
-        standing = found.get(crawl.name)
+        verdict = found.get(crawl.name)
         if crawl.folder in folders:
             return True
-        if standing is not None and standing.content == content(crawl):
-            return standing.is_waiting
+        if verdict is not None and verdict.content == content(crawl):
+            return verdict.is_waiting
         return named is None
 
     return [crawl for crawl in known if joins(crawl)]
 
 
 @dataclass(frozen=True)
-class Standing:
+class LastVerdict:
     """What the last retraining with a crawl found of it."""
 
     content: str
     """Digest of the crawl as it was then."""
     is_waiting: bool
-    """Whether it was merely not enough to be better."""
+    """Whether it is not doubted, and the challenger merely was not better."""
 
 
-def standings(store: Store) -> dict[str, Standing]:
+def last_verdicts(store: Store) -> dict[str, LastVerdict]:
     """By crawl; without those that no retraining has seen."""
-    found: list[tuple[str, dict[str, Standing]]] = []
-    for folder in [f"{kind}/{name}" for kind in ("runs", "drift") for name in store.list(kind)]:
-        for file in ("drift.json", "comparison.json"):
-            if not store.exists(f"{folder}/{file}"):
-                continue
-            note = store.read_json(f"{folder}/{file}")
-            verdict = note.get("verdict")
-            waits = verdict is not None and not verdict["promoted"]
-            if verdict is None and not note["stopped"]:
-                continue
-            doubted = verdict["doubted"] if verdict else list(note["crawls"])
-            of_run = {c: Standing(d, waits and c not in doubted) for c, d in note["crawls"].items()}
-            found.append((note["when"], of_run))
-    return {name: standing for _, of_run in sorted(found, key=lambda f: f[0]) for name, standing in of_run.items()}
+    found: list[tuple[str, dict[str, LastVerdict]]] = []
+    for run in [*all_runs(store), *(Run(store, f"drift/{name}") for name in store.list("drift"))]:
+        if (drift := run.drift) and drift.stopped:
+            found.append((drift.when, {name: LastVerdict(d, False) for name, d in drift.crawls.items()}))
+        if note := run.comparison:
+            waiting = set() if note.verdict.promoted else note.crawls.keys() - set(note.verdict.doubted)
+            found.append((note.when, {name: LastVerdict(d, name in waiting) for name, d in note.crawls.items()}))
+    return {name: verdict for _, of_run in sorted(found, key=lambda f: f[0]) for name, verdict in of_run.items()}
 
 
 def content(crawl: Crawl) -> str:
@@ -87,21 +67,21 @@ def content(crawl: Crawl) -> str:
     return digest([part.rows for part in crawl.parts])
 
 
-def with_news(store: Store, base: Catalogue, crawls: Sequence[Crawl]) -> tuple[Catalogue, list[News]]:
+def add_new(store: Store, base: Catalogue, crawls: Sequence[Crawl]) -> tuple[Catalogue, list[CrawlDiff]]:
     """A catalogue with what is new of some crawls, and how much that is. Content of other crawls is left out."""
-    before = _Before.of(store, base)
-    catalogue, news = base, []
+    before = _Known.of(store, base)
+    catalogue, diffs = base, []
     for crawl in crawls:
         parts, known, fresh = _unknown_parts(store, crawl, before)
-        news.append(_news(crawl, known, fresh, before))
+        diffs.append(_diff(crawl, known, fresh, before))
         before.add(fresh)
         if parts:
             catalogue = catalogue.with_crawl(replace(crawl, parts=tuple(parts)))
-    return catalogue, news
+    return catalogue, diffs
 
 
 @dataclass(frozen=True)
-class _Before:
+class _Known:
     """What is known already."""
 
     parts: Set[Part]
@@ -111,7 +91,7 @@ class _Before:
     """By content, without files that could not be read."""
 
     @classmethod
-    def of(cls, store: Store, base: Catalogue) -> "_Before":
+    def of(cls, store: Store, base: Catalogue) -> "_Known":
         before = cls({part for _, part in base.parts()}, {}, {})
         before.add(base.videos(store))
         return before
@@ -132,7 +112,7 @@ class _Before:
         return replace(video, venue=earlier.venue) if earlier and earlier.venue else video
 
 
-def _unknown_parts(store: Store, crawl: Crawl, before: _Before) -> tuple[list[Part], list[Video], list[Video]]:
+def _unknown_parts(store: Store, crawl: Crawl, before: _Known) -> tuple[list[Part], list[Video], list[Video]]:
     """The parts without content of other crawls and with the earlier labels, and two kinds of videos.
 
     Those that were left out or get their earlier label back, and those of content that nobody has.
@@ -155,10 +135,10 @@ def _unknown_parts(store: Store, crawl: Crawl, before: _Before) -> tuple[list[Pa
     return parts, known, fresh
 
 
-def _news(crawl: Crawl, known: Sequence[Video], fresh: Sequence[Video], before: _Before) -> News:
+def _diff(crawl: Crawl, known: Sequence[Video], fresh: Sequence[Video], before: _Known) -> CrawlDiff:
     pairs = [(video, before.find(video)) for video in known]
     elsewhere = [(v, earlier) for v, earlier in pairs if earlier and earlier.crawl != crawl.name]
-    return News(
+    return CrawlDiff(
         crawl=crawl.name,
         n_videos=len(fresh),
         n_labelled=sum(v.venue is not None for v in fresh),

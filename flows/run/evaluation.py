@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from nmcl.flows.run.prediction import (
 from nmcl.flows.settings import to_tree
 from nmcl.model.checkpoint import load as load_model
 from nmcl.model.data import Dataset
-from nmcl.model.evaluate import evaluate
+from nmcl.model.evaluate import Evaluation, evaluate
 from nmcl.model.trained import Trained, fit_alone
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.records import (
@@ -29,7 +28,8 @@ from nmcl.pipeline.records import (
 from nmcl.pipeline.stages.complete import Completed, load_completed, load_features
 from nmcl.pipeline.storage.artifacts import load_state
 from nmcl.pipeline.storage.failures import Failure
-from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.storage.run_files import Completion, Metrics, SplitScores, Timing
+from nmcl.pipeline.storage.runs import Run
 
 
 @dataclass(frozen=True)
@@ -46,28 +46,29 @@ class Evaluated:
     """What each video lacks and why."""
     rows: dict[Split, np.ndarray]
     """Which videos are in each split and usable: shape (N,), bool."""
-    scores: dict[Split, dict[str, Any]]
-    """`nmcl.model.evaluate.evaluate` on validation and test."""
-    alone: dict[str, dict[str, Any]]
-    """The same on the test split, of each modality alone."""
+    validation: Evaluation
+    test: Evaluation
+    alone: dict[str, SplitScores]
+    """On the test split, of each modality alone."""
 
 
-def stored_model(store: Store, run: str) -> Trained:
+def stored_model(run: Run) -> Trained:
     """The model of a run."""
-    with store.folder_to_read(run) as folder:
+    with run.store.folder_to_read(run.folder) as folder:
         return load_model(folder)
 
 
 def measure(plan: Plan, progress: Progress) -> Evaluated:
     """Predict every video, and score the splits."""
     store = plan.store
-    trained = stored_model(store, plan.run.folder)
+    trained = stored_model(plan.result)
     completed = load_completed(store, plan.catalogue, plan.completed, MODALITIES)
     probability = probabilities(trained, completed)
     rows = {split: rows_of(plan, completed, split) for split in SPLITS}
     labels = labels_of(plan)
-    held_out: tuple[Split, ...] = ("validation", "test")
-    scores = {split: evaluate(probability[rows[split]], labels[rows[split]], trained.venues) for split in held_out}
+    validation, test = (
+        evaluate(probability[rows[split]], labels[rows[split]], trained.venues) for split in SPLITS if split != "train"
+    )
     return Evaluated(
         plan=plan,
         trained=trained,
@@ -76,7 +77,8 @@ def measure(plan: Plan, progress: Progress) -> Evaluated:
         probability=probability,
         failures=failures_of(store, plan.failures, plan.catalogue, plan.videos),
         rows=rows,
-        scores=scores,
+        validation=validation,
+        test=test,
         alone=_alone(plan, trained, rows, labels, progress),
     )
 
@@ -102,7 +104,7 @@ def dataset(completed: Completed, labels: np.ndarray, rows: np.ndarray) -> Datas
 
 def _alone(
     plan: Plan, trained: Trained, rows: dict[Split, np.ndarray], labels: np.ndarray, progress: Progress
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, SplitScores]:
     """The same model on each modality alone (the paper's Table 3).
 
     Here a missing vector is the training mean: a completed one would bring in the other modalities.
@@ -114,9 +116,8 @@ def _alone(
     scores = {}
     for modality, model in models.items():
         chosen = test.only([modality])
-        scores[modality] = evaluate(
-            model.predict(chosen.modalities, chosen.observed).probability, test.label, trained.venues
-        )
+        probability = model.predict(chosen.modalities, chosen.observed).probability
+        scores[modality] = evaluate(probability, test.label, trained.venues).scores
     return scores
 
 
@@ -131,35 +132,30 @@ def without_completion(features: Mapping[Modality, np.ndarray], train_rows: np.n
     return Completed(vectors, observed)
 
 
-def metrics_of(evaluated: Evaluated, seconds: dict[str, float]) -> dict[str, Any]:
-    """The content of metrics.json. Shares and scores are 0..1; None where a score is not defined."""
-    plan, held_out = evaluated.plan, evaluated.completion.info["held_out"]
-    return {
-        "test": _headline(evaluated.scores["test"]),
-        "validation": _headline(evaluated.scores["validation"]),
-        "modality": {m: _headline(scores) for m, scores in evaluated.alone.items()},
-        "counts": counts_of(evaluated),
-        "venues": list(evaluated.trained.venues),
-        "set_aside_venues": plan.splits.set_aside_venues,
-        "completion": {"method": evaluated.completion.info["method"], "held_out": held_out},
-        "autoencoder": {"held_out_relative_error": _reconstruction_error(plan)},
-        "diagnostics": evaluated.trained.diagnostics,
-        "notices": list(notices_of(evaluated)),
-        "seconds": seconds,
-        "extract_seconds": extract_seconds_of(plan),
-        "settings": to_tree(plan.settings),
-    }
+def metrics_of(evaluated: Evaluated, seconds: dict[str, float]) -> Metrics:
+    """What is kept of an evaluation."""
+    plan, completion = evaluated.plan, evaluated.completion.info
+    return Metrics(
+        test=evaluated.test.scores,
+        validation=evaluated.validation.scores,
+        modalities=evaluated.alone,
+        counts=counts_of(evaluated),
+        notices=tuple(notices_of(evaluated)),
+        seconds=seconds,
+        extract_seconds=extract_seconds_of(plan),
+        classes=evaluated.trained.venues,
+        set_aside=plan.splits.set_aside_venues,
+        completion=Completion(completion["method"], completion["held_out"]),
+        autoencoder={"held_out_relative_error": _reconstruction_error(plan)},
+        diagnostics=evaluated.trained.diagnostics,
+        settings=to_tree(plan.settings),
+    )
 
 
 def _reconstruction_error(plan: Plan) -> float | None:
     """Squared error of the autoencoder on sound it did not learn from, over that of the mean frame, if there is one."""
     error: float | None = load_state(plan.store, plan.states.get("acoustic")).info.get("held_out_relative_error")
     return error
-
-
-def _headline(scores: dict[str, Any]) -> dict[str, Any]:
-    kept = ("micro_f1", "macro_f1", "auc_micro", "auc_macro", "log_loss", "majority_share", "n_rows")
-    return {"top5": scores["top5_accuracy"]} | {name: scores[name] for name in kept}
 
 
 def counts_of(evaluated: Evaluated) -> dict[str, int]:
@@ -192,10 +188,7 @@ def notices_of(evaluated: Evaluated) -> Iterable[str]:
 
 def extract_seconds_of(plan: Plan) -> dict[str, float]:
     """How the stage `extract` divides, summed over its parts; see `nmcl.pipeline.stages.extract.Receipt`."""
-    name = f"timings/extract-{plan.work}.json"
-    timing = plan.store.read_json(name) if plan.store.exists(name) else {}
-    spent: dict[str, float] = timing.get("spent", {})
-    return spent
+    return dict(_timing(plan, f"extract-{plan.work}").spent)
 
 
 def seconds_of(plan: Plan) -> dict[str, float]:
@@ -205,5 +198,8 @@ def seconds_of(plan: Plan) -> dict[str, float]:
         **{stage: f"{stage}-{plan.work}" for stage in ("fit", "extract", "complete")},
         "train": f"train-{plan.run.address}",
     }
-    files = {stage: f"timings/{name}.json" for stage, name in kept.items()}
-    return {s: plan.store.read_json(f)["seconds"] if plan.store.exists(f) else 0.0 for s, f in files.items()}
+    return {stage: _timing(plan, name).seconds for stage, name in kept.items()}
+
+
+def _timing(plan: Plan, name: str) -> Timing:
+    return plan.store.find_record(f"timings/{name}.json", Timing) or Timing()

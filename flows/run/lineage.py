@@ -1,32 +1,26 @@
-"""What a run was made from, so that others can be made from the same: noted beside it when it is trained."""
+"""What a run was made from, so that others can be made from the same."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-
 from nmcl.extractors.earlier import earlier_address
 from nmcl.flows import console
 from nmcl.pipeline.errors import ModelError, StoreError
 from nmcl.pipeline.extractor import Extractor
-from nmcl.pipeline.records import (
-    MODALITIES,
-    SPLITS,
-    Modality,
-    Split,
-)
+from nmcl.pipeline.records import MODALITIES, Modality, Split
 from nmcl.pipeline.storage.artifacts import (
+    RECIPE,
     SETTINGS_IN_FULL,
     Artifact,
     digest,
     has_state,
     hashed_part,
 )
-from nmcl.pipeline.storage.catalogue import Catalogue, load_catalogue, save_catalogue
+from nmcl.pipeline.storage.catalogue import Catalogue
+from nmcl.pipeline.storage.runs import Run
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import decode, encode
 
 CODE = ("code", "code_version", "autoencoder_version", "keyframes_version")
 """Keys of recipes that name versions of code; all others are settings, weights and inputs."""
@@ -146,60 +140,40 @@ class Lineage:
     frozen: FrozenStates
 
 
-def note(store: Store, run: str, catalogue: Catalogue, splits: Mapping[str, Split]) -> None:
-    """Write down what a run's recipe does not tell."""
-    if not store.exists(_splits_file(run)):
-        names = sorted(splits)
-        columns = {"sha256": pa.array(names, pa.string()), "split": pa.array([splits[n] for n in names], pa.string())}
-        store.write(_splits_file(run), encode(pa.table(columns)))
-    save_catalogue(store, catalogue, _catalogue_file(run))
-
-
-def lineage_of(store: Store, run: str) -> Lineage:
+def lineage_of(run: Run) -> Lineage:
     """Where a run comes from.
 
     Raises:
-        StoreError: its folder is gone or incomplete, or it was made by an earlier version, which noted less.
+        StoreError: its folder is gone or incomplete, or an earlier version made it, which kept less.
     """
-    name = _splits_file(run)
-    if not (store.exists(name) and store.exists(_catalogue_file(run))):
+    if run.splits is None or not run.catalogue.crawls:
         raise StoreError(
-            f"{store.url}/{run} does not tell which videos it was trained on: an earlier version made it, or files "
-            f"are missing. Run the `nmcl run` that made it again, or promote another run: `nmcl runs`."
+            f"{run.store.url}/{run.folder} does not tell which videos it was trained on: an earlier version made it, "
+            f"or files are missing. Run the `nmcl run` that made it again, or promote another run: `nmcl runs`."
         )
-    table = decode(store.read(name), name)
-    splits = dict(zip(table.column("sha256").to_pylist(), table.column("split").to_pylist(), strict=True))
-    if unknown := sorted(set(splits.values()) - set(SPLITS)):
-        raise store.damaged(name, f"the split {unknown[0]!r}")
-    return Lineage(load_catalogue(store, _catalogue_file(run)), splits, frozen_of(store, run))
+    return Lineage(run.catalogue, run.splits, frozen_of(run))
 
 
-def frozen_of(store: Store, run: str) -> FrozenStates:
+def frozen_of(run: Run) -> FrozenStates:
     """The states of a run, by following the recipes back to the extractors.
 
     Raises:
         StoreError: a state or a recipe is missing.
     """
-    completed = store.read_json(f"{run}/recipe.json")["completed"]
-    address = store.read_json(f"completed/all-{completed}/recipe.json")["completion"]
-    completion = _read(store, "states/completion", address)
+    store = run.store
+    completion_address = store.read_json(f"completed/all-{run.recipe['completed']}/{RECIPE}")["completion"]
+    completion = _read(store, "states/completion", completion_address)
     addresses: Mapping[Modality, str] = dict(zip(MODALITIES, completion.recipe["features"], strict=True))
     features = {m: _read(store, f"features/{m}", address) for m, address in addresses.items()}
     states = {m: _read(store, f"states/{m}", f.recipe["state"]) for m, f in features.items() if f.recipe["state"]}
     for artifact in (completion, *states.values()):
         if not has_state(store, artifact):
-            raise StoreError(f"{store.url}/{artifact.folder} is missing: what {run} learnt cannot be used again.")
-    return FrozenStates(run, states, features, completion)
+            raise StoreError(
+                f"{store.url}/{artifact.folder} is missing: the states of {run.folder} cannot be used again."
+            )
+    return FrozenStates(run.folder, states, features, completion)
 
 
 def _read(store: Store, kind: str, address: str) -> Artifact:
-    recipe = store.read_json(f"{kind}-{address}/recipe.json")
+    recipe = store.read_json(f"{kind}-{address}/{RECIPE}")
     return Artifact(kind, hashed_part(recipe), recipe.get(SETTINGS_IN_FULL, {}))
-
-
-def _splits_file(run: str) -> str:
-    return f"{run}/splits.parquet"
-
-
-def _catalogue_file(run: str) -> str:
-    return f"{run}/catalogue.json"

@@ -27,6 +27,8 @@ from nmcl.pipeline.stages.splits import Splits, assign
 from nmcl.pipeline.storage.artifacts import Artifact, digest
 from nmcl.pipeline.storage.catalogue import Catalogue
 from nmcl.pipeline.storage.failures import load_failures
+from nmcl.pipeline.storage.runs import Run
+from nmcl.pipeline.storage.shapes import Count
 from nmcl.pipeline.storage.store import Store
 
 LEFT_OUT = "left_out.json"
@@ -90,17 +92,13 @@ class LeftOut:
 
     videos: tuple[dict[str, str], ...]
     """Each with `crawl`, `video_id` and the `kind` of its failure."""
-    attempts: int
+    attempts: Count
     """How many commands have tried."""
 
 
 def left_out_of(store: Store, planned: Artifact) -> LeftOut | None:
     """What was left out of a planned state; None where nothing was. See `Plan.states`."""
-    name = f"{planned.folder}/{LEFT_OUT}"
-    if not store.exists(name):
-        return None
-    note = store.read_json(name)
-    return LeftOut(tuple(note["videos"]), note["attempts"])
+    return store.find_record(f"{planned.folder}/{LEFT_OUT}", LeftOut)
 
 
 @dataclass(frozen=True)
@@ -260,6 +258,11 @@ class Plan:
     def completed(self) -> Artifact:
         """All modalities of all videos."""
         return completed_with(self.completion.address)
+
+    @property
+    def result(self) -> Run:
+        """The files of the run. Made each time it is asked for, so what was written since is seen."""
+        return Run(self.store, self.run.folder)
 
     @cached_property
     def run(self) -> Artifact:

@@ -43,8 +43,8 @@ from nmcl.pipeline.storage.catalogue import (
     Part,
     load_part,
 )
-from nmcl.pipeline.storage.champions import champion
 from nmcl.pipeline.storage.failures import load_failures
+from nmcl.pipeline.storage.runs import SETTINGS, Run, champion
 from nmcl.pipeline.storage.store import POINTERS, Store
 
 FREE = ("columns", "ingest", "media", "engine")
@@ -82,19 +82,19 @@ class Frozen:
     completed: Artifact
 
 
-def find_run(model: str | Path) -> tuple[Store, str]:
-    """The store and the run that a folder or URL names: the champion of an OUT, or one run in it.
+def find_run(model: str | Path) -> Run:
+    """The run that a folder or URL names: the champion of a store, or one run in it.
 
     Raises:
-        StoreError: it is neither.
+        StoreError: it is neither, or the run is not finished.
     """
-    store, run = _located(str(model))
-    if not store.exists(f"{run}/metrics.json"):
-        raise StoreError(f"{store.url} holds no finished run. Train one: `nmcl run CRAWL --out {store.url}`.")
-    return store, run
+    run = _located(str(model))
+    if not run.is_finished:
+        raise StoreError(f"{run.store.url} holds no finished run. Train one: `nmcl run CRAWL --out {run.store.url}`.")
+    return run
 
 
-def _located(model: str) -> tuple[Store, str]:
+def _located(model: str) -> Run:
     address = crawl_source(model).address  # links followed, so that OUT/latest is the run it leads to
     last = address.rsplit("/", 1)[-1]
     for n_up in (0, 1, 2):
@@ -102,14 +102,15 @@ def _located(model: str) -> tuple[Store, str]:
         if (n_up == 1 and last not in POINTERS) or not Store(root).exists("store.json"):
             continue
         store = Store.open(root)
-        run = (champion(store) or store.target("latest"), store.target(last), f"runs/{last}")[n_up]
-        return store, run or "latest"
+        if n_up == 0 and (best := champion(store)):
+            return best
+        return Run(store, (store.target("latest"), store.target(last), f"runs/{last}")[n_up] or "latest")
     raise StoreError(
         f"{model} is neither the --out of a run nor a run in it. Expected, for example, OUT or OUT/latest."
     )
 
 
-def settings_of_run(model: str, changes: Tree) -> tuple[Store, str, Settings]:
+def settings_of_run(model: str, changes: Tree) -> tuple[Run, Settings]:
     """Find a run, and its settings with some changes.
 
     Args:
@@ -117,7 +118,7 @@ def settings_of_run(model: str, changes: Tree) -> tuple[Store, str, Settings]:
         changes: settings of the sections in FREE, or `visual.device`.
 
     Returns:
-        The store, the folder of the run in it, and the settings.
+        The run and the settings.
 
     Raises:
         SettingsError: other settings are named.
@@ -128,10 +129,9 @@ def settings_of_run(model: str, changes: Tree) -> tuple[Store, str, Settings]:
             f"{refused[0]}.* cannot be set for a prediction: it comes from the model. Free are {', '.join(FREE)} and "
             "visual.device."
         )
-    store, run = find_run(model)
-    name = f"{run}/settings.json"
-    tree = {k: v for k, v in usable(store, name, store.read_json(name)).items() if k != "columns"}
-    return store, run, checked(from_tree(merged(tree, changes)))
+    run = find_run(model)
+    tree = {k: v for k, v in usable(run.store, run.file(SETTINGS), run.settings).items() if k != "columns"}
+    return run, checked(from_tree(merged(tree, changes)))
 
 
 def load_run(model: str, changes: Tree) -> Frozen:
@@ -143,14 +143,14 @@ def load_run(model: str, changes: Tree) -> Frozen:
     Raises:
         ModelError: this version of the code would extract other vectors than the model was trained on.
     """
-    store, run, settings = settings_of_run(model, changes)
-    states, extractors = frozen_of(store, run), Extractors(settings)
+    run, settings = settings_of_run(model, changes)
+    states, extractors = frozen_of(run), Extractors(settings)
     learnt = {modality: artifact.address for modality, artifact in states.states.items()}
     features = {m: states.check(e, extractors.features(m, learnt.get(m))) for m, e in extractors.all.items()}
     return Frozen(
-        store=store,
+        store=run.store,
         settings=settings,
-        trained=stored_model(store, run),
+        trained=stored_model(run),
         extractors=extractors,
         states=states.states,
         features=features,
@@ -237,5 +237,5 @@ def _scores(trained: Trained, videos: Sequence[Video], probability: np.ndarray) 
     rows = (labels >= 0) & ~np.isnan(probability).any(axis=1)
     if not rows.any():
         return None
-    scores = evaluate(probability[rows], labels[rows], trained.venues)
-    return {name: scores[name] for name in ("n_rows", "micro_f1", "macro_f1")}
+    scores = evaluate(probability[rows], labels[rows], trained.venues).scores
+    return {"n_rows": scores.n_rows, "micro_f1": scores.micro_f1, "macro_f1": scores.macro_f1}

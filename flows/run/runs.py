@@ -4,7 +4,7 @@ from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.stages import STAGES, Context, has_retries
 from nmcl.pipeline.stages.splits import require_trainable
 from nmcl.pipeline.storage.artifacts import has_state
-from nmcl.pipeline.storage.champions import champion
+from nmcl.pipeline.storage.runs import champion
 
 
 def up_to(context: Context, last: str) -> Plan:
@@ -30,16 +30,14 @@ def is_complete(context: Context) -> bool:
 
 def missing(plan: Plan) -> list[str]:
     """The stages that have something left to do."""
-    store = plan.store
+    store, run = plan.store, plan.result
     parts = [part for _, part in plan.catalogue.parts()]
     extracted = [*plan.features.values(), plan.failures]
     done = {
         "fit": all(has_state(store, artifact) for artifact in plan.states.values()),
         "extract": store.has_all(artifact.part(part.key) for artifact in extracted for part in parts),
         "complete": has_state(store, plan.completion) and store.has_all(plan.completed.part(p.key) for p in parts),
-        "train": store.exists(f"{plan.run.folder}/model.json"),
-        "evaluate": store.exists(f"{plan.run.folder}/metrics.json")
-        and store.leads("latest", plan.run.folder)
-        and champion(store) is not None,
+        "train": run.is_trained,
+        "evaluate": run.is_finished and run.is_latest and champion(store) is not None,
     }
     return [stage for stage in STAGES if not done[stage]]

@@ -8,6 +8,7 @@ from nmcl.pipeline.crawl.source import crawl_source
 from nmcl.pipeline.errors import CrawlError
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.storage.catalogue import load_catalogue
+from nmcl.pipeline.storage.runs import SETTINGS
 from nmcl.pipeline.storage.store import Store
 
 STORE = "out"
@@ -64,5 +65,5 @@ def require_videos(crawl: str) -> None:
 
 def settings_of(store: Store, changes: Tree | None) -> Tree:
     """What a run changes of the settings; the sample has its own defaults."""
-    is_new_sample = is_sample(store) and not store.exists("settings.json")
+    is_new_sample = is_sample(store) and not store.exists(SETTINGS)
     return merged(SAMPLE_SETTINGS if is_new_sample else {}, changes or {})

@@ -9,12 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
-from nmcl.flows.run import lineage
-from nmcl.flows.run.champion import crown
 from nmcl.flows.run.evaluation import (
     dataset,
     labels_of,
@@ -42,10 +40,11 @@ from nmcl.pipeline.stages.complete import fit_completion, load_completed, load_f
 from nmcl.pipeline.stages.fit import fit_extractor
 from nmcl.pipeline.stages.ingest import ingest as ingest_crawl
 from nmcl.pipeline.stages.splits import require_trainable
-from nmcl.pipeline.storage import champions
 from nmcl.pipeline.storage.artifacts import Artifact, has_state, save_state
 from nmcl.pipeline.storage.catalogue import TRAINING, Catalogue, load_catalogue
 from nmcl.pipeline.storage.failures import Failure, Retry
+from nmcl.pipeline.storage.run_files import Timing
+from nmcl.pipeline.storage.runs import SETTINGS, Run, champion, promote
 from nmcl.pipeline.storage.store import Store
 
 R = TypeVar("R")
@@ -100,13 +99,13 @@ def timed(store: Store, stage: str, address: str) -> Iterator[Counter[str]]:
     What is counted in the block tells how they divide.
     """
     name = f"timings/{stage}-{address}.json"
-    before: dict[str, Any] = store.read_json(name) if store.exists(name) else {"seconds": 0.0}
-    spent: Counter[str] = Counter(before.get("spent", {}))
+    before = store.find_record(name, Timing) or Timing()
+    spent: Counter[str] = Counter(before.spent)
     start = time.perf_counter()
     try:
         yield spent
     finally:
-        seconds = round(before["seconds"] + time.perf_counter() - start, 3)
+        seconds = round(before.seconds + time.perf_counter() - start, 3)
         divided = {"spent": {what: round(s, 3) for what, s in spent.items()}} if spent else {}
         store.write_json(name, {"seconds": seconds, **divided})
 
@@ -229,12 +228,13 @@ def _refuse_unreadable(plan: Plan, blocks: Mapping[str, np.ndarray]) -> None:
 def train(context: Context, plan: Plan) -> Plan:
     """Train the model on the completed vectors of the training videos."""
     require_trainable(plan.splits)
-    if context.store.exists(f"{plan.run.folder}/model.json"):
+    run = plan.result
+    if run.is_trained:
         return plan
     with timed(context.store, "train", plan.run.address):
         completed = load_completed(context.store, plan.catalogue, plan.completed, MODALITIES)
         choice, labels = context.settings.model, labels_of(plan)
-        start = stored_model(context.store, plan.start) if plan.start else None
+        start = stored_model(Run(context.store, plan.start)) if plan.start else None
         trained = fit_model(
             choice.name,
             dataset(completed, labels, rows_of(plan, completed, "train")),
@@ -246,24 +246,24 @@ def train(context: Context, plan: Plan) -> Plan:
             start,
         )
         plan.run.note_recipe(context.store)
-        lineage.note(context.store, plan.run.folder, plan.catalogue, plan.placed)
-        context.store.write_json(f"{plan.run.folder}/settings.json", to_tree(context.settings))
-        with context.store.folder_to_write(plan.run.folder) as folder:
+        run.write_lineage(plan.catalogue, plan.placed)
+        context.store.write_json(run.file(SETTINGS), to_tree(context.settings))
+        with context.store.folder_to_write(run.folder) as folder:
             save_model(trained, folder)
     return plan
 
 
 def evaluate(context: Context, plan: Plan) -> Plan:
     """Score the run, predict every video of the store, and write the report. The first run becomes champion."""
-    store, run = context.store, plan.run.folder
-    if not store.exists(f"{run}/metrics.json"):
+    store, run = context.store, plan.result
+    if not run.is_finished:
         from nmcl.flows.run.reporting import evaluate_run  # brings matplotlib, which no other stage needs
 
         evaluate_run(plan, context.progress, context.command)
-    store.point("latest", run)
-    lineage.note(store, run, plan.catalogue, plan.placed)  # a run of an earlier version lacks it
-    if champions.champion(store) is None:
-        crown(store, run, "first", "the first run")
+    store.point("latest", run.folder)
+    run.write_lineage(plan.catalogue, plan.placed)  # a run of an earlier version lacks it
+    if champion(store) is None:
+        promote(plan.result, "first", "the first run")
     return plan
 
 

@@ -14,17 +14,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from nmcl.model.evaluate import Curve
+
 FUSED = "fused"
 """The name of the decision over all modalities among the branches of single modalities."""
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A ROC curve: two sequences of the same length, rising from 0 to 1."""
-
-    fpr: Sequence[float] | np.ndarray
-    tpr: Sequence[float] | np.ndarray
-    auc: float | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nmcl.model.evaluate import evaluate, f1
+from nmcl.model.evaluate import Curve, evaluate, f1
 from nmcl.model.feature_table import (
     TEST,
     TRAIN,
@@ -29,7 +29,6 @@ from nmcl.model.study.results import (
     FUSED,
     AbsenceScores,
     AttentionMemory,
-    Curve,
     EpochScores,
     GatePoint,
     MethodRow,
@@ -172,14 +171,14 @@ def method_rows(outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold]
 
 def _method_row(name: str, outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold]) -> MethodRow:
     of_seeds = outcomes[name]
-    scores = [evaluate(o.probability, o.label, folds[0].venues) for o in of_seeds]
+    scores = [evaluate(o.probability, o.label, folds[0].venues).scores for o in of_seeds]
     row = MethodRow(
         name=name,
-        micro_f1=spread([s["micro_f1"] for s in scores]),
-        macro_f1=spread([s["macro_f1"] for s in scores]),
-        auc_micro=_spread_of_known([s["auc_micro"] for s in scores]),
-        auc_macro=_spread_of_known([s["auc_macro"] for s in scores]),
-        top5=spread([s["top5_accuracy"] for s in scores]),
+        micro_f1=_spread_of_known([s.micro_f1 for s in scores]),
+        macro_f1=_spread_of_known([s.macro_f1 for s in scores]),
+        auc_micro=_spread_of_known([s.auc_micro for s in scores]),
+        auc_macro=_spread_of_known([s.auc_macro for s in scores]),
+        top5=_spread_of_known([s.top5 for s in scores]),
         train_seconds=float(np.mean([o.seconds for o in of_seeds])),
         parameters=of_seeds[0].n_parameters,
     )
@@ -239,10 +238,8 @@ def _curves(outcomes: Mapping[str, Sequence[Outcome]], venues: tuple[str, ...]) 
     found: dict[Any, dict[str, Curve]] = {"micro": {}, "macro": {}}
     for name, of_seeds in outcomes.items():
         pooled = np.concatenate([o.probability for o in of_seeds]), np.concatenate([o.label for o in of_seeds])
-        scores = evaluate(*pooled, venues)
-        for kind, curves in found.items():
-            if curve := scores["roc"][kind]:
-                curves[name] = Curve(curve["fpr"], curve["tpr"], scores[f"auc_{kind}"])
+        for kind, curve in evaluate(*pooled, venues).roc.items():
+            found[kind][name] = curve
     return found
 
 

@@ -1,13 +1,13 @@
-"""Drift: how far a new crawl lies from the one a model was trained on, told apart from what chance gives.
+"""Drift between a new crawl and the crawls that a model was trained on.
 
-Every figure is a measure of two groups of rows, 0 where they are alike. What the same measure gives when the rows of
-both crawls are dealt anew at random (a permutation test) says how much of it is due to the few rows there are.
+Every figure is a measure of two groups of rows, 0 where they are alike. A permutation test says how much of it is due
+to the small number of rows.
 
-Letters: N rows of both crawls together, the reference's first; P deals; D features. A deal says which rows are the new
-crawl's: shape (P, N), bool. Measures are sums over rows, so that all deals are one matrix product.
+Letters: N rows of both groups together, the reference's first; P permutations; D features. `permutations` says which
+rows count as new, shape (P, N), bool. Measures are sums over rows, so all permutations are one matrix product.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -15,11 +15,12 @@ import numpy as np
 from annotated_types import Ge, Interval
 
 from nmcl.pipeline.addressing import Reference
+from nmcl.pipeline.storage.run_files import DriftFigure
 
 Measure = Callable[[np.ndarray], np.ndarray]
-"""From deals, shape (P, N), to values, shape (P,)."""
+"""From which rows count as new, shape (P, N), bool, to values, shape (P,): the first as observed, then permuted."""
 ALPHA = 0.05
-"""A figure that as many random deals reach is not drift, however large it is."""
+"""Level of the permutation test: a figure with a larger p-value is not drift, however large it is."""
 CONSTANT = 1e-6
 """A feature whose standard deviation is below this share of its mean (or below this) carries rounding noise only."""
 
@@ -59,33 +60,13 @@ class DriftSettings:
     seed: Annotated[int, Ge(0), Reference(0)] = 0
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One measure of drift."""
-
-    subject: str
-    """A modality, `files` or `labels`."""
-    name: str
-    value: float | None
-    """None where either crawl has too few rows to measure."""
-    by_chance: float | None
-    """Mean of the same over random deals of the rows."""
-    p_value: float | None
-    """Share of random deals with at least this value."""
-    limit: float
-    """Of `value - by_chance`."""
-    n_reference: int
-    n_new: int
-    exceeded: bool
-
-
-def of_files(reference: np.ndarray, new: np.ndarray, settings: DriftSettings) -> list[Figure]:
+def of_files(reference: np.ndarray, new: np.ndarray, settings: DriftSettings) -> dict[str, DriftFigure]:
     """Args: reference, new: which videos do not decode, shapes (R,) and (M,), bool."""
     rows = _together(reference, new, settings)
-    return [_figure("files", "failed", share_shift(rows.values), rows, settings.max_failed, settings)]
+    return {"failed": _figure(share_shift(rows.values), rows, settings.max_failed, settings)}
 
 
-def of_vectors(subject: str, reference: np.ndarray, new: np.ndarray, settings: DriftSettings) -> list[Figure]:
+def of_vectors(reference: np.ndarray, new: np.ndarray, settings: DriftSettings) -> dict[str, DriftFigure]:
     """Missingness, and shifts of mean, covariance and distribution of the vectors that are there.
 
     Args:
@@ -95,26 +76,26 @@ def of_vectors(subject: str, reference: np.ndarray, new: np.ndarray, settings: D
     absent = np.isnan(rows.values).any(axis=1)
     vectors = _Rows(standardized(rows.values[~absent]), rows.is_new[~absent])
     centred = principal(vectors.values, vectors.is_new, settings.components, settings.seed)
-    measures: list[tuple[str, Measure, _Rows, float]] = [
-        ("missing", share_shift(absent), rows, settings.max_missing),
-        ("mean_shift", mean_shift(vectors.values), vectors, settings.max_mean_shift),
-        ("covariance_shift", covariance_shift(centred), vectors, settings.max_covariance_shift),
-        ("mmd", squared_mmd(gaussian_kernel(vectors.values)), vectors, settings.max_mmd),
-    ]
-    return [_figure(subject, name, measure, of, limit, settings) for name, measure, of, limit in measures]
+    kernel = gaussian_kernel(vectors.values)
+    return {
+        "missing": _figure(share_shift(absent), rows, settings.max_missing, settings),
+        "mean_shift": _figure(mean_shift(vectors.values), vectors, settings.max_mean_shift, settings),
+        "covariance_shift": _figure(covariance_shift(centred), vectors, settings.max_covariance_shift, settings),
+        "mmd": _figure(squared_mmd(kernel), vectors, settings.max_mmd, settings),
+    }
 
 
-def of_words(reference: np.ndarray, new: np.ndarray, settings: DriftSettings) -> list[Figure]:
+def of_words(reference: np.ndarray, new: np.ndarray, settings: DriftSettings) -> dict[str, DriftFigure]:
     """Args: reference, new: of each description its unknown words and all its words, shapes (R, 2) and (M, 2)."""
     rows = _together(reference, new, settings)
     measure = rate_shift(rows.values[:, 0], rows.values[:, 1])
-    return [_figure("textual", "unknown_words", measure, rows, settings.max_unknown_words, settings)]
+    return {"unknown_words": _figure(measure, rows, settings.max_unknown_words, settings)}
 
 
-def of_labels(reference: np.ndarray, new: np.ndarray, settings: DriftSettings) -> list[Figure]:
-    """Args: reference, new: index of the venue of each labelled video, shapes (R,) and (M,)."""
+def of_labels(reference: np.ndarray, new: np.ndarray, settings: DriftSettings) -> dict[str, DriftFigure]:
+    """Args: reference, new: index of the label of each labelled video, shapes (R,) and (M,)."""
     rows = _together(reference, new, settings)
-    return [_figure("labels", "label_shift", total_variation(rows.values), rows, settings.max_label_shift, settings)]
+    return {"label_shift": _figure(total_variation(rows.values), rows, settings.max_label_shift, settings)}
 
 
 @dataclass(frozen=True)
@@ -142,19 +123,19 @@ def _sample(rows: np.ndarray, n: int, seed: int) -> np.ndarray:
     return rows[np.sort(np.random.default_rng(seed).choice(len(rows), n, replace=False))]
 
 
-def _figure(subject: str, name: str, measure: Measure, rows: _Rows, limit: float, settings: DriftSettings) -> Figure:
+def _figure(measure: Measure, rows: _Rows, limit: float, settings: DriftSettings) -> DriftFigure:
     n_new = int(rows.is_new.sum())
     n_reference = len(rows.is_new) - n_new
     if min(n_reference, n_new) < 2:
-        return Figure(subject, name, None, None, None, limit, n_reference, n_new, exceeded=False)
+        return DriftFigure(None, None, None, limit, n_reference, n_new, exceeded=False)
     random = np.random.default_rng(settings.seed)
-    deals = np.stack([rows.is_new, *(random.permutation(rows.is_new) for _ in range(settings.permutations))])
-    value, *dealt = measure(deals).tolist()
-    by_chance = float(np.mean(dealt))
-    p_value = (1 + sum(other >= value for other in dealt)) / (1 + len(dealt))
+    permuted = [random.permutation(rows.is_new) for _ in range(settings.permutations)]
+    value, *null = measure(np.stack([rows.is_new, *permuted])).tolist()
+    null_mean = float(np.mean(null))
+    p_value = (1 + sum(other >= value for other in null)) / (1 + len(null))
     enough = min(n_reference, n_new) >= settings.min_rows
-    exceeded = enough and value - by_chance > limit and p_value < ALPHA
-    return Figure(subject, name, value, by_chance, p_value, limit, n_reference, n_new, exceeded)
+    exceeded = enough and value - null_mean > limit and p_value < ALPHA
+    return DriftFigure(value, null_mean, p_value, limit, n_reference, n_new, exceeded)
 
 
 def share_shift(flags: np.ndarray) -> Measure:
@@ -166,8 +147,8 @@ def rate_shift(counted: np.ndarray, of: np.ndarray) -> Measure:
     """Difference of two rates, each a sum over a sum. Args: counted, of: shape (N,)."""
     sums = np.stack([counted, of], axis=1).astype(np.float64)
 
-    def measure(deals: np.ndarray) -> np.ndarray:
-        rates = [side @ sums / np.maximum(1.0, (side @ sums)[:, 1:]) for side in _sides(deals)]
+    def measure(permutations: np.ndarray) -> np.ndarray:
+        rates = [side @ sums / np.maximum(1.0, (side @ sums)[:, 1:]) for side in _sides(permutations)]
         return np.asarray(np.abs(rates[1] - rates[0])[:, 0])
 
     return measure
@@ -180,13 +161,13 @@ def mean_shift(rows: np.ndarray) -> Measure:
     """
     squares = rows**2
 
-    def measure(deals: np.ndarray) -> np.ndarray:
-        old, new = _sides(deals)
+    def measure(permutations: np.ndarray) -> np.ndarray:
+        old, new = _sides(permutations)
         n, m = old.sum(axis=1, keepdims=True), new.sum(axis=1, keepdims=True)
         means = old @ rows / n, new @ rows / m
         within = (old @ squares - n * means[0] ** 2 + new @ squares - m * means[1] ** 2) / (n + m)
         shifts = (means[1] - means[0]) ** 2 / np.maximum(within, 1e-6)
-        return np.sqrt(shifts.mean(axis=1)) if rows.shape[1] else np.zeros(len(deals))
+        return np.sqrt(shifts.mean(axis=1)) if rows.shape[1] else np.zeros(len(permutations))
 
     return measure
 
@@ -202,7 +183,7 @@ def covariance_shift(rows: np.ndarray) -> Measure:
         norm = np.linalg.norm(old)
         return float(np.linalg.norm(new - old) / norm) if norm > 0 else 0.0
 
-    return lambda deals: np.array([one(is_new) if rows.shape[1] else 0.0 for is_new in deals])
+    return lambda permutations: np.array([one(is_new) if rows.shape[1] else 0.0 for is_new in permutations])
 
 
 def squared_mmd(kernel: np.ndarray) -> Measure:
@@ -212,8 +193,8 @@ def squared_mmd(kernel: np.ndarray) -> Measure:
     """
     diagonal = np.diagonal(kernel)
 
-    def measure(deals: np.ndarray) -> np.ndarray:
-        old, new = _sides(deals)
+    def measure(permutations: np.ndarray) -> np.ndarray:
+        old, new = _sides(permutations)
         n, m = old.sum(axis=1), new.sum(axis=1)
         within = [((side @ kernel) * side).sum(axis=1) - side @ diagonal for side in (old, new)]
         between = ((old @ kernel) * new).sum(axis=1)
@@ -226,16 +207,16 @@ def total_variation(labels: np.ndarray) -> Measure:
     """Half the L1 distance of two distributions over venues, 0..1. Args: labels: indices, shape (N,)."""
     counts = np.eye(int(labels.max(initial=0)) + 1)[labels]
 
-    def measure(deals: np.ndarray) -> np.ndarray:
-        old, new = (side @ counts / side.sum(axis=1, keepdims=True) for side in _sides(deals))
+    def measure(permutations: np.ndarray) -> np.ndarray:
+        old, new = (side @ counts / side.sum(axis=1, keepdims=True) for side in _sides(permutations))
         return np.asarray(np.abs(new - old).sum(axis=1) / 2)
 
     return measure
 
 
-def _sides(deals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _sides(permutations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which rows are the reference's and which are new, as factors of matrix products."""
-    return (~deals).astype(np.float64), deals.astype(np.float64)
+    return (~permutations).astype(np.float64), permutations.astype(np.float64)
 
 
 def standardized(rows: np.ndarray) -> np.ndarray:
@@ -274,12 +255,3 @@ def gaussian_kernel(rows: np.ndarray) -> np.ndarray:
     squares = euclidean_distances(rows, squared=True)
     median = float(np.median(squares[np.triu_indices(len(rows), 1)])) if len(rows) > 1 else 0.0
     return np.asarray(np.exp(-squares / (2 * median))) if median > 0 else np.ones_like(squares)
-
-
-def to_json(figures: Sequence[Figure]) -> dict[str, dict[str, Mapping[str, object]]]:
-    """By subject and name."""
-    tree: dict[str, dict[str, Mapping[str, object]]] = {}
-    for f in figures:
-        values = {k: v for k, v in vars(f).items() if k not in ("subject", "name")}
-        tree.setdefault(f.subject, {})[f.name] = values
-    return tree

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from nmcl.pipeline.crawl.source import CrawlSource
 from nmcl.pipeline.records import Video
-from nmcl.pipeline.storage.artifacts import DIGEST_SUFFIX, Artifact
+from nmcl.pipeline.storage.artifacts import DIGEST_SUFFIX, RECIPE, Artifact
 from nmcl.pipeline.storage.catalogue import Part
 from nmcl.pipeline.storage.store import Store
 
@@ -29,7 +29,7 @@ def remove_stale(
     is_whole = all(source.stat(video.path) is not None for video in decoded)
     for folder in store.list("features") if is_whole else ():
         name = f"features/{folder}"
-        recipe = store.read_json(f"{name}/recipe.json") if store.exists(f"{name}/recipe.json") else {}
+        recipe = store.read_json(f"{name}/{RECIPE}") if store.exists(f"{name}/{RECIPE}") else {}
         if name not in {a.folder for a in own} and recipe.get("decoding") == failures.recipe["decoding"]:
             remove_part(store, name, part.key)
     for folder in store.list("completed"):

@@ -16,6 +16,7 @@ from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import MODALITIES, Video
 from nmcl.pipeline.storage.artifacts import (
     DIGEST_SUFFIX,
+    RECIPE,
     Artifact,
     digest,
     hashed_part,
@@ -29,8 +30,19 @@ from nmcl.pipeline.storage.catalogue import (
     load_catalogue,
     load_part,
 )
-from nmcl.pipeline.storage.champions import champion
 from nmcl.pipeline.storage.failures import Failures, load_failures
+from nmcl.pipeline.storage.run_files import Timing
+from nmcl.pipeline.storage.runs import (
+    CHAMPIONS,
+    METRICS,
+    MODEL,
+    PREDICTIONS,
+    SETTINGS,
+    WEIGHTS,
+    Run,
+    all_runs,
+    champion,
+)
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import decode, to_vectors
 
@@ -172,11 +184,11 @@ def _check_parts(store: Store, rows: Mapping[str, Sequence[Video]], findings: Fi
         files = store.list(folder)
         parts = [name for name in files if name.startswith("part-") and name.endswith(".parquet")]
         recipe, problem = _recipe(store, folder)
-        if problem and not parts and not store.exists(f"{folder}/recipe.json"):
+        if problem and not parts and not store.exists(f"{folder}/{RECIPE}"):
             continue  # nothing is there, as after a repair
         if problem:
-            removes = (f"{folder}/recipe.json", *(f"{folder}/{name}" for name in parts))
-            findings.problems.append(Problem(f"{folder}/recipe.json", problem, removes))
+            removes = (f"{folder}/{RECIPE}", *(f"{folder}/{name}" for name in parts))
+            findings.problems.append(Problem(f"{folder}/{RECIPE}", problem, removes))
             continue
         dims: set[int] = set()
         for name in parts:
@@ -202,7 +214,7 @@ def _downstream(store: Store, folder: str, name: str) -> Iterator[str]:
 def _recipe(store: Store, folder: str) -> tuple[dict[str, Any], str | None]:
     """What is hashed of the recipe of an artifact, and what is wrong with it."""
     try:
-        recipe = store.read_json(f"{folder}/recipe.json")
+        recipe = store.read_json(f"{folder}/{RECIPE}")
     except StoreError as error:
         return {}, str(error)
     address = folder.rsplit("-", 1)[-1]
@@ -321,7 +333,7 @@ def _wrong_completed(store: Store, name: str, recipe: Mapping[str, Any], table: 
         vectors = to_vectors(table.column(modality))
         if (np.isnan(vectors).any(axis=1) == any_observed).any() or not np.isfinite(vectors[any_observed]).all():
             return f"its {modality} vectors are not whole"
-        completion = f"states/completion-{recipe['completion']}/recipe.json"
+        completion = f"states/completion-{recipe['completion']}/{RECIPE}"
         if not store.exists(completion):
             continue
         addresses = dict(zip(MODALITIES, store.read_json(completion)["features"], strict=True))
@@ -355,52 +367,46 @@ def _check_states(store: Store, findings: Findings) -> None:
 
 
 def _check_runs(store: Store, findings: Findings) -> None:
-    run = None
+    best = None
     try:
-        run = champion(store)
+        best = champion(store)
     except StoreError as error:
         what_to_do = "Delete it, and promote the run that is to be champion: nmcl runs, nmcl promote."
-        findings.problems.append(Problem("champions.json", str(error), (), what_to_do))
-    for name in store.list("runs"):
-        folder = f"runs/{name}"
+        findings.problems.append(Problem(CHAMPIONS, str(error), (), what_to_do))
+    for run in all_runs(store):
         findings.checked["runs"] += 1
-        _, problem = _recipe(store, folder) if store.exists(f"{folder}/recipe.json") else ({}, None)
-        problem = problem or _wrong_model(store, folder)
+        _, problem = _recipe(store, run.folder) if store.exists(run.file(RECIPE)) else ({}, None)
+        problem = problem or _wrong_model(run)
         if problem:
-            made = ("recipe.json", "model.json", "model.safetensors", "metrics.json")
             what_to_do = (
                 "nmcl verify --repair removes it; nmcl run makes it again if the settings are still its own, "
                 "else promote another run: nmcl runs."
             )
-            removes = tuple(f"{folder}/{file}" for file in made)
-            findings.problems.append(Problem(folder, problem, removes, what_to_do))
+            removes = tuple(map(run.file, (RECIPE, MODEL, WEIGHTS, METRICS)))
+            findings.problems.append(Problem(run.folder, problem, removes, what_to_do))
             continue
-        predictions = f"{folder}/predictions.parquet"
+        predictions = run.file(PREDICTIONS)
         if store.exists(predictions):
             data = store.read(predictions)
             if problem := wrong_digest(store, predictions, data) or _undecodable(predictions, data):
-                is_champion = folder == run
-                removes = () if is_champion else (predictions, f"{folder}/metrics.json")
+                is_champion = best is not None and run.folder == best.folder
+                removes = () if is_champion else (predictions, run.file(METRICS))
                 what_to_do = "The champion itself is whole: nmcl predict predicts any crawl again."
                 findings.problems.append(
                     Problem(predictions, problem, removes, what_to_do if is_champion else Problem.what_to_do)
                 )
-    if run is not None and not store.exists(f"{run}/metrics.json"):
+    if best is not None and not best.is_finished:
         what_to_do = "Promote another run, or return to the one before: nmcl runs, nmcl promote, nmcl rollback."
-        findings.problems.append(Problem("champions.json", f"its champion {run} is no finished run", (), what_to_do))
+        findings.problems.append(Problem(CHAMPIONS, f"its champion {best.folder} is no finished run", (), what_to_do))
 
 
-def _wrong_model(store: Store, folder: str) -> str | None:
-    if not store.exists(f"{folder}/model.json"):
-        return None
+def _wrong_model(run: Run) -> str | None:
     try:
-        card = store.read_json(f"{folder}/model.json")
-        found = hashlib.sha256(store.read(f"{folder}/model.safetensors")).hexdigest()
-        if not isinstance(card, dict) or card.get("weights_sha256") != found:
-            return "model.safetensors is not the file that model.json names by its SHA-256"
-        for name in ("metrics.json", "settings.json"):
-            if store.exists(f"{folder}/{name}") and not isinstance(store.read_json(f"{folder}/{name}"), dict):
-                return f"{name} is no JSON object"
+        if run.model is None:
+            return None
+        if run.model.weights_sha256 != hashlib.sha256(run.store.read(run.file(WEIGHTS))).hexdigest():
+            return f"{WEIGHTS} is not the file that {MODEL} names by its SHA-256"
+        _ = run.metrics, run.store.exists(run.file(SETTINGS)) and run.settings
     except StoreError as error:
         return str(error)
     return None
@@ -416,14 +422,14 @@ def _undecodable(name: str, data: bytes) -> str | None:
 
 def _check_small_files(store: Store, findings: Findings) -> None:
     """What commands keep to be quicker, and can do without; and the settings."""
-    if store.exists("settings.json"):
+    if store.exists(SETTINGS):
         try:
-            store.read_json("settings.json")
+            store.read_json(SETTINGS)
         except StoreError as error:
             what_to_do = "Delete it, and name the settings again by --set or --config."
-            findings.problems.append(Problem("settings.json", str(error), (), what_to_do))
+            findings.problems.append(Problem(SETTINGS, str(error), (), what_to_do))
     readers: dict[str, Callable[[str], object]] = {
-        "timings": store.read_json,
+        "timings": lambda name: store.read_record(name, Timing),
         "videos": lambda name: decode(store.read(name), name),
     }
     for folder, read in readers.items():

@@ -25,12 +25,14 @@ def digest(value: Any, length: int = 12) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
+RECIPE = "recipe.json"
+"""In the folder of an artifact: how it was made."""
 SETTINGS_IN_FULL = "settings_in_full"
-"""Key of `recipe.json` that is not hashed. Recipes of earlier versions lack it: all of them is hashed."""
+"""Key of the recipe that is not hashed. Recipes of earlier versions lack it: all of them is hashed."""
 
 
 def hashed_part(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a `recipe.json` is hashed."""
+    """What of a recipe is hashed."""
     return {name: value for name, value in recipe.items() if name != SETTINGS_IN_FULL}
 
 
@@ -61,7 +63,7 @@ class Artifact:
 
     def note_recipe(self, store: Store) -> None:
         """Lay the recipe beside the artifact, and all settings in force, for people and for provenance."""
-        name = f"{self.folder}/recipe.json"
+        name = f"{self.folder}/{RECIPE}"
         if not store.exists(name):
             in_full = {SETTINGS_IN_FULL: self.settings} if self.settings else {}
             store.write_json(name, {**self.recipe, **in_full})

@@ -2,9 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Annotated
+
+from annotated_types import Ge
 
 from nmcl.pipeline.records import Video
 from nmcl.pipeline.storage.artifacts import digest
+from nmcl.pipeline.storage.shapes import Address, Name
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import (
     decode,
@@ -21,11 +25,11 @@ TRAINING = "catalogue.json"
 class Part:
     """A fixed slice of a crawl, the unit of work."""
 
-    key: str
+    key: Address
     """Hash of all that extractors see of its videos; names the part's file in every artifact."""
-    rows: str
+    rows: Address
     """Hash of its rows, labels included; names the part's file of the catalogue."""
-    n_videos: int
+    n_videos: Annotated[int, Ge(1)]
 
     @property
     def file(self) -> str:
@@ -37,7 +41,7 @@ class Part:
 class Crawl:
     """One ingested folder."""
 
-    name: str
+    name: Name
     """Of the folder; made unique within the store."""
     folder: str
     """Where it lay when it was ingested: an absolute path."""
@@ -92,17 +96,7 @@ def load_part(store: Store, part: Part) -> list[Video]:
 
 def load_catalogue(store: Store, name: str = TRAINING) -> Catalogue:
     """The catalogue as written; an empty one where nothing was ingested. Raises StoreError where it is damaged."""
-    if not store.exists(name):
-        return Catalogue()
-    content = store.read_json(name)
-    try:
-        crawls = tuple(
-            Crawl(**{**crawl, "parts": tuple(Part(**p) for p in crawl["parts"]), "notes": tuple(crawl["notes"])})
-            for crawl in content["crawls"]
-        )
-    except TypeError as error:  # keys of another version
-        raise store.damaged(name, str(error)) from error
-    return Catalogue(crawls)
+    return store.find_record(name, Catalogue) or Catalogue()
 
 
 def save_catalogue(store: Store, catalogue: Catalogue, name: str = TRAINING) -> None:

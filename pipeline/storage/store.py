@@ -20,16 +20,15 @@ with.
 
 import fcntl
 import json
-import math
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 
@@ -51,6 +50,7 @@ KEPT = (_MARKER, "catalogue.json", "settings.json", "champions.json")
 """Files that no command makes again."""
 _held: dict[str, Lease | None] = {}
 """Stores that this process has locked, by URL: a flow within a flow may lock again."""
+T = TypeVar("T")
 
 
 def file_system(url: str) -> tuple[Any, str]:
@@ -189,23 +189,32 @@ class Store:
                 f"{self.where(name)} is missing. Run the command again: it makes what is missing."
             ) from error
 
-    def read_json(self, name: str, kind: Any = None) -> Any:
+    def read_json(self, name: str) -> Any:
         """Parsed JSON of a file.
 
-        Args:
-            kind: what it must hold, one of `nmcl.pipeline.storage.shapes`; None: what its name promises.
+        Raises:
+            StoreError: the file is missing, damaged, or not what its name promises (`nmcl.pipeline.storage.shapes`).
+        """
+        return self._parsed(name, lambda data: shapes.parse_json(data, shapes.of(name)))
+
+    def read_record(self, name: str, kind: type[T]) -> T:
+        """A JSON file as a frozen dataclass. Keys that it does not name are ignored.
 
         Raises:
             StoreError: the file is missing, damaged, or of another shape.
         """
+        return self._parsed(name, lambda data: shapes.parse_record(data, kind))
+
+    def find_record(self, name: str, kind: type[T]) -> T | None:
+        """As `read_record`; None where there is no file."""
+        return self.read_record(name, kind) if self.exists(name) else None
+
+    def _parsed(self, name: str, parse: Callable[[bytes], T]) -> T:
         data = self.read(name)
         try:
-            content = json.loads(data, parse_constant=_no_number, parse_float=_finite)
-            json.dumps(content, ensure_ascii=False).encode()  # halves of surrogate pairs could not be written again
-            shapes.require(kind or shapes.of(name), content)
+            return parse(data)
         except (ValueError, RecursionError) as error:
             raise self.damaged(name, str(error)) from error
-        return content
 
     def damaged(self, name: str, reason: str) -> StoreError:
         """The error that a file is not what nmcl wrote. Args: reason: what was found in it."""
@@ -369,14 +378,3 @@ class Store:
             finally:
                 del _held[self.url]
                 shutil.rmtree(self._full(_SCRATCH), ignore_errors=True)
-
-
-def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no number of JSON")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:40]} is out of range")
-    return value

@@ -20,8 +20,8 @@ from nmcl.extractors.acoustic import AcousticExtractor
 from nmcl.extractors.textual import TextualExtractor, unknown_words
 from nmcl.flows.cli import summary
 from nmcl.flows.engine.run_page import run_page
-from nmcl.flows.retrain.new_data import standings
-from nmcl.flows.run import champion, listing, predict
+from nmcl.flows.retrain.new_data import last_verdicts
+from nmcl.flows.run import predict
 from nmcl.flows.run.evaluation import extract_seconds_of, seconds_of, stored_model
 from nmcl.flows.run.lineage import lineage_of
 from nmcl.flows.run.plan import Plan, completed_with
@@ -32,30 +32,18 @@ from nmcl.pipeline.errors import NmclError, StoreError
 from nmcl.pipeline.records import MODALITIES, Clip
 from nmcl.pipeline.stages.complete import load_completed, load_features
 from nmcl.pipeline.stages.extract import load_vectors
+from nmcl.pipeline.storage import runs
 from nmcl.pipeline.storage.artifacts import load_state
 from nmcl.pipeline.storage.catalogue import load_catalogue
 from nmcl.pipeline.storage.failures import load_failures
+from nmcl.pipeline.storage.runs import Run
 from nmcl.pipeline.storage.store import Store
 from tests.forms import LONG, in_both_forms
 from tests.media import tone
+from tests.records import COMPARISON, DRIFT, RUN
 
 pytestmark = in_both_forms
 ARCHIVE = Path(__file__).parents[1] / "data" / "store-28a06ff.tar.xz"
-RUN = "runs/nmcl-e3f2a2dde9d6"
-SLICE = {"n_rows": 9, "champion": {"macro_f1": 0.5}, "challenger": {"macro_f1": 0.6}, "gain": 0.1}
-SLICE |= {"interval": [0.0, 0.2], "wins": 2, "losses": 1, "p_value": 0.5}
-NEWS = {"crawl": "b", "n_videos": 9, "n_labelled": 9, "n_known": 0, "n_renamed": 0, "n_relabelled": 0}
-FIGURE = {"value": 0.1, "by_chance": 0.0, "p_value": 0.5, "limit": 0.2, "n_reference": 9, "n_new": 9, "exceeded": False}
-DRIFT = {
-    "champion": RUN, "crawls": {"b": "0"}, "figures": {"visual": {"mean": FIGURE}}, "exceeded": [], "stopped": False,
-    "settings": {"min_rows": 5}, "news": [NEWS], "when": "2026-01-01T00:00:00.000+00:00",
-    "venues": {"learnt_anew": ["a"], "too_few": [], "not_seen": [], "dropped": []},
-}  # fmt: skip
-COMPARISON = {
-    "champion": RUN, "challenger": RUN, "crawls": {"b": "0"}, "rule": {}, "when": "2026-01-01T00:00:00.000+00:00",
-    "comparison": dict.fromkeys(("frozen", "fresh", "together"), SLICE),
-    "verdict": {"promoted": False, "reasons": ["it is worse"], "doubted": []},
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +53,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(folder, filter="data")
     store = Store.open(folder / "out")
-    store.write_json(f"{RUN}/drift.json", DRIFT)
-    store.write_json(f"{RUN}/comparison.json", COMPARISON)
+    Run(store, RUN).write(DRIFT)
+    Run(store, RUN).write(COMPARISON)
     (folder / "out" / "latest").unlink(missing_ok=True)
     store.point("latest", RUN)
-    lineage = lineage_of(store, RUN)
+    lineage = lineage_of(Run(store, RUN))
     plan = Plan(store, load_catalogue(store), of_store(store, {}), lineage.splits, lineage.frozen)
     shutil.copytree(folder / "out" / RUN, folder / "out" / plan.run.folder)  # where this version looks for the run
     return folder / "out"
@@ -89,15 +77,15 @@ def read_everything(root: Path) -> list[NmclError]:
 
     tried(lambda: Store.open(root))
     tried(lambda: summary.of_runs(store))
-    tried(lambda: listing.as_json(store))
+    tried(lambda: summary.of_runs(store, as_json=True))
     tried(lambda: summary.of_run(store))
-    tried(lambda: summary.of_drift(store, RUN))
-    tried(lambda: standings(store))
-    tried(lambda: of_champion(store, RUN, {}))
+    tried(lambda: summary.of_drift(Run(store, RUN)))
+    tried(lambda: last_verdicts(store))
+    tried(lambda: of_champion(Run(store, RUN), {}))
     settings = tried(lambda: of_store(store, {}))
     catalogue = tried(lambda: load_catalogue(store))
-    lineage = tried(lambda: lineage_of(store, RUN))
-    model = tried(lambda: stored_model(store, RUN))
+    lineage = tried(lambda: lineage_of(Run(store, RUN)))
+    model = tried(lambda: stored_model(Run(store, RUN)))
     tried(lambda: predict.load_run(str(root), {}))
     if lineage and settings and catalogue:
         plan = Plan(store, catalogue, settings, lineage.splits, lineage.frozen)
@@ -126,8 +114,8 @@ def read_everything(root: Path) -> list[NmclError]:
             tried(lambda: probabilities(model, completed))
         for _, part in catalogue.parts():
             tried(lambda p=part: load_failures(store, frozen.failures or plan.failures, p))
-    tried(lambda: champion.promote(store, "logistic"))
-    tried(lambda: champion.rollback(store))
+    tried(lambda: runs.promote(runs.find_run(store, "logistic"), "promote", "by hand"))
+    tried(lambda: runs.rollback(store))
     return errors
 
 
@@ -262,11 +250,17 @@ def test_the_message_names_the_file(content: bytes, whole: Path, tmp_path: Path)
     copy = tmp_path / "out"
     shutil.copytree(whole, copy, symlinks=True)
     store = Store(copy)
-    names = ["store.json", "catalogue.json", "champions.json", "settings.json"]
-    names += [f"{RUN}/{name}.json" for name in ("metrics", "recipe", "settings", "model", "drift", "comparison")]
-    for name in names:
+    readers: dict[str, Callable[[], object]] = {
+        "store.json": lambda: Store.open(copy),
+        "catalogue.json": lambda: load_catalogue(store),
+        "champions.json": lambda: runs.history(store),
+        "settings.json": lambda: store.read_json("settings.json"),
+    }
+    for name in ("metrics", "recipe", "settings", "model", "drift", "comparison"):
+        readers[f"{RUN}/{name}.json"] = lambda n=name: getattr(Run(store, RUN), n)  # type: ignore[misc]
+    for name, read in readers.items():
         (copy / name).write_bytes(content)
         with pytest.raises(StoreError) as raised:
-            store.read_json(name)
+            read()
         assert str(copy / name) in str(raised.value)
         assert len(str(raised.value)) < 1000

@@ -10,14 +10,16 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
 from nmcl.model.comparison import (
-    Agreement,
-    Comparison,
-    NewVenue,
     PromotionSettings,
-    Slice,
     agreement,
     compare,
-    decide,
+    promotion_verdict,
+)
+from nmcl.pipeline.storage.run_files import (
+    Agreement,
+    Comparison,
+    NewClass,
+    Slice,
 )
 
 RULE = PromotionSettings()
@@ -71,7 +73,7 @@ def found(**parts: object) -> Comparison:
         "together": slice_of(0.01),
         "trusted": Agreement(100, 0.9),
         "crawls": {"b": Agreement(100, 0.85)},
-        "new_venues": {},
+        "new_classes": {},
     }
     return Comparison(**{**usual, **parts})  # type: ignore[arg-type]
 
@@ -91,14 +93,14 @@ def found(**parts: object) -> Comparison:
         ({"frozen": slice_of(0.009, 30, 5, 1e-4)}, True, "better", ()),
         ({"fresh": slice_of(-0.05)}, True, "better", ()),
         ({"fresh": slice_of(-0.05, 1, 12, 0.003)}, False, "surely worse on the fresh", ("b",)),
-        ({"together": slice_of(0.0), "new_venues": {"zoo": NewVenue(8, 0.5)}}, True, "tells zoo", ()),
-        ({"together": slice_of(0.0), "new_venues": {"zoo": NewVenue(8, 0.4)}}, False, "not better", ()),
-        ({"frozen": slice_of(-0.2), "new_venues": {"zoo": NewVenue(8, 1.0)}}, False, "worse on the frozen", ("b",)),
+        ({"together": slice_of(0.0), "new_classes": {"zoo": NewClass(8, 0.5)}}, True, "tells zoo", ()),
+        ({"together": slice_of(0.0), "new_classes": {"zoo": NewClass(8, 0.4)}}, False, "not better", ()),
+        ({"frozen": slice_of(-0.2), "new_classes": {"zoo": NewClass(8, 1.0)}}, False, "worse on the frozen", ("b",)),
         ({"frozen": slice_of(None), "fresh": slice_of(None), "together": slice_of(None)}, False, "no test video", ()),
     ],
 )
 def test_the_rule(parts: dict[str, object], promoted: bool, reason: str, doubted: tuple[str, ...]) -> None:
-    verdict = decide(found(**parts), RULE)
+    verdict = promotion_verdict(found(**parts), RULE)
     assert verdict.promoted == promoted
     assert verdict.doubted == doubted
     with pytest.raises(AssertionError, match=reason):
@@ -107,7 +109,7 @@ def test_the_rule(parts: dict[str, object], promoted: bool, reason: str, doubted
 
 def test_labels_that_are_not_trusted_neither_help_nor_hurt_on_the_fresh_slice() -> None:
     doubtful = found(crawls={"b": Agreement(100, 0.0)}, fresh=slice_of(-0.5, 1, 40, 1e-9))
-    verdict = decide(doubtful, RULE)
+    verdict = promotion_verdict(doubtful, RULE)
     assert [reason for reason in verdict.reasons if "fresh" in reason] == []
 
 
@@ -130,4 +132,4 @@ def test_whatever_is_promoted_is_not_worse_and_somewhere_better(
         crawls={"b": Agreement(50, kappa)},
     )
     expected = kappa >= 0.45 and frozen >= -0.01 and p_value >= 0.05 and together > min_gain
-    assert decide(seen, rule).promoted == expected
+    assert promotion_verdict(seen, rule).promoted == expected

@@ -18,10 +18,10 @@ from nmcl.flows.report.study.style import (
     floats,
     label,
 )
+from nmcl.model.evaluate import Curve
 from nmcl.model.study.results import (
     FUSED,
     CompletionLevel,
-    Curve,
     StudyData,
     finite,
 )

@@ -3,31 +3,29 @@ import hashlib
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from nmcl.flows.report import (
-    Completion,
-    Counts,
-    Curve,
-    Epoch,
     Example,
-    Failure,
-    Gate,
-    PageTable,
     ReportData,
-    RetrainingData,
-    Scores,
-    SplitScores,
-    VenueRow,
     charts,
     render,
     render_retraining,
     summary,
 )
 from nmcl.flows.report import numbers as text
+from nmcl.model.base import Epoch, Scores
+from nmcl.model.evaluate import ClassScores, Curve, Evaluation
+from nmcl.pipeline.records import Video
+from nmcl.pipeline.storage.failures import Failure
+from nmcl.pipeline.storage.run_files import ClassChanges, Completion, Metrics, SplitScores
+from nmcl.pipeline.storage.runs import Run
+from nmcl.pipeline.storage.store import Store
 from tests.hostile import HOSTILE as NAMES
+from tests.records import COMPARISON, DIFF, DRIFT
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 HOSTILE = (
@@ -72,37 +70,52 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
+NO_COUNTS = dict.fromkeys(("videos", "train", "validation", "test", "unlabelled"), 0)
+
+
+def _video(name: str, venue: str | None = None) -> Video:
+    return Video(f"v{name}", "a", f"videos/{name}.mp4", "", 1, f"words {name}", venue, None, None)
+
+
 def _data(n_venues: int = 3, name: str = "Venue") -> ReportData:
     rng = np.random.default_rng(0)
     venues = tuple(f"{name} {k}" for k in range(n_venues))
     confusion = rng.integers(0, 4, (n_venues, n_venues)) + np.diag(rng.integers(10, 30, n_venues))
     line = np.linspace(0, 1, 11)
+    scores = SplitScores(int(confusion.sum()), 0.8123, 0.7456, 0.931, 0.922, 0.99, 0.61)
+    nrmse = {"als": {"per_modality": {"visual": 0.456}}, "mean": {"per_modality": {"visual": 1.0, "acoustic": None}}}
     return ReportData(
         title=f"A run {name}",
         created="2026-01-02 03:04 UTC",
-        venues=venues,
-        test=SplitScores(int(confusion.sum()), 0.8123, 0.7456, 0.99, 0.931, 0.922, 0.61),
-        validation=SplitScores(40, 0.8, 0.7, 0.98, 0.93, 0.92, 0.6),
-        modalities={"visual": Scores(0.61, 0.52), f"scent {name}": Scores(0.31, None)},
-        methods={"early_fusion": Scores(0.44, 0.33)},
-        counts=Counts(videos=1234, failed=2, duplicates=1, unlabelled=12, train=100, validation=40, test=40),
-        missing={"acoustic": 17, f"scent {name}": 3},
-        completion=Completion("als", {"als": {"visual": 0.456}, "mean": {"visual": 1.0, "acoustic": None}}),
-        confusion=confusion,
-        roc={"micro": Curve(line, np.sqrt(line), 0.931), f"{name}": Curve(line, line)},
-        history=[Epoch(i, 1 / i, 1.1 / i, 0.5, None, {"visual": Scores(0.4, 0.3)}) for i in (1, 2, 3)],
-        per_venue=[VenueRow(venue, 0.777, None, 0.5, k) for k, venue in enumerate(venues)],
-        set_aside={f"Rare {name}": 7},
-        gates=[Gate("visual", 0.2, 0.5, 0.3)],
-        examples=[
-            Example(f"v{name}", venues[0], ((venues[1], 0.9), (venues[0], 0.1)), f"words {name}", b"\xff\xd8jpeg")
-        ],
-        failures=[Failure(f"v1{name}", f"videos/{name}.mp4", "unreadable", f"moov {name}")],
-        seconds={"train": 75.0, f"stage {name}": None},
-        settings={"model": {"hidden": 256, "name": name}, "empty": {}},
+        metrics=Metrics(
+            test=scores,
+            validation=SplitScores(40, 0.8, 0.7, 0.93, 0.92, 0.98, 0.6),
+            modalities={"visual": SplitScores(40, 0.61, 0.52), f"scent {name}": SplitScores(40, 0.31)},
+            counts=NO_COUNTS | {"videos": 1234, "failed": 2, "missing_acoustic": 17, f"missing_scent {name}": 3},
+            notices=(f"Random weights {name}",),
+            seconds={"train": 75.0, f"stage {name}": 0.0},
+            classes=venues,
+            set_aside={f"Rare {name}": 7},
+            completion=Completion("als", {"nrmse": nrmse}),
+            diagnostics={"gates": {f"visual {name}": {"host": {"open": 0.2, "undecided": 0.5, "shut": 0.3}}}},
+            settings={"model": {"hidden": 256, "name": name}, "empty": {}},
+        ),
+        test=Evaluation(
+            scores,
+            confusion,
+            {venue: ClassScores(0.777, 0.6, 0.5, None, k) for k, venue in enumerate(venues)},
+            {"micro": Curve(line, np.sqrt(line), 0.931), "macro": Curve(line, line)},
+        ),
+        history=[Epoch(i, 1 / i, 1.1 / i, Scores(0.5, 0.4, 0.2), {name: Scores(0.4, 0.3, 0.2)}) for i in (1, 2, 3)],
+        examples=[Example(_video(name, venues[0]), ((venues[1], 0.9), (venues[0], 0.1)))],
+        failures=[(_video(name), Failure(None, "unreadable", f"moov {name}", 1))],
         command=f"nmcl run --crawl {name}",
-        notices=[f"Random weights {name}"],
     )
+
+
+def _bare(*classes: str) -> ReportData:
+    none = SplitScores(0)
+    return ReportData("Nothing", "today", Metrics(none, none, {}, NO_COUNTS, (), {}, classes=classes))
 
 
 @pytest.mark.parametrize("n_venues", [2, 6, 13, 188])
@@ -154,9 +167,9 @@ def test_same_data_gives_the_same_bytes() -> None:
 def test_tells_its_numbers() -> None:
     shown = Page(render(_data())).text.replace("\N{NO-BREAK SPACE}", " ")
     for figure in (
-        "81.2 %", "74.6 %", "0.931", "0.922", "61.0 %", "44.0 %", "1,234", "17", "als (used)", "0.456",
+        "81.2 %", "74.6 %", "0.931", "0.922", "61.0 %", "1,234", "17", "als (used)", "0.456",
         "Rare Venue", "20.0 %", "90.0 %", "moov Venue", "1 min 15 s", "model.hidden", "256", "77.7 %",
-        "nmcl run --crawl Venue", "Random weights Venue", "early_fusion",
+        "nmcl run --crawl Venue", "Random weights Venue",
     ):  # fmt: skip
         assert figure in shown, figure
     assert "None" not in shown
@@ -170,50 +183,43 @@ def test_says_that_a_sample_is_a_sample() -> None:
 
 @pytest.mark.parametrize("venues", [(), ("only",), ("a", "b")])
 def test_an_empty_report_is_a_page(venues: tuple[str, ...]) -> None:
-    page = render(ReportData(title="Nothing", created="today", venues=venues))
+    page = render(_bare(*venues))
     assert "was not tested" in Page(page).text
     assert "<script" not in page
 
 
-@pytest.mark.parametrize(
-    "field",
-    ["modalities", "methods", "missing", "roc", "history", "per_venue", "gates", "failures", "seconds"],
-)
-def test_any_part_may_be_empty(field: str) -> None:
+@pytest.mark.parametrize("field", ["modalities", "notices", "seconds", "set_aside", "diagnostics", "settings"])
+def test_any_metrics_may_be_empty(field: str) -> None:
     data = _data()
-    Page(render(replace(data, **{field: type(getattr(data, field))()})))
+    empty = type(getattr(data.metrics, field))()
+    Page(render(replace(data, metrics=replace(data.metrics, **{field: empty}))))
+
+
+@pytest.mark.parametrize("field", ["history", "examples", "failures"])
+def test_any_part_may_be_empty(field: str) -> None:
+    Page(render(replace(_data(), **{field: ()})))
 
 
 def test_undefined_values_are_dashes() -> None:
-    nan = float("nan")
-    scores = SplitScores(0, nan, None, nan, None, nan, None)
-    data = replace(
-        _data(),
-        test=scores,
-        confusion=np.zeros((3, 3), int),
-        history=[Epoch(1)],
-        modalities={"x": Scores(nan, nan)},
-    )
+    data, nan = _data(), float("nan")
+    assert data.test is not None
+    undefined = replace(data.metrics, test=SplitScores(0, nan, None, nan), modalities={"x": SplitScores(0, nan, nan)})
+    data = replace(data, metrics=undefined, test=replace(data.test, confusion=np.zeros((3, 3), int)))
     shown = Page(render(data)).text
     assert "–" in shown
     assert "nan" not in shown
 
 
 def test_names_that_matplotlib_would_hide_are_drawn() -> None:
-    data = replace(_data(), roc={"_nolegend_": Curve([0, 1], [0, 1])}, modalities={"_x": Scores(0.5, 0.5)})
-    assert "_nolegend_" in Page(render(data)).text
-
-
-def test_refuses_a_matrix_of_other_venues() -> None:
-    with pytest.raises(ValueError, match=r"\(2, 2\), expected \(3, 3\)"):
-        render(replace(_data(), confusion=np.eye(2, dtype=int)))
+    assert "_nolegend_" in Page(charts.roc({"_nolegend_": Curve([0, 1], [0, 1])})).text
+    assert "_x" in Page(charts.bars({"_x": SplitScores(1, 0.5, 0.5)}, None)).text
 
 
 def test_chance_is_that_of_the_most_frequent_venue() -> None:
     found = summary.chance(np.array([[6, 2], [1, 1]]))
     assert found.micro_f1 == pytest.approx(0.8)
     assert found.macro_f1 == pytest.approx((2 * 0.8 / 1.8) / 2)
-    assert found.top5_accuracy == 1
+    assert found.top5 == 1
     assert summary.chance(None).micro_f1 is None
 
 
@@ -240,34 +246,41 @@ def test_values_as_text() -> None:
     assert dict(summary.flat({"a": {"b": [1, None]}, "c": {}})) == {"a.b": "[1, null]", "c": "{}"}
 
 
-def test_the_page_of_a_retraining() -> None:
-    tables = [
-        PageTable("Drift", [["figure", "value", "verdict"], [HOSTILE, "0.5", "exceeded"], ["visual mmd", "0.1", "ok"]]),
-        PageTable("Crawls", [["crawl", "new videos"], ["b", 1500]]),
-    ]
-    data = RetrainingData("runs/b against runs/a", "today", "Stopped by drift", [HOSTILE], tables, [HOSTILE])
-    page = render_retraining(data)
+def test_the_page_of_a_retraining(tmp_path: Path) -> None:
+    run = Run(Store.create(tmp_path / "out"), "runs/b")
+    printable = HOSTILE.encode("utf-8", "ignore").decode()  # a file holds no half of a surrogate pair
+    figures = {printable: {"mmd": replace(DRIFT.figures["visual"]["mmd"], exceeded=True)}, **DRIFT.figures}
+    diffs, classes = (replace(DIFF, crawl=printable),), ClassChanges((printable,), (), (), ())
+    run.write(replace(DRIFT, figures=figures, stopped=True, exceeded=(printable,), diffs=diffs, classes=classes))
+    page = render_retraining(run, "today")
     parsed = Page(page)
-    assert parsed.tags.count("table") == 2
-    assert parsed.tags.count("tr") == 5
+    assert "Stopped by drift" in parsed.text
+    assert parsed.text.count("<script>alert(1)</script>") == 4
+    assert (parsed.tags.count("table"), parsed.tags.count("tr")) == (2, 5)
     assert "script" not in parsed.tags
     assert ("tr", "class", "chosen") in parsed.attributes
+    assert "report.html" not in page
+    assert render_retraining(run, "today") == page
+    run.write(COMPARISON)
+    run.store.write(run.file("report.html"), b"")
+    parsed = Page(render_retraining(run, "today"))
+    assert "The champion stays" in parsed.text
+    assert "it is worse" in parsed.text
+    assert (parsed.tags.count("table"), parsed.tags.count("tr")) == (3, 9)
     assert ("a", "href", "report.html") in parsed.attributes
-    assert "report.html" not in render_retraining(replace(data, has_report=False))
-    assert render_retraining(data) == page
 
 
-def test_the_page_tells_of_the_champion() -> None:
-    page = render(ReportData("t", "today", ("a", "b"), champion="Champion at the time: runs/a", is_challenger=True))
+def test_the_page_names_the_champion() -> None:
+    page = render(replace(_bare("a", "b"), champion="Champion at the time: runs/a", is_challenger=True))
     assert "Champion at the time: runs/a" in page
     assert ("a", "href", "retraining.html") in Page(page).attributes
-    assert "retraining.html" not in render(ReportData("t", "today", ("a", "b")))
+    assert "retraining.html" not in render(_bare("a", "b"))
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if len(name) < 1000])
 def test_charts_show_any_name(name: str) -> None:
-    scores, curve = Scores(0.5, 0.5), Curve([0.0, 1.0], [0.0, 1.0], 0.5)
-    epochs = [Epoch(i, 1.0, 1.0, 0.5, 0.5, {name: scores}) for i in (1, 2)]
+    scores, curve, branch = SplitScores(1, 0.5, 0.5), Curve([0.0, 1.0], [0.0, 1.0], 0.5), Scores(0.5, 0.5, 0.5)
+    epochs = [Epoch(i, 1.0, 1.0, branch, {name: branch}) for i in (1, 2)]
     drawn = [
         charts.bars({name: scores, f"{name}$": scores}, 0.5),
         charts.roc({name: curve}),

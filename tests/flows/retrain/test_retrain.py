@@ -21,29 +21,30 @@ import pytest
 from typer.testing import CliRunner
 
 from nmcl.flows.cli.main import app
+from nmcl.flows.report.retraining import drift_rows
 from nmcl.flows.retrain.context import (
-    Case,
     Options,
+    RetrainContext,
     prepare,
     settings_for,
 )
-from nmcl.flows.retrain.retrain import Audience, Outcome, retrain
-from nmcl.flows.run import champion as by_hand
+from nmcl.flows.retrain.retrain import Callbacks, Outcome, retrain
+from nmcl.flows.run import predict
 from nmcl.flows.run.lineage import lineage_of
-from nmcl.flows.run.listing import runs_of
 from nmcl.flows.run.parts import in_turn
-from nmcl.flows.run.predict import find_run
+from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.runs import missing, up_to
 from nmcl.flows.run.stages import Context, extract, ingest
-from nmcl.flows.run.tables import drift_rows
 from nmcl.flows.settings import Tree, from_tree
 from nmcl.flows.stored_settings import remember
 from nmcl.pipeline.errors import DriftError, SettingsError, StoreError
 from nmcl.pipeline.progress import Progress
-from nmcl.pipeline.stages.drift import DriftSettings, of_files, to_json
-from nmcl.pipeline.storage import champions
+from nmcl.pipeline.stages.drift import DriftSettings, of_files
+from nmcl.pipeline.storage.run_files import ComparisonNote
+from nmcl.pipeline.storage.runs import Run, champion, find_run, history, list_runs, promote, rollback
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import decode
+from tests.records import DRIFT
 
 NMCL = str(Path(sys.executable).parent / "nmcl")
 QUICK: Tree = {
@@ -118,8 +119,8 @@ def store(first_run: Path, tmp_path: Path) -> Store:
 def extracted(first_run: Path, crawl: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with the vectors of the later crawl, so that not every test extracts them."""
     store = copy_of(first_run, tmp_path_factory.mktemp("extracted"))
-    context, case = begin(store, crawl)
-    extract(context, case.view)
+    context, inputs = begin(store, crawl)
+    extract(context, inputs.champion_plan)
     return store.local_path()
 
 
@@ -139,7 +140,9 @@ def crawl(rows: dict[str, Rows], tmp_path_factory: pytest.TempPathFactory) -> Pa
     return write_crawl(tmp_path_factory.mktemp("later") / "b", [*some(rows, 16, 30), *some(rows, 0, 1)], "new-")
 
 
-def begin(store: Store, crawl: Path | None, changes: Tree | None = None, **options: bool) -> tuple[Context, Case]:
+def begin(
+    store: Store, crawl: Path | None, changes: Tree | None = None, **options: bool
+) -> tuple[Context, RetrainContext]:
     context = settings_for(Context(store, from_tree({})), changes or {}, Options(**options))
     if crawl:
         ingest(context, crawl)
@@ -147,7 +150,7 @@ def begin(store: Store, crawl: Path | None, changes: Tree | None = None, **optio
 
 
 def do(store: Store, crawl: Path | None, changes: Tree | None = None, **options: bool) -> Outcome:
-    return retrain(*begin(store, crawl, changes, **options), Audience())
+    return retrain(*begin(store, crawl, changes, **options), Callbacks())
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -162,49 +165,62 @@ def changed(before: dict[str, bytes], after: dict[str, bytes]) -> set[str]:
     return {name for name, data in before.items() if after.get(name) != data}
 
 
+def best(store: Store) -> Run:
+    run = champion(store)
+    assert run is not None
+    return run
+
+
+def champion_of(store: Store) -> str:
+    return best(store).folder
+
+
+def by_hand(store: Store, name: str) -> None:
+    promote(find_run(store, name), "promote", "by hand")
+
+
 def win(store: Store, crawl: Path) -> Outcome:
     """A challenger that beats a champion which knows nothing."""
-    by_hand.promote(store, "majority")
+    by_hand(store, "majority")
     return do(store, crawl, {"model": QUICK["model"], "promotion": {"min_agreement": 0.0}})
 
 
 def test_the_first_run_is_champion_and_a_later_one_is_not(store: Store) -> None:
-    run = champions.champion(store)
-    assert run is not None
+    run = champion_of(store)
     assert run.startswith("runs/logistic")
     (other,) = {f"runs/{name}" for name in store.list("runs")} - {run}
     assert store.leads("latest", other)
-    assert find_run(store.local_path())[1] == run
-    assert find_run(store.local_path(other))[1] == other
-    states = {r["run"]: r["state"] for r in runs_of(store)}
+    assert predict.find_run(store.local_path()).folder == run
+    assert predict.find_run(store.local_path(other)).folder == other
+    states = {r.run: r.state for r in list_runs(store)}
     assert states == {run: "champion", other: "challenger"}
 
 
 def test_a_crawl_is_taken_up_on_the_champions_states(store: Store, crawl: Path) -> None:
     root = store.local_path()
-    before, lineage = snapshot(root), lineage_of(store, champions.champion(store) or "")
-    context, case = begin(store, crawl)
-    (news,) = case.news
-    assert (news.n_videos, news.n_labelled, news.n_known, news.n_renamed) == (42, 42, 3, 3)
-    outcome = retrain(context, case, Audience())
+    before, lineage = snapshot(root), lineage_of(best(store))
+    context, inputs = begin(store, crawl)
+    (diff,) = inputs.diffs
+    assert (diff.n_videos, diff.n_labelled, diff.n_known, diff.n_renamed) == (42, 42, 3, 3)
+    outcome = retrain(context, inputs, Callbacks())
     after = snapshot(root)
     assert {name for name in changed(before, after) if name.startswith(("features", "states", "completed"))} == set()
     new_folders = {name.split("/")[1] for name in after if name.startswith(("features", "states", "completed"))}
     assert new_folders == {
         name.split("/")[1] for name in before if name.startswith(("features", "states", "completed"))
     }
-    splits = lineage_of(store, case.run).splits
+    splits = lineage_of(inputs.run).splits
     assert {k: splits[k] for k in lineage.splits} == dict(lineage.splits)
     assert len(splits) == len(lineage.splits) + 42
-    assert store.exists(f"{case.run}/drift.json")
-    note = store.read_json(f"{case.run}/comparison.json")
+    assert store.exists(f"{inputs.run.folder}/drift.json")
+    note = store.read_json(f"{inputs.run.folder}/comparison.json")
     n_test = sum(split == "test" for split in lineage.splits.values())
     assert note["comparison"]["frozen"]["n_rows"] == n_test
     assert note["comparison"]["fresh"]["n_rows"] == sum(s == "test" for s in splits.values()) - n_test
     assert note["comparison"]["crawls"]["b"]["kappa"] > 0.5
     assert outcome.result in ("kept", "promoted")
-    assert (champions.champion(store) == case.run) == note["verdict"]["promoted"]
-    assert "b" in store.read(f"{case.run}/retraining.html").decode()
+    assert (champion_of(store) == inputs.run.folder) == note["verdict"]["promoted"]
+    assert "b" in store.read(f"{inputs.run.folder}/retraining.html").decode()
 
     files = snapshot(root)
     again = do(store, crawl)
@@ -215,8 +231,8 @@ def test_a_crawl_is_taken_up_on_the_champions_states(store: Store, crawl: Path) 
 def test_a_better_challenger_is_promoted_and_can_be_rolled_back(ready: Store, crawl: Path) -> None:
     outcome = win(ready, crawl)
     assert outcome.result == "promoted"
-    assert outcome.champion == outcome.challenger == champions.champion(ready)
-    entry = champions.history(ready)[-1]
+    assert outcome.champion == outcome.challenger == champion_of(ready)
+    entry = history(ready)[-1]
     assert entry.how == "retrain"
     assert "better: macro-F1" in entry.why
     assert entry.data["crawls"] == ["a", "b"]
@@ -227,38 +243,38 @@ def test_a_better_challenger_is_promoted_and_can_be_rolled_back(ready: Store, cr
     assert "all 45 videos are known" in again.why
 
     before = entry.before
-    by_hand.rollback(ready)
-    assert champions.champion(ready) == before
+    rollback(ready)
+    assert champion_of(ready) == before
     refused = do(ready, crawl, {"model": QUICK["model"], "promotion": {"min_agreement": 0.0}})
     assert refused.result == "rolled back"
-    assert champions.champion(ready) == before
-    by_hand.promote(ready, outcome.challenger or "")
-    assert champions.champion(ready) == outcome.challenger
+    assert champion_of(ready) == before
+    by_hand(ready, outcome.challenger or "")
+    assert champion_of(ready) == outcome.challenger
 
 
 def test_shuffled_labels_lose_and_stay_out_of_the_next_challenger(
     ready: Store, rows: dict[str, Rows], crawl: Path, tmp_path: Path
 ) -> None:
-    run = champions.champion(ready)
+    run = champion_of(ready)
     bad = write_crawl(tmp_path / "shuffled", shuffled(some(rows, 16, 30)), "new-")
     outcome = do(ready, bad)
     assert outcome.result == "kept"
     assert "labels of shuffled cannot be trusted" in outcome.why
-    assert champions.champion(ready) == run
-    _, case = begin(ready, crawl)
-    assert [news.crawl for news in case.news] == ["b"]
-    assert {c.name for c in case.challenger.catalogue.crawls} == {"a", "b"}
+    assert champion_of(ready) == run
+    _, inputs = begin(ready, crawl)
+    assert [diff.crawl for diff in inputs.diffs] == ["b"]
+    assert {c.name for c in inputs.challenger.catalogue.crawls} == {"a", "b"}
     sweep = do(ready, None)
     assert sweep.result in ("kept", "promoted")
-    assert {c.name for c in lineage_of(ready, sweep.challenger or "").catalogue.crawls} == {"a", "b"}
+    assert {c.name for c in lineage_of(Run(ready, sweep.challenger or "")).catalogue.crawls} == {"a", "b"}
 
 
 class Interrupted(BaseException):
     """In the place of a kill."""
 
 
-class Interrupting(Audience):
-    def compared(self, case: Case) -> None:
+class Interrupting(Callbacks):
+    def compared(self, plan: Plan, note: ComparisonNote) -> None:
         raise Interrupted
 
 
@@ -273,34 +289,34 @@ def test_what_is_interrupted_anywhere_is_completed_by_the_same_command(ready: St
         def each(name: str, work: Any, pieces: Any, progress: Progress, step: str = step) -> list[Any]:
             return once(name, lambda: in_turn(name, work, pieces, progress), step)  # type: ignore[no-any-return]
 
-        context, case = begin(ready, crawl)
-        audience = Interrupting() if step == "compared" else Audience()
+        context, inputs = begin(ready, crawl)
+        callbacks = Interrupting() if step == "compared" else Callbacks()
         with pytest.raises(Interrupted):
-            retrain(replace(context, each=each, once=once), case, audience)
-        assert champions.champion(ready) == case.champion
+            retrain(replace(context, each=each, once=once), inputs, callbacks)
+        assert champion_of(ready) == inputs.champion.folder
     outcome = do(ready, crawl)
-    assert outcome.challenger == case.run
-    verdict = ready.read_json(f"{case.run}/comparison.json")["verdict"]
-    assert champions.champion(ready) == (case.run if verdict["promoted"] else case.champion)
+    assert outcome.challenger == inputs.run.folder
+    verdict = ready.read_json(f"{inputs.run.folder}/comparison.json")["verdict"]
+    assert champion_of(ready) == (inputs.run if verdict["promoted"] else inputs.champion).folder
 
 
 def test_drift_stops_and_loses_nothing(store: Store, rows: dict[str, Rows], tmp_path: Path) -> None:
-    run = champions.champion(store)
+    run = champion_of(store)
     one_venue = write_crawl(tmp_path / "one", next(iter(rows.values()))[16:50])
-    context, case = begin(store, one_venue)
+    context, inputs = begin(store, one_venue)
     with pytest.raises(DriftError, match=r"labels label shift is 0.667.*allow-drift") as error:
-        retrain(context, case, Audience())
-    assert error.value.folder == case.run
-    note = store.read_json(f"{case.run}/drift.json")
+        retrain(context, inputs, Callbacks())
+    assert error.value.folder == inputs.run.folder
+    note = store.read_json(f"{inputs.run.folder}/drift.json")
     assert note["stopped"]
     assert "labels.label_shift" in note["exceeded"]
-    assert {r["run"]: r["state"] for r in runs_of(store)}[case.run] == "stopped"
-    assert champions.champion(store) == run
+    assert {r.run: r.state for r in list_runs(store)}[inputs.run.folder] == "stopped"
+    assert champion_of(store) == run
     extracted = snapshot(store.local_path("features"))
     allowed = do(store, one_venue, {"drift": {"stop": False}})
-    assert allowed.challenger == case.run
+    assert allowed.challenger == inputs.run.folder
     assert snapshot(store.local_path("features")) == extracted
-    assert store.read_json(f"{case.run}/drift.json")["exceeded"] == note["exceeded"]
+    assert store.read_json(f"{inputs.run.folder}/drift.json")["exceeded"] == note["exceeded"]
 
 
 def unlabelled(folder: Path, rows: Rows, n_broken: int = 0) -> Path:
@@ -359,7 +375,7 @@ def test_drift_of_videos_without_labels_stops(ready: Store, rows: dict[str, Rows
             do(ready, crawl, low)
     assert ready.read_json(f"{error.value.folder}/drift.json")["stopped"]
     assert snapshot(ready.local_path("runs")) == before
-    assert [news.crawl for news in begin(ready, None)[1].news] == ["a", "b"]
+    assert [diff.crawl for diff in begin(ready, None)[1].diffs] == ["a", "b"]
     assert do(ready, crawl, low, allow_drift=True).result == "nothing"
 
 
@@ -367,7 +383,7 @@ def test_there_is_no_verdict_on_a_few_new_videos() -> None:
     settings = DriftSettings()
     for n_new, verdict in ((4, "too few"), (settings.min_rows, "exceeded")):
         figures = of_files(np.zeros(100, bool), np.arange(n_new) < 0.75 * n_new, settings)
-        note = {"figures": to_json(figures), "settings": asdict(settings)}
+        note = replace(DRIFT, figures={"files": figures}, settings=asdict(settings))
         assert drift_rows(note)[1][-1] == verdict
 
 
@@ -384,7 +400,7 @@ def test_refit_makes_new_states_beside_the_old_ones(ready: Store, crawl: Path) -
     assert {name for name in changed(before, after) if name.startswith(kept)} == set()
     assert len(ready.list("states")) == 6
     assert len([name for name in ready.list("features") if name.startswith("textual")]) == 2
-    splits = [lineage_of(ready, run).splits for run in (begin(ready, crawl)[1].champion, outcome.challenger or "")]
+    splits = [lineage_of(run).splits for run in (best(ready), Run(ready, outcome.challenger or ""))]
     assert splits[0].items() <= splits[1].items()
 
 
@@ -405,26 +421,27 @@ def test_new_venues_are_compared_on_common_ones_and_reported(
 
 
 def test_promote_and_rollback_refuse_what_they_cannot_do(store: Store) -> None:
-    run = champions.champion(store)
     with pytest.raises(StoreError, match="is the first"):
-        by_hand.rollback(store)
+        rollback(store)
     with pytest.raises(StoreError, match="No run is called nothing"):
-        by_hand.promote(store, "nothing")
-    assert by_hand.promote(store, "logis") == f"{run} is the champion already."
+        by_hand(store, "nothing")
+    entries = history(store)
+    by_hand(store, "logis")
+    assert history(store) == entries
     store.write_json("runs/logistic-unfinished/model.json", {})
     with pytest.raises(StoreError, match="Several runs"):
-        by_hand.promote(store, "logis")
+        by_hand(store, "logis")
     with pytest.raises(StoreError, match="not a finished run"):
-        by_hand.promote(store, "logistic-un")
+        by_hand(store, "logistic-un")
 
 
 def test_a_run_that_does_not_tell_where_it_comes_from(store: Store, crawl: Path) -> None:
-    run = champions.champion(store)
+    run = champion_of(store)
     store.local_path(f"{run}/splits.parquet").unlink()  # as an earlier version left it
     with pytest.raises(StoreError, match="does not tell which videos"):
         begin(store, crawl)
     up_to(Context(store, from_tree(QUICK)), "evaluate")
-    assert begin(store, crawl)[1].champion == run
+    assert begin(store, crawl)[1].champion.folder == run
     (state,) = store.local_path("states").glob("textual-*/state.json")
     state.unlink()
     with pytest.raises(StoreError, match="cannot be used again"):

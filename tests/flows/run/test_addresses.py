@@ -13,7 +13,6 @@ from annotated_types import Ge
 from nmcl.extractors.preprocess import Preprocess
 from nmcl.extractors.visual import VisualSettings
 from nmcl.flows import console
-from nmcl.flows.run import lineage
 from nmcl.flows.run.lineage import FrozenStates, earlier_form, is_same_run, lineage_of
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.settings import ModelChoice, Settings, from_tree, load_tree
@@ -30,6 +29,7 @@ from nmcl.pipeline.storage.artifacts import (
     save_state,
 )
 from nmcl.pipeline.storage.catalogue import Catalogue, Crawl, make_part
+from nmcl.pipeline.storage.runs import Run
 from nmcl.pipeline.storage.store import Store
 
 DATA = Path(__file__).resolve().parents[2] / "data"
@@ -190,7 +190,7 @@ def trained(tmp_path: Path) -> tuple[Plan, str]:
         save_state(plan.store, artifact, State())
     for artifact in (*plan.features.values(), plan.completed, plan.run):
         artifact.note_recipe(plan.store)
-    lineage.note(plan.store, plan.run.folder, plan.catalogue, plan.placed)
+    plan.result.write_lineage(plan.catalogue, plan.placed)
     return plan, plan.run.folder
 
 
@@ -199,7 +199,7 @@ def test_a_champion_survives_a_new_setting(
     trained: tuple[Plan, str], section: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan, run = trained
-    frozen = lineage_of(plan.store, run).frozen
+    frozen = lineage_of(plan.result).frozen
     later = replace(plan, settings=with_grown(section, 3), frozen=frozen, earlier=plan.placed)
     assert later.features == plan.features
     assert later.completed == plan.completed
@@ -209,16 +209,16 @@ def test_a_champion_survives_a_new_setting(
 
 @pytest.mark.parametrize("section", ["media", "visual", "acoustic", "autoencoder", "textual"])
 def test_a_champion_refuses_a_changed_default(trained: tuple[Plan, str], section: str) -> None:
-    plan, run = trained
-    later = replace(plan, settings=with_grown(section, 4), frozen=lineage_of(plan.store, run).frozen)
+    plan, _ = trained
+    later = replace(plan, settings=with_grown(section, 4), frozen=lineage_of(plan.result).frozen)
     with pytest.raises(ModelError, match="made in another way"):
         _ = later.features
 
 
 def test_newer_code_is_told(trained: tuple[Plan, str], capsys: pytest.CaptureFixture[str]) -> None:
-    plan, run = trained
+    plan, _ = trained
     console.note_once.cache_clear()
-    frozen = lineage_of(plan.store, run).frozen
+    frozen = lineage_of(plan.result).frozen
     own = frozen.features["textual"]
     older = Artifact(own.kind, {**own.recipe, "extractor": {**own.recipe["extractor"], "code_version": 0}})
     frozen = replace(frozen, features={**frozen.features, "textual": older})
@@ -275,7 +275,7 @@ class TestEarlierStore:
         tree = usable(store, f"{run}/settings.json", store.read_json(f"{run}/settings.json"))
         changes = load_tree(assignments=assignments)
         settings = from_tree(tree | {name: tree[name] | values for name, values in changes.items()})
-        known = lineage_of(store, run)
+        known = lineage_of(Run(store, run))
         return Plan(store, known.catalogue, settings, known.splits, known.frozen)
 
     def test_its_runs_are_known_again(self, store: Store, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nmcl.flows.retrain.context import Options, prepare, settings_for
-from nmcl.flows.retrain.drift import look_for_drift
+from nmcl.flows.retrain.drift import measure_drift
 from nmcl.flows.run import plan as plan_module
 from nmcl.flows.run import runs, stages
 from nmcl.flows.run.stages import Context
@@ -74,9 +74,9 @@ def context(monkeypatch: pytest.MonkeyPatch, small_crawl: Path, quick: Settings,
 def test_a_run_is_evaluated_and_drift_measured_without_any_state(context: Context, tmp_path: Path) -> None:
     plan = runs.up_to(context, "evaluate")
     assert plan.states == {}
-    metrics = context.store.read_json(f"{plan.run.folder}/metrics.json")
-    assert metrics["autoencoder"] == {"held_out_relative_error": None}
-    assert metrics["modality"].keys() == {"visual", "acoustic", "textual"}
+    metrics = plan.result.require_metrics()
+    assert metrics.autoencoder == {"held_out_relative_error": None}
+    assert metrics.modalities.keys() == {"visual", "acoustic", "textual"}
 
     later = tmp_path / "later"
     later.mkdir()
@@ -85,7 +85,6 @@ def test_a_run_is_evaluated_and_drift_measured_without_any_state(context: Contex
     options = Options()
     context = settings_for(context, {}, options)
     stages.ingest(context, later)
-    case = prepare(context, [later], options)
-    stages.extract(context, case.view)
-    subjects = {figure.subject for figure in look_for_drift(context, case)}
-    assert {"visual", "acoustic", "textual"} <= subjects
+    inputs = prepare(context, [later], options)
+    stages.extract(context, inputs.champion_plan)
+    assert {"visual", "acoustic", "textual"} <= measure_drift(context, inputs).figures.keys()

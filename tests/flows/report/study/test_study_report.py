@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.metrics import f1_score
 
-from nmcl.flows.report import Curve
 from nmcl.flows.report.numbers import printable
 from nmcl.flows.report.study import (
     FUSED,
@@ -40,6 +39,7 @@ from nmcl.flows.report.study.figures import figures
 from nmcl.flows.report.study.page import page
 from nmcl.flows.report.study.style import apart
 from nmcl.flows.report.study.tables import tables
+from nmcl.model.evaluate import Curve
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 HOSTILE = (

@@ -1,0 +1,277 @@
+"""The records that the JSON files of a run hold. The scorer, the pages and the commands use the same ones.
+
+Shares and scores are in 0..1, and None where a measure is not defined. Where a key on disk differs from the name of its
+field, the field has it as an alias. All counts are of videos unless said otherwise.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from nmcl.pipeline.storage.shapes import Count
+
+COUNTS = ("videos", "train", "validation", "test", "unlabelled")
+"""Those that every version of `Metrics.counts` has."""
+
+
+def _with_counts(*names: str) -> AfterValidator:
+    def check(found: Mapping[str, Any]) -> Mapping[str, Any]:
+        if wrong := [name for name in names if type(found.get(name)) is not int]:
+            raise ValueError(f"{wrong[0]} is missing or not a whole number")
+        return found
+
+    return AfterValidator(check)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long a stage worked for a run, over all its interruptions."""
+
+    seconds: float = 0.0
+    spent: Mapping[str, float] = field(default_factory=dict)
+    """How they divide, summed over parts and workers."""
+
+
+@dataclass(frozen=True)
+class SplitScores:
+    """Scores on the videos of one split."""
+
+    n_rows: Count
+    micro_f1: float | None = None
+    """With one label per video, the accuracy."""
+    macro_f1: float | None = None
+    auc_micro: float | None = None
+    auc_macro: float | None = None
+    """Each class against the rest, mean over the classes with labels of both kinds."""
+    top5: float | None = None
+    """Share of videos whose label is among the min(5, K) most probable of K classes."""
+    log_loss: float | None = None
+    """Nats."""
+    majority_share: float | None = None
+    """Accuracy of always predicting the most frequent label."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """How missing modalities were completed."""
+
+    method: str
+    held_out: Mapping[str, Any]
+    """See `nmcl.pipeline.completion.held_out`."""
+
+    @property
+    def nrmse(self) -> dict[str, Mapping[str, float | None]]:
+        """Completer -> modality -> error on held-out blocks; 1 is as good as the mean of the training videos."""
+        return {method: scores["per_modality"] for method, scores in self.held_out["nrmse"].items()}
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The evaluation of a run."""
+
+    test: SplitScores
+    validation: SplitScores
+    modalities: Annotated[Mapping[str, SplitScores], Field(alias="modality")]
+    """By modality: the same model trained and tested on it alone."""
+    counts: Annotated[Mapping[str, Count], _with_counts(*COUNTS)]
+    notices: tuple[str, ...]
+    """What the reader must know before believing a number."""
+    seconds: Mapping[str, float]
+    """Wall-clock time by stage."""
+    extract_seconds: Mapping[str, float] = field(default_factory=dict)
+    """How the time of `extract` divides."""
+    classes: Annotated[tuple[str, ...], Field(alias="venues")] = ()
+    """K names, in the order of the model's probabilities."""
+    set_aside: Annotated[Mapping[str, int], Field(alias="set_aside_venues")] = field(default_factory=dict)
+    """Labels with too few videos to be classes -> how many they have."""
+    completion: Completion | None = None
+    autoencoder: Mapping[str, Any] = field(default_factory=dict)
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+    """The model's own, on validation videos."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> dict[str, int]:
+        """Modality -> usable videos without it."""
+        return {name.removeprefix("missing_"): n for name, n in self.counts.items() if name.startswith("missing_")}
+
+    @property
+    def headline(self) -> dict[str, Any]:
+        """The test scores that the list of runs and the history of champions show."""
+        return {"macro_f1": self.test.macro_f1, "micro_f1": self.test.micro_f1, "n_rows": self.test.n_rows}
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What the store reads of a model's card; `nmcl.model.checkpoint` has all of it."""
+
+    classes: Annotated[tuple[str, ...], Field(alias="venues")]
+    weights_sha256: str = ""
+
+
+@dataclass(frozen=True)
+class CrawlDiff:
+    """What a crawl holds that the champion was not trained on."""
+
+    crawl: str
+    n_videos: Count
+    """Of new content."""
+    n_labelled: Count
+    """Of those, the labelled ones."""
+    n_known: Count
+    """All others: their content is in the champion's crawls, or in a crawl that came before."""
+    n_renamed: Count
+    """Of the known ones, those in another crawl under another name."""
+    n_relabelled: Count
+    """Of the known ones, those with another label, or in the same crawl without one: the earlier label counts."""
+
+
+@dataclass(frozen=True)
+class DriftFigure:
+    """One measure of drift, tested by permutations of the rows."""
+
+    value: float | None
+    """None where either side has too few rows to measure."""
+    null_mean: Annotated[float | None, Field(alias="by_chance")]
+    """Mean of the same measure over the permutations."""
+    p_value: float | None
+    """Share of permutations with at least this value."""
+    limit: float
+    """Of `value - null_mean`."""
+    n_reference: Count
+    """Rows of the champion's crawls."""
+    n_new: Count
+    """Rows of the new crawls."""
+    exceeded: bool
+
+
+@dataclass(frozen=True)
+class ClassChanges:
+    """Classes of the champion and of the challenger, and labels of the new videos."""
+
+    added: Annotated[tuple[str, ...], Field(alias="learnt_anew")]
+    """Classes of the challenger only."""
+    dropped: tuple[str, ...]
+    """Classes of the champion only, as too few videos are left."""
+    too_few: tuple[str, ...]
+    """Labels of new videos that have too few videos to be classes."""
+    not_seen: tuple[str, ...]
+    """Classes of both that no new video has, where other new videos are labelled."""
+
+
+@dataclass(frozen=True)
+class DriftNote:
+    """Drift of the new videos of a retraining."""
+
+    champion: str
+    """Folder of its run."""
+    crawls: Mapping[str, str]
+    """Name of each crawl with new videos -> digest of its content."""
+    figures: Mapping[str, Mapping[str, DriftFigure]]
+    """By subject (a modality, `files` or `labels`) and name."""
+    exceeded: tuple[str, ...]
+    """`SUBJECT.NAME` of the figures beyond their limits."""
+    stopped: bool
+    """Whether the retraining ended here."""
+    settings: Annotated[Mapping[str, Any], _with_counts("min_rows")]
+    """See `nmcl.pipeline.stages.drift.DriftSettings`."""
+    diffs: Annotated[tuple[CrawlDiff, ...], Field(alias="news")]
+    classes: Annotated[ClassChanges, Field(alias="venues")]
+    when: str
+    """UTC, ISO 8601."""
+
+    @property
+    def flat(self) -> Iterator[tuple[str, str, DriftFigure]]:
+        """Subject, name and figure."""
+        for subject, figures in self.figures.items():
+            for name, figure in figures.items():
+                yield subject, name, figure
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Champion and challenger on the same test videos."""
+
+    n_rows: Count
+    champion: Mapping[str, float | None]
+    """micro_f1 and macro_f1; empty without rows."""
+    challenger: Mapping[str, float | None]
+    gain: float | None
+    """Macro-F1 of the challenger less that of the champion."""
+    interval: tuple[float, float] | None
+    """95 % of `gain`, by paired bootstrap."""
+    wins: Count
+    """Rows that only the challenger got right."""
+    losses: Count
+    """Rows that only the champion got right."""
+    p_value: float | None
+    """McNemar's exact test, two-sided."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Agreement of labels and the champion's predictions beyond chance."""
+
+    n_rows: Count
+    kappa: float | None
+    """Cohen's: 1 always agree, 0 as by chance; None without rows."""
+
+
+@dataclass(frozen=True)
+class NewClass:
+    """A class that only the challenger knows."""
+
+    n_rows: Count
+    """Its test videos."""
+    recall: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that the promotion rule uses."""
+
+    frozen: Slice
+    """The champion's test videos."""
+    fresh: Slice
+    """Test videos that came since."""
+    together: Slice
+    trusted: Agreement
+    """On the champion's test videos."""
+    crawls: Mapping[str, Agreement]
+    """On all labelled videos of each new crawl; the champion was trained on none of them."""
+    new_classes: Annotated[Mapping[str, NewClass], Field(alias="new_venues")]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the promotion rule says."""
+
+    promoted: bool
+    reasons: tuple[str, ...]
+    """One for each part of the rule that decided."""
+    doubted: tuple[str, ...]
+    """New crawls that later challengers are trained on only when they are named."""
+
+
+@dataclass(frozen=True)
+class ComparisonNote:
+    """Champion against challenger, and the verdict."""
+
+    champion: str
+    """Folder of its run."""
+    challenger: str
+    crawls: Mapping[str, str]
+    """Name of each new crawl -> digest of its content."""
+    comparison: Comparison
+    verdict: Verdict
+    rule: Mapping[str, Any]
+    """See `nmcl.model.comparison.PromotionSettings`."""
+    started_from: str | None
+    """Folder of the run whose weights training started from."""
+    refitted: bool
+    """Whether the extractors were fitted again."""
+    diffs: Annotated[tuple[CrawlDiff, ...], Field(alias="news")]
+    when: str
+    """UTC, ISO 8601."""

@@ -1,0 +1,310 @@
+"""Runs: their files as records, which of them is the champion, and the history of champions.
+
+`champions.json` is written at once, oldest entry first, so history and choice cannot disagree. The link `champion`
+follows it, for people.
+"""
+
+import getpass
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, Literal, TypeVar
+
+import pyarrow as pa
+
+from nmcl.pipeline.errors import StoreError
+from nmcl.pipeline.records import SPLITS, Split
+from nmcl.pipeline.storage.artifacts import RECIPE
+from nmcl.pipeline.storage.catalogue import Catalogue, load_catalogue, save_catalogue
+from nmcl.pipeline.storage.run_files import COUNTS, ComparisonNote, DriftNote, Metrics, ModelCard
+from nmcl.pipeline.storage.shapes import RunFolder, to_json
+from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.storage.tables import decode, encode
+from nmcl.pipeline.text import listed
+
+CHAMPIONS = "champions.json"
+MODEL, WEIGHTS = "model.json", "model.safetensors"
+METRICS, DRIFT, COMPARISON, SETTINGS = "metrics.json", "drift.json", "comparison.json", "settings.json"
+CATALOGUE, PREDICTIONS, ASSIGNED = "catalogue.json", "predictions.parquet", "splits.parquet"
+REPORT, RETRAINING_REPORT = "report.html", "retraining.html"
+_FILES: Mapping[type, str] = {Metrics: METRICS, DriftNote: DRIFT, ComparisonNote: COMPARISON}
+How = Literal["first", "retrain", "promote", "rollback"]
+State = Literal["champion", "former champion", "challenger", "stopped", "unfinished"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and its results. A file is read when it is first asked for, and then kept in memory.
+
+    Reading raises StoreError where a file is damaged.
+    """
+
+    store: Store
+    folder: str
+    """`runs/NAME-ADDRESS`, or `drift/ADDRESS`: only a drift note, on new videos that no challenger is trained on."""
+
+    @cached_property
+    def metrics(self) -> Metrics | None:
+        """None before the run is evaluated, which finishes it."""
+        return self._read(METRICS, Metrics)
+
+    @cached_property
+    def drift(self) -> DriftNote | None:
+        """None unless the run is a challenger's, on new videos."""
+        return self._read(DRIFT, DriftNote)
+
+    @cached_property
+    def comparison(self) -> ComparisonNote | None:
+        """None unless the run was compared with a champion."""
+        return self._read(COMPARISON, ComparisonNote)
+
+    @cached_property
+    def model(self) -> ModelCard | None:
+        """None before the run is trained."""
+        return self._read(MODEL, ModelCard)
+
+    @cached_property
+    def recipe(self) -> dict[str, Any]:
+        """Raises StoreError where it is missing."""
+        recipe: dict[str, Any] = self.store.read_json(self.file(RECIPE))
+        return recipe
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Nested, as the version that trained the run wrote them. Raises StoreError where they are missing."""
+        settings: dict[str, Any] = self.store.read_json(self.file(SETTINGS))
+        return settings
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The crawls it was trained on, as they were; empty where an earlier version did not keep them."""
+        return load_catalogue(self.store, self.file(CATALOGUE))
+
+    @cached_property
+    def splits(self) -> dict[str, Split] | None:
+        """Split of each labelled video by content hash; None where an earlier version did not keep them."""
+        name = self.file(ASSIGNED)
+        if not self.store.exists(name):
+            return None
+        table = decode(self.store.read(name), name)
+        splits = dict(zip(table.column("sha256").to_pylist(), table.column("split").to_pylist(), strict=True))
+        if unknown := sorted(set(splits.values()) - set(SPLITS)):
+            raise self.store.damaged(name, f"the split {unknown[0]!r}")
+        return splits
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether its model is written."""
+        return self.store.exists(self.file(MODEL))
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it is evaluated."""
+        return self.store.exists(self.file(METRICS))
+
+    @property
+    def is_latest(self) -> bool:
+        """Whether it is the newest run."""
+        return self.store.leads("latest", self.folder)
+
+    @property
+    def when(self) -> str:
+        """When its last stage was done, UTC; empty where there is no file."""
+        files = map(self.file, (METRICS, MODEL, DRIFT, RECIPE))
+        return next((self.store.modified(name) for name in files if self.store.exists(name)), "")
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What it was trained on: `crawls`, and of a finished run counts of their videos."""
+        counts = {name: self.metrics.counts[name] for name in COUNTS} if self.metrics else {}
+        return {"crawls": [crawl.name for crawl in self.catalogue.crawls], **counts}
+
+    def file(self, name: str) -> str:
+        """Name of one of its files within the store."""
+        return f"{self.folder}/{name}"
+
+    def require_metrics(self) -> Metrics:
+        """Raises StoreError unless the run is finished."""
+        if self.metrics is None:
+            raise StoreError(f"{self.store.url}/{self.folder} is not a finished run. Run the command that began it.")
+        return self.metrics
+
+    def write(self, record: Metrics | DriftNote | ComparisonNote) -> None:
+        """Write a record into its file."""
+        self.store.write_json(self.file(_FILES[type(record)]), to_json(record))
+        for name in ("metrics", "drift", "comparison"):
+            vars(self).pop(name, None)
+
+    def write_lineage(self, catalogue: Catalogue, splits: Mapping[str, Split]) -> None:
+        """Write what the recipe does not hold: the crawls, and the splits by content hash."""
+        if not self.store.exists(self.file(ASSIGNED)):
+            names = sorted(splits)
+            columns = {
+                "sha256": pa.array(names, pa.string()),
+                "split": pa.array([splits[n] for n in names], pa.string()),
+            }
+            self.store.write(self.file(ASSIGNED), encode(pa.table(columns)))
+        save_catalogue(self.store, catalogue, self.file(CATALOGUE))
+
+    def _read(self, name: str, kind: type[T]) -> T | None:
+        return self.store.find_record(self.file(name), kind)
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """One change of the champion."""
+
+    run: RunFolder
+    before: str | None
+    """The champion until then."""
+    how: How
+    """`first`: the first run of a store, `retrain`: a challenger that won, `promote` and `rollback`: by hand."""
+    why: str
+    who: str
+    when: str
+    """UTC, ISO 8601, seconds."""
+    data: Mapping[str, Any]
+    """`Run.data` at that time."""
+    metrics: Mapping[str, Any]
+    """`test`: `Metrics.headline`."""
+
+
+@dataclass(frozen=True)
+class History:
+    """The content of `champions.json`."""
+
+    history: tuple[Promotion, ...] = ()
+    """Oldest first."""
+    champion: str | None = None
+
+
+def history(store: Store) -> tuple[Promotion, ...]:
+    """All promotions, oldest first."""
+    return (store.find_record(CHAMPIONS, History) or History()).history
+
+
+def champion(store: Store) -> Run | None:
+    """The run that predictions come from; None before there is one."""
+    entries = history(store)
+    return Run(store, entries[-1].run) if entries else None
+
+
+def promote(run: Run, how: How, why: str) -> Promotion:
+    """Make a run the champion, unless it is. Interrupted, either all of it happened or nothing.
+
+    Raises:
+        StoreError: the run is not finished.
+    """
+    store, metrics, entries = run.store, run.require_metrics(), history(run.store)
+    entry = entries[-1] if entries else None
+    if entry is None or entry.run != run.folder:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        before = entry.run if entry else None
+        entry = Promotion(run.folder, before, how, why, _who(), now, run.data, {"test": metrics.headline})
+        store.write_json(CHAMPIONS, to_json(History((*entries, entry), run.folder)))
+    store.point("champion", run.folder)
+    return entry
+
+
+def rollback(store: Store) -> Promotion:
+    """Return to the champion before the present one, whatever was rolled back since.
+
+    Raises:
+        StoreError: there is none, or its run is gone.
+    """
+    entries = history(store)
+    stack: list[str] = []
+    for entry in entries:
+        if entry.how == "rollback":
+            del stack[-1:]
+        else:
+            stack.append(entry.run)
+    if len(stack) < 2:
+        found = f"{entries[-1].run} is the first" if entries else "there is no champion"
+        raise StoreError(f"Nothing to return to: {found}. `nmcl runs --out {store.url}` lists the runs.")
+    return promote(Run(store, stack[-2]), "rollback", f"rolled back from {entries[-1].run}")
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number that nobody has
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+def all_runs(store: Store) -> list[Run]:
+    """Every run of a store, finished or not, by name."""
+    return [Run(store, f"runs/{name}") for name in store.list("runs")]
+
+
+def find_run(store: Store, name: str) -> Run:
+    """The run of a name, of a beginning of a name or an address that no other has, or `latest`.
+
+    Raises:
+        StoreError: no run or several have it.
+    """
+    wanted = name.rstrip("/").rsplit("/", 1)[-1]
+    runs = {run.folder.removeprefix("runs/"): run for run in all_runs(store)}
+    if name == "latest":
+        found = [run for run in runs.values() if run.is_latest]
+    elif wanted in runs:
+        found = [runs[wanted]]
+    else:
+        found = [run for n, run in runs.items() if n.startswith(wanted) or n.rsplit("-", 1)[-1].startswith(wanted)]
+    if len(found) != 1:
+        names = listed(run.folder.removeprefix("runs/") for run in found)
+        problem = f"Several runs are called {name}: {names}" if found else f"No run is called {name}"
+        raise StoreError(f"{problem}. `nmcl runs --out {store.url}` lists them.")
+    return found[0]
+
+
+@dataclass(frozen=True)
+class ListedRun:
+    """A run as `nmcl runs --json` lists it."""
+
+    run: str
+    state: State
+    """`challenger`: it lost, or nobody promoted it; `stopped`: by drift."""
+    is_latest: bool
+    when: str
+    who: str | None
+    """Who promoted it last."""
+    why: str | None
+    """Of its last promotion, else of its comparison."""
+    data: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    """`Metrics.headline`; empty before it is finished."""
+    compared_with: str | None
+
+
+def list_runs(store: Store) -> list[ListedRun]:
+    """Every run of a store, oldest first."""
+    entries = history(store)
+    return sorted((_listed(run, entries) for run in all_runs(store)), key=lambda run: (run.when, run.run))
+
+
+def _listed(run: Run, entries: tuple[Promotion, ...]) -> ListedRun:
+    last = next((entry for entry in reversed(entries) if entry.run == run.folder), None)
+    note = run.comparison
+    if last:
+        state: State = "champion" if entries[-1].run == run.folder else "former champion"
+    elif run.is_finished:
+        state = "challenger"
+    else:
+        state = "stopped" if run.drift and run.drift.stopped else "unfinished"
+    return ListedRun(
+        run=run.folder,
+        state=state,
+        is_latest=run.is_latest,
+        when=run.when,
+        who=last.who if last else None,
+        why=last.why if last else "; ".join(note.verdict.reasons) if note else None,
+        data=run.data,
+        metrics=run.metrics.headline if run.metrics else {},
+        compared_with=note.champion if note else None,
+    )
