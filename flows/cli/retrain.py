@@ -38,13 +38,13 @@ def retrain(
     from nmcl.flows.service.server import embedded
 
     changes = options.changes()
-    options = Options(warm_start, refit, allow_drift)
+    how = Options(warm_start, refit, allow_drift)
     context = context_of(out, None)
     with context.store.locked(), console.showing_progress():
-        outcome = retraining.already_settled(context, crawl, changes, options)
+        outcome = retraining.already_settled(context, crawl, changes, how)
         if outcome is None:
             with embedded(), summary.drift_before_error(context.store):
                 from nmcl.flows.engine.flows import nmcl_retrain
 
-                outcome = nmcl_retrain(crawl, context.store.url, changes, options)
+                outcome = nmcl_retrain(crawl, context.store.url, changes, how)
     summary.of_retraining(context.store, outcome)
