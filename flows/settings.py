@@ -20,7 +20,7 @@ from nmcl.flows import console
 from nmcl.flows.engine_settings import EngineSettings, require_packages
 from nmcl.model.comparison import PromotionSettings
 from nmcl.model.registry import MODELS
-from nmcl.pipeline.addressing import Reference, with_references
+from nmcl.pipeline.addressing import REMOVED, Reference, with_references
 from nmcl.pipeline.completion.base import CompletionSettings
 from nmcl.pipeline.crawl.columns import ColumnSettings
 from nmcl.pipeline.errors import SettingsError
@@ -102,7 +102,7 @@ def of_store(store: Store, changes: Tree) -> Settings:
 
     What this version does not know of it is left out, aloud.
     """
-    remembered = _remembered(store)
+    remembered = _with_references(_remembered(store))
     if unknown := list(_unknown(remembered)):
         console.note(
             f"{store.url}/{_REMEMBERED} was written by another version of nmcl: this one does not know "
@@ -158,6 +158,10 @@ def _with_references(tree: Tree) -> Tree:
     model = tree.get("model")
     if isinstance(model, Mapping) and (entry := MODELS.get(str(model.get("name", "nmcl")))):
         kinds["model"] = type(entry.settings)
+        train = model.get("train", {})
+        found = {**(train if isinstance(train, Mapping) else {}), **model}
+        if changed := [name for name in REMOVED if found.get(name, REMOVED[name]) != REMOVED[name]]:
+            console.note_once(f"Models no longer have the settings {listed(changed)}: they are ignored.")
     return {
         name: with_references(kinds[name], values) if name in kinds and isinstance(values, Mapping) else values
         for name, values in tree.items()

@@ -30,6 +30,8 @@ WEIGHTS, CARD = "model.safetensors", "model.json"
 FORMAT = 1
 MAX_CARD_BYTES = 64 << 20
 MAX_DIM = 1 << 24
+_EARLIER_NMCL = "network.members.0."
+"""Prefix of the names of NMCL's weights in files of earlier versions."""
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
@@ -93,6 +95,9 @@ def load(folder: Path) -> Trained:
     settings = _settings(card)
     with torch.device("meta"):  # no memory is taken before the shapes are known to fit
         network = method(card.name).build(Shape(card.dims, card.venues), settings)
+    if card.settings.get("members", 1) != 1:
+        raise ModelError(f"{folder} holds {card.settings['members']} networks, expected one; train again")
+    tensors = {name.replace(_EARLIER_NMCL, "network.nmcl.", 1): value for name, value in tensors.items()}
     _check_tensors(tensors, _expected(network, card.dims), folder / WEIGHTS)
     network.load_state_dict({name: tensors[f"network.{name}"] for name in network.state_dict()}, assign=True)
     network.eval()

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from nmcl.extractors.earlier import earlier_address
 from nmcl.flows import console
+from nmcl.pipeline.addressing import REMOVED
 from nmcl.pipeline.errors import ModelError, StoreError
 from nmcl.pipeline.extractor import Extractor
 from nmcl.pipeline.records import (
@@ -127,7 +128,7 @@ def earlier_form(extractor: Extractor, artifact: Artifact) -> dict[str, Any]:
 def _is_known_to_agree(own: object, now: object) -> bool:
     """Whether all that an earlier recipe says holds now; settings that it does not know are left aside."""
     if isinstance(own, dict) and isinstance(now, dict):
-        return all(name in now and _is_known_to_agree(own[name], now[name]) for name in own)
+        return all(_is_known_to_agree(own[name], now.get(name, REMOVED.get(name, ...))) for name in own)
     return own == now
 
 

@@ -13,7 +13,6 @@ from nmcl.model.feature_table import (
     VALIDATION,
     FeatureTable,
 )
-from nmcl.model.nmcl.ensemble import Committee
 from nmcl.model.nmcl.nmcl import NMCLSettings
 from nmcl.model.registry import MODELS, Method
 from nmcl.model.statistics import (
@@ -22,7 +21,7 @@ from nmcl.model.statistics import (
     mcnemar_test,
     paired_t_test,
 )
-from nmcl.model.study.explain import attention_memory, relation
+from nmcl.model.study.explain import attention_memory, has_relations, relation
 from nmcl.model.study.folds import Fold, fold
 from nmcl.model.study.journal import Journal
 from nmcl.model.study.results import (
@@ -258,8 +257,8 @@ class _Subject:
 
 def _of_reference(data: StudyData, first: Fold, outcomes: Sequence[Outcome]) -> StudyData:
     """Figures 5 to 7, and what the gates and branches do."""
-    network = outcomes[0].trained.network if outcomes[0].trained else None
-    pictured = isinstance(network, Committee) and bool(network.networks[0].nets)
+    trained = outcomes[0].trained
+    pictured = trained is not None and has_relations(trained)
     return replace(
         data,
         notices=[*data.notices, *_peer_note(outcomes)],
@@ -279,7 +278,7 @@ def _peer_note(outcomes: Sequence[Outcome]) -> list[str]:
         return []
     return [
         f"Of {REFERENCE}'s decision {joined(shares)}, as validation rows gave it; the curves, gates and heads "
-        "below are those of the networks alone."
+        "below are those of the network alone."
     ]
 
 

@@ -204,3 +204,13 @@ def test_a_store_keeps_what_settings_meant_that_its_version_did_not_know(tmp_pat
     found = of_store(store, {})
     assert (found.model.options.train.weight_decay, found.visual.precision) == (5.0, "auto")
     assert of_store(Store.create(tmp_path / "new"), {}).model.options.train.weight_decay == 2.0
+
+
+def test_removed_settings_of_a_store_are_ignored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store.create(tmp_path / "out")
+    store.write_json("settings.json", {"model": {"name": "nmcl", "members": 1, "train": {"average": 0.0}}})
+    assert of_store(store, {}) == Settings()
+    assert capsys.readouterr().err == ""
+    store.write_json("settings.json", {"model": {"name": "nmcl", "members": 2, "train": {"average": 0.9}}})
+    assert of_store(store, {}) == Settings()
+    assert "no longer have the settings members and average" in " ".join(capsys.readouterr().err.split())
