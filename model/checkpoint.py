@@ -6,7 +6,6 @@
 import dataclasses
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +24,7 @@ from nmcl.model.registry import method
 from nmcl.model.trained import Trained
 from nmcl.pipeline.addressing import with_references
 from nmcl.pipeline.errors import ModelError
+from nmcl.pipeline.storage.files import write_whole
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
 FORMAT = 1
@@ -56,7 +56,7 @@ def save(trained: Trained, folder: Path) -> None:
     """Write both files, each whole or not at all; equal models give equal bytes.
 
     Raises:
-        ModelError: the folder cannot be written.
+        StoreError: the folder cannot be written.
     """
     weights = encode_tensors(_tensors(trained))
     card = {
@@ -70,12 +70,8 @@ def save(trained: Trained, folder: Path) -> None:
         "diagnostics": trained.diagnostics,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(folder / WEIGHTS, weights)
-        _write_whole(folder / CARD, json.dumps(card, indent=1, allow_nan=False).encode())
-    except OSError as error:
-        raise ModelError(f"the model cannot be written to {folder}: {error}") from error
+    write_whole(folder / WEIGHTS, weights)
+    write_whole(folder / CARD, json.dumps(card, indent=1, allow_nan=False).encode())
 
 
 def load(folder: Path) -> Trained:
@@ -117,15 +113,6 @@ def _tensors(trained: Trained) -> dict[str, Tensor]:
         tensors[f"mean.{i}"] = torch.from_numpy(np.ascontiguousarray(trained.standardizer.mean[name]))
         tensors[f"scale.{i}"] = torch.from_numpy(np.ascontiguousarray(trained.standardizer.scale[name]))
     return tensors
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def _read(path: Path) -> bytes:

@@ -27,6 +27,7 @@ from nmcl.model.evaluate import f1
 from nmcl.model.step import RecordedStep, Step
 from nmcl.pipeline.addressing import Reference, Unhashed
 from nmcl.pipeline.errors import ModelError
+from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.progress import Progress
 
 MatmulPrecision = Literal["highest", "high", "medium"]
@@ -205,7 +206,7 @@ def _train_epoch(step: Step, batches: Batches, size: int) -> float:
     return float(total) / len(order)
 
 
-def decide(network: VenueModel, rows: Dataset, device: torch.device) -> Iterator[Output]:
+def decide(network: VenueModel, rows: FeatureRows, device: torch.device) -> Iterator[Output]:
     """The network's outputs on standardised rows, batch by batch, in evaluation mode and without
     gradients."""
     network.eval()
@@ -228,7 +229,7 @@ def _validate(network: VenueModel, validation: Dataset, number: int, loss: float
     return Epoch(number, loss, float(nats), scores, per_modality, diagnosed(network, validation, device))
 
 
-def diagnosed(network: VenueModel, rows: Dataset, device: torch.device) -> dict[str, Any]:
+def diagnosed(network: VenueModel, rows: FeatureRows, device: torch.device) -> dict[str, Any]:
     """What the network tells about itself on the first of some standardised rows."""
     network.eval()
     with torch.inference_mode():

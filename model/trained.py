@@ -14,7 +14,6 @@ from nmcl.model.data import (
     Dataset,
     Standardizer,
     checked,
-    n_rows,
 )
 from nmcl.model.registry import method
 from nmcl.model.train import (
@@ -24,6 +23,7 @@ from nmcl.model.train import (
     pick_device,
 )
 from nmcl.pipeline.errors import ModelError
+from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.progress import Progress, silent
 
 _torch_generator_turn = threading.Lock()
@@ -75,7 +75,7 @@ class Trained:
             ModelError: other modalities or dimensions than it was trained on, or values that are not finite.
         """
         arrays, masks = checked(modalities, observed)
-        rows = Dataset(self.standardizer.apply(arrays), masks, np.zeros(n_rows(arrays), np.int64))
+        rows = FeatureRows(self.standardizer.apply(arrays), masks)
         device = pick_device("auto")
         outputs = list(decide(self.network.to(device), rows, device))
         names = list(outputs[0].per_modality) if outputs else []

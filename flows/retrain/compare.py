@@ -17,6 +17,7 @@ from nmcl.model.comparison import (
     Verdict,
 )
 from nmcl.pipeline.addressing import with_references
+from nmcl.pipeline.features import class_indices
 from nmcl.pipeline.records import MODALITIES
 from nmcl.pipeline.stages.complete import load_completed
 from nmcl.pipeline.storage import shapes
@@ -57,8 +58,7 @@ def compared(case: Case) -> Comparison:
     same_label = _same_label(case)
 
     common = [venue for venue in models[0].venues if venue in models[1].venues]
-    index = {venue: k for k, venue in enumerate(common)}
-    label = np.array([index.get(v.venue or "", -1) for v in videos])
+    label = class_indices([v.venue for v in videos], common)
     known = usable & (label >= 0)
     decided = [_decided(p, model.venues, common) for p, model in zip(shares, models, strict=True)]
 

@@ -5,6 +5,7 @@ Zhang et al., "Shorter-is-Better: Venue Category Estimation from Micro-Video", A
 prediction has an intercept, the venues' shares.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -13,8 +14,6 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from annotated_types import Ge, Le, MinLen
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 
 from nmcl.model.base import (
     Epoch,
@@ -32,6 +31,7 @@ from nmcl.model.baselines.tree_guided import (
     node_weights,
     sweeps,
 )
+from nmcl.model.calibration import sharpest
 from nmcl.model.data import Dataset
 from nmcl.model.evaluate import f1
 from nmcl.pipeline.addressing import Reference
@@ -41,8 +41,8 @@ CHUNK_ROWS = 8192
 """Rows held in float64 at once."""
 UNUSED = -1.0
 """Stands in the objective's history where no sweep was made; the objective itself is >= 0."""
-SHARPNESS = (-5.0, 10.0)
-"""Bounds of the natural logarithm of the factor of the scores in the softmax."""
+SHARPNESS = (math.exp(-5.0), math.exp(10.0))
+"""Bounds of the factor of the scores in the softmax."""
 
 PenaltyGrid = Annotated[tuple[Annotated[float, Ge(1e-6), Le(1e6)], ...], MinLen(1)]
 
@@ -114,7 +114,8 @@ class Trumann(VenueModel):
             if macro > best:
                 best = macro
                 self._put(weight, bias, penalties, history)
-        self.sharpness.fill_(_sharpness(_scores(train, *self._numbers()), train.label))
+        scores = _scores(train, *self._numbers())
+        self.sharpness.fill_(sharpest(scores, train.label, SHARPNESS, smooth=False))
         return ()
 
     def _grid(self) -> Iterator[tuple[float, ...]]:
@@ -194,14 +195,3 @@ def _features(rows: Dataset, chunk: slice) -> np.ndarray:
 
 def _chunks(rows: Dataset) -> Iterator[slice]:
     return (slice(start, start + CHUNK_ROWS) for start in range(0, len(rows), CHUNK_ROWS))
-
-
-def _sharpness(scores: np.ndarray, label: np.ndarray) -> float:
-    """The factor s > 0 under which softmax(s scores) makes the labels most likely; that is convex in s."""
-    own = scores[np.arange(len(label)), label]
-
-    def nats(log_factor: float) -> float:
-        factor = np.exp(log_factor)
-        return float((logsumexp(factor * scores, axis=1) - factor * own).mean())
-
-    return float(np.exp(minimize_scalar(nats, bounds=SHARPNESS, method="bounded").x))

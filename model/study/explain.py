@@ -89,11 +89,7 @@ def has_relations(trained: Trained) -> bool:
 
 def _cooperative(trained: Trained) -> NMCL:
     network = trained.network
-    if (
-        not isinstance(network, StackedNMCL)
-        or not has_relations(trained)
-        or network.settings.composition != "cooperative"
-    ):
+    if not isinstance(network, StackedNMCL) or not network.nmcl.nets or network.settings.composition != "cooperative":
         raise ModelError(f"{trained.name} on {len(trained.dims)} modalities has no relation scores; train nmcl on two")
     return network.nmcl
 

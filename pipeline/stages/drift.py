@@ -15,13 +15,12 @@ import numpy as np
 from annotated_types import Ge, Interval
 
 from nmcl.pipeline.addressing import Reference
+from nmcl.pipeline.features import mean_and_deviation
 
 Measure = Callable[[np.ndarray], np.ndarray]
 """From deals, shape (P, N), to values, shape (P,)."""
 ALPHA = 0.05
 """A figure that as many random deals reach is not drift, however large it is."""
-CONSTANT = 1e-6
-"""A feature whose standard deviation is below this share of its mean (or below this) carries rounding noise only."""
 
 
 @dataclass(frozen=True)
@@ -243,8 +242,8 @@ def standardized(rows: np.ndarray) -> np.ndarray:
     rows = rows.astype(np.float64)
     if len(rows) == 0:
         return rows
-    mean, spread = rows.mean(axis=0), rows.std(axis=0)
-    varies = spread > CONSTANT * np.maximum(1.0, np.abs(mean))
+    mean, spread = mean_and_deviation(rows)
+    varies = spread > 0
     return np.asarray((rows[:, varies] - mean[varies]) / spread[varies])
 
 

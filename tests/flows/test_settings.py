@@ -207,10 +207,10 @@ def test_a_store_keeps_what_settings_meant_that_its_version_did_not_know(tmp_pat
 
 
 def test_removed_settings_of_a_store_are_ignored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store = Store.create(tmp_path / "out")
-    store.write_json("settings.json", {"model": {"name": "nmcl", "members": 1, "train": {"average": 0.0}}})
-    assert of_store(store, {}) == Settings()
-    assert capsys.readouterr().err == ""
-    store.write_json("settings.json", {"model": {"name": "nmcl", "members": 2, "train": {"average": 0.9}}})
-    assert of_store(store, {}) == Settings()
-    assert "no longer have the settings members and average" in " ".join(capsys.readouterr().err.split())
+    store, now = Store.create(tmp_path / "out"), to_tree(Settings())
+    for members, average in ((1, 0.0), (2, 0.9)):
+        assert capsys.readouterr().err == ""
+        train = {**now["model"]["train"], "average": average}
+        store.write_json("settings.json", {**now, "model": {**now["model"], "members": members, "train": train}})
+        assert of_store(store, {}) == Settings()
+    assert "no longer have the settings members, average" in " ".join(capsys.readouterr().err.split())

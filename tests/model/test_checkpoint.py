@@ -15,7 +15,7 @@ from safetensors.torch import save as encode
 from nmcl.model.checkpoint import load, save
 from nmcl.model.data import Dataset
 from nmcl.model.trained import Trained, fit
-from nmcl.pipeline.errors import ModelError
+from nmcl.pipeline.errors import ModelError, StoreError
 from tests.model.conftest import VENUES, quick
 
 
@@ -120,7 +120,7 @@ def test_arrays_that_do_not_fit(folder: Path, change: Callable[[dict[str, torch.
 
 def test_a_folder_that_cannot_be_written(trained: Trained, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ModelError, match="cannot be written"):
+    with pytest.raises(StoreError, match="cannot be written"):
         save(trained, tmp_path / "file")
 
 
