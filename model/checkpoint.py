@@ -18,7 +18,7 @@ from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as encode_tensors
 from torch import Tensor
 
-from nmcl.model.base import Epoch, Shape, VenueModel
+from nmcl.model.base import Classifier, Epoch, Shape
 from nmcl.model.data import Standardizer
 from nmcl.model.registry import method
 from nmcl.model.trained import Trained
@@ -156,7 +156,7 @@ def _first(error: ValidationError) -> str:
     return f"{'.'.join(map(str, detail['loc'])) or 'content'}: {detail['msg']}"
 
 
-def _expected(network: VenueModel, dims: dict[str, int]) -> dict[str, tuple[int, ...]]:
+def _expected(network: Classifier, dims: dict[str, int]) -> dict[str, tuple[int, ...]]:
     shapes = {f"network.{name}": tuple(value.shape) for name, value in network.state_dict().items()}
     for i, n_features in enumerate(dims.values()):
         shapes[f"mean.{i}"] = shapes[f"scale.{i}"] = (n_features,)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nmcl.model.base import Shape, VenueModel
+from nmcl.model.base import Classifier, Shape
 from nmcl.model.baselines.dare import (
     Dare,
     DareLite,
@@ -37,7 +37,7 @@ from nmcl.pipeline.errors import ModelError
 class Method:
     """How a model is built."""
 
-    build: Callable[[Shape, Any], VenueModel]
+    build: Callable[[Shape, Any], Classifier]
     """From the shape and settings of the type of `settings`."""
     settings: Any
     """The defaults, a frozen dataclass."""

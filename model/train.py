@@ -14,12 +14,12 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 
 from nmcl.model.base import (
+    Classifier,
     Epoch,
     Features,
     Mask,
     Output,
     Scores,
-    VenueModel,
 )
 from nmcl.model.batches import Batches, tensors
 from nmcl.model.data import Dataset
@@ -66,7 +66,7 @@ class TrainSettings:
     four tenths off a step with the full memory, or more."""
 
 
-class Network(VenueModel):
+class Network(Classifier):
     """A model trained by `train_network`; a subclass gives `forward`, `loss` and its settings' `train`."""
 
     training_settings: TrainSettings
@@ -206,7 +206,7 @@ def _train_epoch(step: Step, batches: Batches, size: int) -> float:
     return float(total) / len(order)
 
 
-def decide(network: VenueModel, rows: FeatureRows, device: torch.device) -> Iterator[Output]:
+def decide(network: Classifier, rows: FeatureRows, device: torch.device) -> Iterator[Output]:
     """The network's outputs on standardised rows, batch by batch, in evaluation mode and without
     gradients."""
     network.eval()
@@ -215,7 +215,7 @@ def decide(network: VenueModel, rows: FeatureRows, device: torch.device) -> Iter
             yield network(*tensors(rows, slice(start, start + DECIDE_ROWS), device))
 
 
-def _validate(network: VenueModel, validation: Dataset, number: int, loss: float) -> Epoch:
+def _validate(network: Classifier, validation: Dataset, number: int, loss: float) -> Epoch:
     device = _device_of(network)
     outputs = list(decide(network, validation, device))
     log_probability = torch.cat([output.log_probability for output in outputs]).cpu()
@@ -229,7 +229,7 @@ def _validate(network: VenueModel, validation: Dataset, number: int, loss: float
     return Epoch(number, loss, float(nats), scores, per_modality, diagnosed(network, validation, device))
 
 
-def diagnosed(network: VenueModel, rows: FeatureRows, device: torch.device) -> dict[str, Any]:
+def diagnosed(network: Classifier, rows: FeatureRows, device: torch.device) -> dict[str, Any]:
     """What the network tells about itself on the first of some standardised rows."""
     network.eval()
     with torch.inference_mode():

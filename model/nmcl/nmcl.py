@@ -162,7 +162,7 @@ class NMCL(Network):
         alone = len(self.names) == 1
         # Lists, not dicts by name: a modality may be called anything, a torch submodule may not.
         self.nets = nn.ModuleList(
-            CooperativeNet(n, n_all - n, shape.n_venues, settings.dropout, relation)
+            CooperativeNet(n, n_all - n, shape.n_classes, settings.dropout, relation)
             for n in ([] if alone else shape.dims.values())
         )
         self.composition = (
@@ -171,12 +171,12 @@ class NMCL(Network):
         self.hosts = self.composition.hosts if self.composition else [*self.names]
         widths = self.composition.widths if self.composition else [n_all]
         n_vectors = 1 if settings.shared_class_vectors else len(widths)
-        self.class_vectors = nn.ModuleList(xavier_linear(settings.hidden, shape.n_venues) for _ in range(n_vectors))
+        self.class_vectors = nn.ModuleList(xavier_linear(settings.hidden, shape.n_classes) for _ in range(n_vectors))
         self.heads = nn.ModuleList(
             AttentionHead(
                 width,
                 settings.hidden,
-                shape.n_venues,
+                shape.n_classes,
                 settings.input_dropout,
                 settings.dropout,
                 settings.attention_rank,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nmcl.model.base import Epoch, Features, Mask, Output, Shape, VenueModel
+from nmcl.model.base import Classifier, Epoch, Features, Mask, Output, Shape
 from nmcl.model.baselines.kernel_ridge import KernelRidge, KernelRidgeSettings
 from nmcl.model.baselines.logistic import Logistic, LogisticSettings
 from nmcl.model.baselines.mahalanobis import Mahalanobis
@@ -23,7 +23,7 @@ from nmcl.model.train import Network, decide
 from nmcl.pipeline.addressing import at_references
 from nmcl.pipeline.progress import Progress
 
-PEERS: dict[PeerKind, Callable[[Shape], VenueModel]] = {
+PEERS: dict[PeerKind, Callable[[Shape], Classifier]] = {
     "kernel_ridge": lambda shape: KernelRidge(shape, at_references(KernelRidgeSettings)),
     "mahalanobis": lambda shape: Mahalanobis(shape, at_references(KernelRidgeSettings)),
     "logistic": lambda shape: Logistic(shape, at_references(LogisticSettings)),
@@ -51,8 +51,8 @@ class Peers(nn.Module):
         super().__init__()
         self.kinds = tuple(kinds)
         self.models = nn.ModuleList(PEERS[kind](shape) for kind in kinds)
-        self.register_buffer("weight", torch.zeros(1 + len(kinds), shape.n_venues, shape.n_venues))
-        self.weight[0] = torch.eye(shape.n_venues)
+        self.register_buffer("weight", torch.zeros(1 + len(kinds), shape.n_classes, shape.n_classes))
+        self.weight[0] = torch.eye(shape.n_classes)
         self.register_buffer("sharpness", torch.ones(1 + len(kinds)))
 
     def fit(self, train: Dataset, validation: Dataset, fused: np.ndarray, seed: int, progress: Progress) -> None:
@@ -70,7 +70,7 @@ class Peers(nn.Module):
         features = {name: torch.from_numpy(array) for name, array in validation.modalities.items()}
         opinions = [torch.from_numpy(fused)]
         for model in self.models:
-            model.fit(train, validation, seed, told)  # type: ignore[operator]  # a VenueModel
+            model.fit(train, validation, seed, told)  # type: ignore[operator]  # a Classifier
             with torch.inference_mode():
                 opinions.append(model(features, {}).log_probability)
         self.sharpness.copy_(torch.tensor([sharpest(opinion.numpy(), validation.label) for opinion in opinions]))

@@ -33,7 +33,7 @@ from nmcl.pipeline.completion.linear import (
     patterns_to_learn,
 )
 from nmcl.pipeline.completion.scaling import Scaling, fit_scaling
-from nmcl.pipeline.completion.table import check, walk
+from nmcl.pipeline.completion.table import walk
 from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import State
@@ -99,7 +99,7 @@ def _sample(table: FeatureRows, seed: int) -> FeatureRows:
     most = max(MOST_ENTRIES // sum(table.dims.values()), 1)
     if len(table) <= most:
         return table
-    return check(table.take(np.sort(np.random.default_rng(seed).choice(len(table), most, replace=False))))
+    return table.take(np.sort(np.random.default_rng(seed).choice(len(table), most, replace=False)))
 
 
 def _whole(table: FeatureRows, scaling: Scaling) -> np.ndarray:
