@@ -10,7 +10,7 @@ from nmcl.extractors.visual import VisualExtractor
 from nmcl.flows import console
 from nmcl.flows.engine_settings import require_packages
 from nmcl.flows.settings import Settings, Tree, changed, defaults_for, from_tree, to_tree, unknown_paths
-from nmcl.pipeline.addressing import with_references
+from nmcl.pipeline.addressing import REMOVED, with_references
 from nmcl.pipeline.errors import SettingsError
 from nmcl.pipeline.storage.runs import SETTINGS, Run
 from nmcl.pipeline.storage.store import Store
@@ -25,7 +25,7 @@ def of_store(store: Store, changes: Tree) -> Settings:
 
     Names that this version does not know are left out, with a note.
     """
-    remembered = _remembered(store)
+    remembered = _without_removed(_remembered(store))
     if unknown := unknown_paths(remembered):
         console.note(
             f"{store.url}/{SETTINGS} was written by another version of nmcl: this one does not know "
@@ -63,11 +63,26 @@ def usable(store: Store, file: str, tree: Tree) -> Tree:
         StoreError: a value is not allowed; it names the file.
     """
     try:
-        known = _with_references(tree)
+        known = _with_references(_without_removed(tree))
         from_tree(known)
     except SettingsError as error:
         raise store.damaged(file, str(error)) from error
     return known
+
+
+def _without_removed(tree: Tree) -> Tree:
+    """Return settings without those that models no longer have, with a note if one of them mattered."""
+    model = tree.get("model")
+    if not isinstance(model, Mapping):
+        return tree
+    train = model.get("train", {})
+    found = {**train, **model} if isinstance(train, Mapping) else model
+    if ignored := [name for name, unset in REMOVED.items() if found.get(name, unset) != unset]:
+        console.note_once(f"Models no longer have the settings {listed(ignored)}: they are ignored.")
+    kept = {name: value for name, value in model.items() if name not in REMOVED}
+    if isinstance(train, Mapping) and "train" in kept:
+        kept["train"] = {name: value for name, value in train.items() if name not in REMOVED}
+    return {**tree, "model": kept}
 
 
 def _with_references(tree: Tree) -> Tree:

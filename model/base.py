@@ -31,7 +31,7 @@ class Shape:
     """Name of each class, in the order of probability columns."""
 
     @property
-    def n_venues(self) -> int:
+    def n_classes(self) -> int:
         """K."""
         return len(self.venues)
 
@@ -69,10 +69,10 @@ class Epoch:
     validation: Scores
     per_modality: dict[str, Scores]
     diagnostics: dict[str, Any] = field(default_factory=dict)
-    """`VenueModel.diagnose` on validation rows."""
+    """`Classifier.diagnose` on validation rows."""
 
 
-class VenueModel(nn.Module, ABC):
+class Classifier(nn.Module, ABC):
     """A method that turns standardised features into venue probabilities."""
 
     @abstractmethod

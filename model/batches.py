@@ -6,12 +6,13 @@ from torch import Tensor
 
 from nmcl.model.base import Features, Mask
 from nmcl.model.data import Dataset
+from nmcl.pipeline.features import FeatureRows
 
 KEPT_SHARE = 0.5
 """Of a GPU's free memory that training rows may take, to stay there."""
 
 
-def tensors(rows: Dataset, index: np.ndarray | slice, device: torch.device) -> tuple[Features, Mask]:
+def tensors(rows: FeatureRows, index: np.ndarray | slice, device: torch.device) -> tuple[Features, Mask]:
     """Some rows as tensors on a device."""
     features = {name: torch.from_numpy(array[index]).to(device) for name, array in rows.modalities.items()}
     observed = {name: torch.from_numpy(mask[index]).to(device) for name, mask in rows.observed.items()}

@@ -8,21 +8,27 @@ SHARPNESS = (0.1, 100.0)
 """Bounds of the factor of scores before the softmax."""
 
 
-def sharpest(scores: np.ndarray, label: np.ndarray) -> float:
+def sharpest(
+    scores: np.ndarray, label: np.ndarray, bounds: tuple[float, float] = SHARPNESS, smooth: bool = True
+) -> float:
     """The factor of log-probabilities or scores (N, K) under which the labels are likeliest: temperature scaling.
 
     Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. Labels are doubted as in Platt, "Probabilistic
     outputs for support vector machines", 1999: a model without a mistake on few rows would become sure of everything.
+
+    Args:
+        bounds: of the factor.
+        smooth: whether labels are doubted.
     """
     n_rows, n_classes = scores.shape
-    doubt = 1 / (n_rows + 2)
+    doubt = 1 / (n_rows + 2) if smooth else 0.0
     target = np.full(scores.shape, doubt / (n_classes - 1))
     target[np.arange(n_rows), label] = 1 - doubt
 
     def loss(log_factor: float) -> float:
         return -float((target * log_softmax(np.exp(log_factor) * scores, axis=1)).sum())
 
-    low, high = np.log(SHARPNESS)
+    low, high = np.log(bounds)
     return float(np.exp(minimize_scalar(loss, bounds=(low, high), method="bounded").x))
 
 

@@ -6,7 +6,6 @@
 import dataclasses
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,17 +18,20 @@ from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as encode_tensors
 from torch import Tensor
 
-from nmcl.model.base import Epoch, Shape, VenueModel
+from nmcl.model.base import Classifier, Epoch, Shape
 from nmcl.model.data import Standardizer
 from nmcl.model.registry import method
 from nmcl.model.trained import Trained
 from nmcl.pipeline.addressing import with_references
 from nmcl.pipeline.errors import ModelError
+from nmcl.pipeline.storage.files import write_whole
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
 FORMAT = 1
 MAX_CARD_BYTES = 64 << 20
 MAX_DIM = 1 << 24
+_EARLIER_NMCL = "network.members.0."
+"""Prefix of the names of NMCL's weights in files of earlier versions."""
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
@@ -54,7 +56,7 @@ def save(trained: Trained, folder: Path) -> None:
     """Write both files, each whole or not at all; equal models give equal bytes.
 
     Raises:
-        ModelError: the folder cannot be written.
+        StoreError: the folder cannot be written.
     """
     weights = encode_tensors(_tensors(trained))
     card = {
@@ -68,12 +70,8 @@ def save(trained: Trained, folder: Path) -> None:
         "diagnostics": trained.diagnostics,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(folder / WEIGHTS, weights)
-        _write_whole(folder / CARD, json.dumps(card, indent=1, allow_nan=False).encode())
-    except OSError as error:
-        raise ModelError(f"the model cannot be written to {folder}: {error}") from error
+    write_whole(folder / WEIGHTS, weights)
+    write_whole(folder / CARD, json.dumps(card, indent=1, allow_nan=False).encode())
 
 
 def load(folder: Path) -> Trained:
@@ -93,6 +91,9 @@ def load(folder: Path) -> Trained:
     settings = _settings(card)
     with torch.device("meta"):  # no memory is taken before the shapes are known to fit
         network = method(card.name).build(Shape(card.dims, card.venues), settings)
+    if card.settings.get("members", 1) != 1:
+        raise ModelError(f"{folder} holds {card.settings['members']} networks, expected one; train again")
+    tensors = {name.replace(_EARLIER_NMCL, "network.nmcl.", 1): value for name, value in tensors.items()}
     _check_tensors(tensors, _expected(network, card.dims), folder / WEIGHTS)
     network.load_state_dict({name: tensors[f"network.{name}"] for name in network.state_dict()}, assign=True)
     network.eval()
@@ -112,15 +113,6 @@ def _tensors(trained: Trained) -> dict[str, Tensor]:
         tensors[f"mean.{i}"] = torch.from_numpy(np.ascontiguousarray(trained.standardizer.mean[name]))
         tensors[f"scale.{i}"] = torch.from_numpy(np.ascontiguousarray(trained.standardizer.scale[name]))
     return tensors
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def _read(path: Path) -> bytes:
@@ -164,7 +156,7 @@ def _first(error: ValidationError) -> str:
     return f"{'.'.join(map(str, detail['loc'])) or 'content'}: {detail['msg']}"
 
 
-def _expected(network: VenueModel, dims: dict[str, int]) -> dict[str, tuple[int, ...]]:
+def _expected(network: Classifier, dims: dict[str, int]) -> dict[str, tuple[int, ...]]:
     shapes = {f"network.{name}": tuple(value.shape) for name, value in network.state_dict().items()}
     for i, n_features in enumerate(dims.values()):
         shapes[f"mean.{i}"] = shapes[f"scale.{i}"] = (n_features,)

@@ -5,47 +5,32 @@ units.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from nmcl.pipeline.errors import ModelError
-
-CONSTANT = 1e-6
-"""A feature whose standard deviation is below this share of its mean (or below this) carries rounding noise
-only."""
+from nmcl.pipeline.features import FeatureRows, mean_and_deviation
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """Rows with their labels. Modalities are always walked in the sorted order of their names."""
+class Dataset(FeatureRows):
+    """Rows with their labels, all finite: what was absent has been completed. Modalities are in sorted order."""
 
-    modalities: dict[str, np.ndarray]
-    """By name, shape (N, D_m), float32, finite; what was absent has been completed."""
-    observed: dict[str, np.ndarray]
-    """By the same names, shape (N,), bool; False where the row's vector was completed, not extracted."""
-    label: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    """Shape (N,), int64, index of the venue, 0..K-1."""
+    label: np.ndarray
+    """Shape (N,), int64, index of the class, 0..K-1."""
 
     def __post_init__(self) -> None:
         modalities, observed = checked(self.modalities, self.observed)
-        label = np.asarray(self.label)
-        if label.shape != (n_rows(modalities),) or not np.issubdtype(label.dtype, np.integer):
+        label, n_rows = np.asarray(self.label), len(next(iter(modalities.values())))
+        if label.shape != (n_rows,) or not np.issubdtype(label.dtype, np.integer):
             raise ModelError(
                 f"found labels of shape {label.shape} and type {label.dtype}, "
-                f"expected {n_rows(modalities)} integers; give one venue index per row"
+                f"expected {n_rows} integers; give one class index per row"
             )
         object.__setattr__(self, "modalities", modalities)
         object.__setattr__(self, "observed", observed)
         object.__setattr__(self, "label", label.astype(np.int64))
-
-    def __len__(self) -> int:
-        return len(self.label)
-
-    @property
-    def dims(self) -> dict[str, int]:
-        """D_m by name."""
-        return {name: array.shape[1] for name, array in self.modalities.items()}
 
     def side_by_side(self) -> np.ndarray:
         """All modalities in one array, shape (N, sum of D_m), float32."""
@@ -62,11 +47,6 @@ class Dataset:
             {name: mask for name, mask in self.observed.items() if name in kept},
             self.label,
         )
-
-
-def n_rows(modalities: Mapping[str, np.ndarray]) -> int:
-    """N of a non-empty mapping."""
-    return len(next(iter(modalities.values())))
 
 
 def checked(
@@ -112,7 +92,7 @@ class Standardizer:
     """By modality, shape (D_m,), float32, > 0; 1 where the feature is constant."""
 
     @staticmethod
-    def fit(train: Dataset) -> "Standardizer":
+    def fit(train: FeatureRows) -> "Standardizer":
         """Learn from the rows in which a modality was observed, or from all if it never was.
 
         Completed vectors lie near the mean and would make the scale too small.
@@ -120,12 +100,9 @@ class Standardizer:
         mean, scale = {}, {}
         for name, array in train.modalities.items():
             mask = train.observed[name]
-            rows = array[mask] if mask.any() else array
-            centre = rows.mean(axis=0, dtype=np.float64)
-            spread = rows.std(axis=0, dtype=np.float64)
-            constant = spread < CONSTANT * np.maximum(1.0, np.abs(centre))
+            centre, spread = mean_and_deviation(array[mask] if mask.any() else array)
             mean[name] = centre.astype(np.float32)
-            scale[name] = np.where(constant, 1.0, spread).astype(np.float32)
+            scale[name] = np.where(spread > 0, spread, 1.0).astype(np.float32)
         return Standardizer(mean, scale)
 
     def apply(self, modalities: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

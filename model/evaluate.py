@@ -102,14 +102,14 @@ def evaluate(probability: np.ndarray, label: np.ndarray, venues: tuple[str, ...]
     )
 
 
-def _checked(probability: np.ndarray, label: np.ndarray, n_venues: int) -> tuple[np.ndarray, np.ndarray]:
+def _checked(probability: np.ndarray, label: np.ndarray, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
     probability, label = np.asarray(probability, np.float64), np.asarray(label)
     if label.ndim != 1 or len(label) == 0 or not np.issubdtype(label.dtype, np.integer):
         raise ModelError(f"found labels of shape {label.shape} and type {label.dtype}, expected N >= 1 integers")
-    if probability.shape != (len(label), n_venues) or not np.isfinite(probability).all():
-        raise ModelError(f"found probabilities of shape {probability.shape}, expected finite {(len(label), n_venues)}")
-    if label.min() < 0 or label.max() >= n_venues:
-        raise ModelError(f"labels run from {label.min()} to {label.max()}, expected 0 to {n_venues - 1}")
+    if probability.shape != (len(label), n_classes) or not np.isfinite(probability).all():
+        raise ModelError(f"found probabilities of shape {probability.shape}, expected finite {(len(label), n_classes)}")
+    if label.min() < 0 or label.max() >= n_classes:
+        raise ModelError(f"labels run from {label.min()} to {label.max()}, expected 0 to {n_classes - 1}")
     return probability, label
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nmcl.pipeline.errors import StoreError
+from nmcl.pipeline.records import SPLITS
 from nmcl.pipeline.text import counted, listed
 
 MAX_BYTES = 64 << 30
@@ -17,7 +18,6 @@ UNREADABLE = (OSError, ValueError, EOFError, MemoryError, RuntimeError, zipfile.
 """What numpy and zipfile raise on damaged, encrypted and foreign files; a RuntimeError also stands for a kind of
 compression that zipfile does not know."""
 LABEL, SPLIT = "label", "split"
-TRAIN, VALIDATION, TEST = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class FeatureTable:
     venues: tuple[str, ...]
     """K names, sorted; integer labels in the order of the integers."""
     split: np.ndarray | None = None
-    """Shape (N,), int64: 0 training, 1 validation, 2 test; None where the study has to split."""
+    """Shape (N,), text: `train`, `validation` or `test`; None where the study has to split."""
     notes: tuple[str, ...] = ()
     """What a reader must know before believing a number."""
 
@@ -61,7 +61,10 @@ def read_feature_file(path: Path) -> FeatureTable:
     Raises:
         StoreError: not such a file, with what was found and what was expected.
     """
-    arrays = _read_arrays(path)
+    expected = (
+        "Write it with numpy.savez(path, label=..., NAME=array, ...); labels must be integers or strings, not objects."
+    )
+    arrays = read_arrays(path, expected)
     notes: list[str] = []
     modalities = {
         name: array
@@ -83,7 +86,7 @@ def read_feature_file(path: Path) -> FeatureTable:
     label, kept = _labels(path, arrays[LABEL], n_rows)
     split = _split(path, arrays[SPLIT], n_rows) if SPLIT in arrays else None
     if split is not None:
-        kept &= (split >= TRAIN) & (split <= TEST)
+        kept &= split != ""
     empty = np.all([np.isnan(array[:, 0]) for array in modalities.values()], axis=0)
     for reason, rows in (("no label or no split", ~kept), ("no modality at all", kept & empty)):
         if rows.any():
@@ -110,7 +113,15 @@ def labelled(
     return FeatureTable(dict(sorted(modalities.items())), index.ravel().astype(np.int64), venues, split, notes)
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: Path, expected: str) -> dict[str, np.ndarray]:
+    """All arrays of an `.npz` file, nothing pickled.
+
+    Args:
+        expected: what the file should hold, a sentence for the error.
+
+    Raises:
+        StoreError: there is no such file, it is damaged, or it would unpack to too much.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             n_bytes = sum(member.file_size for member in archive.infolist())
@@ -119,12 +130,9 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             return {name: np.asarray(file[name]) for name in file.files}
     except FileNotFoundError as error:
-        raise StoreError(f"There is no file {path}. Give an .npz file of features.") from error
+        raise StoreError(f"There is no file {path}. Give an .npz file.") from error
     except UNREADABLE as error:
-        raise StoreError(
-            f"{path} cannot be read as .npz: {error}. Write it with numpy.savez(path, label=..., NAME=array, ...); "
-            "labels must be integers or strings, not objects."
-        ) from error
+        raise StoreError(f"{path} cannot be read as .npz: {error}. {expected}") from error
 
 
 def _modality(path: Path, name: str, array: np.ndarray, n_rows: int) -> np.ndarray:
@@ -160,13 +168,14 @@ def _labels(path: Path, label: np.ndarray, n_rows: int) -> tuple[np.ndarray, np.
 
 
 def _split(path: Path, split: np.ndarray, n_rows: int) -> np.ndarray:
+    """The numbers of the file as names of splits; empty for other numbers."""
     if split.shape != (n_rows,) or not np.issubdtype(split.dtype, np.integer):
         raise StoreError(
             f"{path}: {SPLIT!r} is {split.dtype} of shape {split.shape}; expected ({n_rows},) integers, "
             "0 for training, 1 for validation, 2 for test."
         )
-    values = split.astype(np.int64)
-    for number, name in ((TRAIN, "training"), (VALIDATION, "validation"), (TEST, "test")):
-        if not (values == number).any():
+    words = np.select([split == number for number in range(len(SPLITS))], SPLITS, "")
+    for number, name in enumerate(SPLITS):
+        if name not in words:
             raise StoreError(f"{path}: {SPLIT!r} has no {name} row ({number}); each of 0, 1 and 2 needs some.")
-    return values
+    return words

@@ -25,9 +25,9 @@ def xavier_linear(n_in: int, n_out: int, gain: float = 1.0) -> nn.Linear:
 
 
 def perceptron(
-    n_features: int, widths: Sequence[int], n_venues: int, dropout: float, batch_norm: bool = False
+    n_features: int, widths: Sequence[int], n_classes: int, dropout: float, batch_norm: bool = False
 ) -> nn.Sequential:
-    """From (N, n_features) to logits (N, n_venues).
+    """From (N, n_features) to logits (N, n_classes).
 
     Args:
         widths: of each hidden layer, which is linear, normalised if asked for, ReLU and dropout.
@@ -39,7 +39,7 @@ def perceptron(
         if batch_norm:
             layers.append(BatchNorm(n_out))
         layers += [nn.ReLU(), nn.Dropout(dropout)]
-    return nn.Sequential(*layers, xavier_linear(widths[-1] if widths else n_features, n_venues))
+    return nn.Sequential(*layers, xavier_linear(widths[-1] if widths else n_features, n_classes))
 
 
 class BatchNorm(nn.Module):

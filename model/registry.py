@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nmcl.model.base import Shape, VenueModel
+from nmcl.model.base import Classifier, Shape
 from nmcl.model.baselines.dare import (
     Dare,
     DareLite,
@@ -23,13 +23,13 @@ from nmcl.model.baselines.majority import Majority, MajoritySettings
 from nmcl.model.baselines.mlp import MLP, MLPSettings
 from nmcl.model.baselines.tokens import Tokens, TokensSettings
 from nmcl.model.baselines.trumann import Trumann, TrumannSettings
-from nmcl.model.nmcl.ensemble import Committee
 from nmcl.model.nmcl.nmcl import (
     DEVIATIONS,
     PAPER,
     NMCLSettings,
     as_printed,
 )
+from nmcl.model.nmcl.stacking import StackedNMCL
 from nmcl.pipeline.errors import ModelError
 
 
@@ -37,7 +37,7 @@ from nmcl.pipeline.errors import ModelError
 class Method:
     """How a model is built."""
 
-    build: Callable[[Shape, Any], VenueModel]
+    build: Callable[[Shape, Any], Classifier]
     """From the shape and settings of the type of `settings`."""
     settings: Any
     """The defaults, a frozen dataclass."""
@@ -65,12 +65,12 @@ TRUMANN_GRID = {
 KERNEL_GRID = {"width": (0.05, 0.1, 0.2, 0.5, 1.0), "ridge": (1e-3, 1e-2, 0.1, 1.0)}
 
 MODELS: dict[str, Method] = {
-    "nmcl": Method(Committee, NMCLSettings(), NETWORK_GRID),
-    "nmcl_paper": Method(Committee, PAPER, NETWORK_GRID),
-    "variant_1": Method(Committee, NMCLSettings(composition="variant_1"), NETWORK_GRID),
-    "variant_2": Method(Committee, NMCLSettings(composition="variant_2"), NETWORK_GRID),
-    "variant_3": Method(Committee, NMCLSettings(composition="variant_3"), NETWORK_GRID),
-    "variant_4": Method(Committee, NMCLSettings(composition="variant_4"), NETWORK_GRID),
+    "nmcl": Method(StackedNMCL, NMCLSettings(), NETWORK_GRID),
+    "nmcl_paper": Method(StackedNMCL, PAPER, NETWORK_GRID),
+    "variant_1": Method(StackedNMCL, NMCLSettings(composition="variant_1"), NETWORK_GRID),
+    "variant_2": Method(StackedNMCL, NMCLSettings(composition="variant_2"), NETWORK_GRID),
+    "variant_3": Method(StackedNMCL, NMCLSettings(composition="variant_3"), NETWORK_GRID),
+    "variant_4": Method(StackedNMCL, NMCLSettings(composition="variant_4"), NETWORK_GRID),
     "early_fusion": Method(EarlyFusion, EarlyFusionSettings(), NETWORK_GRID),
     "late_fusion": Method(LateFusion, LateFusionSettings(), NETWORK_GRID),
     "early_attention": Method(EarlyAttention, EarlyAttentionSettings(), NETWORK_GRID),
@@ -88,7 +88,7 @@ MODELS: dict[str, Method] = {
 }
 
 ABLATIONS: dict[str, Method] = {
-    f"printed_{name}": Method(Committee, as_printed(name), NETWORK_GRID) for name in DEVIATIONS
+    f"printed_{name}": Method(StackedNMCL, as_printed(name), NETWORK_GRID) for name in DEVIATIONS
 }
 """NMCL with one departure from the paper undone: what each is worth."""
 

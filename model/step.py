@@ -23,14 +23,12 @@ class Step:
         parameters: Sequence[nn.Parameter],
         optimizer: torch.optim.Optimizer,
         gradient_clip: float,
-        after: Callable[[], None],
     ) -> None:
-        """Args: gradient_clip: largest norm of the gradient; after: called when the parameters have changed."""
+        """Args: gradient_clip: largest norm of the gradient."""
         self.loss = loss
         self.parameters = parameters
         self.optimizer = optimizer
         self.gradient_clip = gradient_clip
-        self.after = after
 
     def __call__(self, features: Features, observed: Mask, label: Tensor) -> Tensor:
         """The loss before the step, a scalar on the device; valid until the next call."""
@@ -39,7 +37,6 @@ class Step:
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)
         self.optimizer.step()
-        self.after()
         return loss.detach()
 
 
@@ -53,7 +50,7 @@ class RecordedStep(Step):
 
     def __init__(self, step: Step, size: int) -> None:
         """Args: step: what is recorded; its optimiser must be `capturable`. size: rows of the batches replayed."""
-        super().__init__(step.loss, step.parameters, step.optimizer, step.gradient_clip, step.after)
+        super().__init__(step.loss, step.parameters, step.optimizer, step.gradient_clip)
         self.size = size
         self._n_eager = 0
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]

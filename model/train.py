@@ -1,6 +1,5 @@
 """The training loop shared by all models learnt by gradient descent."""
 
-import copy
 import math
 from abc import abstractmethod
 from collections import deque
@@ -11,16 +10,16 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 
 from nmcl.model.base import (
+    Classifier,
     Epoch,
     Features,
     Mask,
     Output,
     Scores,
-    VenueModel,
 )
 from nmcl.model.batches import Batches, tensors
 from nmcl.model.data import Dataset
@@ -28,6 +27,7 @@ from nmcl.model.evaluate import f1
 from nmcl.model.step import RecordedStep, Step
 from nmcl.pipeline.addressing import Reference, Unhashed
 from nmcl.pipeline.errors import ModelError
+from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.progress import Progress
 
 MatmulPrecision = Literal["highest", "high", "medium"]
@@ -58,9 +58,6 @@ class TrainSettings:
     """Epochs whose mean validation macro-F1 an epoch is judged by: that of one epoch on few rows is mostly luck."""
     schedule: Annotated[Literal["constant", "cosine"], Reference("cosine")] = "cosine"
     """`cosine` falls from the learning rate to zero over `max_epochs`."""
-    average: Annotated[float, Ge(0), Lt(1), Reference(0.0)] = 0.0
-    """Decay per step of the running average of the weights that is validated and kept; 0 keeps the weights
-    themselves."""
     device: Annotated[Literal["auto", "cpu", "cuda"], Unhashed()] = "auto"
     """`auto` is CUDA where there is one."""
     matmul: Annotated[MatmulPrecision, Reference("highest")] = "highest"
@@ -69,7 +66,7 @@ class TrainSettings:
     four tenths off a step with the full memory, or more."""
 
 
-class Network(VenueModel):
+class Network(Classifier):
     """A model trained by `train_network`; a subclass gives `forward`, `loss` and its settings' `train`."""
 
     training_settings: TrainSettings
@@ -120,9 +117,8 @@ def train_network(
     """
     device = pick_device(settings.device)
     network.to(device)
-    averaged = copy.deepcopy(network) if settings.average else network
     size = max(1, min(settings.batch_size, len(train) // settings.min_steps))
-    step = _step(network, averaged, settings, size)
+    step = _step(network, settings, size)
     batches = Batches(train, device)
     history: list[Epoch] = []
     best = _Best(settings.patience, settings.window)
@@ -133,10 +129,10 @@ def train_network(
             loss = _train_epoch(step, batches, size)
         if not math.isfinite(loss):
             raise ModelError(f"the training loss is {loss} in epoch {number}; lower the learning rate")
-        epoch = _validate(averaged, validation, number, loss)
+        epoch = _validate(network, validation, number, loss)
         history.append(epoch)
         progress("train", number, settings.max_epochs, f"validation macro-F1 {epoch.validation.macro_f1:.3f}")
-        if best.stop_after(epoch, averaged):
+        if best.stop_after(epoch, network):
             break
     network.load_state_dict(best.weights)
     network.cpu().eval()
@@ -164,15 +160,10 @@ class _Best:
         return epoch.number - self.number >= self.patience
 
 
-def _step(network: Network, averaged: Network, settings: TrainSettings, size: int) -> Step:
+def _step(network: Network, settings: TrainSettings, size: int) -> Step:
     """A step on batches of `size` rows."""
-
-    def average() -> None:
-        if settings.average:
-            _average(averaged, network, settings.average)
-
     optimizer = _optimizer(network, settings)
-    step = Step(network.loss, list(network.parameters()), optimizer, settings.gradient_clip, average)
+    step = Step(network.loss, list(network.parameters()), optimizer, settings.gradient_clip)
     return RecordedStep(step, size) if network.recordable and _device_of(network).type == "cuda" else step
 
 
@@ -215,15 +206,7 @@ def _train_epoch(step: Step, batches: Batches, size: int) -> float:
     return float(total) / len(order)
 
 
-@torch.no_grad()
-def _average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
-    for mean, value in zip(averaged.parameters(), network.parameters(), strict=True):
-        mean.lerp_(value, 1 - decay)
-    for kept, latest in zip(averaged.buffers(), network.buffers(), strict=True):
-        kept.copy_(latest)
-
-
-def decide(network: VenueModel, rows: Dataset, device: torch.device) -> Iterator[Output]:
+def decide(network: Classifier, rows: FeatureRows, device: torch.device) -> Iterator[Output]:
     """The network's outputs on standardised rows, batch by batch, in evaluation mode and without
     gradients."""
     network.eval()
@@ -232,7 +215,7 @@ def decide(network: VenueModel, rows: Dataset, device: torch.device) -> Iterator
             yield network(*tensors(rows, slice(start, start + DECIDE_ROWS), device))
 
 
-def _validate(network: VenueModel, validation: Dataset, number: int, loss: float) -> Epoch:
+def _validate(network: Classifier, validation: Dataset, number: int, loss: float) -> Epoch:
     device = _device_of(network)
     outputs = list(decide(network, validation, device))
     log_probability = torch.cat([output.log_probability for output in outputs]).cpu()
@@ -246,7 +229,7 @@ def _validate(network: VenueModel, validation: Dataset, number: int, loss: float
     return Epoch(number, loss, float(nats), scores, per_modality, diagnosed(network, validation, device))
 
 
-def diagnosed(network: VenueModel, rows: Dataset, device: torch.device) -> dict[str, Any]:
+def diagnosed(network: Classifier, rows: FeatureRows, device: torch.device) -> dict[str, Any]:
     """What the network tells about itself on the first of some standardised rows."""
     network.eval()
     with torch.inference_mode():

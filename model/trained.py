@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from nmcl.model.base import Epoch, Shape, VenueModel
+from nmcl.model.base import Classifier, Epoch, Shape
 from nmcl.model.data import (
     Dataset,
     Standardizer,
     checked,
-    n_rows,
 )
 from nmcl.model.registry import method
 from nmcl.model.train import (
@@ -24,6 +23,7 @@ from nmcl.model.train import (
     pick_device,
 )
 from nmcl.pipeline.errors import ModelError
+from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.progress import Progress, silent
 
 _torch_generator_turn = threading.Lock()
@@ -51,7 +51,7 @@ class Trained:
     """Name of each class, in the order of probability columns."""
     seed: int
     standardizer: Standardizer
-    network: VenueModel
+    network: Classifier
     history: tuple[Epoch, ...]
     """One per epoch; empty for a model that is not learnt by epochs."""
     diagnostics: dict[str, Any]
@@ -75,7 +75,7 @@ class Trained:
             ModelError: other modalities or dimensions than it was trained on, or values that are not finite.
         """
         arrays, masks = checked(modalities, observed)
-        rows = Dataset(self.standardizer.apply(arrays), masks, np.zeros(n_rows(arrays), np.int64))
+        rows = FeatureRows(self.standardizer.apply(arrays), masks)
         device = pick_device("auto")
         outputs = list(decide(self.network.to(device), rows, device))
         names = list(outputs[0].per_modality) if outputs else []
@@ -152,7 +152,7 @@ def can_start_warm(name: str) -> bool:
         return isinstance(entry.build(Shape({"any": 1, "other": 1}, ("a", "b")), entry.settings), Network)
 
 
-def _adopt(network: VenueModel, start: Trained, shape: Shape) -> None:
+def _adopt(network: Classifier, start: Trained, shape: Shape) -> None:
     """Begin with the weights of `start` where they mean the same: of other venues, all that no number of venues shapes.
 
     Raises:
@@ -170,7 +170,7 @@ def _adopt(network: VenueModel, start: Trained, shape: Shape) -> None:
     network.load_state_dict(weights, strict=False)
 
 
-def _learnt_by_gradient(network: VenueModel) -> set[str]:
+def _learnt_by_gradient(network: Classifier) -> set[str]:
     """Names of the parameters and of the running statistics beside them. Closed forms keep what they learn apart."""
     return {
         f"{path}.{name}" if path else name
@@ -202,9 +202,9 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _probability(parts: list[torch.Tensor], n_venues: int) -> np.ndarray:
+def _probability(parts: list[torch.Tensor], n_classes: int) -> np.ndarray:
     """Shape (N, K), float32; normalised once more in float64, so that rows sum to 1 to the last bits."""
     if not parts:
-        return np.zeros((0, n_venues), np.float32)
+        return np.zeros((0, n_classes), np.float32)
     probability = torch.softmax(torch.cat(parts).cpu().double(), dim=1)
     return np.asarray(probability.float().numpy())

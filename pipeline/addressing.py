@@ -13,6 +13,9 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
+REMOVED: Mapping[str, Any] = {"members": 1, "average": 0.0}
+"""Settings of models that earlier versions had, with the values at which they changed nothing. Never used again."""
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -53,9 +56,10 @@ def with_references(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         kind: the settings dataclass.
-        values: field name -> JSON value, nested as the dataclass is; names that are no fields are kept.
+        values: field name -> JSON value, nested as the dataclass is. Removed settings are left out; other names that
+            are no fields are kept.
     """
-    found = dict(values)
+    found = {name: value for name, value in values.items() if name not in REMOVED}
     for name, hint, marker in marked(kind):
         if isinstance(marker, Reference):
             found.setdefault(name, _plain(marker.value))

@@ -15,9 +15,8 @@ from nmcl.pipeline.bench import complete
 from nmcl.pipeline.bench.complete import bench_complete
 from nmcl.pipeline.bench.result import Result
 from nmcl.pipeline.errors import SettingsError
-from nmcl.pipeline.os_errors import writing
 from nmcl.pipeline.progress import Progress, silent
-from nmcl.pipeline.scratch import scratch
+from nmcl.pipeline.storage.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,8 @@ def run_benches(name: str, request: Request, json_file: Path | None = None) -> d
         show(bench, results[bench])
         if json_file is not None:
             trees = {done: result.to_json() for done, result in results.items()}
-            _write(json_file, trees if name == "all" else trees[name])
+            tree = trees if name == "all" else trees[name]
+            write_whole(json_file, f"{json.dumps(tree, indent=1)}\n".encode())
     return results
 
 
@@ -90,12 +90,3 @@ def show(name: str, result: Result) -> None:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
-def _write(path: Path, tree: object) -> None:
-    with writing(str(path)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with scratch("figures", path.parent) as folder:
-            fresh = folder / "figures.json"
-            fresh.write_text(json.dumps(tree, indent=1) + "\n")
-            fresh.replace(path)

@@ -1,7 +1,8 @@
 """A comparative study of the model family, on a file of features or on what a store holds."""
 
+import io
 import json
-import os
+import shutil
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -18,9 +19,6 @@ from nmcl.flows.settings import from_tree
 from nmcl.flows.stored_settings import usable
 from nmcl.model.baselines.tagged_sounds import count_concepts
 from nmcl.model.feature_table import (
-    TEST,
-    TRAIN,
-    VALIDATION,
     FeatureTable,
     labelled,
     read_feature_file,
@@ -31,7 +29,6 @@ from nmcl.model.registry import (
     Method,
     method,
 )
-from nmcl.model.study.journal import Journal
 from nmcl.model.study.results import StudyData
 from nmcl.model.study.study import Section, StudySettings, study
 from nmcl.model.study.taxonomy import read_taxonomy
@@ -40,6 +37,7 @@ from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.records import MODALITIES
 from nmcl.pipeline.stages.complete import load_features
 from nmcl.pipeline.storage.catalogue import TRAINING, load_catalogue
+from nmcl.pipeline.storage.files import write_whole
 from nmcl.pipeline.storage.runs import SETTINGS, champion
 from nmcl.pipeline.storage.store import Store, writing
 from nmcl.pipeline.text import listed
@@ -47,8 +45,7 @@ from nmcl.pipeline.text import listed
 TUNED_TRIES = 8
 """Settings that `--tune` tries per method."""
 UNFINISHED = ".unfinished"
-"""Folder of what was found, until the study is."""
-SPLIT_NUMBERS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
+"""Store of what was found, until the study is finished."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +88,8 @@ def reproduce(request: Request, progress: Progress, command: str) -> StudyData:
     settings = StudySettings(
         tuple(models), request.seeds, TUNED_TRIES if request.tune else 0, request.jobs, _sections(request.skip)
     )
-    journal = Journal(request.out / UNFINISHED)
-    data, predictions = study(table, settings, models, progress, journal)
+    unfinished = request.out / UNFINISHED
+    data, predictions = study(table, settings, models, progress, Store(unfinished))
     data = replace(
         data,
         title=f"NMCL and its rivals on {(request.features or request.store or Path()).name}",
@@ -102,19 +99,13 @@ def reproduce(request: Request, progress: Progress, command: str) -> StudyData:
         command=command,
     )
     write_study(data, request.out)
-    with writing(str(request.out / "predictions.npz")):
-        np.savez(request.out / "predictions.npz", **predictions)  # type: ignore[arg-type]
-    with writing(str(request.out / "results.json")):
-        _write_whole(request.out / "results.json", json.dumps(results(data), indent=1, allow_nan=False))
-    journal.clear()
+    arrays = io.BytesIO()
+    np.savez(arrays, **predictions)  # type: ignore[arg-type]
+    write_whole(request.out / "predictions.npz", arrays.getvalue())
+    # Last of all: where this file is new, the study is finished.
+    write_whole(request.out / "results.json", json.dumps(results(data), indent=1, allow_nan=False).encode())
+    shutil.rmtree(unfinished, ignore_errors=True)
     return data
-
-
-def _write_whole(path: Path, content: str) -> None:
-    """Last of all and at once: where this file is new, the study is finished."""
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(content, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def _sections(names: tuple[str, ...]) -> tuple[Section, ...]:
@@ -154,8 +145,8 @@ def stored_features(folder: Path) -> FeatureTable:
         raise StoreError(f"{folder} has no extracted features. Run `nmcl extract --out {folder}` first.")
     features = {m: load_features(store, plan.catalogue, plan.features[m]) for m in MODALITIES}
     present = np.any([~np.isnan(block[:, 0]) for block in features.values()], axis=0)
-    split = np.array([SPLIT_NUMBERS.get(a.split or "", -1) for a in plan.splits.assignments])
-    kept = present & (split >= 0)
+    split = np.array([a.split or "" for a in plan.splits.assignments])
+    kept = present & (split != "")
     if not kept.any():
         raise StoreError(f"{folder} has no labelled videos in a split; label more, or lower split.min_venue_videos.")
     names = np.array(plan.splits.venues)[labels_of(plan)[kept]]

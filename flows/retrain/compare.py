@@ -12,6 +12,7 @@ from nmcl.flows.run.prediction import probabilities
 from nmcl.model import comparison
 from nmcl.model.comparison import PromotionSettings
 from nmcl.pipeline.addressing import with_references
+from nmcl.pipeline.features import class_indices
 from nmcl.pipeline.records import MODALITIES
 from nmcl.pipeline.stages.complete import load_completed
 from nmcl.pipeline.storage.run_files import Comparison, ComparisonNote, NewClass
@@ -51,8 +52,7 @@ def evaluate_both(inputs: RetrainContext) -> Comparison:
     same_label = _same_label(inputs)
 
     common = [venue for venue in models[0].venues if venue in models[1].venues]
-    index = {venue: k for k, venue in enumerate(common)}
-    label = np.array([index.get(v.venue or "", -1) for v in videos])
+    label = class_indices([v.venue for v in videos], common)
     known = usable & (label >= 0)
     decided = [_decided(p, model.venues, common) for p, model in zip(shares, models, strict=True)]
 

@@ -11,6 +11,7 @@ from nmcl.flows.run.prediction import failures_of
 from nmcl.flows.run.stages import Context
 from nmcl.pipeline.addressing import with_references
 from nmcl.pipeline.errors import DriftError
+from nmcl.pipeline.features import class_indices
 from nmcl.pipeline.records import MODALITIES, Video
 from nmcl.pipeline.stages import drift
 from nmcl.pipeline.stages.complete import load_features
@@ -80,8 +81,7 @@ def _drift_of_words(inputs: RetrainContext, new: np.ndarray) -> dict[str, DriftF
 
 
 def _drift_of_labels(videos: Sequence[Video], new: np.ndarray, settings: drift.DriftSettings) -> dict[str, DriftFigure]:
-    venues = {venue: k for k, venue in enumerate(sorted({v.venue for v in videos if v.venue}))}
-    labels = np.array([venues[v.venue] if v.venue else -1 for v in videos])
+    labels = class_indices([v.venue for v in videos], sorted({v.venue for v in videos if v.venue}))
     return drift.of_labels(labels[~new & (labels >= 0)], labels[new & (labels >= 0)], settings)
 
 

@@ -17,6 +17,7 @@ from nmcl.model.checkpoint import load as load_model
 from nmcl.model.data import Dataset
 from nmcl.model.evaluate import Evaluation, evaluate
 from nmcl.model.trained import Trained, fit_alone
+from nmcl.pipeline.features import FeatureRows, class_indices
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.records import (
     MODALITIES,
@@ -25,7 +26,7 @@ from nmcl.pipeline.records import (
     Split,
     State,
 )
-from nmcl.pipeline.stages.complete import Completed, load_completed, load_features
+from nmcl.pipeline.stages.complete import load_completed, load_features
 from nmcl.pipeline.storage.artifacts import load_state
 from nmcl.pipeline.storage.failures import Failure
 from nmcl.pipeline.storage.run_files import Completion, Metrics, SplitScores, Timing
@@ -38,7 +39,7 @@ class Evaluated:
 
     plan: Plan
     trained: Trained
-    completed: Completed
+    completed: FeatureRows
     completion: State
     probability: np.ndarray
     """Of all N videos of the store: shape (N, K), float32, NaN rows where nothing is known."""
@@ -83,7 +84,7 @@ def measure(plan: Plan, progress: Progress) -> Evaluated:
     )
 
 
-def rows_of(plan: Plan, completed: Completed, split: Split) -> np.ndarray:
+def rows_of(plan: Plan, completed: FeatureRows, split: Split) -> np.ndarray:
     """Which videos of a split have anything to learn from: shape (N,), bool."""
     in_split: np.ndarray = np.array([a.split == split for a in plan.splits.assignments])
     rows: np.ndarray = in_split & completed.usable
@@ -92,14 +93,13 @@ def rows_of(plan: Plan, completed: Completed, split: Split) -> np.ndarray:
 
 def labels_of(plan: Plan) -> np.ndarray:
     """Index of each video's venue, -1 without one that is learnt: shape (N,), int64."""
-    index = {venue: k for k, venue in enumerate(plan.splits.venues)}
-    return np.array([index.get(video.venue or "", -1) for video in plan.videos], dtype=np.int64)
+    return class_indices([video.venue for video in plan.videos], plan.splits.venues)
 
 
-def dataset(completed: Completed, labels: np.ndarray, rows: np.ndarray) -> Dataset:
+def dataset(completed: FeatureRows, labels: np.ndarray, rows: np.ndarray) -> Dataset:
     """Some of the videos, to learn from or to be tested on."""
     chosen = completed.take(rows)
-    return Dataset(chosen.vectors, chosen.observed, labels[rows])
+    return Dataset(chosen.modalities, chosen.observed, labels[rows])
 
 
 def _alone(
@@ -121,7 +121,7 @@ def _alone(
     return scores
 
 
-def without_completion(features: Mapping[Modality, np.ndarray], train_rows: np.ndarray) -> Completed:
+def without_completion(features: Mapping[Modality, np.ndarray], train_rows: np.ndarray) -> FeatureRows:
     """Features with the mean of the observed training rows where absent, zeros where no training row has any."""
     observed: dict[str, np.ndarray] = {m: ~np.isnan(block).any(axis=1) for m, block in features.items()}
     vectors: dict[str, np.ndarray] = {}
@@ -129,7 +129,7 @@ def without_completion(features: Mapping[Modality, np.ndarray], train_rows: np.n
         seen = block[observed[modality] & train_rows]
         mean = seen.mean(axis=0) if len(seen) else np.zeros(block.shape[1], np.float32)
         vectors[modality] = np.where(observed[modality][:, None], block, mean)
-    return Completed(vectors, observed)
+    return FeatureRows(vectors, observed)
 
 
 def metrics_of(evaluated: Evaluated, seconds: dict[str, float]) -> Metrics:

@@ -7,6 +7,7 @@ from typing import Any
 
 from nmcl.extractors.earlier import earlier_address
 from nmcl.flows import console
+from nmcl.pipeline.addressing import REMOVED
 from nmcl.pipeline.errors import ModelError, StoreError
 from nmcl.pipeline.extractor import Extractor
 from nmcl.pipeline.records import MODALITIES, Modality, Split
@@ -121,7 +122,7 @@ def earlier_form(extractor: Extractor, artifact: Artifact) -> dict[str, Any]:
 def _is_known_to_agree(own: object, now: object) -> bool:
     """Whether all that an earlier recipe says holds now; settings that it does not know are left aside."""
     if isinstance(own, dict) and isinstance(now, dict):
-        return all(name in now and _is_known_to_agree(own[name], now[name]) for name in own)
+        return all(_is_known_to_agree(own[name], now.get(name, REMOVED.get(name, ...))) for name in own)
     return own == now
 
 

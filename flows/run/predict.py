@@ -1,10 +1,11 @@
 """Predict: the venues of a crawl nobody labelled, by a run's frozen extractors, completer and model."""
 
+import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -31,10 +32,9 @@ from nmcl.model.trained import Trained
 from nmcl.pipeline.crawl.source import crawl_source
 from nmcl.pipeline.errors import SettingsError, StoreError
 from nmcl.pipeline.escape import csv_text
-from nmcl.pipeline.os_errors import writing
+from nmcl.pipeline.features import class_indices
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import MODALITIES, Modality, Video
-from nmcl.pipeline.scratch import scratch
 from nmcl.pipeline.stages.complete import load_completed
 from nmcl.pipeline.storage.artifacts import Artifact, digest
 from nmcl.pipeline.storage.catalogue import (
@@ -44,6 +44,7 @@ from nmcl.pipeline.storage.catalogue import (
     load_part,
 )
 from nmcl.pipeline.storage.failures import load_failures
+from nmcl.pipeline.storage.files import write_whole
 from nmcl.pipeline.storage.runs import SETTINGS, Run, champion
 from nmcl.pipeline.storage.store import POINTERS, Store
 
@@ -51,16 +52,16 @@ FREE = ("columns", "ingest", "media", "engine")
 """Sections of the settings that may differ from the run's: they say how the work is done, not what is made."""
 
 
-def _write_csv(table: pa.Table, path: str) -> None:
+def _write_csv(table: pa.Table, file: BinaryIO) -> None:
     """Numbers as they are, texts as a spreadsheet takes them for texts."""
     for i, field in enumerate(table.schema):
         if pa.types.is_string(field.type):
             texts = [None if text is None else csv_text(text) for text in table.column(i).to_pylist()]
             table = table.set_column(i, field, pa.array(texts, field.type))
-    pyarrow.csv.write_csv(table, path)
+    pyarrow.csv.write_csv(table, file)
 
 
-_WRITERS: Mapping[str, Callable[[pa.Table, str], None]] = {
+_WRITERS: Mapping[str, Callable[[pa.Table, BinaryIO], None]] = {
     ".parquet": pyarrow.parquet.write_table,
     ".csv": _write_csv,
 }
@@ -214,14 +215,9 @@ def check_name(out: Path) -> None:
 def write_table(predictions: pa.Table, out: Path) -> None:
     """Write a table whole or not at all, in the format that its name tells."""
     check_name(out)
-    write = _WRITERS[out.suffix.lower()]
-    with writing(str(out)):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with scratch("table", out.parent) as folder:
-            temporary = folder / "table"
-            write(predictions, str(temporary))
-            temporary.chmod(0o644)
-            temporary.replace(out)
+    file = io.BytesIO()
+    _WRITERS[out.suffix.lower()](predictions, file)
+    write_whole(out, file.getvalue())
 
 
 def _summary(predictions: pa.Table) -> dict[str, Any]:
@@ -232,8 +228,7 @@ def _summary(predictions: pa.Table) -> dict[str, Any]:
 
 
 def _scores(trained: Trained, videos: Sequence[Video], probability: np.ndarray) -> dict[str, Any] | None:
-    index = {venue: k for k, venue in enumerate(trained.venues)}
-    labels = np.array([index.get(video.venue or "", -1) for video in videos])
+    labels = class_indices([video.venue for video in videos], trained.venues)
     rows = (labels >= 0) & ~np.isnan(probability).any(axis=1)
     if not rows.any():
         return None

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from nmcl.model.trained import Trained
+from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.records import Video
-from nmcl.pipeline.stages.complete import Completed
 from nmcl.pipeline.storage.artifacts import Artifact
 from nmcl.pipeline.storage.catalogue import Catalogue
 from nmcl.pipeline.storage.failures import Failure, load_failures
@@ -20,13 +20,13 @@ TOP = 5
 """Venues named for each video."""
 
 
-def probabilities(trained: Trained, completed: Completed) -> np.ndarray:
+def probabilities(trained: Trained, completed: FeatureRows) -> np.ndarray:
     """Venue probabilities of N videos: shape (N, K), float32; NaN rows where nothing of a video is known."""
     usable = completed.usable
     probability = np.full((len(usable), len(trained.venues)), np.nan, dtype=np.float32)
     if usable.any():
         chosen = completed.take(usable)
-        probability[usable] = trained.predict(chosen.vectors, chosen.observed).probability
+        probability[usable] = trained.predict(chosen.modalities, chosen.observed).probability
     return probability
 
 

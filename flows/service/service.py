@@ -38,6 +38,7 @@ from nmcl.flows.service.server import (
 from nmcl.flows.service.server import start as start_server
 from nmcl.flows.service.server import wait_until_ready as wait_for_server
 from nmcl.pipeline.os_errors import translated, writing
+from nmcl.pipeline.storage.files import write_whole
 from nmcl.pipeline.storage.shapes import require
 
 Say = Callable[[str], None]
@@ -269,9 +270,7 @@ def _one_at_a_time() -> Iterator[None]:
 
 
 def _note(service: Service) -> None:
-    fresh = home() / "running.json.new"
-    fresh.write_text(json.dumps(asdict(service), indent=1))
-    fresh.replace(home() / "running.json")
+    write_whole(home() / "running.json", json.dumps(asdict(service), indent=1).encode())
 
 
 class _NotedProcess(TypedDict):

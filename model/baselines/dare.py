@@ -81,7 +81,7 @@ class DareLite(Network):
         self.names = list(shape.dims)
         self.maps = nn.ModuleList(xavier_linear(n_features, settings.n_concepts) for n_features in shape.dims.values())
         self.hidden = xavier_linear(settings.n_concepts * len(self.names), settings.hidden)
-        self.venues = xavier_linear(settings.hidden, shape.n_venues)
+        self.venues = xavier_linear(settings.hidden, shape.n_classes)
         self.dropout = nn.Dropout(settings.dropout)
         self.register_buffer("spread", torch.ones(len(self.names)))  # delta_m, in standardised units
 

@@ -32,6 +32,6 @@ class EarlyFusion(EarlyNetwork):
 
     def __init__(self, shape: Shape, settings: EarlyFusionSettings) -> None:
         widths = [settings.hidden] * 2
-        classifier = perceptron(sum(shape.dims.values()), widths, shape.n_venues, settings.dropout)
+        classifier = perceptron(sum(shape.dims.values()), widths, shape.n_classes, settings.dropout)
         super().__init__(list(shape.dims), classifier, settings.train)
         self.settings = settings

@@ -18,12 +18,12 @@ from scipy.linalg import eigh, solve
 from torch import Tensor
 
 from nmcl.model.base import (
+    Classifier,
     Epoch,
     Features,
     Mask,
     Output,
     Shape,
-    VenueModel,
 )
 from nmcl.model.calibration import sharpest
 from nmcl.model.data import Dataset
@@ -49,7 +49,7 @@ class KernelRidgeSettings:
     """Training rows that span the solution, drawn at random; with at least as many as rows it is exact."""
 
 
-class KernelRidge(VenueModel):
+class KernelRidge(Classifier):
     """log p = log softmax(s (k(x, Z) A + c)), with k the mean of exp(-width ||x_m - z_m||^2 / D_m) over the modalities
     m and, where there are several, all of them side by side.
 
@@ -69,8 +69,8 @@ class KernelRidge(VenueModel):
         self.dims = list(shape.dims.values())
         # A checkpoint's arrays have the size that shape and settings tell, so unused landmarks stay zero.
         self.register_buffer("landmarks", torch.zeros(settings.landmarks, sum(self.dims)))
-        self.register_buffer("weight", torch.zeros(settings.landmarks, shape.n_venues))
-        self.register_buffer("bias", torch.zeros(shape.n_venues))
+        self.register_buffer("weight", torch.zeros(settings.landmarks, shape.n_classes))
+        self.register_buffer("bias", torch.zeros(shape.n_classes))
         self.register_buffer("sharpness", torch.ones(()))
 
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
@@ -114,7 +114,7 @@ class KernelRidge(VenueModel):
 
 
 def least_squares(
-    mapped: Callable[[np.ndarray], np.ndarray], x: np.ndarray, label: np.ndarray, n_venues: int, ridge: float
+    mapped: Callable[[np.ndarray], np.ndarray], x: np.ndarray, label: np.ndarray, n_classes: int, ridge: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weight (L, K) and offset (K,) of mapped rows that fit their one-hot vectors; the offset is not penalised.
 
@@ -128,11 +128,11 @@ def least_squares(
         for start in range(0, len(x), CHUNK):
             yield mapped(x[start : start + CHUNK]), label[start : start + CHUNK]
 
-    target = np.eye(n_venues)
+    target = np.eye(n_classes)
     mean = sum(rows.sum(axis=0) for rows, _ in chunks()) / len(x)
     target_mean = target[label].mean(axis=0)
     gram = ridge * np.eye(len(mean))
-    moment = np.zeros((len(mean), n_venues))
+    moment = np.zeros((len(mean), n_classes))
     for rows, labels in chunks():
         centred = rows - mean
         gram += centred.T @ centred

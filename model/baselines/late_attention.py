@@ -33,7 +33,7 @@ class LateAttention(LateNetwork):
 
     def __init__(self, shape: Shape, settings: LateAttentionSettings) -> None:
         classifiers = [
-            ScoredAttention(n_features, [settings.hidden], shape.n_venues, settings.dropout)
+            ScoredAttention(n_features, [settings.hidden], shape.n_classes, settings.dropout)
             for n_features in shape.dims.values()
         ]
         super().__init__(list(shape.dims), classifiers, settings.train)

@@ -37,7 +37,7 @@ class LateFusion(LateNetwork):
 
     def __init__(self, shape: Shape, settings: LateFusionSettings) -> None:
         classifiers = [
-            perceptron(n_features, [settings.hidden] * depth, shape.n_venues, settings.dropout)
+            perceptron(n_features, [settings.hidden] * depth, shape.n_classes, settings.dropout)
             for n_features, depth in zip(shape.dims.values(), depths(shape.dims), strict=True)
         ]
         super().__init__(list(shape.dims), classifiers, settings.train)

@@ -8,12 +8,12 @@ import torch
 from annotated_types import Ge, Gt, MinLen
 
 from nmcl.model.base import (
+    Classifier,
     Epoch,
     Features,
     Mask,
     Output,
     Shape,
-    VenueModel,
 )
 from nmcl.model.data import Dataset
 from nmcl.model.evaluate import f1
@@ -35,7 +35,7 @@ class LogisticSettings:
     max_iterations: Annotated[int, Ge(1), Reference(300)] = 300
 
 
-class Logistic(VenueModel):
+class Logistic(Classifier):
     """log p = log softmax(x W + c) over the modalities side by side."""
 
     weight: torch.Tensor
@@ -44,8 +44,8 @@ class Logistic(VenueModel):
     def __init__(self, shape: Shape, settings: LogisticSettings) -> None:
         super().__init__()
         self.settings = settings
-        self.register_buffer("weight", torch.zeros(sum(shape.dims.values()), shape.n_venues))
-        self.register_buffer("bias", torch.zeros(shape.n_venues))
+        self.register_buffer("weight", torch.zeros(sum(shape.dims.values()), shape.n_classes))
+        self.register_buffer("bias", torch.zeros(shape.n_classes))
 
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
         from sklearn.linear_model import LogisticRegression  # takes a second; most processes train nothing

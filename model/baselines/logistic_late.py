@@ -3,12 +3,12 @@
 from torch import nn
 
 from nmcl.model.base import (
+    Classifier,
     Epoch,
     Features,
     Mask,
     Output,
     Shape,
-    VenueModel,
 )
 from nmcl.model.baselines.fusion import late_output
 from nmcl.model.baselines.logistic import Logistic, LogisticSettings
@@ -16,7 +16,7 @@ from nmcl.model.data import Dataset
 from nmcl.pipeline.progress import Progress, within
 
 
-class LogisticLate(VenueModel):
+class LogisticLate(Classifier):
     """The linear kind of late fusion. Each modality's penalty is chosen for itself; completed vectors are trusted.
 
     No single source: the usual first rival of any learnt fusion.

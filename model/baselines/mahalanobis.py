@@ -6,12 +6,12 @@ from scipy.linalg import eigh
 from torch import Tensor
 
 from nmcl.model.base import (
+    Classifier,
     Epoch,
     Features,
     Mask,
     Output,
     Shape,
-    VenueModel,
 )
 from nmcl.model.baselines.kernel_ridge import CHUNK, KernelRidge, KernelRidgeSettings
 from nmcl.model.data import Dataset
@@ -23,7 +23,7 @@ LEAST = 1e-3
 """Shrinkage is this at least: what hardly varies within training venues may yet vary elsewhere."""
 
 
-class Mahalanobis(VenueModel):
+class Mahalanobis(Classifier):
     """`KernelRidge` on x V, one vector for all modalities, with V of `within_class_whitening` scaled such that the
     training rows have a mean square of 1.
 

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from nmcl.model.base import (
+    Classifier,
     Epoch,
     Features,
     Mask,
     Output,
     Shape,
-    VenueModel,
 )
 from nmcl.model.data import Dataset
 from nmcl.pipeline.progress import Progress
@@ -25,7 +25,7 @@ class MajoritySettings:
     """There is nothing to set."""
 
 
-class Majority(VenueModel):
+class Majority(Classifier):
     """The share of each venue among the training rows, for every row: what any method must beat.
 
     Every row is decided as the most frequent venue. No source; the paper's Early Fusion scores like it.
@@ -36,7 +36,7 @@ class Majority(VenueModel):
     def __init__(self, shape: Shape, settings: MajoritySettings) -> None:
         super().__init__()
         self.settings = settings
-        self.register_buffer("log_share", torch.zeros(shape.n_venues))
+        self.register_buffer("log_share", torch.zeros(shape.n_classes))
 
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
         count = torch.bincount(torch.from_numpy(train.label), minlength=len(self.log_share))

@@ -36,6 +36,6 @@ class MLP(EarlyNetwork):
     def __init__(self, shape: Shape, settings: MLPSettings) -> None:
         widths = [settings.hidden, settings.hidden // 2]
         n_features = sum(shape.dims.values())
-        classifier = perceptron(n_features, widths, shape.n_venues, settings.dropout, batch_norm=True)
+        classifier = perceptron(n_features, widths, shape.n_classes, settings.dropout, batch_norm=True)
         super().__init__(list(shape.dims), classifier, settings.train, settings.label_smoothing)
         self.settings = settings

@@ -26,23 +26,23 @@ class ScoredAttention(nn.Module):
     categories.
     """
 
-    def __init__(self, n_features: int, widths: Sequence[int], n_venues: int, dropout: float) -> None:
+    def __init__(self, n_features: int, widths: Sequence[int], n_classes: int, dropout: float) -> None:
         """Args: widths: of each hidden layer after the attention, at least one."""
         super().__init__()
         self.widths = list(widths)
         self.row_score = xavier_linear(n_features, n_features)
-        self.category_score = nn.Parameter(torch.zeros(n_venues, n_features))
+        self.category_score = nn.Parameter(torch.zeros(n_classes, n_features))
         self.hidden = nn.ModuleList(
             xavier_linear(n_in, n_out) for n_in, n_out in zip([n_features, *widths], widths, strict=False)
         )
-        self.class_vectors = xavier_linear(widths[-1], n_venues)
+        self.class_vectors = xavier_linear(widths[-1], n_classes)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         row_score = self.row_score(x)
         keep = [self.dropout(x.new_ones(len(x), width)) for width in self.widths]
-        n_venues = len(self.category_score)
-        step = categories_per_chunk(len(x), x.shape[1], n_venues, x.device.type)
+        n_classes = len(self.category_score)
+        step = categories_per_chunk(len(x), x.shape[1], n_classes, x.device.type)
         parts = [
             # Nothing random happens inside, so no state of a generator needs to be kept.
             checkpoint(
@@ -55,7 +55,7 @@ class ScoredAttention(nn.Module):
                 use_reentrant=False,
                 preserve_rng_state=False,
             )
-            for start in range(0, n_venues, step)
+            for start in range(0, n_classes, step)
         ]
         return torch.cat(parts, dim=1) + self.class_vectors.bias
 

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from nmcl.model.data import Dataset, Standardizer
-from nmcl.model.feature_table import UNREADABLE
+from nmcl.model.data import Standardizer, checked
+from nmcl.model.feature_table import read_arrays
 from nmcl.pipeline.errors import ModelError
+from nmcl.pipeline.features import FeatureRows
 
 TAGS, LABEL = "tags", "label"
+EXPECTED = f"Write it with numpy.savez(path, NAME=features, {TAGS}=...) or with {LABEL}=... for the tags."
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,10 @@ def read_tagged_sounds(path: Path, dims: dict[str, int], n_concepts: int) -> Tag
         n_concepts: K'.
 
     Raises:
-        ModelError: the file is missing or damaged, or its arrays are others than these.
+        StoreError: the file is missing or damaged.
+        ModelError: its arrays are others than these.
     """
-    arrays = _arrays(path)
+    arrays = read_arrays(path, EXPECTED)
     given = sorted(arrays.keys() & {TAGS, LABEL})
     names = sorted(arrays.keys() - {TAGS, LABEL})
     if len(given) != 1 or len(names) != 1 or names[0] not in dims:
@@ -50,7 +53,7 @@ def read_tagged_sounds(path: Path, dims: dict[str, int], n_concepts: int) -> Tag
             "N' >= 1; extract the sounds with the model's own settings"
         )
     tags = _tags(path, given[0], arrays[given[0]], len(features), n_concepts)
-    rows = Dataset({name: features}, {}, np.zeros(len(features), np.int64))
+    rows = FeatureRows(*checked({name: features}, None))
     return TaggedSounds(name, Standardizer.fit(rows).apply(rows.modalities)[name], tags)
 
 
@@ -58,26 +61,16 @@ def count_concepts(path: Path) -> int:
     """K' of a file: the columns of its tags, or its largest label and one.
 
     Raises:
-        ModelError: the file is missing or damaged, or has neither.
+        StoreError: the file is missing or damaged.
+        ModelError: it has neither.
     """
-    arrays = _arrays(path)
+    arrays = read_arrays(path, EXPECTED)
     tags, label = arrays.get(TAGS), arrays.get(LABEL)
     if tags is not None and tags.ndim == 2 and tags.shape[1]:
         return int(tags.shape[1])
     if label is not None and label.size and label.dtype.kind in "iu":
         return int(label.max()) + 1
     raise ModelError(f"{path} holds {sorted(arrays)}, expected {TAGS!r} of shape (N', K') or integers as {LABEL!r}")
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            if not isinstance(loaded, np.lib.npyio.NpzFile):
-                raise ModelError(f"{path} holds one unnamed array, expected an .npz file; write it by numpy.savez")
-            return {name: loaded[name] for name in loaded.files}
-    except UNREADABLE as error:
-        raise ModelError(f"{path} cannot be read: {error}; expected an .npz file as numpy.savez writes it") from error
 
 
 def _tags(path: Path, kind: str, found: np.ndarray, n_rows: int, n_concepts: int) -> np.ndarray:

@@ -64,7 +64,7 @@ class Tokens(Network):
         for weight in self.encoder.parameters():  # the layers are copies of one
             if weight.ndim > 1:
                 nn.init.xavier_uniform_(weight)
-        self.head = xavier_linear(width, shape.n_venues)
+        self.head = xavier_linear(width, shape.n_classes)
 
     def forward(self, features: Features, observed: Mask) -> Output:
         return Output(self._decide(features, self._present(observed)))

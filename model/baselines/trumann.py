@@ -5,6 +5,7 @@ Zhang et al., "Shorter-is-Better: Venue Category Estimation from Micro-Video", A
 prediction has an intercept, the venues' shares.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -13,16 +14,14 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from annotated_types import Ge, Le, MinLen
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 
 from nmcl.model.base import (
+    Classifier,
     Epoch,
     Features,
     Mask,
     Output,
     Shape,
-    VenueModel,
 )
 from nmcl.model.baselines.tree_guided import (
     Moments,
@@ -32,6 +31,7 @@ from nmcl.model.baselines.tree_guided import (
     node_weights,
     sweeps,
 )
+from nmcl.model.calibration import sharpest
 from nmcl.model.data import Dataset
 from nmcl.model.evaluate import f1
 from nmcl.pipeline.addressing import Reference
@@ -41,8 +41,8 @@ CHUNK_ROWS = 8192
 """Rows held in float64 at once."""
 UNUSED = -1.0
 """Stands in the objective's history where no sweep was made; the objective itself is >= 0."""
-SHARPNESS = (-5.0, 10.0)
-"""Bounds of the natural logarithm of the factor of the scores in the softmax."""
+SHARPNESS = (math.exp(-5.0), math.exp(10.0))
+"""Bounds of the factor of the scores in the softmax."""
 
 PenaltyGrid = Annotated[tuple[Annotated[float, Ge(1e-6), Le(1e6)], ...], MinLen(1)]
 
@@ -74,7 +74,7 @@ class TrumannSettings:
     """Share of the objective by which a sweep must lower it, or it was the last."""
 
 
-class Trumann(VenueModel):
+class Trumann(Classifier):
     """log p = log softmax(s (x W' + c)): a linear score, made a probability.
 
     The source takes the largest entry of (1/S sum_s X^s A^s) W. W' holds the product of those matrices, and c the
@@ -92,18 +92,18 @@ class Trumann(VenueModel):
         super().__init__()
         self.settings = settings
         self.members = tree_members(settings.groups, shape.venues)
-        self.register_buffer("weight", torch.zeros(sum(shape.dims.values()), shape.n_venues))
-        self.register_buffer("bias", torch.zeros(shape.n_venues))
+        self.register_buffer("weight", torch.zeros(sum(shape.dims.values()), shape.n_classes))
+        self.register_buffer("bias", torch.zeros(shape.n_classes))
         self.register_buffer("sharpness", torch.ones(1))
         self.register_buffer("objective", torch.full((settings.max_sweeps,), UNUSED))
         self.register_buffer("penalties", torch.zeros(3))
 
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
-        n_venues, settings = len(self.bias), self.settings
-        mean, moments, class_means = _moments(train, n_venues)
+        n_classes, settings = len(self.bias), self.settings
+        mean, moments, class_means = _moments(train, n_classes)
         tree = Tree(self.members, node_weights(self.members, class_means))
-        width = settings.width or max(50, round(n_venues * 4 / 3))
-        start = np.random.default_rng(seed).uniform(size=(width, n_venues))  # as in the authors' code
+        width = settings.width or max(50, round(n_classes * 4 / 3))
+        start = np.random.default_rng(seed).uniform(size=(width, n_classes))  # as in the authors' code
         choices = [Penalties(*values) for values in self._grid()]
         best = -1.0
         for number, penalties in enumerate(choices, start=1):
@@ -114,7 +114,8 @@ class Trumann(VenueModel):
             if macro > best:
                 best = macro
                 self._put(weight, bias, penalties, history)
-        self.sharpness.fill_(_sharpness(_scores(train, *self._numbers()), train.label))
+        scores = _scores(train, *self._numbers())
+        self.sharpness.fill_(sharpest(scores, train.label, SHARPNESS, smooth=False))
         return ()
 
     def _grid(self) -> Iterator[tuple[float, ...]]:
@@ -156,18 +157,18 @@ def tree_members(groups: tuple[tuple[str, ...], ...], venues: tuple[str, ...]) -
     return np.array(list(nodes), np.float64)
 
 
-def _moments(train: Dataset, n_venues: int) -> tuple[np.ndarray, Moments, np.ndarray]:
+def _moments(train: Dataset, n_classes: int) -> tuple[np.ndarray, Moments, np.ndarray]:
     """Means of Z, shape (D+T,), its centred moments, and the class means of the features, shape (T, D), all
     float64."""
     blocks, width = [], 0
     for n_features in train.dims.values():
         blocks.append(slice(width, width + n_features))
         width += n_features
-    gram = np.zeros((width + n_venues, width + n_venues))
-    total = np.zeros(width + n_venues)
-    class_sums = np.zeros((n_venues, width))
+    gram = np.zeros((width + n_classes, width + n_classes))
+    total = np.zeros(width + n_classes)
+    class_sums = np.zeros((n_classes, width))
     for chunk in _chunks(train):
-        y = np.eye(n_venues)[train.label[chunk]]
+        y = np.eye(n_classes)[train.label[chunk]]
         z = np.concatenate([_features(train, chunk), y], axis=1)
         gram += z.T @ z
         total += z.sum(axis=0)
@@ -194,14 +195,3 @@ def _features(rows: Dataset, chunk: slice) -> np.ndarray:
 
 def _chunks(rows: Dataset) -> Iterator[slice]:
     return (slice(start, start + CHUNK_ROWS) for start in range(0, len(rows), CHUNK_ROWS))
-
-
-def _sharpness(scores: np.ndarray, label: np.ndarray) -> float:
-    """The factor s > 0 under which softmax(s scores) makes the labels most likely; that is convex in s."""
-    own = scores[np.arange(len(label)), label]
-
-    def nats(log_factor: float) -> float:
-        factor = np.exp(log_factor)
-        return float((logsumexp(factor * scores, axis=1) - factor * own).mean())
-
-    return float(np.exp(minimize_scalar(nats, bounds=SHARPNESS, method="bounded").x))

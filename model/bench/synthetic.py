@@ -36,23 +36,23 @@ class Size:
     acoustic: int = 200
     textual: int = 100
     visual: int = 2048
-    n_venues: int = 188
+    n_classes: int = 188
     batch: int = 256
 
     @property
     def shape(self) -> Shape:
         dims = {"acoustic": self.acoustic, "textual": self.textual, "visual": self.visual}
-        return Shape(dims, tuple(f"venue {k}" for k in range(self.n_venues)))
+        return Shape(dims, tuple(f"venue {k}" for k in range(self.n_classes)))
 
     def rows(self, n: int) -> Dataset:
         """n random rows with random labels, all observed: time and memory do not depend on the values."""
         rng = np.random.default_rng(0)
         features = {name: rng.standard_normal((n, d), dtype=np.float32) for name, d in self.shape.dims.items()}
         observed = {name: np.ones(n, bool) for name in features}
-        return Dataset(features, observed, rng.integers(self.n_venues, size=n))
+        return Dataset(features, observed, rng.integers(self.n_classes, size=n))
 
     def __str__(self) -> str:
-        return f"{self.visual}/{self.acoustic}/{self.textual} features, {self.n_venues} venues, batch {self.batch}"
+        return f"{self.visual}/{self.acoustic}/{self.textual} features, {self.n_classes} venues, batch {self.batch}"
 
 
 PAPER_SIZE = Size()

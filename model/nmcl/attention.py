@@ -251,7 +251,7 @@ class AttentionHead(nn.Module):
         self,
         n_features: int,
         n_hidden: int,
-        n_venues: int,
+        n_classes: int,
         input_dropout: float = 0.0,
         dropout: float = 0.0,
         rank: int | None = None,
@@ -269,9 +269,9 @@ class AttentionHead(nn.Module):
         self.norm = FoldedNorm(n_hidden) if normalise else None
         self.rank = rank
         if rank is None:
-            self.memory_offset = nn.Parameter(torch.zeros(n_venues, n_features))
+            self.memory_offset = nn.Parameter(torch.zeros(n_classes, n_features))
         else:
-            self.memory_left = nn.Parameter(torch.zeros(n_venues, rank))
+            self.memory_left = nn.Parameter(torch.zeros(n_classes, rank))
             self.memory_right = nn.Parameter(torch.empty(rank, n_features))
             nn.init.normal_(self.memory_right)
 

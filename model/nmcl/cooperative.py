@@ -130,13 +130,13 @@ class Components:
 class CooperativeNet(nn.Module):
     """Equations 2 to 9 and 12 for one host modality; `nmcl.model.nmcl.composition` has eq. 10 and 11."""
 
-    def __init__(self, n_host: int, n_guest: int, n_venues: int, dropout: float, relation: RelationSettings) -> None:
+    def __init__(self, n_host: int, n_guest: int, n_classes: int, dropout: float, relation: RelationSettings) -> None:
         super().__init__()
         options = (relation.gate, relation.complement, relation.hidden, relation.gain, dropout)
         self.host = Relation(n_host, n_host + n_guest, *options)
         self.guest = Relation(n_guest, n_host + n_guest, *options)
-        self.host_opinion = xavier_linear(n_host, n_venues)
-        self.guest_opinion = xavier_linear(n_guest, n_venues)
+        self.host_opinion = xavier_linear(n_host, n_classes)
+        self.guest_opinion = xavier_linear(n_guest, n_classes)
 
     def forward(self, host: Tensor, guest: Tensor) -> Components:
         """From shapes (N, D_h) and (N, D_g)."""

@@ -34,10 +34,11 @@ from nmcl.model.nmcl.cooperative import (
     RelationSettings,
     Weights,
 )
-from nmcl.model.nmcl.stacking import PeerKind
 from nmcl.model.train import Network, TrainSettings
 from nmcl.pipeline.addressing import Reference
 
+PeerKind = Literal["kernel_ridge", "mahalanobis", "logistic"]
+"""Models that may join the decision; see `nmcl.model.nmcl.stacking`."""
 OPEN, SHUT = 0.9, 0.1
 """A gate above the one has decided for consistent, below the other for complementary."""
 
@@ -78,15 +79,12 @@ class NMCLSettings:
     good on the data tried."""
     normalise: Annotated[bool, Reference(True)] = True
     """Batch normalisation of the heads' hidden layer (eq. 16)."""
-    members: Annotated[int, Ge(1), Le(64), Reference(1)] = 1
-    """Networks whose decisions are averaged; the paper has one. Without peers two disagree less from seed to seed (1.6
-    instead of 2.5 % of test rows on 980 training rows), beside peers they gained nothing."""
     peers: Annotated[tuple[PeerKind, ...], Reference(("kernel_ridge", "mahalanobis", "logistic"))] = (
         "kernel_ridge",
         "mahalanobis",
         "logistic",
     )
-    """What joins the fusion beside the networks, with the weights that validation rows give."""
+    """What joins the fusion beside the network, with the weights that validation rows give."""
     shared_class_vectors: Annotated[bool, Reference(False)] = False
     """One z_k for all modalities, as eq. 17 is printed."""
     dropout: Annotated[float, Ge(0), Lt(1), Reference(0.3)] = 0.3
@@ -164,7 +162,7 @@ class NMCL(Network):
         alone = len(self.names) == 1
         # Lists, not dicts by name: a modality may be called anything, a torch submodule may not.
         self.nets = nn.ModuleList(
-            CooperativeNet(n, n_all - n, shape.n_venues, settings.dropout, relation)
+            CooperativeNet(n, n_all - n, shape.n_classes, settings.dropout, relation)
             for n in ([] if alone else shape.dims.values())
         )
         self.composition = (
@@ -173,12 +171,12 @@ class NMCL(Network):
         self.hosts = self.composition.hosts if self.composition else [*self.names]
         widths = self.composition.widths if self.composition else [n_all]
         n_vectors = 1 if settings.shared_class_vectors else len(widths)
-        self.class_vectors = nn.ModuleList(xavier_linear(settings.hidden, shape.n_venues) for _ in range(n_vectors))
+        self.class_vectors = nn.ModuleList(xavier_linear(settings.hidden, shape.n_classes) for _ in range(n_vectors))
         self.heads = nn.ModuleList(
             AttentionHead(
                 width,
                 settings.hidden,
-                shape.n_venues,
+                shape.n_classes,
                 settings.input_dropout,
                 settings.dropout,
                 settings.attention_rank,

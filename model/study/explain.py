@@ -1,17 +1,14 @@
-"""What a trained NMCL has learnt, in pictures' terms: relation scores of single rows, and the attention memory.
-
-Of several networks in one model the means are shown.
-"""
+"""What a trained NMCL has learnt, for figures: relation scores of single rows, and the attention memory."""
 
 from collections.abc import Mapping
-from dataclasses import fields
 
 import numpy as np
 import torch
 
 from nmcl.model.nmcl.attention import AttentionHead
-from nmcl.model.nmcl.cooperative import CooperativeNet, Weights
-from nmcl.model.nmcl.ensemble import Committee
+from nmcl.model.nmcl.cooperative import CooperativeNet
+from nmcl.model.nmcl.nmcl import NMCL
+from nmcl.model.nmcl.stacking import StackedNMCL
 from nmcl.model.study.results import AttentionMemory, RelationExample
 from nmcl.model.trained import Trained
 from nmcl.pipeline.errors import ModelError
@@ -37,8 +34,9 @@ def relation(
         ModelError: not an NMCL of two or more modalities.
     """
     network = _cooperative(trained)
-    at = network.networks[0].names.index(host)
-    guests = [name for name in network.networks[0].names if name != host]
+    at = network.names.index(host)
+    guests = [name for name in network.names if name != host]
+    net: CooperativeNet = network.nets[at]  # type: ignore[assignment]
     standard = trained.standardizer.apply(modalities)
     vectors = {name: torch.from_numpy(array[row : row + 1]) for name, array in standard.items()}
     shown = [[guest] for guest in guests] + ([guests] if len(guests) > 1 else [])
@@ -51,8 +49,8 @@ def relation(
                 for kept in shown
             ]
         )
-        weights = _weights(network, at, everything)
-        spread = _weights(network, at, _side_by_side(standard, host, guests)).score.std(dim=0, correction=0).numpy()
+        weights = net.host(everything)
+        spread = net.host(_side_by_side(standard, host, guests)).score.std(dim=0, correction=0).numpy()
     features = np.sort(np.argsort(-spread, kind="stable")[:MOST_FEATURES])
     predicted = trained.predict({name: array[row : row + 1] for name, array in modalities.items()})
     return RelationExample(
@@ -75,31 +73,25 @@ def attention_memory(trained: Trained, host: str) -> AttentionMemory:
         ModelError: not an NMCL of two or more modalities.
     """
     network = _cooperative(trained)
-    at = network.networks[0].names.index(host)
-    heads: list[AttentionHead] = [member.heads[at] for member in network.networks]  # type: ignore[misc]
+    head: AttentionHead = network.heads[network.names.index(host)]  # type: ignore[assignment]
     with torch.inference_mode():
-        whole = torch.stack([head.memory() for head in heads]).mean(dim=0)
+        whole = head.memory()
     memory = whole[:, : trained.dims[host]].numpy()  # the complementary part of the host comes first
     features = np.sort(np.argsort(-memory.std(axis=0), kind="stable")[:MOST_FEATURES])
     return AttentionMemory(host, trained.venues, [str(i) for i in features], memory[:, features])
 
 
-def _cooperative(trained: Trained) -> Committee:
+def has_relations(trained: Trained) -> bool:
+    """Whether a model is an NMCL of two or more modalities."""
     network = trained.network
-    if (
-        not isinstance(network, Committee)
-        or not network.networks[0].nets
-        or network.settings.composition != "cooperative"
-    ):
+    return isinstance(network, StackedNMCL) and bool(network.nmcl.nets)
+
+
+def _cooperative(trained: Trained) -> NMCL:
+    network = trained.network
+    if not isinstance(network, StackedNMCL) or not network.nmcl.nets or network.settings.composition != "cooperative":
         raise ModelError(f"{trained.name} on {len(trained.dims)} modalities has no relation scores; train nmcl on two")
-    return network
-
-
-def _weights(network: Committee, at: int, everything: torch.Tensor) -> Weights:
-    """How a host is divided, means over the members. Args: everything: [host, guests], shape (N, D)."""
-    nets: list[CooperativeNet] = [member.nets[at] for member in network.networks]  # type: ignore[misc]
-    of_members = [net.host(everything) for net in nets]
-    return Weights(*(torch.stack([getattr(w, f.name) for w in of_members]).mean(dim=0) for f in fields(Weights)))
+    return network.nmcl
 
 
 def _side_by_side(standard: Mapping[str, np.ndarray], host: str, guests: list[str]) -> torch.Tensor:

@@ -8,19 +8,13 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from nmcl.model.data import Dataset
-from nmcl.model.feature_table import (
-    TEST,
-    TRAIN,
-    VALIDATION,
-    FeatureTable,
-)
+from nmcl.model.feature_table import FeatureTable
 from nmcl.pipeline import completion
 from nmcl.pipeline.completion import CompletionSettings
 from nmcl.pipeline.errors import ModelError
-from nmcl.pipeline.records import State
+from nmcl.pipeline.records import SPLITS, State
+from nmcl.pipeline.stages.splits import SplitSettings, allot
 
-SHARES = (0.49, 0.21, 0.30)
-"""Of training, validation and test rows; the paper's."""
 LEAST_ROWS = 3
 """A venue with fewer rows cannot be in every split."""
 
@@ -33,7 +27,7 @@ class Fold:
     table: FeatureTable
     """All rows, as given."""
     split: np.ndarray
-    """Shape (N,), int64: 0 training, 1 validation, 2 test."""
+    """Shape (N,), text: `train`, `validation` or `test`."""
     completer: State
     """Learnt from the training rows."""
     train: Dataset
@@ -54,7 +48,7 @@ class Fold:
             blocks += [*part.modalities.values(), *part.observed.values()]
         for block in blocks:
             hashed.update(repr((block.shape, block.dtype)).encode())
-            hashed.update(np.ascontiguousarray(block).data)
+            hashed.update(block.tobytes())
         return hashed.hexdigest()
 
 
@@ -71,8 +65,8 @@ def fold(table: FeatureTable, seed: int, settings: CompletionSettings) -> Fold:
         ModelError: a venue has too few rows to be split.
     """
     split = table.split if table.split is not None else stratified(table, seed)
-    state = fit_completer(table, split == TRAIN, settings)
-    train, validation, test = (rows(table, split == part, state) for part in (TRAIN, VALIDATION, TEST))
+    state = fit_completer(table, split == "train", settings)
+    train, validation, test = (rows(table, split == part, state) for part in SPLITS)
     return Fold(seed, table, split, state, train, validation, test)
 
 
@@ -94,7 +88,7 @@ def rows(table: FeatureTable, chosen: np.ndarray, completer: State) -> Dataset:
 
 
 def stratified(table: FeatureTable, seed: int) -> np.ndarray:
-    """A split of each venue's rows by SHARES, at least one row in each part: shape (N,), int64.
+    """A split of each class's rows by the default shares, at least one row in each part: shape (N,), text.
 
     Raises:
         ModelError: a venue has too few rows.
@@ -107,11 +101,8 @@ def stratified(table: FeatureTable, seed: int) -> np.ndarray:
             "and test rows; leave the label out or give a split of your own"
         )
     random = np.random.default_rng(seed)
-    split = np.full(len(table), TRAIN, dtype=np.int64)
-    for label, n_rows in enumerate(counts):
-        order = random.permutation(np.flatnonzero(table.label == label))
-        n_test = max(1, round(SHARES[2] * n_rows))
-        n_validation = min(max(1, round(SHARES[1] * n_rows)), n_rows - n_test - 1)
-        split[order[:n_test]] = TEST
-        split[order[n_test : n_test + n_validation]] = VALIDATION
+    split = np.full(len(table), "", dtype="U10")
+    quotas = allot(dict(enumerate(counts.tolist())), SplitSettings().shares(SPLITS))
+    for label, quota in quotas.items():
+        split[random.permutation(np.flatnonzero(table.label == label))] = np.repeat(list(quota), list(quota.values()))
     return split

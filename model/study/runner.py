@@ -1,34 +1,25 @@
-"""Many pieces of a study side by side, each done once even if the study is killed and run again."""
+"""The pieces of a study in parallel, each done once even if the study is killed and run again."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from nmcl.model.study.journal import Finding, Journal
+from nmcl.model.study.findings import Finding, Item, artifact_of, load_finding, save_finding
 from nmcl.pipeline.errors import WorkerError
 from nmcl.pipeline.processes import end_after_parent
 from nmcl.pipeline.progress import Progress, silent
+from nmcl.pipeline.storage.store import Store
 
 R = TypeVar("R", bound=Finding)
+T = TypeVar("T", bound=Item)
 
 MAX_SHARED_BYTES = 1 << 30
 """Larger tables are worked on by one process with all threads: each further one would hold its own copy."""
-
-
-class Item(Protocol):
-    """A piece of work."""
-
-    @property
-    def identity(self) -> tuple[object, ...]:
-        """All that decides what is found, in values whose `repr` is the same in every process."""
-
-
-T = TypeVar("T", bound=Item)
 
 
 @dataclass(frozen=True)
@@ -38,7 +29,7 @@ class Runner:
     jobs: int = 1
     """At a time; where there are several, each has a process and one thread of its own."""
     progress: Progress = silent
-    journal: Journal | None = None
+    store: Store | None = None
     """Where findings are kept, and looked for first."""
 
     def side_by_side(self, stage: str, work: Callable[[T], R], items: Sequence[T], name: Callable[[T], str]) -> list[R]:
@@ -52,13 +43,13 @@ class Runner:
         self.progress(stage, len(found), len(items), "")
         for i, result in zip(missing, self._done(stage, work, [items[i] for i in missing]), strict=True):
             found[i] = result
-            if self.journal:
-                self.journal.keep(_asked(work, items[i]), result)
+            if self.store:
+                save_finding(self.store, artifact_of(work, items[i]), result)
             self.progress(stage, len(found), len(items), name(items[i]))
         return [found[i] for i in range(len(items))]
 
     def _known(self, work: Callable[[T], R], item: T) -> tuple[Any, ...]:
-        return self.journal.find(_asked(work, item)) if self.journal else ()
+        return load_finding(self.store, artifact_of(work, item)) if self.store else ()
 
     def _done(self, stage: str, work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
         if self.jobs == 1:
@@ -73,10 +64,6 @@ class Runner:
                     f"{stage}: one of {self.jobs} processes was killed, most likely for want of memory. "
                     "Run again, with --jobs 1 if it happens again."
                 ) from error
-
-
-def _asked(work: Callable[..., Any], item: Item) -> tuple[object, ...]:
-    return (work.__qualname__, *item.identity)
 
 
 def _in_a_child(parent: int, work: Callable[[T], R], item: T) -> R:

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from nmcl.model.data import Dataset
 from nmcl.model.evaluate import f1
-from nmcl.model.feature_table import TEST, TRAIN, FeatureTable
+from nmcl.model.feature_table import FeatureTable
 from nmcl.model.study.folds import (
     Fold,
     fit_completer,
@@ -22,7 +22,9 @@ from nmcl.model.study.runner import Runner
 from nmcl.model.study.trials import Outcome, Trial, run
 from nmcl.model.trained import fit
 from nmcl.pipeline import completion
+from nmcl.pipeline.addressing import hashed
 from nmcl.pipeline.completion import COMPLETERS, CompletionSettings
+from nmcl.pipeline.completion.held_out import nrmse
 from nmcl.pipeline.completion.scaling import fit_scaling
 from nmcl.pipeline.completion.table import check
 
@@ -66,9 +68,10 @@ class Hiding:
     settings: CompletionSettings
 
     @property
-    def identity(self) -> tuple[object, ...]:
-        """See `runner.Item`."""
-        return self.whole.digest, self.hidden, self.completer, self.settings
+    def recipe(self) -> dict[str, Any]:
+        """See `findings.Item`."""
+        settings = hashed(self.settings)
+        return {"rows": self.whole.digest, "hidden": self.hidden, "completer": self.completer, "settings": settings}
 
 
 def study_completion(whole: Fold, settings: CompletionSettings, runner: Runner) -> tuple[CompletionLevel, ...]:
@@ -92,10 +95,10 @@ def _hide(item: Hiding) -> CompleterScores:
         },
     )
     settings = replace(item.settings, method=item.completer)  # type: ignore[arg-type]  # one of COMPLETERS
-    state = fit_completer(left, whole.split == TRAIN, settings)
+    state = fit_completer(left, whole.split == "train", settings)
     errors = _errors(table, left, hidden, whole.split, state)
-    train, test = rows(left, whole.split == TRAIN, state), rows(left, whole.split == TEST, state)
-    validation = rows(left, (whole.split != TRAIN) & (whole.split != TEST), state)
+    train, test = rows(left, whole.split == "train", state), rows(left, whole.split == "test", state)
+    validation = rows(left, whole.split == "validation", state)
     judge = fit(JUDGE, train, validation, table.venues, seed=whole.seed)
     incomplete = ~np.all(list(test.observed.values()), axis=0)
     macro = None
@@ -123,18 +126,15 @@ def _errors(
     table: FeatureTable, left: FeatureTable, hidden: Mapping[str, np.ndarray], split: np.ndarray, state: Any
 ) -> dict[str, float | None]:
     """NRMSE of hidden test blocks in units standardised on training rows: about 1 for the mean."""
-    training = {name: block[split == TRAIN] for name, block in left.modalities.items()}
+    training = {name: block[split == "train"] for name, block in left.modalities.items()}
     scaling = fit_scaling(check(training), balance=False)
-    test = {name: block[split == TEST] for name, block in left.modalities.items()}
+    test = {name: block[split == "test"] for name, block in left.modalities.items()}
     with threadpool_limits(1):
         filled = completion.complete(test, state)
     errors: dict[str, float | None] = {}
     for name, block in filled.items():
-        at = hidden[name][split == TEST]
-        truth = scaling.standardise(name, table.modalities[name][split == TEST][at]).astype(np.float64)
-        guess = scaling.standardise(name, block[at]).astype(np.float64)
-        norm = float(np.linalg.norm(truth))
-        errors[name] = float(np.linalg.norm(guess - truth)) / norm if norm > 0 else None
+        at = hidden[name][split == "test"]
+        errors[name] = nrmse(scaling, name, table.modalities[name][split == "test"][at], block[at])
     return errors
 
 
@@ -171,4 +171,4 @@ def without(whole: Fold, name: str) -> Dataset:
     """The test rows with one modality absent and filled in from the others."""
     table = whole.table
     absent = {n: np.full_like(block, np.nan) if n == name else block for n, block in table.modalities.items()}
-    return rows(replace(table, modalities=absent), whole.split == TEST, whole.completer)
+    return rows(replace(table, modalities=absent), whole.split == "test", whole.completer)

@@ -6,14 +6,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from nmcl.model.base import Epoch
 from nmcl.model.evaluate import Curve, evaluate, f1
-from nmcl.model.feature_table import (
-    TEST,
-    TRAIN,
-    VALIDATION,
-    FeatureTable,
-)
-from nmcl.model.nmcl.ensemble import Committee
+from nmcl.model.feature_table import FeatureTable
 from nmcl.model.nmcl.nmcl import NMCLSettings
 from nmcl.model.registry import MODELS, Method
 from nmcl.model.statistics import (
@@ -22,9 +17,8 @@ from nmcl.model.statistics import (
     mcnemar_test,
     paired_t_test,
 )
-from nmcl.model.study.explain import attention_memory, relation
+from nmcl.model.study.explain import attention_memory, has_relations, relation
 from nmcl.model.study.folds import Fold, fold
-from nmcl.model.study.journal import Journal
 from nmcl.model.study.results import (
     FUSED,
     AbsenceScores,
@@ -52,6 +46,8 @@ from nmcl.model.study.tuning import tune
 from nmcl.pipeline import completion
 from nmcl.pipeline.completion import CompletionSettings
 from nmcl.pipeline.progress import Progress, silent
+from nmcl.pipeline.records import SPLITS
+from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.text import joined
 
 REFERENCE = "nmcl"
@@ -81,7 +77,7 @@ def study(
     settings: StudySettings,
     models: Mapping[str, Method] = MODELS,
     progress: Progress = silent,
-    journal: Journal | None = None,
+    store: Store | None = None,
 ) -> tuple[StudyData, dict[str, np.ndarray]]:
     """Compare methods on a table.
 
@@ -89,14 +85,14 @@ def study(
     Everything is fitted on training rows, and chosen on validation rows.
 
     Args:
-        journal: of a study that was killed; what it found is not done again.
+        store: holds what an earlier, unfinished study found; that is not computed again.
 
     Returns:
         What the study tells, without title, date and command; and the test predictions of every method and seed by
         name, with their labels.
     """
     n_bytes = sum(block.nbytes for block in table.modalities.values())
-    runner = Runner(settings.jobs or default_jobs(n_bytes), progress, journal)
+    runner = Runner(settings.jobs or default_jobs(n_bytes), progress, store)
     completer = _completer(table, progress)
     folds = _folds(table, settings.seeds, completer)
     methods = {name: models[name] for name in settings.methods}
@@ -108,7 +104,7 @@ def study(
     data = StudyData(
         title="",
         created="",
-        rows=Rows(*(int((folds[0].split == part).sum()) for part in (TRAIN, VALIDATION, TEST))),
+        rows=Rows(*(int((folds[0].split == part).sum()) for part in SPLITS)),
         dims={name: block.shape[1] for name, block in table.modalities.items()},
         n_venues=len(table.venues),
         seeds=range(settings.seeds),
@@ -135,7 +131,7 @@ def _completer(table: FeatureTable, progress: Progress) -> CompletionSettings:
     settings = CompletionSettings()
     progress("completer", 0, 1, "")
     first = fold(table, 0, replace(settings, method="mean"))
-    blocks = {name: block[first.split == TRAIN] for name, block in table.modalities.items()}
+    blocks = {name: block[first.split == "train"] for name, block in table.modalities.items()}
     method = completion.best(completion.compare(blocks, settings))
     progress("completer", 1, 1, method)
     return replace(settings, method=method)  # type: ignore[arg-type]  # one of COMPLETERS
@@ -187,9 +183,9 @@ def _method_row(name: str, outcomes: Mapping[str, Sequence[Outcome]], folds: Seq
     reference = outcomes[REFERENCE]
     micro, macro = (_values(reference, which) for which in (0, 1))
     resplit = folds[0].table.split is None
-    overlap = float((folds[0].split == TEST).sum() / (folds[0].split == TRAIN).sum()) if resplit else 0.0
+    overlap = float((folds[0].split == "test").sum() / (folds[0].split == "train").sum()) if resplit else 0.0
     label, own, other = (np.concatenate(parts) for parts in zip(*map(_decided, of_seeds, reference), strict=True))
-    test_rows = np.concatenate([np.flatnonzero(fold.split == TEST) for fold in folds])
+    test_rows = np.concatenate([np.flatnonzero(fold.split == "test") for fold in folds])
     return replace(
         row,
         p_value=paired_t_test(_values(of_seeds, 0), micro),
@@ -255,8 +251,8 @@ class _Subject:
 
 def _of_reference(data: StudyData, first: Fold, outcomes: Sequence[Outcome]) -> StudyData:
     """Figures 5 to 7, and what the gates and branches do."""
-    network = outcomes[0].trained.network if outcomes[0].trained else None
-    pictured = isinstance(network, Committee) and bool(network.networks[0].nets)
+    trained = outcomes[0].trained
+    pictured = trained is not None and has_relations(trained)
     return replace(
         data,
         notices=[*data.notices, *_peer_note(outcomes)],
@@ -276,7 +272,7 @@ def _peer_note(outcomes: Sequence[Outcome]) -> list[str]:
         return []
     return [
         f"Of {REFERENCE}'s decision {joined(shares)}, as validation rows gave it; the curves, gates and heads "
-        "below are those of the networks alone."
+        "below are those of the network alone."
     ]
 
 
@@ -324,12 +320,17 @@ def _branch(of_seeds: Sequence[Outcome], modality: str) -> np.ndarray:
     return np.array([f1(o.label, o.per_modality[modality].argmax(axis=1))[0] for o in of_seeds])
 
 
+def _histories(of_seeds: Sequence[Outcome]) -> list[tuple[Epoch, ...]]:
+    return [outcome.trained.history if outcome.trained else () for outcome in of_seeds]
+
+
 def _epochs(of_seeds: Sequence[Outcome]) -> dict[str, list[EpochScores]]:
     """Fig. 5: means over the seeds that were still training."""
-    names = [FUSED, *(of_seeds[0].history[0].per_modality if of_seeds[0].history else ())]
+    histories = _histories(of_seeds)
+    names = [FUSED, *(histories[0][0].per_modality if histories[0] else ())]
     found: dict[str, list[EpochScores]] = {name: [] for name in names}
-    for number in range(1, max(len(o.history) for o in of_seeds) + 1):
-        epochs = [o.history[number - 1] for o in of_seeds if len(o.history) >= number]
+    for number in range(1, max(map(len, histories)) + 1):
+        epochs = [history[number - 1] for history in histories if len(history) >= number]
         for name in names:
             scores = [epoch.validation if name == FUSED else epoch.per_modality[name] for epoch in epochs]
             micro, macro = (float(np.mean([getattr(s, m) for s in scores])) for m in ("micro_f1", "macro_f1"))
@@ -340,8 +341,9 @@ def _epochs(of_seeds: Sequence[Outcome]) -> dict[str, list[EpochScores]]:
 def _gates(of_seeds: Sequence[Outcome]) -> list[GatePoint]:
     """Where the gates stand after each epoch, means over the seeds that were still training."""
     points = []
-    for number in range(1, max(len(o.history) for o in of_seeds) + 1):
-        told = [o.history[number - 1].diagnostics["gates"] for o in of_seeds if len(o.history) >= number]
+    histories = _histories(of_seeds)
+    for number in range(1, max(map(len, histories)) + 1):
+        told = [history[number - 1].diagnostics["gates"] for history in histories if len(history) >= number]
         for modality in told[0]:
             for side in ("host", "guest"):
                 mean = {
@@ -356,8 +358,8 @@ def _gates(of_seeds: Sequence[Outcome]) -> list[GatePoint]:
 def _collapse(of_seeds: Sequence[Outcome]) -> dict[str, dict[int, float]]:
     """Share of the most frequent decision of each branch after each epoch, the largest of the seeds."""
     found: dict[str, dict[int, float]] = {}
-    for outcome in of_seeds:
-        for epoch in outcome.history:
+    for history in _histories(of_seeds):
+        for epoch in history:
             for name, scores in epoch.per_modality.items():
                 of_branch = found.setdefault(name, {})
                 of_branch[epoch.number] = max(of_branch.get(epoch.number, 0.0), scores.largest_share)

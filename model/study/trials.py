@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from nmcl.model.base import Epoch, Scores
 from nmcl.model.evaluate import f1
 from nmcl.model.study.folds import Fold
 from nmcl.model.trained import Trained, fit
+from nmcl.pipeline.addressing import hashed
 from nmcl.pipeline.errors import ModelError
 
 
@@ -25,9 +25,16 @@ class Trial:
     """Whether the outcome holds the trained model."""
 
     @property
-    def identity(self) -> tuple[object, ...]:
-        """See `runner.Item`."""
-        return self.method, self.settings, self.fold.digest, self.seed, self.keep
+    def recipe(self) -> dict[str, Any]:
+        """See `findings.Item`."""
+        settings = hashed(self.settings)
+        return {
+            "method": self.method,
+            "settings": settings,
+            "rows": self.fold.digest,
+            "seed": self.seed,
+            "keep": self.keep,
+        }
 
 
 @dataclass(frozen=True)
@@ -42,13 +49,10 @@ class Outcome:
     """Of the test rows, shape (N, K), float32."""
     per_modality: dict[str, np.ndarray]
     """The same by branch."""
-    validation: Scores
     seconds: float
     """Of training."""
     n_parameters: int
     """Numbers in the model's file besides the standardiser."""
-    history: tuple[Epoch, ...]
-    """Empty for a model that is not learnt by epochs."""
     trained: Trained | None
     """Where the trial asked for it."""
 
@@ -70,19 +74,10 @@ def run(trial: Trial) -> Outcome:
         label=rows.test.label,
         probability=found.probability,
         per_modality=found.per_modality,
-        validation=validated(trained, rows),
         seconds=seconds,
         n_parameters=sum(value.numel() for value in trained.network.state_dict().values()),
-        history=trained.history,
         trained=trained if trial.keep else None,
     )
-
-
-def validated(trained: Trained, rows: Fold) -> Scores:
-    """How good a model is on the validation rows."""
-    predicted = trained.predict(rows.validation.modalities, rows.validation.observed).probability.argmax(axis=1)
-    micro, macro = f1(rows.validation.label, predicted)
-    return Scores(micro, macro, float(np.bincount(predicted).max() / len(predicted)))
 
 
 def score(trial: Trial) -> float | None:
@@ -94,4 +89,5 @@ def score(trial: Trial) -> float | None:
         if "loss is" not in str(error):
             raise
         return None
-    return validated(trained, rows).macro_f1
+    predicted = trained.predict(rows.validation.modalities, rows.validation.observed).probability.argmax(axis=1)
+    return f1(rows.validation.label, predicted)[1]

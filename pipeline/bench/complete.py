@@ -24,7 +24,8 @@ from nmcl.pipeline.completion.base import (
 from nmcl.pipeline.completion.held_out import held_out_nrmse
 from nmcl.pipeline.completion.implicit_als import ImplicitCompleter, sweep_times_s
 from nmcl.pipeline.completion.scaling import fit_scaling
-from nmcl.pipeline.completion.table import Table, check
+from nmcl.pipeline.completion.table import check, walk
+from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.progress import Progress, silent
 
 PAPER_ROWS = 270_145
@@ -144,7 +145,7 @@ def _settings(size: Size, sweeps: int) -> CompletionSettings:
     return CompletionSettings(rank=size.rank, regularization=LAMBDA, sweeps=sweeps, tolerance=0.0)
 
 
-def _sweeps(table: Table, size: Size) -> Callable[[], None]:
+def _sweeps(table: FeatureRows, size: Size) -> Callable[[], None]:
     """A sweep a call, each going on from the one before."""
     seen = als.gather(table, fit_scaling(table, balance=False))
     factors = als.start(table, _settings(size, size.sweeps))
@@ -156,25 +157,25 @@ def _sweeps(table: Table, size: Size) -> Callable[[], None]:
     return sweep
 
 
-def _shapes(table: Table) -> dict[Pattern, tuple[int, int]]:
+def _shapes(table: FeatureRows) -> dict[Pattern, tuple[int, int]]:
     """Rows and columns of what is observed, by pattern."""
     n_rows: Counter[Pattern] = Counter()
-    for pattern, rows in table.walk():
+    for pattern, rows in walk(table):
         n_rows[pattern] += len(rows)
     return {pattern: (n, sum(table.dims[name] for name in pattern)) for pattern, n in n_rows.items() if pattern}
 
 
-def _gather_flops(table: Table) -> float:
+def _gather_flops(table: FeatureRows) -> float:
     """Z^T Z, which is symmetric, of each pattern of more rows than columns."""
     return float(sum(n * d * (d + 1) for n, d in _shapes(table).values() if n >= d))
 
 
-def _sweep_flops(table: Table, rank: int) -> float:
+def _sweep_flops(table: FeatureRows, rank: int) -> float:
     """U^T Z and U^T U of each pattern."""
     return float(sum((2 if n >= d else 4 * n / d) * d**2 * rank + 2 * d * rank**2 for n, d in _shapes(table).values()))
 
 
-def _direct_flops(table: Table, rank: int) -> float:
+def _direct_flops(table: FeatureRows, rank: int) -> float:
     """A sweep through all rows: Z F, U^T Z and U^T U."""
     return float(sum(4 * n * d * rank + 2 * n * rank**2 for n, d in _shapes(table).values()))
 

@@ -23,7 +23,8 @@ from nmcl.pipeline.completion.filling import (
 )
 from nmcl.pipeline.completion.held_out import held_out_nrmse
 from nmcl.pipeline.completion.scaling import Scaling, fit_scaling
-from nmcl.pipeline.completion.table import Table
+from nmcl.pipeline.completion.table import walk
+from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import State
 
@@ -76,11 +77,11 @@ class AlsCompleter:
         return fill_in(blocks, state, decode)
 
 
-def start(table: Table, settings: CompletionSettings) -> Factors:
+def start(table: FeatureRows, settings: CompletionSettings) -> Factors:
     """Random factors for every observed block; the rank is at most the number of rows or of columns."""
     names = present(table)
     n_columns = sum(table.dims[name] for name in names)
-    rank = min(settings.rank, table.n_rows, max(n_columns, 1))
+    rank = min(settings.rank, len(table), max(n_columns, 1))
     rng = np.random.default_rng(settings.seed)
     return {name: rng.standard_normal((rank, table.dims[name])) / np.sqrt(rank) for name in names}
 
@@ -117,16 +118,16 @@ class Rows:
         return cross, cross @ folding
 
 
-def gather(table: Table, scaling: Scaling) -> dict[Pattern, Rows]:
+def gather(table: FeatureRows, scaling: Scaling) -> dict[Pattern, Rows]:
     """The rows of each pattern, in one pass."""
     chunks: dict[Pattern, list[np.ndarray]] = {}
-    for pattern, rows in table.walk():
+    for pattern, rows in walk(table):
         if pattern:
             chunks.setdefault(pattern, []).append(rows)
     return {pattern: _rows(table, scaling, pattern, np.concatenate(found)) for pattern, found in chunks.items()}
 
 
-def _rows(table: Table, scaling: Scaling, pattern: Pattern, rows: np.ndarray) -> Rows:
+def _rows(table: FeatureRows, scaling: Scaling, pattern: Pattern, rows: np.ndarray) -> Rows:
     if len(rows) < sum(table.dims[name] for name in pattern):
         z = scaling.read(table, pattern, rows)
         return Rows(len(rows), z, float(np.einsum("ij,ij->", z, z, dtype=np.float64)))
@@ -134,7 +135,7 @@ def _rows(table: Table, scaling: Scaling, pattern: Pattern, rows: np.ndarray) ->
     return Rows(len(rows), products, float(np.trace(products, dtype=np.float64)))
 
 
-def _products(table: Table, scaling: Scaling, pattern: Pattern, rows: np.ndarray) -> np.ndarray:
+def _products(table: FeatureRows, scaling: Scaling, pattern: Pattern, rows: np.ndarray) -> np.ndarray:
     """Z^T Z (D, D), float32."""
     d = sum(table.dims[name] for name in pattern)
     room = np.empty((min(PRODUCT_ROWS, len(rows)), d), np.float32)

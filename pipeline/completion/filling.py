@@ -13,27 +13,28 @@ from nmcl.pipeline.completion.base import (
     Pattern,
 )
 from nmcl.pipeline.completion.scaling import Scaling, scaling_of
-from nmcl.pipeline.completion.table import Table, check
+from nmcl.pipeline.completion.table import check, walk
 from nmcl.pipeline.errors import ModelError, StoreError
+from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.records import State
 
 Decode = Callable[[Pattern, np.ndarray, str], np.ndarray]
 """(blocks a row has, their working values (n, D) float64, block wanted) -> its working values (n, D_m)."""
 
 
-def check_training(blocks: Blocks) -> Table:
+def check_training(blocks: Blocks) -> FeatureRows:
     """`check`, and at least one row.
 
     Raises:
         StoreError: as `check`, or no rows.
     """
     table = check(blocks)
-    if table.n_rows == 0:
+    if len(table) == 0:
         raise StoreError("There are no training rows to learn completion from: the training split is empty.")
     return table
 
 
-def present(table: Table) -> Pattern:
+def present(table: FeatureRows) -> Pattern:
     """Blocks that at least one row has."""
     return tuple(name for name, n in table.n_observed.items() if n)
 
@@ -41,7 +42,7 @@ def present(table: Table) -> Pattern:
 def learnt(
     method: str,
     settings: CompletionSettings,
-    table: Table,
+    table: FeatureRows,
     scaling: Scaling,
     arrays: dict[str, np.ndarray] | None = None,
     info: dict[str, Any] | None = None,
@@ -53,9 +54,9 @@ def learnt(
         "settings": asdict(settings),
         "blocks": table.dims,
         "weight": scaling.weight,
-        "n_rows": table.n_rows,
+        "n_rows": len(table),
         "n_observed": table.n_observed,
-        "n_empty_rows": int(table.empty.sum()),
+        "n_empty_rows": int((~table.usable).sum()),
         "never_observed": [name for name, n in table.n_observed.items() if n == 0],
     }
     return State(scaling.arrays() | (arrays or {}), seen | (info or {}))
@@ -71,9 +72,9 @@ def fill_in(blocks: Blocks, state: State, decode: Decode) -> Blocks:
     scaling = scaling_of(state)
     never: list[str] = state.info["never_observed"]
     whole = {name: mask.all() for name, mask in table.observed.items()}
-    out = {name: block if whole[name] else block.copy() for name, block in table.blocks.items()}
-    for pattern, rows in table.walk():
-        missing = [name for name in table.blocks if name not in pattern]
+    out = {name: block if whole[name] else block.copy() for name, block in table.modalities.items()}
+    for pattern, rows in walk(table):
+        missing = [name for name in table.modalities if name not in pattern]
         usable = tuple(name for name in pattern if name not in never)
         if not missing:
             continue
@@ -85,7 +86,7 @@ def fill_in(blocks: Blocks, state: State, decode: Decode) -> Blocks:
     return out
 
 
-def _refuse_strangers(table: Table, state: State) -> None:
+def _refuse_strangers(table: FeatureRows, state: State) -> None:
     """Blocks and widths must be those learnt."""
     if table.dims != state.info["blocks"]:
         raise ModelError(

@@ -10,8 +10,9 @@ import numpy as np
 
 from nmcl.pipeline.completion.base import Blocks, Completer
 from nmcl.pipeline.completion.filling import check_training, present
-from nmcl.pipeline.completion.scaling import fit_scaling
-from nmcl.pipeline.completion.table import Table, check
+from nmcl.pipeline.completion.scaling import Scaling, fit_scaling
+from nmcl.pipeline.completion.table import check
+from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.progress import Progress, silent
 
 MAX_ROWS = 20_000
@@ -47,10 +48,10 @@ def held_out_nrmse(
     rng = np.random.default_rng(seed)
     table = _sample(full, rng, max_rows)
     hidden = _choose_hidden(table, rng)
-    left = table.take(np.arange(table.n_rows))
+    left = table.take(np.arange(len(table))).modalities
     for name, rows in hidden.items():
         left[name][rows] = np.nan
-    missing = {name: full.n_rows - n for name, n in full.n_observed.items()}
+    missing = {name: len(full) - n for name, n in full.n_observed.items()}
     weight = {name: (missing[name] + 1) / (sum(missing.values()) + len(missing)) for name in missing}
     scores: dict[str, Any] = {}
     for done, (method, completer) in enumerate(completers.items()):
@@ -58,30 +59,30 @@ def held_out_nrmse(
         scores[method] = _score(table, left, hidden, weight, completer)
     return {
         "seed": seed,
-        "n_rows": full.n_rows,
-        "n_rows_used": table.n_rows,
+        "n_rows": len(full),
+        "n_rows_used": len(table),
         "hidden": {name: len(rows) for name, rows in hidden.items()},
         "weight": weight,
         "nrmse": scores,
     }
 
 
-def _sample(table: Table, rng: np.random.Generator, max_rows: int) -> Table:
+def _sample(table: FeatureRows, rng: np.random.Generator, max_rows: int) -> FeatureRows:
     """The table, or some of its rows in their order."""
-    if table.n_rows <= max_rows:
+    if len(table) <= max_rows:
         return table
-    return check(table.take(np.sort(rng.choice(table.n_rows, max_rows, replace=False))))
+    return table.take(np.sort(rng.choice(len(table), max_rows, replace=False)))
 
 
-def _choose_hidden(table: Table, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def _choose_hidden(table: FeatureRows, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Rows that lose each block, disjoint; as often as it is naturally missing, but at least LEAST_SHARE."""
     names = present(table)
     if len(names) < 2:
-        return {name: np.empty(0, dtype=np.intp) for name in table.blocks}
+        return {name: np.empty(0, dtype=np.intp) for name in table.modalities}
     complete = rng.permutation(np.flatnonzero(np.all([table.observed[name] for name in names], axis=0)))
-    share = {name: max(1 - table.n_observed[name] / table.n_rows, LEAST_SHARE) for name in names}
+    share = {name: max(1 - table.n_observed[name] / len(table), LEAST_SHARE) for name in names}
     shrink = min(1.0, MOST_SHARE / sum(share.values()))
-    hidden, taken = {name: np.empty(0, dtype=np.intp) for name in table.blocks}, 0
+    hidden, taken = {name: np.empty(0, dtype=np.intp) for name in table.modalities}, 0
     for name in names:
         n = max(1, round(len(complete) * share[name] * shrink))
         if taken + n <= len(complete) // 2:
@@ -90,8 +91,20 @@ def _choose_hidden(table: Table, rng: np.random.Generator) -> dict[str, np.ndarr
     return hidden
 
 
+def nrmse(scaling: Scaling, name: str, truth: np.ndarray, filled: np.ndarray) -> float | None:
+    """||filled - truth||_F / ||truth||_F of vectors of one modality in standardised units; None where truth is 0.
+
+    Args:
+        scaling: that of the training rows.
+        truth, filled: shape (n, D_m), in original units.
+    """
+    expected = scaling.standardise(name, truth).astype(np.float64)
+    norm = float(np.linalg.norm(expected))
+    return float(np.linalg.norm(scaling.standardise(name, filled) - expected)) / norm if norm > 0 else None
+
+
 def _score(
-    table: Table, left: Blocks, hidden: dict[str, np.ndarray], weight: dict[str, float], completer: Completer
+    table: FeatureRows, left: Blocks, hidden: dict[str, np.ndarray], weight: dict[str, float], completer: Completer
 ) -> dict[str, Any]:
     """NRMSE per modality and overall of one completer fitted on what is left."""
     if not any(len(rows) for rows in hidden.values()):
@@ -101,10 +114,7 @@ def _score(
     errors: dict[str, float | None] = dict.fromkeys(hidden)
     for name, rows in hidden.items():
         filled = completer.complete({m: block[rows] for m, block in left.items()}, state)[name]
-        truth = scaling.standardise(name, table.blocks[name][rows]).astype(np.float64)
-        norm = float(np.linalg.norm(truth))
-        if norm > 0:
-            errors[name] = float(np.linalg.norm(scaling.standardise(name, filled) - truth)) / norm
+        errors[name] = nrmse(scaling, name, table.modalities[name][rows], filled)
     measured = {name: error for name, error in errors.items() if error is not None}
     if not measured:
         return {"overall": None, "per_modality": errors}

@@ -33,7 +33,8 @@ from nmcl.pipeline.completion.linear import (
     patterns_to_learn,
 )
 from nmcl.pipeline.completion.scaling import Scaling, fit_scaling
-from nmcl.pipeline.completion.table import Table, check
+from nmcl.pipeline.completion.table import walk
+from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import State
 
@@ -66,7 +67,7 @@ class ImplicitCompleter:
         dims = table.dims
         items = _learn_items(_likings(z, np.arange(z.shape[1]), z.shape[1]), settings, progress)
         lines = Lines()
-        for source in patterns_to_learn(names, {pattern for pattern, _ in table.walk()}):
+        for source in patterns_to_learn(names, {pattern for pattern, _ in walk(table)}):
             where = columns(source, tuple(dims), dims)
             factors = _fold_in(items, z[:, where], where)
             for target in (name for name in names if name not in source):
@@ -75,7 +76,7 @@ class ImplicitCompleter:
                     y = z[:, columns((target,), tuple(dims), dims)]
                     seen = moments(np.concatenate([factors[rows], y[rows]], axis=1, dtype=np.float64))
                     lines.add(source, target, *fit_line(seen, factors.shape[1], settings.regularization))
-        info = {"lines": lines.listed, "n_rows_used": table.n_rows}
+        info = {"lines": lines.listed, "n_rows_used": len(table)}
         return learnt("implicit", settings, full, scaling, {"items": items, **lines.arrays}, info)
 
     def complete(self, blocks: Blocks, state: State) -> Blocks:
@@ -93,17 +94,17 @@ class ImplicitCompleter:
         return fill_in(blocks, state, decode)
 
 
-def _sample(table: Table, seed: int) -> Table:
+def _sample(table: FeatureRows, seed: int) -> FeatureRows:
     """The table, or as many of its rows as MOST_ENTRIES allows, in their order."""
     most = max(MOST_ENTRIES // sum(table.dims.values()), 1)
-    if table.n_rows <= most:
+    if len(table) <= most:
         return table
-    return check(table.take(np.sort(np.random.default_rng(seed).choice(table.n_rows, most, replace=False))))
+    return table.take(np.sort(np.random.default_rng(seed).choice(len(table), most, replace=False)))
 
 
-def _whole(table: Table, scaling: Scaling) -> np.ndarray:
+def _whole(table: FeatureRows, scaling: Scaling) -> np.ndarray:
     """All blocks side by side in working units, (N, D) float32; 0, which is no liking, where missing."""
-    z = np.concatenate([scaling.standardise(name, block) for name, block in table.blocks.items()], axis=1)
+    z = np.concatenate([scaling.standardise(name, block) for name, block in table.modalities.items()], axis=1)
     z[np.isnan(z)] = 0
     return z
 
@@ -139,7 +140,7 @@ def _learn_items(likings: scipy.sparse.csr_matrix, settings: CompletionSettings,
     return _quietly(model, fit)
 
 
-def sweep_times_s(table: Table, settings: CompletionSettings) -> list[float]:
+def sweep_times_s(table: FeatureRows, settings: CompletionSettings) -> list[float]:
     """Seconds of each sweep of the library over all rows of a table, the first with its preparations."""
     likings = _likings(z := _whole(table, fit_scaling(table, balance=False)), np.arange(z.shape[1]), z.shape[1])
     times = [time.perf_counter()]

@@ -21,7 +21,8 @@ from nmcl.pipeline.completion.linear import (
     patterns_to_learn,
 )
 from nmcl.pipeline.completion.scaling import Scaling, fit_scaling
-from nmcl.pipeline.completion.table import Table
+from nmcl.pipeline.completion.table import walk
+from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import State
 
@@ -62,10 +63,10 @@ class RidgeCompleter:
         return fill_in(blocks, state, decode)
 
 
-def _moments_by_pattern(table: Table, scaling: Scaling) -> dict[Pattern, Moments]:
+def _moments_by_pattern(table: FeatureRows, scaling: Scaling) -> dict[Pattern, Moments]:
     """Moments of the observed columns of the rows of each pattern, in one pass."""
     sums: dict[Pattern, Moments] = {}
-    for pattern, rows in table.walk():
+    for pattern, rows in walk(table):
         if pattern:
             chunk = moments(scaling.read(table, pattern, rows))
             sums[pattern] = sums[pattern] + chunk if pattern in sums else chunk

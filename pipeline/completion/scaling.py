@@ -5,15 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from nmcl.pipeline.completion.base import Pattern
-from nmcl.pipeline.completion.table import Table
+from nmcl.pipeline.completion.table import walk
+from nmcl.pipeline.features import CONSTANT, FeatureRows
 from nmcl.pipeline.records import State
 
 CACHED_ROWS = 64
 """Rows that are brought into working units at a time: half a megabyte of 2,048 columns stays in a core's cache."""
 LIMIT = 30.0
 """Standard deviations beyond which a value counts as this far: one broken feature must not own a row."""
-CONSTANT = 1e-6
-"""A feature whose deviation is below this share of its mean is float32 rounding noise, hence constant."""
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -31,20 +30,20 @@ class Scaling:
     weight: dict[str, float]
     """Name -> factor of the whole block, above 0."""
 
-    def read(self, table: Table, names: Pattern, rows: np.ndarray, room: np.ndarray | None = None) -> np.ndarray:
+    def read(self, table: FeatureRows, names: Pattern, rows: np.ndarray, room: np.ndarray | None = None) -> np.ndarray:
         """Rows of some blocks side by side in working units, shape (n, sum of D_m), float32; all observed.
 
         Args:
             room: where to write them, at least n rows of that width.
         """
-        width = sum(table.blocks[name].shape[1] for name in names)
+        width = sum(table.modalities[name].shape[1] for name in names)
         out = np.empty((len(rows), width), np.float32) if room is None else room[: len(rows)]
         for begin in range(0, len(rows), CACHED_ROWS):
             few = slice(begin, begin + CACHED_ROWS)
             start = 0
             for name in names:
-                stop = start + table.blocks[name].shape[1]
-                out[few, start:stop] = self.standardise(name, table.blocks[name][rows[few]])
+                stop = start + table.modalities[name].shape[1]
+                out[few, start:stop] = self.standardise(name, table.modalities[name][rows[few]])
                 start = stop
         return out
 
@@ -70,10 +69,10 @@ class Scaling:
         return means | {f"std/{name}": std for name, std in self.std.items()}
 
 
-def fit_scaling(table: Table, *, balance: bool) -> Scaling:
+def fit_scaling(table: FeatureRows, *, balance: bool) -> Scaling:
     """Measure the training rows. With `balance`, squares of all blocks sum to about the same."""
     mean, std = {}, {}
-    for name in table.blocks:
+    for name in table.modalities:
         mean[name], std[name] = _moments(table, name)
     return Scaling(mean, std, _weights(table.dims, balance=balance))
 
@@ -94,13 +93,13 @@ def _weights(dims: dict[str, int], *, balance: bool) -> dict[str, float]:
     return {name: float(np.sqrt(average / d)) if balance else 1.0 for name, d in dims.items()}
 
 
-def _moments(table: Table, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _moments(table: FeatureRows, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of one block's columns, chunk by chunk in float64 (Chan et al. 1979)."""
     n, mean, squares = 0, np.zeros(table.dims[name]), np.zeros(table.dims[name])
-    for pattern, rows in table.walk():
+    for pattern, rows in walk(table):
         if name not in pattern:
             continue
-        values = table.blocks[name][rows].astype(np.float64)
+        values = table.modalities[name][rows].astype(np.float64)
         chunk_mean = values.mean(axis=0)
         shift = chunk_mean - mean
         total = n + len(rows)

@@ -1,62 +1,33 @@
 """Checked blocks, and the one way to walk over their rows: in chunks, grouped by missingness pattern."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from nmcl.pipeline.completion.base import Blocks, Pattern
 from nmcl.pipeline.errors import StoreError
+from nmcl.pipeline.features import FeatureRows
 
 CHUNK_ROWS = 4096
 """Rows in hand at once: 38 MB of float32 at the paper's 2,348 columns."""
 
 
-@dataclass(frozen=True)
-class Table:
-    """Blocks known to be sound: equal length, float32, each row of a block all NaN or all finite."""
-
-    blocks: Blocks
-    """In sorted order of their names."""
-    observed: dict[str, np.ndarray]
-    """Name -> (N,) bool: which rows have that block."""
-
-    @property
-    def n_rows(self) -> int:
-        return next(iter(self.observed.values())).size
-
-    @property
-    def dims(self) -> dict[str, int]:
-        return {name: block.shape[1] for name, block in self.blocks.items()}
-
-    @property
-    def n_observed(self) -> dict[str, int]:
-        return {name: int(mask.sum()) for name, mask in self.observed.items()}
-
-    @property
-    def empty(self) -> np.ndarray:
-        """Which rows have no block at all, (N,) bool."""
-        missing: np.ndarray = ~np.any(list(self.observed.values()), axis=0)
-        return missing
-
-    def walk(self) -> Iterator[tuple[Pattern, np.ndarray]]:
-        """Each pattern and the indices of its rows, chunk by chunk; patterns in a fixed order."""
-        names = tuple(self.blocks)
-        for start in range(0, self.n_rows, CHUNK_ROWS):
-            rows = slice(start, start + CHUNK_ROWS)
-            has = np.stack([self.observed[name][rows] for name in names], axis=1)
-            kinds, kind_of_row = np.unique(has, axis=0, return_inverse=True)
-            for i, kind in enumerate(kinds):
-                pattern = tuple(name for name, there in zip(names, kind, strict=True) if there)
-                yield pattern, start + np.flatnonzero(kind_of_row.ravel() == i)
-
-    def take(self, rows: np.ndarray) -> Blocks:
-        """A copy of some rows."""
-        return {name: block[rows] for name, block in self.blocks.items()}
+def walk(table: FeatureRows) -> Iterator[tuple[Pattern, np.ndarray]]:
+    """Each pattern and the indices of its rows, chunk by chunk; patterns in a fixed order."""
+    names = tuple(table.modalities)
+    for start in range(0, len(table), CHUNK_ROWS):
+        rows = slice(start, start + CHUNK_ROWS)
+        has = np.stack([table.observed[name][rows] for name in names], axis=1)
+        kinds, kind_of_row = np.unique(has, axis=0, return_inverse=True)
+        for i, kind in enumerate(kinds):
+            pattern = tuple(name for name, there in zip(names, kind, strict=True) if there)
+            yield pattern, start + np.flatnonzero(kind_of_row.ravel() == i)
 
 
-def check(blocks: Blocks) -> Table:
-    """See that the blocks can be worked on. Nothing is copied.
+def check(blocks: Blocks) -> FeatureRows:
+    """The blocks in sorted order, known to be sound: equal length, float32, each row all NaN or all finite.
+
+    Nothing is copied.
 
     Raises:
         StoreError: no blocks; not two-dimensional float32; no columns; unequal lengths; a row NaN in part;
@@ -76,7 +47,7 @@ def check(blocks: Blocks) -> Table:
             f"Modalities have different numbers of rows: {lengths}. Each video needs one row in each of them."
         )
     ordered = {name: blocks[name] for name in sorted(blocks)}
-    return Table(ordered, {name: _observed(name, block) for name, block in ordered.items()})
+    return FeatureRows(ordered, {name: _observed(name, block) for name, block in ordered.items()})
 
 
 def empty_rows(blocks: Blocks) -> np.ndarray:
@@ -85,7 +56,7 @@ def empty_rows(blocks: Blocks) -> np.ndarray:
     Raises:
         StoreError: as `check`.
     """
-    return check(blocks).empty
+    return ~check(blocks).usable
 
 
 def _observed(name: str, block: np.ndarray) -> np.ndarray:

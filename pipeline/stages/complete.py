@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from nmcl.pipeline import completion
 from nmcl.pipeline.completion import CompletionSettings
+from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Modality, State
 from nmcl.pipeline.stages.extract import load_vectors
@@ -27,28 +28,6 @@ ONE_THREAD_VALUES = 2**24
 """Below so many values (7,000 videos) the matrix products are short: threads lose more by waiting than they gain."""
 _alone = threading.Lock()
 """The number of BLAS threads belongs to the process, and not to those who work side by side in it."""
-
-
-@dataclass(frozen=True)
-class Completed:
-    """Vectors of N videos."""
-
-    vectors: dict[str, np.ndarray]
-    """By modality: shape (N, D), float32; NaN rows only where a video has no modality at all."""
-    observed: dict[str, np.ndarray]
-    """By modality: shape (N,), bool; False where the vector was filled in."""
-
-    def take(self, rows: np.ndarray) -> "Completed":
-        """Some of the videos. Args: rows: indices or a mask of shape (N,)."""
-        return Completed(
-            {name: vectors[rows] for name, vectors in self.vectors.items()},
-            {name: observed[rows] for name, observed in self.observed.items()},
-        )
-
-    @property
-    def usable(self) -> np.ndarray:
-        """Videos with at least one observed modality: shape (N,), bool."""
-        return np.asarray(np.stack(list(self.observed.values())).any(axis=0))
 
 
 def fit_completion(blocks: dict[str, np.ndarray], settings: CompletionSettings, progress: Progress = silent) -> State:
@@ -103,13 +82,13 @@ def load_features(store: Store, catalogue: Catalogue, artifact: Artifact, rows: 
     return np.concatenate([load_vectors(store, artifact, part)[wanted] for (_, part), wanted in pairs])
 
 
-def load_completed(store: Store, catalogue: Catalogue, artifact: Artifact, modalities: Sequence[str]) -> Completed:
-    """The completed vectors of all videos of a catalogue, in order."""
+def load_completed(store: Store, catalogue: Catalogue, artifact: Artifact, modalities: Sequence[str]) -> FeatureRows:
+    """The completed vectors of all videos of a catalogue, in order; NaN only where a video has no modality at all."""
     tables = []
     for _, part in catalogue.parts():
         name = artifact.part(part.key)
         tables.append(decode(store.read(name), name, part.n_videos))
-    return Completed(
+    return FeatureRows(
         {m: np.concatenate([to_vectors(table.column(m)) for table in tables]) for m in modalities},
         {m: np.concatenate([table.column(f"{m}_observed").to_numpy() for table in tables]) for m in modalities},
     )

@@ -15,14 +15,13 @@ import numpy as np
 from annotated_types import Ge, Interval
 
 from nmcl.pipeline.addressing import Reference
+from nmcl.pipeline.features import mean_and_deviation
 from nmcl.pipeline.storage.run_files import DriftFigure
 
 Measure = Callable[[np.ndarray], np.ndarray]
 """From which rows count as new, shape (P, N), bool, to values, shape (P,): the first as observed, then permuted."""
 ALPHA = 0.05
 """Level of the permutation test: a figure with a larger p-value is not drift, however large it is."""
-CONSTANT = 1e-6
-"""A feature whose standard deviation is below this share of its mean (or below this) carries rounding noise only."""
 
 
 @dataclass(frozen=True)
@@ -224,8 +223,8 @@ def standardized(rows: np.ndarray) -> np.ndarray:
     rows = rows.astype(np.float64)
     if len(rows) == 0:
         return rows
-    mean, spread = rows.mean(axis=0), rows.std(axis=0)
-    varies = spread > CONSTANT * np.maximum(1.0, np.abs(mean))
+    mean, spread = mean_and_deviation(rows)
+    varies = spread > 0
     return np.asarray((rows[:, varies] - mean[varies]) / spread[varies])
 
 

@@ -5,7 +5,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Lt
 
@@ -14,6 +14,7 @@ from nmcl.pipeline.errors import CrawlError, SettingsError
 from nmcl.pipeline.records import SPLITS, Split, Video
 from nmcl.pipeline.text import counted, examples, listed
 
+Label = TypeVar("Label", str, int)
 SetAside = Literal["unreadable", "rare_venue", "conflicting_venue"]
 """Why a labelled video is in no split: its file could not be read, its venue has too few videos, or the same
 bytes were first labelled with another venue."""
@@ -212,8 +213,8 @@ def _share_out(contents: Iterable[_Content], shares: Mapping[Split, float], seed
     return placed
 
 
-def allot(sizes: Mapping[str, int], shares: Mapping[Split, float]) -> dict[str, dict[Split, int]]:
-    """How many videos of each venue go to each split.
+def allot(sizes: Mapping[Label, int], shares: Mapping[Split, float]) -> dict[Label, dict[Split, int]]:
+    """How many rows of each class go to each split; at least one where the class has as many rows as there are splits.
 
     Rounding each venue alone would add up: six venues of 80 would be 1.2 videos off in total. So the totals
     of the splits are rounded first, by largest remainder, and each venue gives its odd videos to the splits

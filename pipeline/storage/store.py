@@ -23,7 +23,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
@@ -37,6 +36,7 @@ from nmcl.pipeline.os_errors import translated as translated
 from nmcl.pipeline.os_errors import writing as writing
 from nmcl.pipeline.scratch import scratch
 from nmcl.pipeline.storage import shapes
+from nmcl.pipeline.storage.files import replace_file
 from nmcl.pipeline.storage.lease import Lease
 from nmcl.pipeline.text import listed
 
@@ -232,7 +232,7 @@ class Store:
             raise StoreError(f"{self.url} was not reached for long, and another nmcl command took it over. Run again.")
         with writing(self.where(name)):
             if self.is_local:
-                self._replace(Path(self._full(name)), data)
+                replace_file(Path(self._full(name)), data, self._scratch())
             else:
                 self.fs.pipe_file(self._full(name), data)
 
@@ -308,21 +308,6 @@ class Store:
         folder = self.local_path(_SCRATCH)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
-
-    def _replace(self, path: Path, data: bytes) -> None:
-        handle, temporary = tempfile.mkstemp(dir=self._scratch())
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
 
     @property
     def is_held(self) -> bool:

@@ -196,3 +196,13 @@ def test_a_store_keeps_what_settings_meant_that_its_version_did_not_know(tmp_pat
     found = of_store(store, {})
     assert (found.model.options.train.weight_decay, found.visual.precision) == (5.0, "auto")
     assert of_store(Store.create(tmp_path / "new"), {}).model.options.train.weight_decay == 2.0
+
+
+def test_removed_settings_of_a_store_are_ignored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, now = Store.create(tmp_path / "out"), to_tree(Settings())
+    for members, average in ((1, 0.0), (2, 0.9)):
+        assert capsys.readouterr().err == ""
+        train = {**now["model"]["train"], "average": average}
+        store.write_json("settings.json", {**now, "model": {**now["model"], "members": members, "train": train}})
+        assert of_store(store, {}) == Settings()
+    assert "no longer have the settings members, average" in " ".join(capsys.readouterr().err.split())

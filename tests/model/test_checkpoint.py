@@ -15,7 +15,7 @@ from safetensors.torch import save as encode
 from nmcl.model.checkpoint import load, save
 from nmcl.model.data import Dataset
 from nmcl.model.trained import Trained, fit
-from nmcl.pipeline.errors import ModelError
+from nmcl.pipeline.errors import ModelError, StoreError
 from tests.model.conftest import VENUES, quick
 
 
@@ -109,7 +109,7 @@ def test_json_that_is_not_plain(folder: Path) -> None:
         lambda tensors: tensors.update({"mean.0": tensors["mean.0"].double()}),
         lambda tensors: tensors["mean.0"].fill_(torch.nan),
         lambda tensors: tensors["scale.1"].zero_(),
-        lambda tensors: tensors["network.members.0.heads.0.hidden.weight"].fill_(torch.inf),
+        lambda tensors: tensors["network.nmcl.heads.0.hidden.weight"].fill_(torch.inf),
     ],
 )
 def test_arrays_that_do_not_fit(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
@@ -120,7 +120,7 @@ def test_arrays_that_do_not_fit(folder: Path, change: Callable[[dict[str, torch.
 
 def test_a_folder_that_cannot_be_written(trained: Trained, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ModelError, match="cannot be written"):
+    with pytest.raises(StoreError, match="cannot be written"):
         save(trained, tmp_path / "file")
 
 
@@ -142,6 +142,25 @@ def test_a_card_of_a_version_that_knew_fewer_settings(folder: Path, trained: Tra
     np.testing.assert_array_equal(
         loaded.predict(validation.modalities).probability, trained.predict(validation.modalities).probability
     )
+
+
+def test_a_model_of_a_version_with_several_networks(folder: Path, trained: Trained, validation: Dataset) -> None:
+    """With one network it loads, to the same predictions; with two it is refused."""
+
+    def earlier(tensors: dict[str, torch.Tensor]) -> None:
+        for name in [name for name in tensors if name.startswith("network.nmcl.")]:
+            tensors[name.replace("nmcl", "members.0", 1)] = tensors.pop(name)
+
+    set_tensors(folder, earlier)
+    settings = json.loads((folder / "model.json").read_text())["settings"]
+    settings["train"]["average"] = 0.9
+    set_card(folder, settings={**settings, "members": 1})
+    np.testing.assert_array_equal(
+        load(folder).predict(validation.modalities).probability, trained.predict(validation.modalities).probability
+    )
+    set_card(folder, settings={**settings, "members": 2})
+    with pytest.raises(ModelError, match="holds 2 networks, expected one"):
+        load(folder)
 
 
 def test_a_card_with_a_setting_that_is_not_known(folder: Path) -> None:

@@ -42,7 +42,7 @@ def test_string_labels_and_a_split(tmp_path: Path) -> None:
     assert table.venues == ("cafe", "park")
     assert table.label.tolist() == [1, 0, 1, 1]
     assert table.split is not None
-    assert table.split.tolist() == [0, 1, 2, 0]
+    assert table.split.tolist() == ["train", "validation", "test", "train"]
     assert any("2 rows" in note for note in table.notes)
 
 

@@ -9,8 +9,8 @@ import torch
 from nmcl.model.base import Shape
 from nmcl.model.batches import Batches
 from nmcl.model.data import Dataset
-from nmcl.model.nmcl.ensemble import Committee
 from nmcl.model.nmcl.nmcl import NMCL, NMCLSettings
+from nmcl.model.nmcl.stacking import StackedNMCL
 from nmcl.model.step import EAGER_STEPS, RecordedStep, Step
 from nmcl.model.train import TrainSettings, train_network
 from nmcl.pipeline.progress import silent
@@ -39,7 +39,7 @@ def test_batches_are_the_rows_asked_for(
 def plain_step(network: NMCL) -> Step:
     rate = torch.tensor(1e-2, device="cuda")
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, fused=True, capturable=True)
-    return Step(network.loss, list(network.parameters()), optimizer, 5.0, lambda: None)
+    return Step(network.loss, list(network.parameters()), optimizer, 5.0)
 
 
 def without_chance(rank: int | None) -> NMCLSettings:
@@ -66,15 +66,12 @@ def test_a_replayed_step_learns_what_an_eager_one_does(rank: int | None, train: 
 
 
 @needs_cuda
-@pytest.mark.parametrize("average", [0.0, 0.9])
-def test_training_on_a_gpu_repeats_itself_and_falls_with_the_rate(
-    average: float, train: Dataset, validation: Dataset
-) -> None:
-    settings = TrainSettings(max_epochs=8, device="cuda", learning_rate=1e-2, weight_decay=0.1, average=average)
+def test_training_on_a_gpu_repeats_itself_and_falls_with_the_rate(train: Dataset, validation: Dataset) -> None:
+    settings = TrainSettings(max_epochs=8, device="cuda", learning_rate=1e-2, weight_decay=0.1)
     found = []
     for _ in range(2):
         torch.manual_seed(0)
-        network = Committee(Shape(train.dims, VENUES), quick(members=2, peers=()))
+        network = StackedNMCL(Shape(train.dims, VENUES), quick(peers=()))
         history = train_network(network, settings, train, validation, silent)
         found.append([epoch.loss for epoch in history])
     assert found[0] == found[1]

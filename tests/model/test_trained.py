@@ -184,7 +184,7 @@ class TestWarmStart:
     @staticmethod
     def alone(**changes: object) -> NMCLSettings:
         """One network: what is in closed form never starts warm."""
-        return quick(members=1, peers=(), **changes)
+        return quick(peers=(), **changes)
 
     def test_begins_where_the_other_ended(self, champion: Trained, train: Dataset, validation: Dataset) -> None:
         settings = self.alone(train=TrainSettings(max_epochs=1, learning_rate=1e-9, weight_decay=0.0, device="cpu"))

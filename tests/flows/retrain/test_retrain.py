@@ -335,7 +335,9 @@ def test_a_crawl_without_labels_is_extracted_and_its_drift_measured(
     outcome = do(store, crawl)
     assert (outcome.result, outcome.is_new) == ("nothing", True)
     assert "4 new videos, extracted, none labelled" in outcome.why
-    assert missing(begin(store, crawl)[1].champion_plan) == ["evaluate"]  # of the champion, as another run is the latest
+    assert missing(begin(store, crawl)[1].champion_plan) == [
+        "evaluate"
+    ]  # of the champion, as another run is the latest
     assert sum(decode(store.read(f"{folder}/{part}"), part).num_rows for folder, part in failed(store)) == 2
     note = store.read_json(f"{outcome.notes}/drift.json")
     assert list(note["crawls"]) == ["c"]

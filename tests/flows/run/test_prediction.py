@@ -45,7 +45,7 @@ def test_without_completion_nothing_flows_between_modalities() -> None:
         "acoustic": np.full((3, 2), nan, np.float32),
     }
     bare = without_completion(blocks, np.array([True, True, False]))  # type: ignore[arg-type]
-    np.testing.assert_array_equal(bare.vectors["visual"], blocks["visual"])
-    np.testing.assert_array_equal(bare.vectors["textual"], [[2, 4], [2, 4], [2, 4]])
-    np.testing.assert_array_equal(bare.vectors["acoustic"], np.zeros((3, 2)))
+    np.testing.assert_array_equal(bare.modalities["visual"], blocks["visual"])
+    np.testing.assert_array_equal(bare.modalities["textual"], [[2, 4], [2, 4], [2, 4]])
+    np.testing.assert_array_equal(bare.modalities["acoustic"], np.zeros((3, 2)))
     np.testing.assert_array_equal(bare.observed["textual"], [True, False, False])

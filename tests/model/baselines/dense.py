@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nmcl.model.base import VenueModel
+from nmcl.model.base import Classifier
 from nmcl.model.baselines.kernel_ridge import KernelRidgeSettings
 from nmcl.model.data import Dataset
 
 
-def scores(model: VenueModel, sharpness: Tensor, modalities: Mapping[str, np.ndarray]) -> np.ndarray:
+def scores(model: Classifier, sharpness: Tensor, modalities: Mapping[str, np.ndarray]) -> np.ndarray:
     """Fits of the one-hot vectors, from log-probabilities: up to a constant of each row."""
     with torch.inference_mode():
         features = {name: torch.from_numpy(array) for name, array in modalities.items()}

@@ -163,7 +163,7 @@ def test_any_modalities_under_any_name(build: Build, settings: Any, shape: Shape
     with torch.no_grad():
         found = network.eval()(features, observed)
     for log_probability in (found.log_probability, *found.per_modality.values()):
-        assert log_probability.shape == (6, shape.n_venues)
+        assert log_probability.shape == (6, shape.n_classes)
         torch.testing.assert_close(log_probability.exp().sum(dim=1), torch.ones(6))
     with torch.device("meta"):
         state = build(shape, settings).state_dict()

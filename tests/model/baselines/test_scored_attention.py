@@ -12,10 +12,10 @@ from nmcl.model import layers
 from nmcl.model.baselines.scored_attention import ScoredAttention
 
 
-def disturbed(widths: list[int], n_venues: int = 5, dropout: float = 0.0) -> ScoredAttention:
+def disturbed(widths: list[int], n_classes: int = 5, dropout: float = 0.0) -> ScoredAttention:
     """For 4 features, with no number left at its start."""
     torch.manual_seed(0)
-    model = ScoredAttention(4, widths, n_venues, dropout)
+    model = ScoredAttention(4, widths, n_classes, dropout)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.5 * torch.randn(parameter.shape))
@@ -50,7 +50,7 @@ def test_logits_are_those_of_the_equations(widths: list[int]) -> None:
 
 @pytest.mark.parametrize("at_once", [1, 2, 3])
 def test_chunks_change_neither_logits_nor_gradients(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = disturbed([3, 6], n_venues=7)
+    model = disturbed([3, 6], n_classes=7)
     x = torch.randn(8, 4, requires_grad=True)
     upstream = torch.randn(8, 7)
     wanted = [x, *model.parameters()]
@@ -95,7 +95,7 @@ def largest_kept(compute: Callable[[], Tensor]) -> int:
 
 
 def test_the_tensor_of_all_attended_features_is_never_kept() -> None:
-    model = disturbed([3], n_venues=50)
+    model = disturbed([3], n_classes=50)
     x = torch.randn(40, 4)
     assert largest_kept(lambda: naive(model, x, [torch.ones(40, 3)])) >= 40 * 50 * 4
     assert largest_kept(lambda: model(x)) <= 40 * 50  # no larger than the logits
@@ -103,7 +103,7 @@ def test_the_tensor_of_all_attended_features_is_never_kept() -> None:
 
 def test_attention_depends_on_row_and_category() -> None:
     """A category that attends to one feature only; a row whose score shuts it."""
-    model = disturbed([3], n_venues=2)
+    model = disturbed([3], n_classes=2)
     with torch.no_grad():
         model.row_score.weight.zero_()
         model.row_score.weight[0, 3] = 100.0  # the last feature opens the first

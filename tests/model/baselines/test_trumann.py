@@ -40,15 +40,15 @@ Rows = tuple[list[np.ndarray], np.ndarray]
 
 
 def problem(
-    seed: int, n: int, dims: list[int], n_venues: int, exponents: tuple[int, int] = (-2, 1)
+    seed: int, n: int, dims: list[int], n_classes: int, exponents: tuple[int, int] = (-2, 1)
 ) -> tuple[Rows, Moments, Tree, Penalties]:
     random = np.random.default_rng(seed)
     x = [random.normal(size=(n, dim)) for dim in dims]
-    y = np.eye(n_venues)[random.integers(0, n_venues, n)]
+    y = np.eye(n_classes)[random.integers(0, n_classes, n)]
     z = np.concatenate([*x, y], axis=1)
     ends = np.cumsum(dims)
     blocks = tuple(slice(int(end - dim), int(end)) for end, dim in zip(ends, dims, strict=True))
-    names = tuple(map(str, range(n_venues)))
+    names = tuple(map(str, range(n_classes)))
     members = tree_members((names[:2], names[1:]), names)
     tree = Tree(members, random.uniform(0.2, 1, len(members)))
     penalties = Penalties(*map(float, 10.0 ** random.uniform(*exponents, 3)))
@@ -82,11 +82,11 @@ shapes = st.tuples(
 def test_every_step_lowers_the_printed_objective(shape: tuple[int, int, list[int], int], width: int) -> None:
     rows, moments, tree, penalties = problem(*shape)
     random = np.random.default_rng(shape[0])
-    n_all, n_venues = len(moments.gram), shape[3]
+    n_all, n_classes = len(moments.gram), shape[3]
     now = Solution(
-        random.normal(size=(n_all - n_venues, width)),
+        random.normal(size=(n_all - n_classes, width)),
         random.normal(size=(n_all, width)),
-        random.normal(size=(width, n_venues)),
+        random.normal(size=(width, n_classes)),
     )
     value = direct(rows, now, tree, penalties)
     for _ in range(4):

@@ -7,7 +7,7 @@ import torch
 from nmcl.model.bench.head import bench_head, computed, network_of
 from nmcl.model.bench.synthetic import Size, step_of
 
-TINY = Size(acoustic=5, textual=4, visual=20, n_venues=6, batch=16)
+TINY = Size(acoustic=5, textual=4, visual=20, n_classes=6, batch=16)
 
 
 def test_both_ways_have_the_same_loss_and_gradients() -> None:

@@ -96,7 +96,7 @@ def test_low_rank_gradients_agree_with_finite_differences(cached: int, monkeypat
 
 def test_memory_starts_at_ones_whatever_its_rank() -> None:
     for rank in (None, 3):
-        head = AttentionHead(n_features=5, n_hidden=4, n_venues=6, rank=rank)
+        head = AttentionHead(n_features=5, n_hidden=4, n_classes=6, rank=rank)
         torch.testing.assert_close(head.memory().detach(), torch.ones(6, 5))
 
 

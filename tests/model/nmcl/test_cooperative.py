@@ -90,7 +90,7 @@ def test_the_sigmoid_threshold_starts_at_one_half_and_stays_within_0_and_1() -> 
 
 def test_components_follow_equations_9_and_12() -> None:
     torch.manual_seed(0)
-    net = CooperativeNet(3, 5, n_venues=4, dropout=0.5, relation=PLAIN).double().eval()
+    net = CooperativeNet(3, 5, n_classes=4, dropout=0.5, relation=PLAIN).double().eval()
     host, guest = torch.randn(7, 3, dtype=torch.float64), torch.randn(7, 5, dtype=torch.float64)
     with torch.inference_mode():
         found = net(host, guest)

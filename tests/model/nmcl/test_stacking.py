@@ -103,7 +103,7 @@ def test_before_fitting_the_networks_decide_alone(train: Dataset) -> None:
 def test_the_fusion_is_the_pool(
     kinds: tuple[PeerKind, ...], train: Dataset, validation: Dataset, test: Dataset
 ) -> None:
-    found = fit("nmcl", train, validation, VENUES, quick(members=1, peers=kinds))
+    found = fit("nmcl", train, validation, VENUES, quick(peers=kinds))
     peers = found.network.peers
     assert isinstance(peers, Peers)
     own = torch.stack([weight.trace() for weight in peers.weight])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nmcl.model.data import Dataset
-from nmcl.model.nmcl.ensemble import Committee
+from nmcl.model.nmcl.stacking import StackedNMCL
 from nmcl.model.study.explain import attention_memory, relation
 from nmcl.model.trained import Trained, fit
 from nmcl.pipeline.errors import ModelError
@@ -14,12 +14,7 @@ from tests.model.conftest import VENUES, quick
 
 @pytest.fixture(scope="module")
 def trained(train: Dataset, validation: Dataset) -> Trained:
-    return fit("nmcl", train, validation, VENUES, quick(members=2))
-
-
-def mean(of_members: list[torch.Tensor]) -> np.ndarray:
-    """Of the first row."""
-    return np.mean([tensor[0].numpy() for tensor in of_members], axis=0)
+    return fit("nmcl", train, validation, VENUES, quick())
 
 
 def test_scores_are_the_networks(trained: Trained, test: Dataset) -> None:
@@ -28,24 +23,23 @@ def test_scores_are_the_networks(trained: Trained, test: Dataset) -> None:
     assert found.features == [0, 1]
     standard = trained.standardizer.apply(test.modalities)
     x = {name: torch.from_numpy(array[7:8]) for name, array in standard.items()}
-    assert isinstance(trained.network, Committee)
-    hosts = [member.nets[1].host for member in trained.network.networks]  # sound is the second of the sorted names
+    assert isinstance(trained.network, StackedNMCL)
+    host = trained.network.nmcl.nets[1].host  # sound is the second of the sorted names
     nothing = {name: torch.zeros_like(vector) for name, vector in x.items()}
     with torch.inference_mode():
         for row, (sight, words) in enumerate(((x, nothing), (nothing, x), (x, x))):
-            weights = [host(torch.cat([x["sound"], sight["sight"], words["words"]], dim=1)) for host in hosts]
-            np.testing.assert_allclose(found.scores[row], mean([w.score for w in weights]), atol=1e-6)
-        np.testing.assert_allclose(found.consistent, mean([w.consistent for w in weights]), atol=1e-6)
-        np.testing.assert_allclose(found.complementary, mean([w.complementary for w in weights]), atol=1e-6)
+            weights = host(torch.cat([x["sound"], sight["sight"], words["words"]], dim=1))
+            np.testing.assert_allclose(found.scores[row], weights.score[0], atol=1e-6)
+        np.testing.assert_allclose(found.consistent, weights.consistent[0], atol=1e-6)
+        np.testing.assert_allclose(found.complementary, weights.complementary[0], atol=1e-6)
     assert found.predicted == VENUES[trained.predict(test.modalities).probability[7].argmax()]
 
 
 def test_the_memory_is_the_heads(trained: Trained) -> None:
     found = attention_memory(trained, "words")
-    assert isinstance(trained.network, Committee)
-    memories = [member.heads[2].memory().detach().numpy() for member in trained.network.networks]
-    assert len(memories) > 1
-    np.testing.assert_allclose(found.weights, np.mean(memories, axis=0)[:, :4], atol=1e-6)
+    assert isinstance(trained.network, StackedNMCL)
+    memory = trained.network.nmcl.heads[2].memory().detach()
+    np.testing.assert_allclose(found.weights, memory[:, :4], atol=1e-6)
     assert found.venues == VENUES
     assert found.features == ["0", "1", "2", "3"]
 

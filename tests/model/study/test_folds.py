@@ -7,15 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nmcl.model.feature_table import (
-    TEST,
-    TRAIN,
-    VALIDATION,
-    FeatureTable,
-)
+from nmcl.model.feature_table import FeatureTable
 from nmcl.model.study.folds import fold, stratified
 from nmcl.pipeline.completion import CompletionSettings
 from nmcl.pipeline.errors import ModelError
+from nmcl.pipeline.records import SPLITS
 
 RIDGE = CompletionSettings(method="ridge", regularization=0.1)
 
@@ -37,18 +33,21 @@ def test_every_venue_is_in_every_split_by_its_share(counts: list[int], seed: int
     rows = table(counts)
     split = stratified(rows, seed)
     for label, n_rows in enumerate(counts):
-        parts = np.bincount(split[rows.label == label], minlength=3)
+        parts = np.array([(split[rows.label == label] == part).sum() for part in SPLITS])
         assert parts.sum() == n_rows
         assert (parts >= 1).all()
         if n_rows >= 10:
             np.testing.assert_allclose(parts / n_rows, (0.49, 0.21, 0.30), atol=1 / n_rows)
+    totals = [(split == part).sum() for part in SPLITS]
+    if min(counts) >= 10:
+        np.testing.assert_allclose(totals, np.multiply(len(split), (0.49, 0.21, 0.30)), atol=1)
 
 
 def test_the_seed_decides_and_a_given_split_wins() -> None:
     rows = table([30, 30])
     assert not np.array_equal(stratified(rows, 0), stratified(rows, 1))
     np.testing.assert_array_equal(stratified(rows, 0), stratified(rows, 0))
-    given_split = np.arange(60) % 3
+    given_split = np.array(SPLITS)[np.arange(60) % 3]
     found = fold(replace(rows, split=given_split), 5, RIDGE)
     np.testing.assert_array_equal(found.split, given_split)
     assert (len(found.train), len(found.validation), len(found.test)) == (20, 20, 20)
@@ -62,7 +61,7 @@ def test_a_venue_too_small_to_split_is_refused() -> None:
 def test_missing_vectors_are_completed_and_masked() -> None:
     rows = table([40, 40])
     found = fold(rows, 0, RIDGE)
-    absent = np.isnan(rows.modalities["b"][found.split == TEST][:, 0])
+    absent = np.isnan(rows.modalities["b"][found.split == "test"][:, 0])
     np.testing.assert_array_equal(found.test.observed["b"], ~absent)
     assert np.isfinite(found.test.modalities["b"]).all()
 
@@ -71,11 +70,13 @@ def test_held_out_rows_teach_the_completer_nothing() -> None:
     """Other values in validation and test rows leave the training rows and the completer as they were, bit for bit."""
     rows = table([40, 40])
     split = stratified(rows, 0)
-    moved = {name: np.where((split != TRAIN)[:, None], 9 * block - 4, block) for name, block in rows.modalities.items()}
+    moved = {
+        name: np.where((split != "train")[:, None], 9 * block - 4, block) for name, block in rows.modalities.items()
+    }
     first = fold(replace(rows, split=split), 0, RIDGE)
     second = fold(replace(rows, split=split, modalities=moved), 0, RIDGE)
     for name, block in first.train.modalities.items():
         np.testing.assert_array_equal(second.train.modalities[name], block)
     for name, array in first.completer.arrays.items():
         np.testing.assert_array_equal(second.completer.arrays[name], array)
-    assert {TRAIN, VALIDATION, TEST} == set(split.tolist())
+    assert set(SPLITS) == set(split.tolist())

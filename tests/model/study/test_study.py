@@ -10,7 +10,7 @@ import pytest
 
 from nmcl.flows.report.study.results import results
 from nmcl.model.evaluate import f1
-from nmcl.model.feature_table import TEST, TRAIN, FeatureTable
+from nmcl.model.feature_table import FeatureTable
 from nmcl.model.registry import MODELS, Method
 from nmcl.model.study.folds import fold, stratified
 from nmcl.model.study.results import StudyData
@@ -113,7 +113,7 @@ def test_nothing_is_learnt_from_held_out_rows(method: str) -> None:
     """A feature that gives the venue away in half of the test rows changes no number of the other half."""
     rows = table(400)
     split = stratified(rows, 0)
-    tested = np.flatnonzero(split == TEST)
+    tested = np.flatnonzero(split == "test")
     given_away, watched = tested[::2], slice(1, None, 2)
     planted = {name: block.copy() for name, block in rows.modalities.items()}
     planted["sight"][given_away] = 5 * np.eye(4, 3, dtype=np.float32)[rows.label[given_away]]
@@ -171,4 +171,3 @@ def test_the_search_chooses_by_validation_rows() -> None:
     assert tried["nmcl"][0].settings == {"train.learning_rate": method.settings.train.learning_rate, "dropout": 0.3}
     assert len(tried["majority"]) == 1
     assert changed(method.settings, {"train.batch_size": 64}).train.batch_size == 64
-    assert TRAIN not in rows.split[rows.split == TEST]

@@ -17,16 +17,17 @@ from nmcl.pipeline.completion.als import (
 )
 from nmcl.pipeline.completion.base import CompletionSettings
 from nmcl.pipeline.completion.scaling import Scaling, fit_scaling
-from nmcl.pipeline.completion.table import Table, check
+from nmcl.pipeline.completion.table import check
+from nmcl.pipeline.features import FeatureRows
 
 Blocks = dict[str, np.ndarray]
 WorldMaker = Callable[..., tuple[Blocks, Blocks]]
 LAM = 0.05
 
 
-def dense(table: Table, scaling: Scaling) -> np.ndarray:
+def dense(table: FeatureRows, scaling: Scaling) -> np.ndarray:
     """All blocks in working units, NaN where missing, (N, D) float64."""
-    parts = [scaling.standardise(name, block) for name, block in table.blocks.items()]
+    parts = [scaling.standardise(name, block) for name, block in table.modalities.items()]
     return np.concatenate(parts, axis=1).astype(np.float64)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nmcl.pipeline.completion.table import CHUNK_ROWS, check, empty_rows
+from nmcl.pipeline.completion.table import CHUNK_ROWS, check, empty_rows, walk
 from nmcl.pipeline.errors import StoreError
 
 
@@ -17,7 +17,7 @@ def test_walk_meets_every_row_once_with_its_pattern() -> None:
     has = {name: rng.random(n) < 0.6 for name in ("x", "m", "z")}
     blocks = {name: np.where(mask[:, None], zeros(n, 2), np.float32(np.nan)) for name, mask in has.items()}
     met = np.zeros(n, dtype=int)
-    for pattern, rows in check(blocks).walk():
+    for pattern, rows in walk(check(blocks)):
         met[rows] += 1
         assert len(rows) <= CHUNK_ROWS
         for name in blocks:
@@ -29,9 +29,9 @@ def test_walk_meets_every_row_once_with_its_pattern() -> None:
 def test_blocks_are_sorted_and_not_copied() -> None:
     blocks = {"b": zeros(3, 2), "a": zeros(3, 1)}
     table = check(blocks)
-    assert list(table.blocks) == ["a", "b"]
-    assert table.blocks["b"] is blocks["b"]
-    assert (table.n_rows, table.dims, table.n_observed) == (3, {"a": 1, "b": 2}, {"a": 3, "b": 3})
+    assert list(table.modalities) == ["a", "b"]
+    assert table.modalities["b"] is blocks["b"]
+    assert (len(table), table.dims, table.n_observed) == (3, {"a": 1, "b": 2}, {"a": 3, "b": 3})
 
 
 def test_empty_rows() -> None:

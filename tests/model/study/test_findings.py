@@ -10,14 +10,16 @@ import pytest
 from nmcl.model.baselines.logistic import LogisticSettings
 from nmcl.model.feature_table import FeatureTable
 from nmcl.model.registry import MODELS
+from nmcl.model.study.findings import Finding, artifact_of, load_finding, save_finding
 from nmcl.model.study.folds import fold
-from nmcl.model.study.journal import CARD, Finding, Journal
 from nmcl.model.study.results import CompleterScores, Spread
 from nmcl.model.study.study import Section, StudySettings, study
-from nmcl.model.study.trials import Outcome, Trial, run
+from nmcl.model.study.trials import Outcome, Trial, run, score
 from nmcl.pipeline.addressing import Reference
 from nmcl.pipeline.completion import CompletionSettings
 from nmcl.pipeline.progress import Progress
+from nmcl.pipeline.storage.artifacts import Artifact
+from nmcl.pipeline.storage.store import Store
 from tests.model.conftest import VENUES, quick, world
 
 MEAN = CompletionSettings(method="mean")
@@ -38,16 +40,17 @@ def outcome(table: FeatureTable, *, keep: bool) -> Outcome:
 
 @pytest.mark.parametrize("keep", [False, True])
 def test_an_outcome_comes_back_as_it_was(table: FeatureTable, tmp_path: Path, keep: bool) -> None:
-    journal, found = Journal(tmp_path), outcome(table, keep=keep)
-    journal.keep(("a", 1), found)
-    assert journal.find(("a", 2)) == ()
-    (again,) = journal.find(("a", 1))
+    store, found = Store(tmp_path), outcome(table, keep=keep)
+    save_finding(store, Artifact("run", {"a": 1}), found)
+    assert load_finding(store, Artifact("run", {"a": 2})) == ()
+    (again,) = load_finding(store, Artifact("run", {"a": 1}))
     assert isinstance(again, Outcome)
     assert again.probability.tobytes() == found.probability.tobytes()
     assert again.per_modality.keys() == found.per_modality.keys()
-    assert (again.history, again.seconds, again.validation) == (found.history, found.seconds, found.validation)
+    assert (again.method, again.seed, again.seconds) == (found.method, found.seed, found.seconds)
     assert (again.trained is None) == (found.trained is None)
     if again.trained and found.trained:
+        assert again.trained.history == found.trained.history
         rows = fold(table, 0, MEAN).test
         decided = [t.predict(rows.modalities, rows.observed).probability for t in (again.trained, found.trained)]
         assert decided[0].tobytes() == decided[1].tobytes()
@@ -55,18 +58,19 @@ def test_an_outcome_comes_back_as_it_was(table: FeatureTable, tmp_path: Path, ke
 
 @pytest.mark.parametrize("found", [0.25, None, CompleterScores(0.5, {"a": None}, Spread(0.5, None, (0.5,)))])
 def test_a_score_comes_back_as_it_was(tmp_path: Path, found: Finding) -> None:
-    Journal(tmp_path).keep(("a",), found)
-    assert Journal(tmp_path).find(("a",)) == (found,)
+    save_finding(Store(tmp_path), Artifact("score", {}), found)
+    assert load_finding(Store(tmp_path), Artifact("score", {})) == (found,)
 
 
 def test_what_is_damaged_counts_as_not_found(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
-    journal.keep(("a",), 0.25)
-    (card,) = tmp_path.rglob(CARD)
-    card.write_text("{")
-    assert journal.find(("a",)) == ()
-    journal.keep(("a",), 0.5)
-    assert journal.find(("a",)) == (0.5,)
+    store, artifact = Store(tmp_path), Artifact("score", {})
+    save_finding(store, artifact, 0.25)
+    (state,) = tmp_path.rglob("state.json")
+    for content in ("{", "{}", '{"outcome": {}}', '{"scores": "high"}'):
+        state.write_text(content)
+        assert load_finding(store, artifact) == ()
+    save_finding(store, artifact, 0.5)
+    assert load_finding(store, artifact) == (0.5,)
 
 
 def test_rows_decide_what_is_asked(table: FeatureTable) -> None:
@@ -103,14 +107,12 @@ def test_a_study_goes_on_where_it_was(table: FeatureTable, tmp_path: Path) -> No
 
     for n_done in (3, 5):
         with pytest.raises(Stopped):
-            study(table, settings, models, stop_at(n_done), Journal(tmp_path))
-    data, predictions = study(table, settings, models, listen, Journal(tmp_path))
+            study(table, settings, models, stop_at(n_done), Store(tmp_path))
+    data, predictions = study(table, settings, models, listen, Store(tmp_path))
     assert [done for stage, done in told if stage == "methods"] == [5, 6]
     for name, expected in whole[1].items():
         assert predictions[name].tobytes() == expected.tobytes()
     assert [row.macro_f1 for row in data.methods] == [row.macro_f1 for row in whole[0].methods]
-    Journal(tmp_path).clear()
-    assert not tmp_path.exists()
 
 
 @dataclass(frozen=True)
@@ -118,9 +120,12 @@ class LaterSettings(LogisticSettings):
     added: Annotated[int, Reference(0)] = 0
 
 
-def test_a_study_goes_on_after_an_upgrade_that_brings_a_setting(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
-    journal.keep(("score", "logistic", LogisticSettings()), 0.25)
-    assert journal.find(("score", "logistic", LaterSettings())) == (0.25,)
-    assert journal.find(("score", "logistic", LaterSettings(added=1))) == ()
-    assert journal.find(("score", "logistic", LogisticSettings(max_iterations=9))) == ()
+def test_a_study_goes_on_after_an_upgrade_that_brings_a_setting(table: FeatureTable) -> None:
+    rows = fold(table, 0, MEAN)
+
+    def address(settings: LogisticSettings) -> str:
+        return artifact_of(score, Trial("logistic", settings, rows, 0)).address
+
+    before = address(LogisticSettings())
+    assert address(LaterSettings()) == before
+    assert before not in (address(LaterSettings(added=1)), address(LogisticSettings(max_iterations=9)))

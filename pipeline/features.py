@@ -1,0 +1,61 @@
+"""Rows of several modalities with their masks, and what is computed of them in more than one place."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+CONSTANT = 1e-6
+"""A feature whose standard deviation is below this share of its mean carries rounding noise only."""
+
+
+@dataclass(frozen=True)
+class FeatureRows:
+    """N rows (videos) of named modalities."""
+
+    modalities: dict[str, np.ndarray]
+    """By name, shape (N, D_m), float32. A row that was not observed is all NaN until it is completed."""
+    observed: dict[str, np.ndarray]
+    """By the same names, shape (N,), bool; False where the vector is absent or was completed."""
+
+    def __len__(self) -> int:
+        """N."""
+        return len(next(iter(self.modalities.values())))
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """D_m by name."""
+        return {name: array.shape[1] for name, array in self.modalities.items()}
+
+    @property
+    def n_observed(self) -> dict[str, int]:
+        """Number of observed rows by name."""
+        return {name: int(mask.sum()) for name, mask in self.observed.items()}
+
+    @property
+    def usable(self) -> np.ndarray:
+        """Rows with at least one observed modality: shape (N,), bool."""
+        return np.asarray(np.any(list(self.observed.values()), axis=0))
+
+    def take(self, rows: np.ndarray) -> "FeatureRows":
+        """A copy of some rows. Args: rows: indices, or a mask of shape (N,)."""
+        return FeatureRows(
+            {name: array[rows] for name, array in self.modalities.items()},
+            {name: mask[rows] for name, mask in self.observed.items()},
+        )
+
+
+def mean_and_deviation(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each column, float64; the deviation is 0 where the column is constant.
+
+    Args:
+        rows: shape (N, D), N >= 1.
+    """
+    mean, deviation = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
+    return mean, np.where(deviation < CONSTANT * np.maximum(1.0, np.abs(mean)), 0.0, deviation)
+
+
+def class_indices(labels: Sequence[str | None], classes: Sequence[str]) -> np.ndarray:
+    """Index of each label among the classes, -1 where it is none of them: shape (N,), int64."""
+    index = {name: k for k, name in enumerate(classes)}
+    return np.array([index.get(label or "", -1) for label in labels], dtype=np.int64)
