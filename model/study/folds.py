@@ -104,5 +104,6 @@ def stratified(table: FeatureTable, seed: int) -> np.ndarray:
     split = np.full(len(table), "", dtype="U10")
     quotas = allot(dict(enumerate(counts.tolist())), SplitSettings().shares(SPLITS))
     for label, quota in quotas.items():
-        split[random.permutation(np.flatnonzero(table.label == label))] = np.repeat(list(quota), list(quota.values()))
+        parts = [part for part in ("test", "validation", "train") for _ in range(quota[part])]
+        split[random.permutation(np.flatnonzero(table.label == label))] = parts
     return split
