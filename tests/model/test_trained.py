@@ -52,7 +52,7 @@ def test_it_learns_and_its_probabilities_sum_to_1(trained: Trained, test: Datase
         assert probability.dtype == np.float32
         np.testing.assert_allclose(probability.sum(axis=1), 1, atol=1e-6)
     if trained.name != "majority":
-        assert evaluate(found.probability, test.label, VENUES)["macro_f1"] > 0.4  # chance is 0.25
+        assert evaluate(found.probability, test.label, VENUES).scores.macro_f1 > 0.4  # chance is 0.25
 
 
 def test_the_same_seed_gives_the_same_bytes(
@@ -131,11 +131,11 @@ def test_together_is_better_than_each_alone(train: Dataset, validation: Dataset,
     alone = fit_alone("nmcl", train, validation, VENUES, settings)
     assert list(alone) == ["sight", "sound", "words"]
     together = fit("nmcl", train, validation, VENUES, settings).predict(test.modalities).probability
-    best = evaluate(together, test.label, VENUES)["macro_f1"]
+    best = evaluate(together, test.label, VENUES).scores.macro_f1
     for name, model in alone.items():
         found = model.predict(test.only([name]).modalities)
         assert list(found.per_modality) == [name]
-        assert evaluate(found.probability, test.label, VENUES)["macro_f1"] < best - 0.1
+        assert evaluate(found.probability, test.label, VENUES).scores.macro_f1 < best - 0.1
 
 
 def test_branches_and_diagnostics_are_reported(train: Dataset, validation: Dataset) -> None:
