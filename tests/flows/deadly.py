@@ -43,7 +43,11 @@ def main(engine: EngineSettings, prefect: bool) -> None:
 
         from nmcl.flows.engine.runners import each_by
 
-        flow(deadly)(each_by(engine))
+        @flow
+        def as_tasks() -> None:
+            deadly(each_by(engine))
+
+        as_tasks()
     else:
         deadly(local_each(engine))
 
