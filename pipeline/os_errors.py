@@ -22,7 +22,7 @@ _REASONS = {
 }
 DISK_FAULTS = tuple(_REASONS)
 """Errors that no code of ours causes."""
-LASTING = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EDQUOT)
+LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 """What a second try a moment later does not change."""
 
 
