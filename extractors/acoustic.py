@@ -16,12 +16,7 @@ from nmcl.extractors.autoencoder import Autoencoder, AutoencoderSettings, train_
 from nmcl.extractors.spectrogram import N_BINS, log_spectrogram
 from nmcl.pipeline.addressing import Reference, hashed
 from nmcl.pipeline.progress import Progress
-from nmcl.pipeline.records import (
-    Clip,
-    Modality,
-    Need,
-    State,
-)
+from nmcl.pipeline.records import Clip, Modality, Need, State
 from nmcl.pipeline.storage.state_checks import checking_state
 
 CODE_VERSION = 1

@@ -23,12 +23,7 @@ from nmcl.extractors.tokenizer import tokens
 from nmcl.pipeline.addressing import Reference, Unhashed, hashed
 from nmcl.pipeline.errors import SettingsError
 from nmcl.pipeline.progress import Progress
-from nmcl.pipeline.records import (
-    Clip,
-    Modality,
-    Need,
-    State,
-)
+from nmcl.pipeline.records import Clip, Modality, Need, State
 from nmcl.pipeline.storage.shapes import require
 from nmcl.pipeline.storage.state_checks import checking_state, require_array
 

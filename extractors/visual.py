@@ -13,28 +13,13 @@ from torch import nn
 
 from nmcl.extractors.keyframes import CODE_VERSION as KEYFRAMES_VERSION
 from nmcl.extractors.keyframes import KeyFrames
-from nmcl.extractors.network import (
-    Run,
-    has_bfloat16,
-    load,
-    require_device,
-)
+from nmcl.extractors.network import Run, has_bfloat16, load, require_device
 from nmcl.extractors.preprocess import Preprocess
-from nmcl.extractors.weights import (
-    checksum_of,
-    published_file,
-    read_weights,
-    sha256_of,
-)
+from nmcl.extractors.weights import checksum_of, published_file, read_weights, sha256_of
 from nmcl.pipeline.addressing import Reference, Unhashed, hashed
 from nmcl.pipeline.errors import WeightsError
 from nmcl.pipeline.progress import Progress
-from nmcl.pipeline.records import (
-    Clip,
-    Modality,
-    Need,
-    State,
-)
+from nmcl.pipeline.records import Clip, Modality, Need, State
 
 CODE_VERSION = 2
 """Part of the address: raise it when the same settings give other vectors."""

@@ -5,12 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nmcl.model.base import Classifier, Shape
-from nmcl.model.baselines.dare import (
-    Dare,
-    DareLite,
-    DareLiteSettings,
-    DareSettings,
-)
+from nmcl.model.baselines.dare import Dare, DareLite, DareLiteSettings, DareSettings
 from nmcl.model.baselines.early_attention import EarlyAttention, EarlyAttentionSettings
 from nmcl.model.baselines.early_fusion import EarlyFusion, EarlyFusionSettings
 from nmcl.model.baselines.kernel_ridge import KernelRidge, KernelRidgeSettings
@@ -23,12 +18,7 @@ from nmcl.model.baselines.majority import Majority, MajoritySettings
 from nmcl.model.baselines.mlp import MLP, MLPSettings
 from nmcl.model.baselines.tokens import Tokens, TokensSettings
 from nmcl.model.baselines.trumann import Trumann, TrumannSettings
-from nmcl.model.nmcl.nmcl import (
-    DEVIATIONS,
-    PAPER,
-    NMCLSettings,
-    as_printed,
-)
+from nmcl.model.nmcl.nmcl import DEVIATIONS, PAPER, NMCLSettings, as_printed
 from nmcl.model.nmcl.stacking import StackedNMCL
 from nmcl.pipeline.errors import ModelError
 

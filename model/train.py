@@ -13,14 +13,7 @@ import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 
-from nmcl.model.base import (
-    Classifier,
-    Epoch,
-    Features,
-    Mask,
-    Output,
-    Scores,
-)
+from nmcl.model.base import Classifier, Epoch, Features, Mask, Output, Scores
 from nmcl.model.batches import Batches, tensors
 from nmcl.model.data import Dataset
 from nmcl.model.evaluate import f1

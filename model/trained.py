@@ -10,18 +10,9 @@ import numpy as np
 import torch
 
 from nmcl.model.base import Classifier, Epoch, Shape
-from nmcl.model.data import (
-    Dataset,
-    Standardizer,
-    checked,
-)
+from nmcl.model.data import Dataset, Standardizer, checked
 from nmcl.model.registry import method
-from nmcl.model.train import (
-    Network,
-    decide,
-    diagnosed,
-    pick_device,
-)
+from nmcl.model.train import Network, decide, diagnosed, pick_device
 from nmcl.pipeline.errors import ModelError
 from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.progress import Progress, silent

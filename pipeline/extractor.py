@@ -6,12 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from nmcl.pipeline.progress import Progress
-from nmcl.pipeline.records import (
-    Clip,
-    Modality,
-    Need,
-    State,
-)
+from nmcl.pipeline.records import Clip, Modality, Need, State
 
 
 class Extractor(Protocol):

@@ -9,12 +9,7 @@ import av
 import imageio_ffmpeg
 import numpy as np
 
-from nmcl.pipeline.media import (
-    MediaSettings,
-    Request,
-    TimedFrame,
-    decode,
-)
+from nmcl.pipeline.media import MediaSettings, Request, TimedFrame, decode
 from nmcl.pipeline.records import Clip
 
 RATE_HZ = 22_050

@@ -22,7 +22,8 @@ from nmcl.flows.settings import Settings, from_tree, load_tree, to_tree
 from nmcl.model.registry import ABLATIONS, MODELS
 from nmcl.pipeline.completion import COMPLETERS
 from nmcl.pipeline.crawl.columns import NAMES
-from nmcl.pipeline.crawl.files import MANIFEST_SUFFIXES, SIDECAR_SUFFIXES, VIDEO_SUFFIXES
+from nmcl.pipeline.crawl.files import SIDECAR_SUFFIXES, VIDEO_SUFFIXES
+from nmcl.pipeline.crawl.formats import FORMATS
 from nmcl.pipeline.records import Clip, State
 from nmcl.pipeline.storage.failures import WHAT_TO_DO
 from nmcl.pipeline.storage.store import Store
@@ -143,7 +144,7 @@ def test_crawl_formats_are_documented() -> None:
     text = PAGES[ROOT / "docs" / "file-formats.md"]
     for name in [name for names in NAMES.values() for name in names]:
         assert f"`{name}`" in text, name
-    for suffix in (*VIDEO_SUFFIXES, *MANIFEST_SUFFIXES, *SIDECAR_SUFFIXES):
+    for suffix in (*VIDEO_SUFFIXES, *FORMATS, *SIDECAR_SUFFIXES):
         assert re.search(rf"{re.escape(suffix)}\b", text), suffix
 
 

@@ -12,12 +12,7 @@ import numpy as np
 
 from nmcl.extractors import bench as plain
 from nmcl.extractors.visual import VisualSettings
-from nmcl.flows.bench.material import (
-    make_crawl,
-    scratch,
-    settings_with,
-    source_of,
-)
+from nmcl.flows.bench.material import make_crawl, scratch, settings_with, source_of
 from nmcl.flows.run import stages
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.stages import Context
@@ -25,12 +20,7 @@ from nmcl.pipeline.bench.decoding import every_frame, n_needed
 from nmcl.pipeline.bench.measure import in_turns, seconds
 from nmcl.pipeline.bench.result import Result
 from nmcl.pipeline.errors import ClipError, CrawlError
-from nmcl.pipeline.media import (
-    Decoder,
-    MediaSettings,
-    Request,
-    decode,
-)
+from nmcl.pipeline.media import Decoder, MediaSettings, Request, decode
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Clip, Video
 from nmcl.pipeline.stages.complete import load_features

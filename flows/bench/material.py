@@ -21,12 +21,7 @@ from nmcl.pipeline.crawl.columns import ColumnSettings
 from nmcl.pipeline.crawl.manifest import read_crawl
 from nmcl.pipeline.crawl.sample import make_sample
 from nmcl.pipeline.errors import CrawlError
-from nmcl.pipeline.media import (
-    Decoder,
-    MediaSettings,
-    Request,
-    TimedFrame,
-)
+from nmcl.pipeline.media import Decoder, MediaSettings, Request, TimedFrame
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.records import Clip, Entry
 from nmcl.pipeline.scratch import scratch as temporary_folder

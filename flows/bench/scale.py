@@ -11,12 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from nmcl.extractors.visual import VisualSettings
-from nmcl.flows.bench.material import (
-    make_crawl,
-    scratch,
-    settings_with,
-    source_of,
-)
+from nmcl.flows.bench.material import make_crawl, scratch, settings_with, source_of
 from nmcl.flows.run import runs, stages
 from nmcl.flows.run.parts import Piece, Work
 from nmcl.flows.run.plan import Plan

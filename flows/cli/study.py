@@ -18,17 +18,8 @@ from nmcl.flows.run.plan import Plan
 from nmcl.flows.settings import from_tree
 from nmcl.flows.stored_settings import usable
 from nmcl.model.baselines.tagged_sounds import count_concepts
-from nmcl.model.feature_table import (
-    FeatureTable,
-    labelled,
-    read_feature_file,
-)
-from nmcl.model.registry import (
-    ABLATIONS,
-    MODELS,
-    Method,
-    method,
-)
+from nmcl.model.feature_table import FeatureTable, labelled, read_feature_file
+from nmcl.model.registry import ABLATIONS, MODELS, Method, method
 from nmcl.model.study.results import StudyData
 from nmcl.model.study.study import Section, StudySettings, study
 from nmcl.model.study.taxonomy import read_taxonomy

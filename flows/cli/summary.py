@@ -14,13 +14,7 @@ import numpy as np
 
 from nmcl.flows import console
 from nmcl.flows.report.bottleneck import bottleneck
-from nmcl.flows.report.retraining import (
-    class_notes,
-    comparison_rows,
-    diff_rows,
-    drift_rows,
-    drift_title,
-)
+from nmcl.flows.report.retraining import class_notes, comparison_rows, diff_rows, drift_rows, drift_title
 from nmcl.flows.service.service import Service, home, is_clone, working_folder
 from nmcl.pipeline.errors import DriftError
 from nmcl.pipeline.escape import csv_text
@@ -30,14 +24,7 @@ from nmcl.pipeline.stages.extract import load_vectors
 from nmcl.pipeline.stages.verify import Findings
 from nmcl.pipeline.storage.catalogue import load_catalogue
 from nmcl.pipeline.storage.failures import Failures, load_failures
-from nmcl.pipeline.storage.runs import (
-    REPORT,
-    RETRAINING_REPORT,
-    Run,
-    champion,
-    history,
-    list_runs,
-)
+from nmcl.pipeline.storage.runs import REPORT, RETRAINING_REPORT, Run, champion, history, list_runs
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.text import counted, listed
 

@@ -29,13 +29,7 @@ from nmcl.flows.retrain import retrain as retraining
 from nmcl.flows.retrain.context import Options, prepare, settings_for
 from nmcl.flows.retrain.retrain import Outcome
 from nmcl.flows.run import predict, runs, stages
-from nmcl.flows.run.sources import (
-    crawls_of,
-    is_sample,
-    require_there,
-    settings_of,
-    store_of,
-)
+from nmcl.flows.run.sources import crawls_of, is_sample, require_there, settings_of, store_of
 from nmcl.flows.run.stages import Context
 from nmcl.flows.settings import Settings, Tree, json_schema
 from nmcl.flows.stored_settings import of_store, remember

@@ -6,13 +6,7 @@ from typing import Any
 from markupsafe import Markup
 
 from nmcl.flows.report.render import environment
-from nmcl.pipeline.storage.run_files import (
-    ClassChanges,
-    ComparisonNote,
-    CrawlDiff,
-    DriftNote,
-    Slice,
-)
+from nmcl.pipeline.storage.run_files import ClassChanges, ComparisonNote, CrawlDiff, DriftNote, Slice
 from nmcl.pipeline.storage.runs import REPORT, Run
 from nmcl.pipeline.text import listed
 

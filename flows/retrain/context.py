@@ -5,11 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from nmcl.flows.retrain.new_data import (
-    add_new,
-    content,
-    select_crawls,
-)
+from nmcl.flows.retrain.new_data import add_new, content, select_crawls
 from nmcl.flows.run.lineage import Lineage, is_same_run, lineage_of
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.stages import Context

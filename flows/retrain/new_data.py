@@ -7,14 +7,7 @@ from pathlib import Path
 from nmcl.pipeline.crawl.source import crawl_source
 from nmcl.pipeline.records import Video
 from nmcl.pipeline.storage.artifacts import digest
-from nmcl.pipeline.storage.catalogue import (
-    Catalogue,
-    Crawl,
-    Part,
-    load_catalogue,
-    load_part,
-    make_part,
-)
+from nmcl.pipeline.storage.catalogue import Catalogue, Crawl, Part, load_catalogue, load_part, make_part
 from nmcl.pipeline.storage.run_files import CrawlDiff
 from nmcl.pipeline.storage.runs import Run, all_runs
 from nmcl.pipeline.storage.store import Store

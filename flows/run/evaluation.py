@@ -7,11 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nmcl.flows.run.plan import Plan
-from nmcl.flows.run.prediction import (
-    failures_of,
-    probabilities,
-    status,
-)
+from nmcl.flows.run.prediction import failures_of, probabilities, status
 from nmcl.flows.settings import to_tree
 from nmcl.model.checkpoint import load as load_model
 from nmcl.model.data import Dataset
@@ -19,13 +15,7 @@ from nmcl.model.evaluate import Evaluation, evaluate
 from nmcl.model.trained import Trained, fit_alone
 from nmcl.pipeline.features import FeatureRows, class_indices
 from nmcl.pipeline.progress import Progress
-from nmcl.pipeline.records import (
-    MODALITIES,
-    SPLITS,
-    Modality,
-    Split,
-    State,
-)
+from nmcl.pipeline.records import MODALITIES, SPLITS, Modality, Split, State
 from nmcl.pipeline.stages.complete import load_completed, load_features
 from nmcl.pipeline.storage.artifacts import load_state
 from nmcl.pipeline.storage.failures import Failure

@@ -11,14 +11,7 @@ from nmcl.pipeline.addressing import REMOVED
 from nmcl.pipeline.errors import ModelError, StoreError
 from nmcl.pipeline.extractor import Extractor
 from nmcl.pipeline.records import MODALITIES, Modality, Split
-from nmcl.pipeline.storage.artifacts import (
-    RECIPE,
-    SETTINGS_IN_FULL,
-    Artifact,
-    digest,
-    has_state,
-    hashed_part,
-)
+from nmcl.pipeline.storage.artifacts import RECIPE, SETTINGS_IN_FULL, Artifact, digest, has_state, hashed_part
 from nmcl.pipeline.storage.catalogue import Catalogue
 from nmcl.pipeline.storage.runs import Run
 from nmcl.pipeline.storage.store import Store

@@ -15,12 +15,7 @@ from nmcl.model.base import CODE_VERSION as MODEL_CODE_VERSION
 from nmcl.pipeline import completion
 from nmcl.pipeline.addressing import hashed
 from nmcl.pipeline.extractor import Extractor
-from nmcl.pipeline.records import (
-    MODALITIES,
-    Modality,
-    Split,
-    Video,
-)
+from nmcl.pipeline.records import MODALITIES, Modality, Split, Video
 from nmcl.pipeline.stages.extract import CODE_VERSION as EXTRACT_CODE_VERSION
 from nmcl.pipeline.stages.fit import sample
 from nmcl.pipeline.stages.splits import Splits, assign

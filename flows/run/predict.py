@@ -14,14 +14,7 @@ import pyarrow.parquet
 
 from nmcl.flows.run.evaluation import stored_model
 from nmcl.flows.run.lineage import frozen_of
-from nmcl.flows.run.parts import (
-    CompletePart,
-    Each,
-    ExtractPart,
-    in_turn,
-    loaded_here,
-    pieces_of,
-)
+from nmcl.flows.run.parts import CompletePart, Each, ExtractPart, in_turn, loaded_here, pieces_of
 from nmcl.flows.run.plan import Extractors, completed_with
 from nmcl.flows.run.prediction import STATUSES, probabilities, table
 from nmcl.flows.run.stages import Context, ingest
@@ -37,12 +30,7 @@ from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import MODALITIES, Modality, Video
 from nmcl.pipeline.stages.complete import load_completed
 from nmcl.pipeline.storage.artifacts import Artifact, digest
-from nmcl.pipeline.storage.catalogue import (
-    Catalogue,
-    Crawl,
-    Part,
-    load_part,
-)
+from nmcl.pipeline.storage.catalogue import Catalogue, Crawl, Part, load_part
 from nmcl.pipeline.storage.failures import load_failures
 from nmcl.pipeline.storage.files import write_whole
 from nmcl.pipeline.storage.runs import SETTINGS, Run, champion

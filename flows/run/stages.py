@@ -13,20 +13,8 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from nmcl.flows.run.evaluation import (
-    dataset,
-    labels_of,
-    rows_of,
-    stored_model,
-)
-from nmcl.flows.run.parts import (
-    CompletePart,
-    Each,
-    ExtractPart,
-    in_turn,
-    loaded_here,
-    pieces_of,
-)
+from nmcl.flows.run.evaluation import dataset, labels_of, rows_of, stored_model
+from nmcl.flows.run.parts import CompletePart, Each, ExtractPart, in_turn, loaded_here, pieces_of
 from nmcl.flows.run.plan import LEFT_OUT, Plan, left_out_of
 from nmcl.flows.run.prediction import failures_of
 from nmcl.flows.settings import Settings, to_tree

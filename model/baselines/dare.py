@@ -20,13 +20,7 @@ from annotated_types import Ge, Le, Lt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nmcl.model.base import (
-    Epoch,
-    Features,
-    Mask,
-    Output,
-    Shape,
-)
+from nmcl.model.base import Epoch, Features, Mask, Output, Shape
 from nmcl.model.baselines.tagged_sounds import read_tagged_sounds
 from nmcl.model.data import Dataset
 from nmcl.model.layers import xavier_linear

@@ -17,14 +17,7 @@ from annotated_types import Ge, Gt, Le
 from scipy.linalg import eigh, solve
 from torch import Tensor
 
-from nmcl.model.base import (
-    Classifier,
-    Epoch,
-    Features,
-    Mask,
-    Output,
-    Shape,
-)
+from nmcl.model.base import Classifier, Epoch, Features, Mask, Output, Shape
 from nmcl.model.calibration import sharpest
 from nmcl.model.data import Dataset
 from nmcl.pipeline.addressing import Reference

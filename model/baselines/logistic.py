@@ -7,14 +7,7 @@ import numpy as np
 import torch
 from annotated_types import Ge, Gt, MinLen
 
-from nmcl.model.base import (
-    Classifier,
-    Epoch,
-    Features,
-    Mask,
-    Output,
-    Shape,
-)
+from nmcl.model.base import Classifier, Epoch, Features, Mask, Output, Shape
 from nmcl.model.data import Dataset
 from nmcl.model.evaluate import f1
 from nmcl.pipeline.addressing import Reference

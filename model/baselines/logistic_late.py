@@ -2,14 +2,7 @@
 
 from torch import nn
 
-from nmcl.model.base import (
-    Classifier,
-    Epoch,
-    Features,
-    Mask,
-    Output,
-    Shape,
-)
+from nmcl.model.base import Classifier, Epoch, Features, Mask, Output, Shape
 from nmcl.model.baselines.fusion import late_output
 from nmcl.model.baselines.logistic import Logistic, LogisticSettings
 from nmcl.model.data import Dataset

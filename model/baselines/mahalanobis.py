@@ -5,14 +5,7 @@ import torch
 from scipy.linalg import eigh
 from torch import Tensor
 
-from nmcl.model.base import (
-    Classifier,
-    Epoch,
-    Features,
-    Mask,
-    Output,
-    Shape,
-)
+from nmcl.model.base import Classifier, Epoch, Features, Mask, Output, Shape
 from nmcl.model.baselines.kernel_ridge import CHUNK, KernelRidge, KernelRidgeSettings
 from nmcl.model.data import Dataset
 from nmcl.pipeline.progress import Progress

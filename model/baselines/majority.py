@@ -5,14 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nmcl.model.base import (
-    Classifier,
-    Epoch,
-    Features,
-    Mask,
-    Output,
-    Shape,
-)
+from nmcl.model.base import Classifier, Epoch, Features, Mask, Output, Shape
 from nmcl.model.data import Dataset
 from nmcl.pipeline.progress import Progress
 

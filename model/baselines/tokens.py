@@ -7,12 +7,7 @@ import torch
 from annotated_types import Ge, Le, Lt, MultipleOf
 from torch import Tensor, nn
 
-from nmcl.model.base import (
-    Features,
-    Mask,
-    Output,
-    Shape,
-)
+from nmcl.model.base import Features, Mask, Output, Shape
 from nmcl.model.layers import xavier_linear
 from nmcl.model.losses import cross_entropy
 from nmcl.model.train import Network, TrainSettings

@@ -15,22 +15,8 @@ import numpy as np
 import torch
 from annotated_types import Ge, Le, MinLen
 
-from nmcl.model.base import (
-    Classifier,
-    Epoch,
-    Features,
-    Mask,
-    Output,
-    Shape,
-)
-from nmcl.model.baselines.tree_guided import (
-    Moments,
-    Penalties,
-    Solution,
-    Tree,
-    node_weights,
-    sweeps,
-)
+from nmcl.model.base import Classifier, Epoch, Features, Mask, Output, Shape
+from nmcl.model.baselines.tree_guided import Moments, Penalties, Solution, Tree, node_weights, sweeps
 from nmcl.model.calibration import sharpest
 from nmcl.model.data import Dataset
 from nmcl.model.evaluate import f1

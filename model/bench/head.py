@@ -10,24 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from nmcl.model.bench.synthetic import (
-    PAPER_SIZE,
-    Device,
-    Size,
-    devices,
-    step_of,
-    told,
-    torch_gemm_flops_per_s,
-)
+from nmcl.model.bench.synthetic import PAPER_SIZE, Device, Size, devices, step_of, told, torch_gemm_flops_per_s
 from nmcl.model.nmcl.attention import CategoryAttention
 from nmcl.model.nmcl.nmcl import NMCL, NMCLSettings
 from nmcl.model.train import multiplying
-from nmcl.pipeline.bench.measure import (
-    in_new_process,
-    in_turns,
-    peak_bytes_above,
-    seconds,
-)
+from nmcl.pipeline.bench.measure import in_new_process, in_turns, peak_bytes_above, seconds
 from nmcl.pipeline.bench.result import Result
 from nmcl.pipeline.progress import Progress, silent
 

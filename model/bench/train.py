@@ -8,15 +8,7 @@ from itertools import pairwise
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from nmcl.model.bench.synthetic import (
-    PAPER_SIZE,
-    Device,
-    Size,
-    devices,
-    step_of,
-    told,
-    torch_gemm_flops_per_s,
-)
+from nmcl.model.bench.synthetic import PAPER_SIZE, Device, Size, devices, step_of, told, torch_gemm_flops_per_s
 from nmcl.model.nmcl.nmcl import NMCL, NMCLSettings
 from nmcl.model.train import train_network
 from nmcl.pipeline.bench.result import Result

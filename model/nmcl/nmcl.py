@@ -11,29 +11,12 @@ import torch
 from annotated_types import Ge, Le, Lt
 from torch import Tensor, nn
 
-from nmcl.model.base import (
-    Features,
-    Mask,
-    Output,
-    Shape,
-)
+from nmcl.model.base import Features, Mask, Output, Shape
 from nmcl.model.layers import xavier_linear
-from nmcl.model.losses import (
-    ConsistencyKind,
-    cross_entropy,
-    divergence,
-    late_fusion,
-)
+from nmcl.model.losses import ConsistencyKind, cross_entropy, divergence, late_fusion
 from nmcl.model.nmcl.attention import AttentionHead
 from nmcl.model.nmcl.composition import COMPOSITIONS, CompositionKind
-from nmcl.model.nmcl.cooperative import (
-    ComplementKind,
-    Components,
-    CooperativeNet,
-    GateKind,
-    RelationSettings,
-    Weights,
-)
+from nmcl.model.nmcl.cooperative import ComplementKind, Components, CooperativeNet, GateKind, RelationSettings, Weights
 from nmcl.model.train import Network, TrainSettings
 from nmcl.pipeline.addressing import Reference
 

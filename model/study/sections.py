@@ -11,12 +11,7 @@ from threadpoolctl import threadpool_limits
 from nmcl.model.data import Dataset
 from nmcl.model.evaluate import f1
 from nmcl.model.feature_table import FeatureTable
-from nmcl.model.study.folds import (
-    Fold,
-    fit_completer,
-    fold,
-    rows,
-)
+from nmcl.model.study.folds import Fold, fit_completer, fold, rows
 from nmcl.model.study.results import AbsenceScores, CompleterScores, CompletionLevel, spread
 from nmcl.model.study.runner import Runner
 from nmcl.model.study.trials import Outcome, Trial, run

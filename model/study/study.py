@@ -11,12 +11,7 @@ from nmcl.model.evaluate import Curve, evaluate, f1
 from nmcl.model.feature_table import FeatureTable
 from nmcl.model.nmcl.nmcl import NMCLSettings
 from nmcl.model.registry import MODELS, Method
-from nmcl.model.statistics import (
-    bootstrap,
-    macro_f1,
-    mcnemar_test,
-    paired_t_test,
-)
+from nmcl.model.statistics import bootstrap, macro_f1, mcnemar_test, paired_t_test
 from nmcl.model.study.explain import attention_memory, has_relations, relation
 from nmcl.model.study.folds import Fold, fold
 from nmcl.model.study.results import (
@@ -35,12 +30,7 @@ from nmcl.model.study.results import (
 )
 from nmcl.model.study.results import Trial as Tried
 from nmcl.model.study.runner import Runner, default_jobs
-from nmcl.model.study.sections import (
-    Handling,
-    study_absence,
-    study_completion,
-    study_subsets,
-)
+from nmcl.model.study.sections import Handling, study_absence, study_completion, study_subsets
 from nmcl.model.study.trials import Outcome, Trial, run
 from nmcl.model.study.tuning import tune
 from nmcl.pipeline import completion

@@ -6,21 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nmcl.pipeline.bench.measure import (
-    gemm_flops_per_s,
-    in_new_process,
-    in_turns,
-    peak_bytes_above,
-    seconds,
-)
+from nmcl.pipeline.bench.measure import gemm_flops_per_s, in_new_process, in_turns, peak_bytes_above, seconds
 from nmcl.pipeline.bench.result import Result
 from nmcl.pipeline.completion import als
-from nmcl.pipeline.completion.base import (
-    Blocks,
-    Completer,
-    CompletionSettings,
-    Pattern,
-)
+from nmcl.pipeline.completion.base import Blocks, Completer, CompletionSettings, Pattern
 from nmcl.pipeline.completion.held_out import held_out_nrmse
 from nmcl.pipeline.completion.implicit_als import ImplicitCompleter, sweep_times_s
 from nmcl.pipeline.completion.scaling import fit_scaling

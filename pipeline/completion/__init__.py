@@ -4,20 +4,9 @@ Read `base` for the contract, `registry` for the completers and their choice, `h
 compared.
 """
 
-from nmcl.pipeline.completion.base import (
-    Blocks,
-    Completer,
-    CompletionSettings,
-    address,
-)
+from nmcl.pipeline.completion.base import Blocks, Completer, CompletionSettings, address
 from nmcl.pipeline.completion.held_out import held_out_nrmse
-from nmcl.pipeline.completion.registry import (
-    COMPLETERS,
-    best,
-    compare,
-    complete,
-    fit,
-)
+from nmcl.pipeline.completion.registry import COMPLETERS, best, compare, complete, fit
 from nmcl.pipeline.completion.table import empty_rows
 
 __all__ = [

@@ -15,12 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nmcl.pipeline.completion.base import Blocks, CompletionSettings, Pattern
-from nmcl.pipeline.completion.filling import (
-    check_training,
-    fill_in,
-    learnt,
-    present,
-)
+from nmcl.pipeline.completion.filling import check_training, fill_in, learnt, present
 from nmcl.pipeline.completion.held_out import held_out_nrmse
 from nmcl.pipeline.completion.scaling import Scaling, fit_scaling
 from nmcl.pipeline.completion.table import walk

@@ -6,12 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nmcl.pipeline.completion.base import (
-    CODE_VERSION,
-    Blocks,
-    CompletionSettings,
-    Pattern,
-)
+from nmcl.pipeline.completion.base import CODE_VERSION, Blocks, CompletionSettings, Pattern
 from nmcl.pipeline.completion.scaling import Scaling, scaling_of
 from nmcl.pipeline.completion.table import check, walk
 from nmcl.pipeline.errors import ModelError, StoreError

@@ -18,20 +18,8 @@ from implicit.cpu.als import AlternatingLeastSquares
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
 
 from nmcl.pipeline.completion.base import Blocks, CompletionSettings, Pattern
-from nmcl.pipeline.completion.filling import (
-    check_training,
-    fill_in,
-    learnt,
-    present,
-)
-from nmcl.pipeline.completion.linear import (
-    Lines,
-    columns,
-    fit_line,
-    lines_of,
-    moments,
-    patterns_to_learn,
-)
+from nmcl.pipeline.completion.filling import check_training, fill_in, learnt, present
+from nmcl.pipeline.completion.linear import Lines, columns, fit_line, lines_of, moments, patterns_to_learn
 from nmcl.pipeline.completion.scaling import Scaling, fit_scaling
 from nmcl.pipeline.completion.table import walk
 from nmcl.pipeline.features import FeatureRows

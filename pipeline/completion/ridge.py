@@ -5,21 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nmcl.pipeline.completion.base import Blocks, CompletionSettings, Pattern
-from nmcl.pipeline.completion.filling import (
-    check_training,
-    fill_in,
-    learnt,
-    present,
-)
-from nmcl.pipeline.completion.linear import (
-    Lines,
-    Moments,
-    columns,
-    fit_line,
-    lines_of,
-    moments,
-    patterns_to_learn,
-)
+from nmcl.pipeline.completion.filling import check_training, fill_in, learnt, present
+from nmcl.pipeline.completion.linear import Lines, Moments, columns, fit_line, lines_of, moments, patterns_to_learn
 from nmcl.pipeline.completion.scaling import Scaling, fit_scaling
 from nmcl.pipeline.completion.table import walk
 from nmcl.pipeline.features import FeatureRows

@@ -22,7 +22,6 @@ SOUND_SUFFIXES = (
     ".opus", ".wav", ".weba", ".wma",
 )  # fmt: skip
 ANIMATION_SUFFIXES = (".gif", ".webp")
-MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 SIDECAR_SUFFIXES = (".info.json", ".description")
 
 _PARTIAL = re.compile(r"\.(part|ytdl|crdownload|download|part-frag\d+)$|\.(part|temp)\.\w+$", re.IGNORECASE)
@@ -74,11 +73,6 @@ class CrawlFiles:
     """Sound without picture, and pictures that may be animated: videos where a manifest or a sidecar names them."""
     notes: tuple[str, ...]
     """What was left out and why."""
-
-    @cached_property
-    def manifests(self) -> tuple[str, ...]:
-        """Files at the top of the folder that a manifest might be."""
-        return tuple(name for name in self.names if "/" not in name and name.lower().endswith(MANIFEST_SUFFIXES))
 
     @cached_property
     def sidecars(self) -> tuple[str, ...]:

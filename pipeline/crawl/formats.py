@@ -1,24 +1,17 @@
 """The rows of a manifest file, whatever its format: comma or tab separated, JSON Lines, Parquet."""
 
-import codecs
 import csv
-import html.entities
 import json
-import math
-import re
 import reprlib
-import unicodedata
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from datetime import date, time, timedelta
-from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
-from uuid import UUID
 
+from nmcl.pipeline.crawl.cells import BadRow, checked, composed
 from nmcl.pipeline.crawl.columns import ColumnSettings, is_known
 from nmcl.pipeline.errors import CrawlError
 from nmcl.pipeline.text import counted
@@ -35,10 +28,6 @@ N_REJECTED_ALWAYS = 20  # rows that may be rejected whatever their share
 
 Cells = tuple[int, list[object]]
 """Where the row is, in the manifest's unit and from 1, and its cells in the order asked for."""
-
-
-class BadRow(ValueError):
-    """One row cannot be used; the message says why. In place of a cell: what there is cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -121,94 +110,12 @@ class ManifestFile(Protocol):
 
 
 def open_manifest(path: Path, settings: ColumnSettings) -> ManifestFile:
-    """Opens a manifest by its suffix.
+    """Opens a manifest by its suffix, one of `FORMATS`.
 
     Raises:
         CrawlError: it has no header, is damaged, or its text is neither UTF-8 nor UTF-16.
     """
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        return _Parquet(path)
-    return _JsonLines(path) if suffix == ".jsonl" else _Delimited(path, settings)
-
-
-def text_of(cell: object) -> str | None:
-    """A cell as text: stripped, None if there is nothing in it. Whole numbers lose their `.0`.
-
-    Raises:
-        BadRow: the cell is a list or an object, or is not valid text.
-    """
-    if isinstance(cell, str):
-        return _checked(cell).strip() or None
-    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
-        return None
-    if isinstance(cell, BadRow):
-        raise cell
-    if isinstance(cell, float | Decimal) and math.isfinite(cell) and cell == int(cell):
-        if isinstance(cell, float) and abs(cell) > 2**53:
-            raise BadRow(f"is {cell}, a floating-point number that has lost digits; store it as text")
-        cell = int(cell)
-    if isinstance(cell, bytes):
-        cell = cell.decode("utf-8", "surrogateescape")
-    if not isinstance(cell, str | int | float | Decimal | date | time | timedelta | UUID):
-        raise BadRow(f"is {reprlib.repr(cell)}, a {type(cell).__name__}; expected text")
-    try:
-        return _checked(str(cell)).strip() or None
-    except ValueError as error:  # an integer of thousands of digits
-        raise error if isinstance(error, BadRow) else BadRow(f"is not usable as text: {error}") from error
-
-
-def prose_of(cell: object) -> str | None:
-    """A cell that people wrote, as text: with HTML entities decoded once, in Unicode's composed form, stripped.
-
-    Raises:
-        BadRow: the cell is a list or an object, or is not valid text.
-    """
-    text = text_of(cell)
-    return prose(text) if text else None
-
-
-def prose(text: str) -> str | None:
-    """Text with HTML entities decoded once, in Unicode's composed form, stripped; None if nothing is left."""
-    if "&" in text:
-        text = _ENTITY.sub(_decoded, text)
-    return composed(text).strip() or None
-
-
-_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
-
-
-def _decoded(match: re.Match[str]) -> str:
-    entity = match[0]
-    if not entity.startswith("&#") and entity[1:] not in html.entities.html5:
-        return entity
-    return html.unescape(entity).replace("\0", "\ufffd")
-
-
-def composed(text: str) -> str:
-    """Text in Unicode's composed form (NFC), so that equal letters are equal."""
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
-
-
-def _checked(text: str) -> str:
-    if "\0" in text:
-        raise BadRow("contains a NUL byte; remove it, or save the manifest as UTF-8")
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise BadRow("is not valid UTF-8; save the manifest as UTF-8") from error
-    return text
-
-
-def _marked(error: UnicodeError) -> tuple[str, int]:
-    """In place of bytes that are no text, a lone surrogate, so that `_checked` can tell in which row they are."""
-    if not isinstance(error, UnicodeDecodeError):
-        raise error
-    return "\udcff", error.end
-
-
-codecs.register_error("nmcl-marked", _marked)
+    return FORMATS[path.suffix.lower()](path, settings)
 
 
 def _open_text(path: Path) -> IO[str]:
@@ -241,7 +148,7 @@ class _Delimited:
         if isinstance(cells, BadRow):
             return ()
         try:
-            return tuple(composed(_checked(name).strip()) for name in cells)
+            return tuple(composed(checked(name).strip()) for name in cells)
         except BadRow:
             return ()
 
@@ -252,7 +159,7 @@ class _Delimited:
         problem: BadRow | None = None
         try:
             problem = cells if isinstance(cells, BadRow) else None
-            _checked("" if problem else "".join(map(str, cells)))  # type: ignore[arg-type]
+            checked("" if problem else "".join(map(str, cells)))  # type: ignore[arg-type]
         except BadRow as error:
             problem = error
         if problem:
@@ -331,7 +238,7 @@ class _Lines:
 class _JsonLines:
     unit = "line"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, settings: ColumnSettings) -> None:
         self._path = path
         keys: dict[str, None] = {}
         for _, found in self._objects(BadRows(path.name, self.unit)):
@@ -363,7 +270,7 @@ def _json_object(line: str, number: int, bad: BadRows) -> dict[str, object] | No
     if not line.strip():
         return None
     try:
-        found = json.loads(_checked(line).removeprefix("\ufeff"))  # left where files were joined
+        found = json.loads(checked(line).removeprefix("\ufeff"))  # left where files were joined
     except json.JSONDecodeError as error:
         bad.add(number, f"is not valid JSON: {error.msg} at character {error.pos + 1}")
     except (ValueError, RecursionError) as error:  # bad text, a number too long, or nested too deeply
@@ -378,7 +285,7 @@ def _json_object(line: str, number: int, bad: BadRows) -> dict[str, object] | No
 class _Parquet:
     unit = "row"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, settings: ColumnSettings) -> None:
         import pyarrow.parquet
 
         self._path = path
@@ -453,3 +360,17 @@ def _cell(value: "pa.Scalar") -> object:
         return BadRow("is not valid UTF-8; save the manifest as UTF-8")
     except (ValueError, ArithmeticError, LookupError, pa.ArrowException) as error:
         return BadRow(f"is a {value.type} that cannot be read ({error}); store it as text")
+
+
+FORMATS: dict[str, Callable[[Path, ColumnSettings], ManifestFile]] = {
+    ".csv": _Delimited,
+    ".tsv": _Delimited,
+    ".jsonl": _JsonLines,
+    ".parquet": _Parquet,
+}
+"""By suffix."""
+
+
+def manifests_among(names: Iterable[str]) -> list[str]:
+    """Return the files at the top of a crawl that may be its manifest. Args: names: relative paths."""
+    return [name for name in names if "/" not in name and Path(name).suffix.lower() in FORMATS]

@@ -7,33 +7,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nmcl.pipeline.crawl.columns import (
-    Columns,
-    ColumnSettings,
-    Field,
-    recognise,
-)
-from nmcl.pipeline.crawl.files import (
-    VIDEO_SUFFIXES,
-    CrawlFiles,
-    examples,
-    list_files,
-    stem,
-)
-from nmcl.pipeline.crawl.formats import (
-    BadRow,
-    BadRows,
-    ManifestFile,
-    RejectedRow,
-    composed,
-    open_manifest,
-)
-from nmcl.pipeline.crawl.rows import (
-    ABSENT,
-    Reader,
-    Row,
-    default_id,
-)
+from nmcl.pipeline.crawl.cells import BadRow, composed
+from nmcl.pipeline.crawl.columns import Columns, ColumnSettings, Field, recognise
+from nmcl.pipeline.crawl.files import VIDEO_SUFFIXES, CrawlFiles, examples, list_files, stem
+from nmcl.pipeline.crawl.formats import FORMATS, BadRows, ManifestFile, RejectedRow, manifests_among, open_manifest
+from nmcl.pipeline.crawl.rows import ABSENT, Reader, Row, default_id
 from nmcl.pipeline.crawl.sidecars import SidecarReader
 from nmcl.pipeline.errors import CrawlError
 from nmcl.pipeline.records import Entry
@@ -41,7 +19,7 @@ from nmcl.pipeline.text import counted, listed
 
 __all__ = ["ABSENT", "ColumnSettings", "Listing", "read_crawl", "read_files"]
 
-_FORMS = "manifest.(csv|tsv|jsonl|parquet)"
+_FORMS = f"manifest.({'|'.join(suffix[1:] for suffix in FORMATS)})"
 MAX_REJECTED_SHARE = 0.01
 
 
@@ -98,8 +76,8 @@ def read_files(
 
 
 def _manifest_of(files: CrawlFiles) -> str | None:
-    named = [name for name in files.manifests if stem(name).lower() == "manifest"]
-    candidates = named or list(files.manifests)
+    manifests = manifests_among(files.names)
+    candidates = [name for name in manifests if stem(name).lower() == "manifest"] or manifests
     if len(candidates) > 1:
         raise CrawlError(
             f"{files.root} holds {len(candidates)} files that could be its manifest: "

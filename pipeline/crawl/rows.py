@@ -6,20 +6,9 @@ import re
 from collections.abc import Callable, Collection
 from typing import NamedTuple, TypeVar
 
+from nmcl.pipeline.crawl.cells import BadRow, composed, prose_of, text_of
 from nmcl.pipeline.crawl.columns import Field
-from nmcl.pipeline.crawl.files import (
-    CrawlFiles,
-    examples,
-    is_video_name,
-    real_inside,
-    stem,
-)
-from nmcl.pipeline.crawl.formats import (
-    BadRow,
-    composed,
-    prose_of,
-    text_of,
-)
+from nmcl.pipeline.crawl.files import CrawlFiles, examples, is_video_name, real_inside, stem
 from nmcl.pipeline.records import Split
 
 T = TypeVar("T")

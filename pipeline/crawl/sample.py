@@ -13,14 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nmcl.pipeline.crawl.sample_scenes import (
-    FRAME_RATE,
-    SAMPLE_RATE_HZ,
-    VENUES,
-    caption,
-    picture,
-    sound,
-)
+from nmcl.pipeline.crawl.sample_scenes import FRAME_RATE, SAMPLE_RATE_HZ, VENUES, caption, picture, sound
 from nmcl.pipeline.errors import CrawlError
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.scratch import scratch

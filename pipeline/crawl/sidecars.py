@@ -14,14 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nmcl.pipeline.crawl.cells import prose
 from nmcl.pipeline.crawl.columns import ColumnSettings, Field
-from nmcl.pipeline.crawl.files import (
-    ANIMATION_SUFFIXES,
-    SIDECAR_SUFFIXES,
-    CrawlFiles,
-    examples,
-)
-from nmcl.pipeline.crawl.formats import prose
+from nmcl.pipeline.crawl.files import ANIMATION_SUFFIXES, SIDECAR_SUFFIXES, CrawlFiles, examples
 from nmcl.pipeline.crawl.rows import ABSENT
 from nmcl.pipeline.errors import CrawlError
 from nmcl.pipeline.text import counted

@@ -19,12 +19,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
-from nmcl.pipeline.crawl.files import (
-    CrawlFiles,
-    checked_root,
-    files_of,
-    list_files,
-)
+from nmcl.pipeline.crawl.files import CrawlFiles, checked_root, files_of, list_files
+from nmcl.pipeline.crawl.formats import manifests_among
 from nmcl.pipeline.errors import ClipError, CrawlError
 from nmcl.pipeline.media import Decoder, FrameSelector, Request
 from nmcl.pipeline.records import Clip, Need, Video
@@ -134,7 +130,7 @@ class _Remote:
             raise self._nothing()
         with scratch("crawl") as folder:
             files = files_of(folder / self.name, names, left_out)
-            small = [*files.manifests, *files.sidecars]
+            small = [*manifests_among(files.names), *files.sidecars]
             with translated(self.address, "read"):
                 self._fs.get([self._full(name) for name in small], [str(files.root / name) for name in small])
             yield files

@@ -7,12 +7,7 @@ replaced; no other file is affected.
 
 from nmcl.pipeline.media.decode import Request, decode
 from nmcl.pipeline.media.frames import FrameSelector, TimedFrame
-from nmcl.pipeline.media.limits import (
-    AHEAD,
-    CODE_VERSION,
-    SAMPLE_RATE_HZ,
-    MediaSettings,
-)
+from nmcl.pipeline.media.limits import AHEAD, CODE_VERSION, SAMPLE_RATE_HZ, MediaSettings
 from nmcl.pipeline.media.pool import Decoder
 
 __all__ = [

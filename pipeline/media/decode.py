@@ -12,20 +12,10 @@ from nmcl.pipeline.errors import ClipError
 from nmcl.pipeline.media import animated, work
 from nmcl.pipeline.media.failures import clip_error
 from nmcl.pipeline.media.files import container_of, opened
-from nmcl.pipeline.media.frames import (
-    Clock,
-    FrameSelector,
-    TimedFrame,
-    timed,
-)
+from nmcl.pipeline.media.frames import Clock, FrameSelector, TimedFrame, timed
 from nmcl.pipeline.media.limits import MediaSettings
 from nmcl.pipeline.media.sound import Sound, by_ffmpeg
-from nmcl.pipeline.media.streams import (
-    is_decodable,
-    main_picture,
-    main_sound,
-    n_unnamed_channels,
-)
+from nmcl.pipeline.media.streams import is_decodable, main_picture, main_sound, n_unnamed_channels
 from nmcl.pipeline.records import Clip, Need
 
 if TYPE_CHECKING:

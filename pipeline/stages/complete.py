@@ -17,12 +17,7 @@ from nmcl.pipeline.stages.extract import load_vectors
 from nmcl.pipeline.storage.artifacts import Artifact
 from nmcl.pipeline.storage.catalogue import Catalogue, Part, load_part
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import (
-    decode,
-    encode,
-    from_vectors,
-    to_vectors,
-)
+from nmcl.pipeline.storage.tables import decode, encode, from_vectors, to_vectors
 
 ONE_THREAD_VALUES = 2**24
 """Below so many values (7,000 videos) the matrix products are short: threads lose more by waiting than they gain."""

@@ -8,31 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from nmcl.pipeline.crawl.source import (
-    CrawlSource,
-    Wanted,
-    clips_of,
-    crawl_source,
-    require_root,
-)
+from nmcl.pipeline.crawl.source import CrawlSource, Wanted, clips_of, crawl_source, require_root
 from nmcl.pipeline.errors import ClipError
 from nmcl.pipeline.media import Decoder, FrameSelector
 from nmcl.pipeline.progress import Progress, silent
-from nmcl.pipeline.records import (
-    Clip,
-    Modality,
-    Need,
-    State,
-    Video,
-)
+from nmcl.pipeline.records import Clip, Modality, Need, State, Video
 from nmcl.pipeline.stages.stale import remove_stale
 from nmcl.pipeline.stopwatch import Stopwatch
-from nmcl.pipeline.storage.artifacts import (
-    DIGEST_SUFFIX,
-    Artifact,
-    add_digest,
-    write_with_digest,
-)
+from nmcl.pipeline.storage.artifacts import DIGEST_SUFFIX, Artifact, add_digest, write_with_digest
 from nmcl.pipeline.storage.catalogue import Part, load_part
 from nmcl.pipeline.storage.failures import (
     INTERNAL,
@@ -47,12 +30,7 @@ from nmcl.pipeline.storage.failures import (
     write_failures,
 )
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import (
-    decode,
-    encode,
-    from_vectors,
-    to_vectors,
-)
+from nmcl.pipeline.storage.tables import decode, encode, from_vectors, to_vectors
 
 if TYPE_CHECKING:
     from nmcl.pipeline.extractor import Extractor

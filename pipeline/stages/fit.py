@@ -5,22 +5,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nmcl.pipeline.crawl.source import (
-    Wanted,
-    clips_of,
-    crawl_source,
-    require_root,
-)
+from nmcl.pipeline.crawl.source import Wanted, clips_of, crawl_source, require_root
 from nmcl.pipeline.errors import ClipError
 from nmcl.pipeline.media import Decoder, FrameSelector
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Clip, State, Video
-from nmcl.pipeline.storage.failures import (
-    INTERNAL,
-    Failure,
-    failures_of_clip,
-    refuse_bug,
-)
+from nmcl.pipeline.storage.failures import INTERNAL, Failure, failures_of_clip, refuse_bug
 
 if TYPE_CHECKING:
     from nmcl.pipeline.extractor import Extractor

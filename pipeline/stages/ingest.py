@@ -10,13 +10,7 @@ from typing import Annotated
 import pyarrow as pa
 from annotated_types import Interval
 
-from nmcl.pipeline.crawl.manifest import (
-    ABSENT,
-    MAX_REJECTED_SHARE,
-    ColumnSettings,
-    Listing,
-    read_files,
-)
+from nmcl.pipeline.crawl.manifest import ABSENT, MAX_REJECTED_SHARE, ColumnSettings, Listing, read_files
 from nmcl.pipeline.crawl.source import CrawlSource, crawl_source
 from nmcl.pipeline.errors import CrawlError
 from nmcl.pipeline.progress import Progress, silent

@@ -7,30 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
 from nmcl.pipeline.crawl.source import crawl_source
 from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.progress import Progress, silent
-from nmcl.pipeline.records import MODALITIES, Video
-from nmcl.pipeline.storage.artifacts import (
-    DIGEST_SUFFIX,
-    RECIPE,
-    Artifact,
-    digest,
-    hashed_part,
-    load_state,
-)
-from nmcl.pipeline.storage.catalogue import (
-    TRAINING,
-    Catalogue,
-    Crawl,
-    Part,
-    load_catalogue,
-    load_part,
-)
-from nmcl.pipeline.storage.failures import Failures, load_failures
+from nmcl.pipeline.records import Video
+from nmcl.pipeline.stages.verify_part import wrong_digest, wrong_part
+from nmcl.pipeline.storage.artifacts import DIGEST_SUFFIX, RECIPE, Artifact, digest, hashed_part, load_state
+from nmcl.pipeline.storage.catalogue import TRAINING, Catalogue, Crawl, Part, load_catalogue, load_part
 from nmcl.pipeline.storage.run_files import Timing
 from nmcl.pipeline.storage.runs import (
     CHAMPIONS,
@@ -44,19 +27,13 @@ from nmcl.pipeline.storage.runs import (
     champion,
 )
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import decode, to_vectors
+from nmcl.pipeline.storage.tables import decode
 
 SOURCES = 32
 """Files of each crawl that are read again."""
 
 PARTED = ("features", "completed", "failures")
 """Kinds of artifacts that are cut into parts."""
-
-COLUMNS = {
-    "features": ("video_id", "vector"),
-    "completed": ("video_id", *MODALITIES, *(f"{m}_observed" for m in MODALITIES)),
-    "failures": ("video_id", "path", "kind", "detail"),
-}
 
 
 @dataclass(frozen=True)
@@ -194,7 +171,7 @@ def _check_parts(store: Store, rows: Mapping[str, Sequence[Video]], findings: Fi
         for name in parts:
             findings.checked[folder.split("/")[0]] += 1
             key = name.removeprefix("part-").removesuffix(".parquet")
-            problem = _check_part(store, folder, name, recipe, rows.get(key), decodings, dims)
+            problem = wrong_part(store, folder, name, recipe, rows.get(key), decodings, dims)
             if problem:
                 removes = (f"{folder}/{name}", f"{folder}/{name}{DIGEST_SUFFIX}", *_downstream(store, folder, name))
                 findings.problems.append(Problem(f"{folder}/{name}", problem, removes))
@@ -231,120 +208,6 @@ def _recorded_failures(store: Store) -> dict[str, str]:
         if not problem:
             found[digest(recipe.get("decoding"))] = f"failures/{name}"
     return found
-
-
-def _check_part(
-    store: Store,
-    folder: str,
-    name: str,
-    recipe: Mapping[str, Any],
-    videos: Sequence[Video] | None,
-    decodings: Mapping[str, str],
-    dims: set[int],
-) -> str | None:
-    """What is wrong with one part. Args: videos: of the catalogue, where it has the part."""
-    kind = folder.split("/")[0]
-    try:
-        data = store.read(f"{folder}/{name}")
-        if problem := wrong_digest(store, f"{folder}/{name}", data):
-            return problem
-        table = decode(data, name)
-        if lacking := [column for column in COLUMNS[kind] if column not in table.column_names]:
-            return f"it lacks the column {lacking[0]}"
-        ids = table.column("video_id").to_pylist()
-        if videos is not None and (problem := _wrong_rows(kind, ids, [v.video_id for v in videos])):
-            return problem
-        if kind == "features":
-            return _wrong_vectors(store, folder, name, recipe, table, decodings, dims)
-        return _wrong_completed(store, name, recipe, table) if kind == "completed" else None
-    except (StoreError, pa.ArrowException, ValueError, TypeError, AttributeError, KeyError) as error:
-        return f"it cannot be read ({error})"
-
-
-def wrong_digest(store: Store, name: str, data: bytes) -> str | None:
-    """What a file's digest says against it. Files of earlier versions have none."""
-    if not store.exists(name + DIGEST_SUFFIX):
-        return None
-    wanted = store.read(name + DIGEST_SUFFIX).decode(errors="replace").split(" ", 1)[0]
-    found = hashlib.sha256(data).hexdigest()
-    return None if found == wanted else f"its SHA-256 is {found[:12]}..., and {wanted[:12]}... was written beside it"
-
-
-def _wrong_rows(kind: str, found: Sequence[str], wanted: Sequence[str]) -> str | None:
-    if kind == "failures":
-        strangers = set(found) - set(wanted)
-        return f"it names {len(strangers):,} videos that the catalogue's part does not have" if strangers else None
-    if list(found) != list(wanted):
-        return f"its {len(found):,} rows are not the {len(wanted):,} videos of the catalogue's part"
-    return None
-
-
-def _wrong_vectors(
-    store: Store,
-    folder: str,
-    name: str,
-    recipe: Mapping[str, Any],
-    table: pa.Table,
-    decodings: Mapping[str, str],
-    dims: set[int],
-) -> str | None:
-    vectors = to_vectors(table.column("vector"))
-    dims.add(vectors.shape[1])
-    if len(dims) > 1:
-        return f"its vectors have {vectors.shape[1]} values, those of other parts {min(dims - {vectors.shape[1]})}"
-    absent = np.isnan(vectors).any(axis=1)
-    if not np.isfinite(vectors[~absent]).all():
-        return "it holds infinite values"
-    failures = _failures_beside(store, name, recipe, decodings)
-    if failures is None:
-        return None
-    modality = folder.removeprefix("features/").rsplit("-", 1)[0]
-    of_rows = [
-        [f for f in failures.get(video_id, ()) if f.modality in (None, modality)]
-        for video_id in table.column("video_id").to_pylist()
-    ]
-    lasting = np.array([any(not f.is_transient for f in found) for found in of_rows], bool)
-    if (lasting & ~absent).any():  # while a retry goes on, a vector may be there before its failure is removed
-        return f"{int((lasting & ~absent).sum()):,} of its videos have a vector, and a lasting failure on record"
-    explained = np.array([bool(found) for found in of_rows], bool)
-    if "remark" in table.column_names:
-        explained |= np.array([remark is not None for remark in table.column("remark").to_pylist()], bool)
-    if (absent & ~explained).any() and not absent.all():
-        return f"{int((absent & ~explained).sum()):,} of its vectors are absent without a reason on record"
-    return None
-
-
-def _failures_beside(
-    store: Store, name: str, recipe: Mapping[str, Any], decodings: Mapping[str, str]
-) -> Failures | None:
-    """The failures that belong to a part of features; None where none were recorded for it."""
-    folder = decodings.get(digest(recipe["decoding"])) if "decoding" in recipe else None
-    if folder is None or not store.exists(f"{folder}/{name}"):
-        return None
-    artifact = Artifact(folder.rsplit("-", 1)[0], {"decoding": recipe["decoding"]})
-    return load_failures(store, artifact, Part(name.removeprefix("part-").removesuffix(".parquet"), "", 0))
-
-
-def _wrong_completed(store: Store, name: str, recipe: Mapping[str, Any], table: pa.Table) -> str | None:
-    """Whether what is said to be observed is what was extracted, and only videos without any modality lack vectors."""
-    any_observed = np.any([table.column(f"{m}_observed").to_numpy() for m in MODALITIES], axis=0)
-    for modality in MODALITIES:
-        observed = table.column(f"{modality}_observed").to_numpy()
-        vectors = to_vectors(table.column(modality))
-        if (np.isnan(vectors).any(axis=1) == any_observed).any() or not np.isfinite(vectors[any_observed]).all():
-            return f"its {modality} vectors are not whole"
-        completion = f"states/completion-{recipe['completion']}/{RECIPE}"
-        if not store.exists(completion):
-            continue
-        addresses = dict(zip(MODALITIES, store.read_json(completion)["features"], strict=True))
-        features = f"features/{modality}-{addresses[modality]}/{name}"
-        if not store.exists(features):
-            continue
-        extracted = to_vectors(decode(store.read(features), features).column("vector"))
-        present = ~np.isnan(extracted).any(axis=1)
-        if not np.array_equal(present, observed) or not np.array_equal(extracted[present], vectors[present]):
-            return f"its {modality} vectors are not those that were extracted"
-    return None
 
 
 def _check_states(store: Store, findings: Findings) -> None:

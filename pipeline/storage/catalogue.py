@@ -10,12 +10,7 @@ from nmcl.pipeline.records import Video
 from nmcl.pipeline.storage.artifacts import digest
 from nmcl.pipeline.storage.shapes import Address, Name
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import (
-    decode,
-    encode,
-    from_videos,
-    to_videos,
-)
+from nmcl.pipeline.storage.tables import decode, encode, from_videos, to_videos
 
 TRAINING = "catalogue.json"
 """The crawls that a store is trained on. Crawls that are only predicted have catalogues of their own."""

@@ -6,12 +6,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 import pyarrow as pa
 
 from nmcl.pipeline.errors import TRANSIENT, ClipError, InternalError
-from nmcl.pipeline.records import (
-    Clip,
-    Modality,
-    Need,
-    Video,
-)
+from nmcl.pipeline.records import Clip, Modality, Need, Video
 from nmcl.pipeline.storage.artifacts import Artifact, write_with_digest
 from nmcl.pipeline.storage.catalogue import Part
 from nmcl.pipeline.storage.store import Store

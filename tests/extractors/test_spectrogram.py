@@ -4,14 +4,7 @@ import numpy as np
 import pytest
 from scipy.signal import stft
 
-from nmcl.extractors.spectrogram import (
-    HOP,
-    N_BINS,
-    N_FFT,
-    POWER_FLOOR,
-    SAMPLE_RATE_HZ,
-    log_spectrogram,
-)
+from nmcl.extractors.spectrogram import HOP, N_BINS, N_FFT, POWER_FLOOR, SAMPLE_RATE_HZ, log_spectrogram
 
 SILENCE_DB = 10 * np.log10(POWER_FLOOR)
 

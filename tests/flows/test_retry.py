@@ -15,12 +15,7 @@ from nmcl.flows.settings import Settings
 from nmcl.pipeline.errors import CrawlError
 from nmcl.pipeline.stages.complete import load_features
 from nmcl.pipeline.stages.verify import verify
-from nmcl.pipeline.storage.failures import (
-    MAX_ATTEMPTS,
-    Failure,
-    Retry,
-    load_failures,
-)
+from nmcl.pipeline.storage.failures import MAX_ATTEMPTS, Failure, Retry, load_failures
 from nmcl.pipeline.storage.store import Store
 from tests.flows.conftest import made
 

@@ -9,18 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
-from nmcl.model.comparison import (
-    PromotionSettings,
-    agreement,
-    compare,
-    promotion_verdict,
-)
-from nmcl.pipeline.storage.run_files import (
-    Agreement,
-    Comparison,
-    NewClass,
-    Slice,
-)
+from nmcl.model.comparison import PromotionSettings, agreement, compare, promotion_verdict
+from nmcl.pipeline.storage.run_files import Agreement, Comparison, NewClass, Slice
 
 RULE = PromotionSettings()
 rows = st.lists(st.tuples(*[st.integers(0, 3)] * 3), min_size=1, max_size=60)

@@ -7,21 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from nmcl.model.base import (
-    Features,
-    Mask,
-    Output,
-    Shape,
-)
+from nmcl.model.base import Features, Mask, Output, Shape
 from nmcl.model.data import Dataset
 from nmcl.model.nmcl.nmcl import NMCL
-from nmcl.model.train import (
-    Network,
-    TrainSettings,
-    decide,
-    multiplying,
-    train_network,
-)
+from nmcl.model.train import Network, TrainSettings, decide, multiplying, train_network
 from nmcl.pipeline.errors import ModelError
 from nmcl.pipeline.progress import silent
 from tests.model.conftest import VENUES, quick

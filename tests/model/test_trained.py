@@ -18,12 +18,7 @@ from nmcl.model.evaluate import evaluate
 from nmcl.model.nmcl.nmcl import NMCLSettings
 from nmcl.model.registry import MODELS
 from nmcl.model.train import TrainSettings
-from nmcl.model.trained import (
-    Trained,
-    can_start_warm,
-    fit,
-    fit_alone,
-)
+from nmcl.model.trained import Trained, can_start_warm, fit, fit_alone
 from nmcl.pipeline.errors import ModelError
 from tests.model.conftest import VENUES, quick, world
 

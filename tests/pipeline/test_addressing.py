@@ -5,13 +5,7 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-from nmcl.pipeline.addressing import (
-    Reference,
-    Unhashed,
-    at_references,
-    hashed,
-    with_references,
-)
+from nmcl.pipeline.addressing import Reference, Unhashed, at_references, hashed, with_references
 
 
 @dataclass(frozen=True)

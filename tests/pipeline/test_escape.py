@@ -7,14 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from nmcl.pipeline.escape import (
-    csv_text,
-    from_csv_text,
-    is_control,
-    markdown_code,
-    markdown_text,
-    visible,
-)
+from nmcl.pipeline.escape import csv_text, from_csv_text, is_control, markdown_code, markdown_text, visible
 from tests.hostile import HOSTILE
 
 ANY = st.text(st.characters(exclude_categories=()), max_size=200) | st.sampled_from(HOSTILE)

@@ -9,20 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from nmcl.flows.report.numbers import DASH
-from nmcl.flows.report.study.style import (
-    HATCH,
-    Palette,
-    bare,
-    canvas,
-    label,
-)
-from nmcl.model.study.results import (
-    GatePoint,
-    MethodRow,
-    Spread,
-    StudyData,
-    finite,
-)
+from nmcl.flows.report.study.style import HATCH, Palette, bare, canvas, label
+from nmcl.model.study.results import GatePoint, MethodRow, Spread, StudyData, finite
 
 NEAR = 0.6
 """Methods below this share of the best mean are only marked at the left edge."""

@@ -8,23 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from nmcl.flows.report.study.style import (
-    DASHES,
-    MARKERS,
-    Palette,
-    bare,
-    canvas,
-    end_labels,
-    floats,
-    label,
-)
+from nmcl.flows.report.study.style import DASHES, MARKERS, Palette, bare, canvas, end_labels, floats, label
 from nmcl.model.evaluate import Curve
-from nmcl.model.study.results import (
-    FUSED,
-    CompletionLevel,
-    StudyData,
-    finite,
-)
+from nmcl.model.study.results import FUSED, CompletionLevel, StudyData, finite
 
 _SHOWN = 5
 """So many rivals have a colour of their own in the ROC figure; the others are thin and grey."""

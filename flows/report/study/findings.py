@@ -3,12 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from nmcl.model.study.results import (
-    GatePoint,
-    MethodRow,
-    StudyData,
-    finite,
-)
+from nmcl.model.study.results import GatePoint, MethodRow, StudyData, finite
 from nmcl.pipeline.text import joined
 
 ALPHA = 0.05

@@ -4,14 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from nmcl.model.study.results import (
-    FUSED,
-    CompletionLevel,
-    MethodRow,
-    ScoreRow,
-    Spread,
-    StudyData,
-)
+from nmcl.model.study.results import FUSED, CompletionLevel, MethodRow, ScoreRow, Spread, StudyData
 
 
 def results(data: StudyData) -> dict[str, Any]:

@@ -8,14 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nmcl.flows.report import (
-    Example,
-    ReportData,
-    charts,
-    render,
-    render_retraining,
-    summary,
-)
+from nmcl.flows.report import Example, ReportData, charts, render, render_retraining, summary
 from nmcl.flows.report import numbers as text
 from nmcl.model.base import Epoch, Scores
 from nmcl.model.evaluate import ClassScores, Curve, Evaluation

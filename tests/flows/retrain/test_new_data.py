@@ -7,12 +7,7 @@ import pytest
 
 from nmcl.flows.retrain.new_data import add_new, content, select_crawls
 from nmcl.pipeline.records import Video
-from nmcl.pipeline.storage.catalogue import (
-    Catalogue,
-    Crawl,
-    make_part,
-    save_catalogue,
-)
+from nmcl.pipeline.storage.catalogue import Catalogue, Crawl, make_part, save_catalogue
 from nmcl.pipeline.storage.run_files import Verdict
 from nmcl.pipeline.storage.runs import Run
 from nmcl.pipeline.storage.store import Store

@@ -22,12 +22,7 @@ from typer.testing import CliRunner
 
 from nmcl.flows.cli.main import app
 from nmcl.flows.report.retraining import drift_rows
-from nmcl.flows.retrain.context import (
-    Options,
-    RetrainContext,
-    prepare,
-    settings_for,
-)
+from nmcl.flows.retrain.context import Options, RetrainContext, prepare, settings_for
 from nmcl.flows.retrain.retrain import Callbacks, Outcome, retrain
 from nmcl.flows.run import predict
 from nmcl.flows.run.lineage import lineage_of

@@ -22,12 +22,7 @@ from nmcl.pipeline.addressing import Reference, Unhashed, marked
 from nmcl.pipeline.errors import ModelError
 from nmcl.pipeline.records import State, Video
 from nmcl.pipeline.stages.verify import verify
-from nmcl.pipeline.storage.artifacts import (
-    Artifact,
-    digest,
-    hashed_part,
-    save_state,
-)
+from nmcl.pipeline.storage.artifacts import Artifact, digest, hashed_part, save_state
 from nmcl.pipeline.storage.catalogue import Catalogue, Crawl, make_part
 from nmcl.pipeline.storage.runs import Run
 from nmcl.pipeline.storage.store import Store

@@ -13,12 +13,7 @@ from nmcl.flows.run import runs, stages
 from nmcl.flows.run.stages import Context
 from nmcl.flows.settings import Settings
 from nmcl.pipeline.progress import Progress
-from nmcl.pipeline.records import (
-    Clip,
-    Modality,
-    Need,
-    State,
-)
+from nmcl.pipeline.records import Clip, Modality, Need, State
 from nmcl.pipeline.storage.store import Store
 from tests.media import shades, tone, write_video
 

@@ -4,13 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nmcl.flows.run.sources import (
-    SAMPLE_SETTINGS,
-    crawls_of,
-    is_sample,
-    settings_of,
-    store_of,
-)
+from nmcl.flows.run.sources import SAMPLE_SETTINGS, crawls_of, is_sample, settings_of, store_of
 from nmcl.pipeline.errors import CrawlError
 from nmcl.pipeline.progress import silent
 from nmcl.pipeline.storage.store import Store

@@ -13,13 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nmcl.model import layers
 from nmcl.model.layers import categories_per_chunk
 from nmcl.model.nmcl import attention
-from nmcl.model.nmcl.attention import (
-    AttentionHead,
-    CategoryAttention,
-    FoldedNorm,
-    LowRankAttention,
-    low_rank_logits,
-)
+from nmcl.model.nmcl.attention import AttentionHead, CategoryAttention, FoldedNorm, LowRankAttention, low_rank_logits
 from nmcl.model.train import MatmulPrecision, multiplying
 from tests.model import reference
 

@@ -7,13 +7,7 @@ import pytest
 import torch
 
 from nmcl.model.base import Features, Mask, Shape
-from nmcl.model.nmcl.nmcl import (
-    DEVIATIONS,
-    NMCL,
-    PAPER,
-    NMCLSettings,
-    as_printed,
-)
+from nmcl.model.nmcl.nmcl import DEVIATIONS, NMCL, PAPER, NMCLSettings, as_printed
 from tests.model import reference
 
 SHAPE = Shape({"a": 3, "b": 2, "c": 4}, tuple("abcde"))

@@ -12,12 +12,7 @@ from scipy.special import log_softmax, softmax
 from nmcl.model.base import Shape
 from nmcl.model.calibration import confusion, pool_weights, sharpest
 from nmcl.model.data import Dataset
-from nmcl.model.nmcl.stacking import (
-    LEAST,
-    PEERS,
-    PeerKind,
-    Peers,
-)
+from nmcl.model.nmcl.stacking import LEAST, PEERS, PeerKind, Peers
 from nmcl.model.trained import fit
 from tests.model.conftest import VENUES, quick
 

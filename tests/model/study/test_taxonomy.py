@@ -8,12 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nmcl.model.study import taxonomy_files
-from nmcl.model.study.taxonomy import (
-    MAX_DEPTH,
-    Taxonomy,
-    normalised,
-    read_taxonomy,
-)
+from nmcl.model.study.taxonomy import MAX_DEPTH, Taxonomy, normalised, read_taxonomy
 from nmcl.model.study.taxonomy_files import Node
 from nmcl.pipeline.errors import SettingsError
 

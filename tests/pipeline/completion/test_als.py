@@ -5,16 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from nmcl.pipeline.completion.als import (
-    PRODUCT_ROWS,
-    AlsCompleter,
-    Factors,
-    Rows,
-    fold,
-    gather,
-    start,
-    sweep,
-)
+from nmcl.pipeline.completion.als import PRODUCT_ROWS, AlsCompleter, Factors, Rows, fold, gather, start, sweep
 from nmcl.pipeline.completion.base import CompletionSettings
 from nmcl.pipeline.completion.scaling import Scaling, fit_scaling
 from nmcl.pipeline.completion.table import check

@@ -10,15 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nmcl.pipeline.completion import (
-    COMPLETERS,
-    Completer,
-    CompletionSettings,
-    address,
-    complete,
-    empty_rows,
-    fit,
-)
+from nmcl.pipeline.completion import COMPLETERS, Completer, CompletionSettings, address, complete, empty_rows, fit
 from nmcl.pipeline.errors import ModelError, StoreError, UserError
 from nmcl.pipeline.records import State
 

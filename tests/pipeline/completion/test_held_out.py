@@ -6,12 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from nmcl.pipeline.completion import (
-    COMPLETERS,
-    CompletionSettings,
-    best,
-    held_out_nrmse,
-)
+from nmcl.pipeline.completion import COMPLETERS, CompletionSettings, best, held_out_nrmse
 from nmcl.pipeline.completion.mean import MeanCompleter
 from nmcl.pipeline.completion.ridge import RidgeCompleter
 

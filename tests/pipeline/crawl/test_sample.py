@@ -10,16 +10,7 @@ import pytest
 
 from nmcl.pipeline.crawl import sample
 from nmcl.pipeline.crawl.sample import SAMPLE_NOTE, is_sample, make_sample
-from nmcl.pipeline.crawl.sample_scenes import (
-    HEIGHT,
-    N_FRAMES,
-    N_SAMPLES,
-    VENUES,
-    WIDTH,
-    caption,
-    picture,
-    sound,
-)
+from nmcl.pipeline.crawl.sample_scenes import HEIGHT, N_FRAMES, N_SAMPLES, VENUES, WIDTH, caption, picture, sound
 from nmcl.pipeline.errors import CrawlError
 
 

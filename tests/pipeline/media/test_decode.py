@@ -11,13 +11,7 @@ import pytest
 
 from nmcl.pipeline.bench.decoding import every_frame
 from nmcl.pipeline.errors import ClipError
-from nmcl.pipeline.media import (
-    SAMPLE_RATE_HZ,
-    MediaSettings,
-    Request,
-    TimedFrame,
-    decode,
-)
+from nmcl.pipeline.media import SAMPLE_RATE_HZ, MediaSettings, Request, TimedFrame, decode
 from tests.media import AllFrames, decoded, shades, tone, write_video
 
 

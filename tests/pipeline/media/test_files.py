@@ -15,12 +15,7 @@ import numpy as np
 import pytest
 
 from nmcl.pipeline.errors import ClipError
-from nmcl.pipeline.media import (
-    MediaSettings,
-    Request,
-    TimedFrame,
-    decode,
-)
+from nmcl.pipeline.media import MediaSettings, Request, TimedFrame, decode
 from nmcl.pipeline.media.failures import stable
 from nmcl.pipeline.records import Clip
 from tests.media import AllFrames, decoded, run_ffmpeg, shades, tone, write_video

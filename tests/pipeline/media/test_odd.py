@@ -9,12 +9,7 @@ import pytest
 
 from nmcl.extractors.keyframes import KeyFrames
 from nmcl.pipeline.errors import ClipError
-from nmcl.pipeline.media import (
-    SAMPLE_RATE_HZ,
-    MediaSettings,
-    Request,
-    decode,
-)
+from nmcl.pipeline.media import SAMPLE_RATE_HZ, MediaSettings, Request, decode
 from nmcl.pipeline.records import Clip
 from tests.conftest import SHARED
 

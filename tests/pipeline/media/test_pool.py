@@ -16,13 +16,7 @@ import psutil
 import pytest
 
 from nmcl.pipeline.errors import ClipError
-from nmcl.pipeline.media import (
-    Decoder,
-    MediaSettings,
-    Request,
-    TimedFrame,
-    decode,
-)
+from nmcl.pipeline.media import Decoder, MediaSettings, Request, TimedFrame, decode
 from nmcl.pipeline.records import Clip
 from tests.media import AllFrames, run_ffmpeg, shades, tone, write_video
 

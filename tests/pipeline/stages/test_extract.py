@@ -10,19 +10,8 @@ from nmcl.extractors.keyframes import KeyFrames
 from nmcl.pipeline.crawl.source import crawl_source
 from nmcl.pipeline.errors import InternalError
 from nmcl.pipeline.media import Decoder, MediaSettings
-from nmcl.pipeline.records import (
-    Clip,
-    Modality,
-    Need,
-    State,
-    Video,
-)
-from nmcl.pipeline.stages.extract import (
-    Feature,
-    Job,
-    extract_part,
-    load_vectors,
-)
+from nmcl.pipeline.records import Clip, Modality, Need, State, Video
+from nmcl.pipeline.stages.extract import Feature, Job, extract_part, load_vectors
 from nmcl.pipeline.stages.ingest import _hash
 from nmcl.pipeline.storage.artifacts import Artifact
 from nmcl.pipeline.storage.catalogue import Part, load_part, make_part

@@ -10,13 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from nmcl.pipeline.errors import CrawlError, SettingsError
 from nmcl.pipeline.records import SPLITS, Split, Video
-from nmcl.pipeline.stages.splits import (
-    Splits,
-    SplitSettings,
-    allot,
-    assign,
-    require_trainable,
-)
+from nmcl.pipeline.stages.splits import Splits, SplitSettings, allot, assign, require_trainable
 
 ALL = SplitSettings(min_venue_videos=1)
 

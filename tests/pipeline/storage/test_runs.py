@@ -7,15 +7,7 @@ import pytest
 from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.storage.catalogue import Catalogue, Crawl
 from nmcl.pipeline.storage.run_files import ComparisonNote, DriftNote, Metrics, Verdict
-from nmcl.pipeline.storage.runs import (
-    Run,
-    champion,
-    find_run,
-    history,
-    list_runs,
-    promote,
-    rollback,
-)
+from nmcl.pipeline.storage.runs import Run, champion, find_run, history, list_runs, promote, rollback
 from nmcl.pipeline.storage.store import Store
 from tests.records import COMPARISON, DRIFT, METRICS
 

@@ -14,20 +14,9 @@ from hypothesis.extra import numpy as hnp
 
 from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.records import State
-from nmcl.pipeline.storage.artifacts import (
-    Artifact,
-    digest,
-    has_state,
-    load_state,
-    save_state,
-)
+from nmcl.pipeline.storage.artifacts import Artifact, digest, has_state, load_state, save_state
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import (
-    decode,
-    encode,
-    from_vectors,
-    to_vectors,
-)
+from nmcl.pipeline.storage.tables import decode, encode, from_vectors, to_vectors
 
 
 @pytest.fixture

@@ -1,0 +1,144 @@
+"""Checks of one part of an artifact: its digest, its rows and its vectors."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from nmcl.pipeline.errors import StoreError
+from nmcl.pipeline.records import MODALITIES, Video
+from nmcl.pipeline.storage.artifacts import DIGEST_SUFFIX, RECIPE, Artifact, digest
+from nmcl.pipeline.storage.catalogue import Part
+from nmcl.pipeline.storage.failures import Failures, load_failures
+from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.storage.tables import decode, to_vectors
+
+COLUMNS = {
+    "features": ("video_id", "vector"),
+    "completed": ("video_id", *MODALITIES, *(f"{m}_observed" for m in MODALITIES)),
+    "failures": ("video_id", "path", "kind", "detail"),
+}
+
+
+def wrong_part(
+    store: Store,
+    folder: str,
+    name: str,
+    recipe: Mapping[str, Any],
+    videos: Sequence[Video] | None,
+    decodings: Mapping[str, str],
+    dims: set[int],
+) -> str | None:
+    """Return what is wrong with one part, or None.
+
+    Args:
+        store, folder, name: where the file is.
+        recipe: what is hashed of the recipe of its artifact.
+        videos: those of the catalogue's part, if the catalogue has it.
+        decodings: folders of failures, by the digest of the decoding they belong to.
+        dims: widths of the vectors in the artifact's parts so far; that of this part is added.
+    """
+    kind = folder.split("/")[0]
+    try:
+        data = store.read(f"{folder}/{name}")
+        if problem := wrong_digest(store, f"{folder}/{name}", data):
+            return problem
+        table = decode(data, name)
+        if lacking := [column for column in COLUMNS[kind] if column not in table.column_names]:
+            return f"it lacks the column {lacking[0]}"
+        ids = table.column("video_id").to_pylist()
+        if videos is not None and (problem := _wrong_rows(kind, ids, [v.video_id for v in videos])):
+            return problem
+        if kind == "features":
+            return _wrong_vectors(store, folder, name, recipe, table, decodings, dims)
+        return _wrong_completed(store, name, recipe, table) if kind == "completed" else None
+    except (StoreError, pa.ArrowException, ValueError, TypeError, AttributeError, KeyError) as error:
+        return f"it cannot be read ({error})"
+
+
+def wrong_digest(store: Store, name: str, data: bytes) -> str | None:
+    """What a file's digest says against it. Files of earlier versions have none."""
+    if not store.exists(name + DIGEST_SUFFIX):
+        return None
+    wanted = store.read(name + DIGEST_SUFFIX).decode(errors="replace").split(" ", 1)[0]
+    found = hashlib.sha256(data).hexdigest()
+    return None if found == wanted else f"its SHA-256 is {found[:12]}..., and {wanted[:12]}... was written beside it"
+
+
+def _wrong_rows(kind: str, found: Sequence[str], wanted: Sequence[str]) -> str | None:
+    if kind == "failures":
+        strangers = set(found) - set(wanted)
+        return f"it names {len(strangers):,} videos that the catalogue's part does not have" if strangers else None
+    if list(found) != list(wanted):
+        return f"its {len(found):,} rows are not the {len(wanted):,} videos of the catalogue's part"
+    return None
+
+
+def _wrong_vectors(
+    store: Store,
+    folder: str,
+    name: str,
+    recipe: Mapping[str, Any],
+    table: pa.Table,
+    decodings: Mapping[str, str],
+    dims: set[int],
+) -> str | None:
+    vectors = to_vectors(table.column("vector"))
+    dims.add(vectors.shape[1])
+    if len(dims) > 1:
+        return f"its vectors have {vectors.shape[1]} values, those of other parts {min(dims - {vectors.shape[1]})}"
+    absent = np.isnan(vectors).any(axis=1)
+    if not np.isfinite(vectors[~absent]).all():
+        return "it holds infinite values"
+    failures = _failures_beside(store, name, recipe, decodings)
+    if failures is None:
+        return None
+    modality = folder.removeprefix("features/").rsplit("-", 1)[0]
+    of_rows = [
+        [f for f in failures.get(video_id, ()) if f.modality in (None, modality)]
+        for video_id in table.column("video_id").to_pylist()
+    ]
+    lasting = np.array([any(not f.is_transient for f in found) for found in of_rows], bool)
+    if (lasting & ~absent).any():  # while a retry goes on, a vector may be there before its failure is removed
+        return f"{int((lasting & ~absent).sum()):,} of its videos have a vector, and a lasting failure on record"
+    explained = np.array([bool(found) for found in of_rows], bool)
+    if "remark" in table.column_names:
+        explained |= np.array([remark is not None for remark in table.column("remark").to_pylist()], bool)
+    if (absent & ~explained).any() and not absent.all():
+        return f"{int((absent & ~explained).sum()):,} of its vectors are absent without a reason on record"
+    return None
+
+
+def _failures_beside(
+    store: Store, name: str, recipe: Mapping[str, Any], decodings: Mapping[str, str]
+) -> Failures | None:
+    """The failures that belong to a part of features; None where none were recorded for it."""
+    folder = decodings.get(digest(recipe["decoding"])) if "decoding" in recipe else None
+    if folder is None or not store.exists(f"{folder}/{name}"):
+        return None
+    artifact = Artifact(folder.rsplit("-", 1)[0], {"decoding": recipe["decoding"]})
+    return load_failures(store, artifact, Part(name.removeprefix("part-").removesuffix(".parquet"), "", 0))
+
+
+def _wrong_completed(store: Store, name: str, recipe: Mapping[str, Any], table: pa.Table) -> str | None:
+    """Whether what is said to be observed is what was extracted, and only videos without any modality lack vectors."""
+    any_observed = np.any([table.column(f"{m}_observed").to_numpy() for m in MODALITIES], axis=0)
+    for modality in MODALITIES:
+        observed = table.column(f"{modality}_observed").to_numpy()
+        vectors = to_vectors(table.column(modality))
+        if (np.isnan(vectors).any(axis=1) == any_observed).any() or not np.isfinite(vectors[any_observed]).all():
+            return f"its {modality} vectors are not whole"
+        completion = f"states/completion-{recipe['completion']}/{RECIPE}"
+        if not store.exists(completion):
+            continue
+        addresses = dict(zip(MODALITIES, store.read_json(completion)["features"], strict=True))
+        features = f"features/{modality}-{addresses[modality]}/{name}"
+        if not store.exists(features):
+            continue
+        extracted = to_vectors(decode(store.read(features), features).column("vector"))
+        present = ~np.isnan(extracted).any(axis=1)
+        if not np.array_equal(present, observed) or not np.array_equal(extracted[present], vectors[present]):
+            return f"its {modality} vectors are not those that were extracted"
+    return None
