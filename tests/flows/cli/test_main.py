@@ -17,8 +17,8 @@ import pytest
 
 from nmcl.flows.cli import main as cli
 from nmcl.flows.cli import summary
-from nmcl.flows.run import champion
 from nmcl.pipeline.errors import UserError
+from nmcl.pipeline.storage import runs
 from tests.model.conftest import world
 
 ARCHIVE = Path(__file__).parents[2] / "data" / "store-28a06ff.tar.xz"
@@ -89,7 +89,7 @@ def test_signals_end_orderly(
         os.kill(os.getpid(), number)
         time.sleep(60)
 
-    monkeypatch.setattr(champion, "rollback", wait)
+    monkeypatch.setattr(runs, "rollback", wait)
     monkeypatch.setattr(cli, "_signals", [])
     code, text = ended("rollback", "--out", store, capsys=capsys, monkeypatch=monkeypatch)
     assert code == 128 + number
