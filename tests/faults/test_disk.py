@@ -14,7 +14,7 @@ from tests.faults.world import WITHOUT_SERVER, World
 from tests.forms import LONG, in_both_forms
 
 pytestmark = in_both_forms
-SHORT_FORM = ("ingest", "extract", "evaluate")
+SHORT_FORM = ("ingest", "extract")
 """Stages of which one write fails, of each kind of failure."""
 
 
