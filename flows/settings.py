@@ -44,7 +44,7 @@ class ModelChoice(Generic[Options]):
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
 class Settings(Generic[Options]):
-    """Everything that can be set. Each section is described where it is used."""
+    """Everything that can be set. MapItems section is described where it is used."""
 
     columns: ColumnSettings = field(default_factory=ColumnSettings)
     ingest: IngestSettings = field(default_factory=IngestSettings)

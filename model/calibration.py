@@ -8,7 +8,7 @@ SHARPNESS = (0.1, 100.0)
 """Bounds of the factor of scores before the softmax."""
 
 
-def sharpest(
+def inverse_temperature(
     scores: np.ndarray, label: np.ndarray, bounds: tuple[float, float] = SHARPNESS, smooth: bool = True
 ) -> float:
     """The factor of log-probabilities or scores (N, K) under which the labels are likeliest: temperature scaling.

@@ -199,7 +199,7 @@ def _train_epoch(step: Step, batches: Batches, size: int) -> float:
     return float(total) / len(order)
 
 
-def decide(network: Classifier, rows: FeatureRows, device: torch.device) -> Iterator[Output]:
+def predict_batches(network: Classifier, rows: FeatureRows, device: torch.device) -> Iterator[Output]:
     """The network's outputs on standardised rows, batch by batch, in evaluation mode and without
     gradients."""
     network.eval()
@@ -210,7 +210,7 @@ def decide(network: Classifier, rows: FeatureRows, device: torch.device) -> Iter
 
 def _validate(network: Classifier, validation: Dataset, number: int, loss: float) -> Epoch:
     device = _device_of(network)
-    outputs = list(decide(network, validation, device))
+    outputs = list(predict_batches(network, validation, device))
     log_probability = torch.cat([output.log_probability for output in outputs]).cpu()
     label = torch.from_numpy(validation.label)
     nats = -log_probability.gather(1, label[:, None]).mean()

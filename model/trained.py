@@ -12,7 +12,7 @@ import torch
 from nmcl.model.base import Classifier, Epoch, Shape
 from nmcl.model.data import Dataset, Standardizer, checked
 from nmcl.model.registry import method
-from nmcl.model.train import Network, decide, diagnosed, pick_device
+from nmcl.model.train import Network, diagnosed, pick_device, predict_batches
 from nmcl.pipeline.errors import ModelError
 from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.progress import Progress, silent
@@ -68,7 +68,7 @@ class Trained:
         arrays, masks = checked(modalities, observed)
         rows = FeatureRows(self.standardizer.apply(arrays), masks)
         device = pick_device("auto")
-        outputs = list(decide(self.network.to(device), rows, device))
+        outputs = list(predict_batches(self.network.to(device), rows, device))
         names = list(outputs[0].per_modality) if outputs else []
         return Prediction(
             _probability([output.log_probability for output in outputs], len(self.venues)),

@@ -13,7 +13,7 @@ import pyarrow as pa
 from nmcl.extractors.visual import VisualSettings
 from nmcl.flows.bench.material import make_crawl, scratch, settings_with, source_of
 from nmcl.flows.run import runs, stages
-from nmcl.flows.run.parts import Piece, Work
+from nmcl.flows.run.parts import Work, WorkItem
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.stages import Context
 from nmcl.flows.service.server import embedded
@@ -130,34 +130,34 @@ class TimedStore(Store):
 
 
 class TimedPieces:
-    """An `Each` by Prefect that keeps the time of the first piece, of the others and of what is around them."""
+    """An `MapItems` by Prefect that keeps the time of the first item, of the others and of what is around them."""
 
     def __init__(self) -> None:
         self.start_s = 0.0
-        """Of the first piece."""
+        """Of the first item."""
         self.video_s = 0.0
-        """Of the other pieces, a video."""
+        """Of the other items, a video."""
         self.outside_s = 0.0
-        """Outside of the work on any piece."""
+        """Outside of the work on any item."""
 
-    def each(self, name: str, work: Work[R], pieces: Sequence[Piece], progress: Progress) -> list[R]:
-        """See `nmcl.flows.run.parts.Each`."""
+    def map_items(self, name: str, work: Work[R], items: Sequence[WorkItem], progress: Progress) -> list[R]:
+        """See `nmcl.flows.run.parts.MapItems`."""
         from nmcl.flows.engine.tasks import in_this_process
 
         taken: list[float] = []
 
-        def timed(piece: Piece, progress: Progress) -> R:
+        def timed(item: WorkItem, progress: Progress) -> R:
             start = time.perf_counter()
             try:
-                return work(piece, progress)
+                return work(item, progress)
             finally:
                 taken.append(time.perf_counter() - start)
 
         start = time.perf_counter()
-        results = in_this_process(name, timed, pieces, progress)
+        results = in_this_process(name, timed, items, progress)
         self.outside_s = time.perf_counter() - start - sum(taken)
         self.start_s = taken[0]
-        self.video_s = sum(taken[1:]) / sum(piece.part.n_videos for piece in pieces[1:])
+        self.video_s = sum(taken[1:]) / sum(item.part.n_videos for item in items[1:])
         return results
 
 
@@ -167,7 +167,7 @@ def measure_extraction(
     """A crawl extracted after another, whose single part warms up, in a store of their own. Seconds, bytes, a share."""
     timed = TimedPieces()
     store = TimedStore(Store.create(crawl.parent / f"out-{crawl.name}").local_path())
-    context = Context(store, settings, each=timed.each)
+    context = Context(store, settings, map_items=timed.map_items)
     stages.ingest(context, warm_up)
     plan = _prepare(context, crawl, states)
     store.spent_s = 0.0

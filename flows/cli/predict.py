@@ -28,7 +28,7 @@ def predict(
     from nmcl.flows.cli import summary
     from nmcl.flows.run.predict import check_name, load_run, settings_of_run
     from nmcl.flows.run.predict import predict as predict_here
-    from nmcl.flows.run.workers import local_each
+    from nmcl.flows.run.workers import local_map
     from nmcl.flows.service.server import embedded
 
     check_name(out)  # before hours of extraction, not after
@@ -41,6 +41,6 @@ def predict(
 
                 result = predict_venues(crawl, model, str(out), changes)
         else:
-            with local_each(settings.engine) as each:
-                result = predict_here(crawl, load_run(model, changes), out, console.progress, each)
+            with local_map(settings.engine) as map_items:
+                result = predict_here(crawl, load_run(model, changes), out, console.progress, map_items)
     summary.of_prediction(result, out)

@@ -150,7 +150,7 @@ def _up_to(name: str, out: str, changes: dict[str, Any], kinds: frozenset[str] |
     from nmcl.flows import console
     from nmcl.flows.cli import summary
     from nmcl.flows.run import runs
-    from nmcl.flows.run.workers import local_each
+    from nmcl.flows.run.workers import local_map
     from nmcl.flows.stored_settings import of_store, remember
     from nmcl.pipeline.storage.failures import Retry
     from nmcl.pipeline.storage.store import Store
@@ -164,8 +164,8 @@ def _up_to(name: str, out: str, changes: dict[str, Any], kinds: frozenset[str] |
         if engine.needs_prefect and not engine.is_own_process:
             _by_prefect(context, name)
             context.tried.add(context.plan().failures.address)
-        with local_each(engine) as each:
-            plan = runs.up_to(replace(context, each=each), name)
+        with local_map(engine) as map_items:
+            plan = runs.up_to(replace(context, map_items=map_items), name)
     summary.of_stage(name, plan)
     return plan
 

@@ -1,4 +1,4 @@
-"""The Prefect flows. Each wraps the plain stages; the engine carries names and receipts, never data.
+"""The Prefect flows. MapItems wraps the plain stages; the engine carries names and receipts, never data.
 
 Import this only with `PREFECT_API_URL` set, or within `nmcl.flows.service.server.embedded`: Prefect reads it on import.
 """
@@ -14,13 +14,13 @@ from prefect import flow
 from prefect.logging import get_run_logger
 from pydantic import Field, WithJsonSchema
 
-from nmcl.flows.engine.runners import each_by
+from nmcl.flows.engine.runners import map_by
 from nmcl.flows.engine.tasks import (
     ShownProgress,
     ShownRetraining,
     alone_on,
     as_tasks,
-    once,
+    run_task,
     show_outcome,
     show_outcomes,
     show_report,
@@ -52,14 +52,14 @@ def _context(store: Store, settings: Tree | None, command: str = "") -> Context:
     if is_sample(store):
         get_run_logger().warning(SAMPLE_NOTE)
     chosen = of_store(store, settings_of(store, settings))
-    return Context(store, chosen, ShownProgress(), command=command, once=once)
+    return Context(store, chosen, ShownProgress(), command=command, run_task=run_task)
 
 
 @contextmanager
 def _with_workers(context: Context) -> Iterator[Context]:
     """Yield the context with the engine's workers, which stop at the end of the block."""
-    with each_by(context.settings.engine) as each:
-        yield replace(context, each=each)
+    with map_by(context.settings.engine) as map_items:
+        yield replace(context, map_items=map_items)
 
 
 @flow(name="extract-features", validate_parameters=True)
@@ -147,8 +147,8 @@ def nmcl_retrain(crawl: str | None, out: str, settings: dict[str, Any], options:
 def predict_venues(crawl: str, model: str, out: str, settings: dict[str, Any] | None = None) -> dict[str, Any]:
     """Venues of every video of a crawl, by a trained model, into one Parquet file. Returns counts and scores."""
     frozen = predict.load_run(model, settings or {})
-    with each_by(frozen.settings.engine) as each:
-        return predict.predict(crawl, frozen, Path(out), ShownProgress(), each)
+    with map_by(frozen.settings.engine) as map_items:
+        return predict.predict(crawl, frozen, Path(out), ShownProgress(), map_items)
 
 
 @flow(name="nmcl-stages", validate_parameters=True)
@@ -164,7 +164,7 @@ def _retrain(store: Store, crawl: str | None, settings: Tree | None, options: Op
         _ingest(context, crawl)
         remember(store, context.settings)
         return Outcome("first", "there was no champion", _everything(context), None)
-    context = settings_for(Context(store, Settings(), ShownProgress(), once=once), settings or {}, options)
+    context = settings_for(Context(store, Settings(), ShownProgress(), run_task=run_task), settings or {}, options)
     if not is_ingested:
         _ingest(context, crawl)
     inputs = prepare(context, [crawl] if crawl else None, options)
@@ -187,7 +187,7 @@ def _ingest(context: Context, crawl: str | None) -> None:
 
 def _extract(context: Context) -> dict[str, int]:
     plan = context.plan()
-    plan = once("fit", partial(stages.fit, context, plan))
+    plan = run_task("fit", partial(stages.fit, context, plan))
     with _with_workers(context) as context:
         plan = stages.extract(context, plan)
         outcomes = show_outcomes(plan)
@@ -200,7 +200,7 @@ def _train(context: Context) -> str:
     if left := [stage for stage in runs.missing(plan) if stage in ("fit", "extract", "complete")]:
         with _with_workers(context) as with_workers:
             plan = runs.up_to(with_workers, left[-1])
-    once("train", lambda: stages.train(context, plan))
-    once("evaluate", lambda: stages.evaluate(context, plan))
+    run_task("train", lambda: stages.train(context, plan))
+    run_task("evaluate", lambda: stages.evaluate(context, plan))
     show_report(plan)
     return plan.run.folder

@@ -13,19 +13,19 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 from nmcl.flows.engine.tasks import in_this_process, numbered_task
 from nmcl.flows.engine_settings import EngineSettings
 from nmcl.flows.run import workers
-from nmcl.flows.run.parts import Each
+from nmcl.flows.run.parts import MapItems
 from nmcl.flows.run.worker import init_worker
 from nmcl.flows.run.workers import Future, Job, Submit, Workers
 
 
 @contextmanager
-def each_by(engine: EngineSettings) -> Iterator[Each]:
-    """Yield an `Each` that makes every part a task run, in this process or by the engine's workers."""
+def map_by(engine: EngineSettings) -> Iterator[MapItems]:
+    """Yield an `MapItems` that makes every part a task run, in this process or by the engine's workers."""
     if engine.is_own_process:
         yield in_this_process
     else:
-        with workers.distributed(engine, resolve_name(engine.kind.start)) as each:
-            yield each
+        with workers.distributed(engine, resolve_name(engine.kind.start)) as map_items:
+            yield map_items
 
 
 def submit_to(runner: TaskRunner[Any]) -> Submit:

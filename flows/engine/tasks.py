@@ -30,7 +30,7 @@ from nmcl.flows import console
 from nmcl.flows.engine.run_page import markdown_table, run_page
 from nmcl.flows.report.retraining import comparison_rows, drift_rows, drift_title
 from nmcl.flows.retrain.retrain import Callbacks, Outcome
-from nmcl.flows.run.parts import Piece, Work, numbered
+from nmcl.flows.run.parts import Work, WorkItem, numbered
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.prediction import failures_of
 from nmcl.flows.run.worker import JITTER, RETRY_DELAYS_S
@@ -79,12 +79,12 @@ def as_tasks(name: str, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
     return [one(name, number, partial(work, item)) for number, item in enumerate(items)]
 
 
-def in_this_process(name: str, work: Work[R], pieces: Sequence[Piece], progress: Progress) -> list[R]:
-    """Each part as a task run of this process. See `nmcl.flows.run.parts.Each`."""
-    return as_tasks(name, numbered(name, work, pieces, progress), range(len(pieces)))
+def in_this_process(name: str, work: Work[R], items: Sequence[WorkItem], progress: Progress) -> list[R]:
+    """MapItems part as a task run of this process. See `nmcl.flows.run.parts.MapItems`."""
+    return as_tasks(name, numbered(name, work, items, progress), range(len(items)))
 
 
-def once(name: str, work: Callable[[], R]) -> R:
+def run_task(name: str, work: Callable[[], R]) -> R:
     """One piece of work as a task run."""
     return as_tasks(name, lambda _: work(), [None])[0]
 

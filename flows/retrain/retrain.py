@@ -132,7 +132,7 @@ def retrain(context: Context, inputs: RetrainContext, callbacks: Callbacks) -> O
     stages.extract(context, inputs.champion_plan)  # also videos that no model is trained on
     inputs = inputs.refreshed()
     callbacks.extracted(inputs.champion_plan)
-    note = context.once("drift", lambda: measure_drift(context, inputs))
+    note = context.run_task("drift", lambda: measure_drift(context, inputs))
     callbacks.drift_measured(note)
     _write_report(inputs.notes)
     stop_at(note, inputs)
@@ -141,9 +141,9 @@ def retrain(context: Context, inputs: RetrainContext, callbacks: Callbacks) -> O
         return outcome
     if inputs.challenger is not inputs.champion_plan:
         inputs = replace(inputs, challenger=_vectors(context, inputs.challenger))
-    context.once("train", lambda: stages.train(context, inputs.challenger))
-    context.once("evaluate", lambda: stages.evaluate(context, inputs.challenger))
-    comparison = context.once("compare", lambda: compare(inputs))
+    context.run_task("train", lambda: stages.train(context, inputs.challenger))
+    context.run_task("evaluate", lambda: stages.evaluate(context, inputs.challenger))
+    comparison = context.run_task("compare", lambda: compare(inputs))
     callbacks.compared(inputs.challenger, comparison)
     _write_report(inputs.notes)
     return _concluded(inputs, comparison.verdict)
@@ -156,7 +156,7 @@ def _write_report(run: Run) -> None:
 
 
 def _vectors(context: Context, plan: Plan) -> Plan:
-    plan = context.once("fit", partial(stages.fit, context, plan))
+    plan = context.run_task("fit", partial(stages.fit, context, plan))
     return stages.complete(context, stages.extract(context, plan))
 
 

@@ -28,7 +28,7 @@ class FrozenStates:
     states: Mapping[Modality, Artifact]
     """Of the extractors that learn."""
     features: Mapping[Modality, Artifact]
-    """Each modality's vectors."""
+    """MapItems modality's vectors."""
     completion: Artifact
 
     def check(self, extractor: Extractor, artifact: Artifact) -> Artifact:

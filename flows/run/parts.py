@@ -32,7 +32,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 @dataclass(frozen=True)
-class Piece:
+class WorkItem:
     """A part, and where its videos are."""
 
     crawl: str
@@ -40,37 +40,37 @@ class Piece:
     part: Part
 
 
-def pieces_of(catalogue: Catalogue) -> list[Piece]:
+def work_items(catalogue: Catalogue) -> list[WorkItem]:
     """All parts of a catalogue, in order."""
-    return [Piece(crawl.name, crawl.folder, part) for crawl, part in catalogue.parts()]
+    return [WorkItem(crawl.name, crawl.folder, part) for crawl, part in catalogue.parts()]
 
 
 class Work(Protocol[R_co]):
     """What is done with every part. Picklable."""
 
-    def __call__(self, piece: Piece, progress: Progress) -> R_co:
+    def __call__(self, item: WorkItem, progress: Progress) -> R_co:
         """Args: progress: of this part, in videos."""
 
 
-class Each(Protocol):
+class MapItems(Protocol):
     """How an engine does the same work with each of many parts."""
 
-    def __call__(self, name: str, work: Work[R], pieces: Sequence[Piece], progress: Progress) -> list[R]:
-        """Results in the order of the pieces. Args: name: of the stage; progress: of all pieces, in videos."""
+    def __call__(self, name: str, work: Work[R], items: Sequence[WorkItem], progress: Progress) -> list[R]:
+        """Results in the order of the items. Args: name: of the stage; progress: of all items, in videos."""
 
 
-def in_turn(name: str, work: Work[R], pieces: Sequence[Piece], progress: Progress) -> list[R]:
+def run_sequentially(name: str, work: Work[R], items: Sequence[WorkItem], progress: Progress) -> list[R]:
     """No engine: one part after the other, in this process."""
-    do = numbered(name, work, pieces, progress)
-    return [retried(partial(do, i)) for i in range(len(pieces))]
+    do = numbered(name, work, items, progress)
+    return [retried(partial(do, i)) for i in range(len(items))]
 
 
-def numbered(name: str, work: Work[R], pieces: Sequence[Piece], progress: Progress) -> Callable[[int], R]:
-    """The work by the number of its piece, for one process: `progress` hears how far all of them are."""
-    ends = list(accumulate(piece.part.n_videos for piece in pieces))
+def numbered(name: str, work: Work[R], items: Sequence[WorkItem], progress: Progress) -> Callable[[int], R]:
+    """The work by the number of its item, for one process: `progress` hears how far all of them are."""
+    ends = list(accumulate(item.part.n_videos for item in items))
 
     def do(i: int) -> R:
-        result = work(pieces[i], within(progress, name, ends[i] - pieces[i].part.n_videos, ends[-1]))
+        result = work(items[i], within(progress, name, ends[i] - items[i].part.n_videos, ends[-1]))
         progress(name, ends[i], ends[-1])
         return result
 
@@ -90,23 +90,23 @@ class ExtractPart:
     retry: Retry | None = None
     """Which recorded failures are tried again."""
 
-    def __call__(self, piece: Piece, progress: Progress) -> Receipt:
+    def __call__(self, item: WorkItem, progress: Progress) -> Receipt:
         media = self.extractors.settings.media
         address = digest([self.features[m].address for m in MODALITIES] + [str(media), str(self.store.root)])
         job, decoder = _loaded("extract", address, self._load)
         job = replace(job, retry=self.retry)
-        return extract_part(self.store, piece.crawl, piece.folder, piece.part, job, decoder, progress)
+        return extract_part(self.store, item.crawl, item.folder, item.part, job, decoder, progress)
 
-    def lacking(self, pieces: Sequence[Piece]) -> list[Piece]:
+    def lacking(self, items: Sequence[WorkItem]) -> list[WorkItem]:
         """The parts of which anything is to be made or tried again. Folders are listed once, however many parts."""
         artifacts = (*self.features.values(), self.failures)
         made = {artifact.folder: set(self.store.list(artifact.folder)) for artifact in artifacts}
 
-        def is_whole(piece: Piece) -> bool:
-            names = [f"part-{piece.part.key}.parquet{suffix}" for suffix in ("", DIGEST_SUFFIX)]
+        def is_whole(item: WorkItem) -> bool:
+            names = [f"part-{item.part.key}.parquet{suffix}" for suffix in ("", DIGEST_SUFFIX)]
             return all(name in found for found in made.values() for name in names)
 
-        return [piece for piece in pieces if not is_whole(piece) or self._is_to_retry(piece.part)]
+        return [item for item in items if not is_whole(item) or self._is_to_retry(item.part)]
 
     def _is_to_retry(self, part: Part) -> bool:
         return self.retry is not None and bool(self.retry.among(load_failures(self.store, self.failures, part)))
@@ -136,9 +136,9 @@ class CompletePart:
     completion: Artifact
     into: Artifact
 
-    def __call__(self, piece: Piece, progress: Progress) -> bool:
+    def __call__(self, item: WorkItem, progress: Progress) -> bool:
         state = _loaded("complete", self.completion.address, lambda: load_state(self.store, self.completion))
-        return complete_part(self.store, piece.part, self.features, state, self.into)
+        return complete_part(self.store, item.part, self.features, state, self.into)
 
 
 _kept: dict[str, tuple[str, Any]] = {}
@@ -166,7 +166,7 @@ def loaded_here() -> Iterator[None]:
         _kept.clear()
 
 
-def share_of(engine: EngineSettings) -> None:
+def limit_threads(engine: EngineSettings) -> None:
     """From now on, parts done in this process take a worker's share of the processor."""
     global _decoders
     use_threads(engine.threads_of_process)

@@ -32,7 +32,7 @@ LEFT_OUT = "left_out.json"
 
 @dataclass(frozen=True)
 class Extractors:
-    """The extractors that some settings name. Each loads its network when it is first needed."""
+    """The extractors that some settings name. MapItems loads its network when it is first needed."""
 
     settings: Settings
 
@@ -86,7 +86,7 @@ class LeftOut:
     """Videos that an extractor should have learned from, but for failures that may pass."""
 
     videos: tuple[dict[str, str], ...]
-    """Each with `crawl`, `video_id` and the `kind` of its failure."""
+    """MapItems with `crawl`, `video_id` and the `kind` of its failure."""
     attempts: Count
     """How many commands have tried."""
 

@@ -14,7 +14,7 @@ import pyarrow.parquet
 
 from nmcl.flows.run.evaluation import stored_model
 from nmcl.flows.run.lineage import frozen_of
-from nmcl.flows.run.parts import CompletePart, Each, ExtractPart, in_turn, loaded_here, pieces_of
+from nmcl.flows.run.parts import CompletePart, ExtractPart, MapItems, loaded_here, run_sequentially, work_items
 from nmcl.flows.run.plan import Extractors, completed_with
 from nmcl.flows.run.prediction import STATUSES, probabilities, table
 from nmcl.flows.run.stages import Context, ingest
@@ -149,7 +149,9 @@ def load_run(model: str, changes: Tree) -> Frozen:
     )
 
 
-def predict(crawl: str, frozen: Frozen, out: Path, progress: Progress = silent, each: Each = in_turn) -> dict[str, Any]:
+def predict(
+    crawl: str, frozen: Frozen, out: Path, progress: Progress = silent, map_items: MapItems = run_sequentially
+) -> dict[str, Any]:
     """Ingest, extract, complete and classify a crawl, part by part, and write one table of all its videos.
 
     What is extracted stays in the model's store, so that the same command again finds it.
@@ -160,7 +162,7 @@ def predict(crawl: str, frozen: Frozen, out: Path, progress: Progress = silent, 
     """
     store = frozen.store
     with store.locked(may_be_read_only=True):
-        context = Context(store, frozen.settings, progress, each)
+        context = Context(store, frozen.settings, progress, map_items)
         source = crawl_source(crawl)
         name = f"predicted/{source.name}-{digest(source.address, 8)}.json"
         catalogue = ingest(context, crawl, name)
@@ -173,14 +175,14 @@ def predict(crawl: str, frozen: Frozen, out: Path, progress: Progress = silent, 
 
 
 def _predict_parts(context: Context, frozen: Frozen, catalogue: Catalogue) -> tuple[list[pa.Table], np.ndarray]:
-    store, pieces = frozen.store, pieces_of(catalogue)
+    store, items = frozen.store, work_items(catalogue)
     extract = ExtractPart(store, frozen.extractors, frozen.states, frozen.features, frozen.failures, context.retry)
     complete = CompletePart(store, frozen.features, frozen.completion, frozen.completed)
-    if extract.lacking(pieces):
+    if extract.lacking(items):
         frozen.extractors.visual.fetch()
     with loaded_here():
-        context.each("extract", extract, pieces, context.progress)
-        context.each("complete", complete, pieces, context.progress)
+        context.map_items("extract", extract, items, context.progress)
+        context.map_items("complete", complete, items, context.progress)
     results = [_predict_part(frozen, crawl, part) for crawl, part in catalogue.parts()]
     return [rows for rows, _ in results], np.concatenate([probability for _, probability in results])
 

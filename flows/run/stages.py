@@ -1,6 +1,6 @@
 """The stages, wired: what each takes from the plan and where it puts what it makes. They run with no engine.
 
-Each makes only what is missing, and everything before it must have been made; `nmcl.flows.run.runs` sees to that.
+MapItems makes only what is missing, and everything before it must have been made; `nmcl.flows.run.runs` sees to that.
 """
 
 import time
@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from nmcl.flows.run.evaluation import dataset, labels_of, rows_of, stored_model
-from nmcl.flows.run.parts import CompletePart, Each, ExtractPart, in_turn, loaded_here, pieces_of
+from nmcl.flows.run.parts import CompletePart, ExtractPart, MapItems, loaded_here, run_sequentially, work_items
 from nmcl.flows.run.plan import LEFT_OUT, Plan, left_out_of
 from nmcl.flows.run.prediction import failures_of
 from nmcl.flows.settings import Settings, to_tree
@@ -38,14 +38,14 @@ from nmcl.pipeline.storage.store import Store
 R = TypeVar("R")
 
 
-class Once(Protocol):
+class RunTask(Protocol):
     """How an engine does one piece of work that is not of a part."""
 
     def __call__(self, name: str, work: Callable[[], R]) -> R:
         """Args: name: of the work, for people."""
 
 
-def at_once(name: str, work: Callable[[], R]) -> R:
+def run_inline(name: str, work: Callable[[], R]) -> R:
     """No engine."""
     return work()
 
@@ -57,10 +57,10 @@ class Context:
     store: Store
     settings: Settings
     progress: Progress = silent
-    each: Each = in_turn
+    map_items: MapItems = run_sequentially
     command: str = ""
     """The command line, for the report."""
-    once: Once = at_once
+    run_task: RunTask = run_inline
     retry: Retry = field(default_factory=Retry)
     """Which recorded failures are tried again."""
     tried: set[str] = field(default_factory=set)
@@ -150,13 +150,13 @@ def _is_to_fit(context: Context, planned: Artifact) -> bool:
 def extract(context: Context, plan: Plan) -> Plan:
     """Vectors of every modality, part by part, and one more try for files whose failures may pass."""
     work = extraction(context, plan)
-    pieces = work.lacking(pieces_of(plan.catalogue))
+    items = work.lacking(work_items(plan.catalogue))
     context.tried.add(plan.failures.address)
-    if not pieces:
+    if not items:
         return plan
     _fetch_weights(plan)
     with timed(context.store, "extract", plan.work) as spent, loaded_here():
-        for receipt in context.each("extract", work, pieces, context.progress):
+        for receipt in context.map_items("extract", work, items, context.progress):
             spent.update(receipt.seconds)
     return plan.refreshed()
 
@@ -178,14 +178,14 @@ def has_retries(context: Context, plan: Plan) -> bool:
     """Whether a command would try again what failed before."""
     work = extraction(context, plan)
     is_to_fit = any(_is_to_fit(context, planned) for planned in plan.planned_states.values())
-    return is_to_fit or bool(work.lacking(pieces_of(plan.catalogue)))
+    return is_to_fit or bool(work.lacking(work_items(plan.catalogue)))
 
 
 def complete(context: Context, plan: Plan) -> Plan:
     """Fill in missing modalities, part by part."""
     store = context.store
-    pieces = pieces_of(plan.catalogue)
-    if has_state(store, plan.completion) and store.has_all(plan.completed.part(p.part.key) for p in pieces):
+    items = work_items(plan.catalogue)
+    if has_state(store, plan.completion) and store.has_all(plan.completed.part(p.part.key) for p in items):
         return plan
     with timed(store, "complete", plan.work):
         if not has_state(store, plan.completion):
@@ -196,7 +196,7 @@ def complete(context: Context, plan: Plan) -> Plan:
             save_state(store, plan.completion, fit_completion(blocks, context.settings.completion, context.progress))
         work = CompletePart(store, plan.features, plan.completion, plan.completed)
         with loaded_here():
-            context.each("complete", work, pieces, context.progress)
+            context.map_items("complete", work, items, context.progress)
     return plan
 
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from nmcl.extractors.threads import threads
 from nmcl.flows.engine_settings import EngineSettings
-from nmcl.flows.run.parts import Each, Piece, Work, in_turn, share_of
+from nmcl.flows.run.parts import MapItems, Work, WorkItem, limit_threads, run_sequentially
 from nmcl.flows.run.worker import init_worker, interrupt, retried, until_interrupted
 from nmcl.pipeline.errors import UnfinishedError
 from nmcl.pipeline.processes import QUIET_TRACKER
@@ -38,11 +38,11 @@ class Job:
     """Of the part, within the stage."""
     engine: EngineSettings
     work: Work[Any]
-    piece: Piece
+    item: WorkItem
 
     def __call__(self) -> Any:
-        share_of(self.engine)
-        return self.work(self.piece, until_interrupted)
+        limit_threads(self.engine)
+        return self.work(self.item, until_interrupted)
 
 
 class Future(Protocol):
@@ -156,8 +156,8 @@ Start = Callable[[EngineSettings], AbstractContextManager[Workers]]
 
 
 @contextmanager
-def distributed(engine: EngineSettings, start: Start = on_this_machine) -> Iterator[Each]:
-    """Yield an `Each` that distributes parts to an engine's workers.
+def distributed(engine: EngineSettings, start: Start = on_this_machine) -> Iterator[MapItems]:
+    """Yield an `MapItems` that distributes parts to an engine's workers.
 
     The workers are started when they are first needed, and stop at the end of the block: starting them takes seconds.
     """
@@ -166,37 +166,37 @@ def distributed(engine: EngineSettings, start: Start = on_this_machine) -> Itera
     with ExitStack() as stack:
         started: list[Workers] = []
 
-        def each(name: str, work: Work[R], pieces: Sequence[Piece], progress: Progress) -> list[R]:
+        def map_items(name: str, work: Work[R], items: Sequence[WorkItem], progress: Progress) -> list[R]:
             if not started:
                 started.append(stack.enter_context(start(engine)))
             with threads(engine.threads_of_process):
-                return _run(started[0], engine, name, work, pieces, progress)
+                return _run(started[0], engine, name, work, items, progress)
 
-        yield each
+        yield map_items
 
 
 @contextmanager
-def local_each(engine: EngineSettings) -> Iterator[Each]:
-    """Yield an `Each` that uses this process if one worker is enough, else workers on this machine."""
+def local_map(engine: EngineSettings) -> Iterator[MapItems]:
+    """Yield an `MapItems` that uses this process if one worker is enough, else workers on this machine."""
     if engine.is_own_process:
-        yield in_turn
+        yield run_sequentially
     else:
-        with distributed(engine) as each:
-            yield each
+        with distributed(engine) as map_items:
+            yield map_items
 
 
 def _run(
-    workers: Workers, engine: EngineSettings, name: str, work: Work[R], pieces: Sequence[Piece], progress: Progress
+    workers: Workers, engine: EngineSettings, name: str, work: Work[R], items: Sequence[WorkItem], progress: Progress
 ) -> list[R]:
-    """Run the parts, at most `engine.workers` at a time. Results in the order of the pieces.
+    """Run the parts, at most `engine.workers` at a time. Results in the order of the items.
 
     A part whose worker died is given to another one, from the second time on while no other part is running.
 
     Raises:
         UnfinishedError: some parts ended every worker they were given to. All others are finished.
     """
-    n_done, n_videos = 0, sum(piece.part.n_videos for piece in pieces)
-    waiting, deaths = deque(range(len(pieces))), Counter[int]()
+    n_done, n_videos = 0, sum(item.part.n_videos for item in items)
+    waiting, deaths = deque(range(len(items))), Counter[int]()
     running: dict[int, Future] = {}
     ended: SimpleQueue[int] = SimpleQueue()
     results: dict[int, R] = {}
@@ -208,7 +208,7 @@ def _run(
     while waiting or running:
         while waiting and may_start(waiting[0]):
             i = waiting.popleft()
-            running[i] = workers.submit(Job(name, i, engine, work, pieces[i]))
+            running[i] = workers.submit(Job(name, i, engine, work, items[i]))
             running[i].add_done_callback(partial(_put, ended, i))
         try:
             i = ended.get(timeout=CHECKED_EVERY_S)
@@ -218,23 +218,23 @@ def _run(
             continue
         try:
             results[i] = workers.result(running.pop(i))
-            n_done += pieces[i].part.n_videos
+            n_done += items[i].part.n_videos
         except WorkerLost:
             deaths[i] += 1
             if deaths[i] < MAX_DEATHS:
                 waiting.append(i)
         progress(name, n_done, n_videos)
-    _refuse_lost(name, [piece for i, piece in enumerate(pieces) if i not in results])
-    return [results[i] for i in range(len(pieces))]
+    _refuse_lost(name, [item for i, item in enumerate(items) if i not in results])
+    return [results[i] for i in range(len(items))]
 
 
 def _put(ended: SimpleQueue[int], i: int, _: object) -> None:
     ended.put(i)
 
 
-def _refuse_lost(name: str, lost: Sequence[Piece]) -> None:
+def _refuse_lost(name: str, lost: Sequence[WorkItem]) -> None:
     if lost:
-        parts = listed(f"{piece.part.key} ({piece.part.n_videos} videos of {piece.folder})" for piece in lost)
+        parts = listed(f"{item.part.key} ({item.part.n_videos} videos of {item.folder})" for item in lost)
         raise UnfinishedError(
             f"{name}: {len(lost)} parts ended their worker process {MAX_DEATHS} times and were given up: {parts}. "
             "All other parts are done; the same command tries these again. Is there memory enough for so many workers?"

@@ -23,7 +23,7 @@ def ask(url: str, body: Any) -> Any:
         return json.load(answer)
 
 
-def mark_stranded(api: str, pool: str, ended_worker: str | None) -> int:
+def mark_orphaned(api: str, pool: str, ended_worker: str | None) -> int:
     """Set the runs of a work pool, and those within them, to Crashed where neither a worker nor their process lives.
 
     Call it while no worker was started yet.

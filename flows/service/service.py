@@ -23,7 +23,7 @@ from annotated_types import Ge
 from typing_extensions import TypedDict
 
 from nmcl.flows.service.database import Database
-from nmcl.flows.service.orphans import ask, mark_stranded
+from nmcl.flows.service.orphans import ask, mark_orphaned
 from nmcl.flows.service.server import (
     CONSOLE,
     HOST,
@@ -199,7 +199,7 @@ def _start_server(database: Database | None) -> Service:
 
 def _start_worker(service: Service, ended: str | None, say: Say) -> Service:
     """Start a worker, once no run is believed to be at work without one. Args: ended: name of the worker before."""
-    if n := mark_stranded(service.url, POOL, ended):
+    if n := mark_orphaned(service.url, POOL, ended):
         say(f"Runs that had ended unreported, now Crashed: {n:,}. `prefect flow-run retry ID` goes on with one.")
     say("Starting the worker ...")
     since = time.time()

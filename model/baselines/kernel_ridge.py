@@ -18,7 +18,7 @@ from scipy.linalg import eigh, solve
 from torch import Tensor
 
 from nmcl.model.base import Classifier, Epoch, Features, Mask, Output, Shape
-from nmcl.model.calibration import sharpest
+from nmcl.model.calibration import inverse_temperature
 from nmcl.model.data import Dataset
 from nmcl.pipeline.addressing import Reference
 from nmcl.pipeline.progress import Progress
@@ -82,7 +82,7 @@ class KernelRidge(Classifier):
         self.weight[:n_landmarks] = torch.from_numpy((root @ weight).astype(np.float32))
         self.bias.copy_(torch.from_numpy(bias))
         features = {name: torch.from_numpy(array) for name, array in validation.modalities.items()}
-        self.sharpness.fill_(sharpest(self._scores(features).numpy(), validation.label))
+        self.sharpness.fill_(inverse_temperature(self._scores(features).numpy(), validation.label))
         progress("train", 1, 1, "")
         return ()
 

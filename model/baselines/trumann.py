@@ -17,7 +17,7 @@ from annotated_types import Ge, Le, MinLen
 
 from nmcl.model.base import Classifier, Epoch, Features, Mask, Output, Shape
 from nmcl.model.baselines.tree_guided import Moments, Penalties, Solution, Tree, node_weights, sweeps
-from nmcl.model.calibration import sharpest
+from nmcl.model.calibration import inverse_temperature
 from nmcl.model.data import Dataset
 from nmcl.model.evaluate import f1
 from nmcl.pipeline.addressing import Reference
@@ -101,7 +101,7 @@ class Trumann(Classifier):
                 best = macro
                 self._put(weight, bias, penalties, history)
         scores = _scores(train, *self._numbers())
-        self.sharpness.fill_(sharpest(scores, train.label, SHARPNESS, smooth=False))
+        self.sharpness.fill_(inverse_temperature(scores, train.label, SHARPNESS, smooth=False))
         return ()
 
     def _grid(self) -> Iterator[tuple[float, ...]]:

@@ -43,7 +43,7 @@ class CategoryAttention(torch.autograd.Function):
         hidden = x.new_empty(len(memory), len(x), len(weight), dtype=dtype)
         logits = x.new_empty(len(memory), len(x))
         chunks = _chunks(weight, memory)
-        room = _Room(memory[chunks[0]], weight, dtype)
+        room = _Buffers(memory[chunks[0]], weight, dtype)
         for part in chunks:
             attending = room.scaled(memory[part], weight)
             torch.baddbmm(offset, factor.expand(len(attending), -1, -1), attending.mT, out=hidden[part])
@@ -60,7 +60,7 @@ class CategoryAttention(torch.autograd.Function):
         factor = x.to(hidden.dtype)
         panels = _panels(x)
         chunks = _chunks(weight[:, panels[0]], memory)
-        room = _Room(memory[chunks[0], panels[0]], weight[:, panels[0]], hidden.dtype)
+        room = _Buffers(memory[chunks[0], panels[0]], weight[:, panels[0]], hidden.dtype)
         for part in chunks:
             active = hidden[part].to(x.dtype)
             upstream = grad.T[part, :, None] * keep
@@ -93,7 +93,7 @@ def _cpu_has_bfloat16() -> bool:
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
-class _Room:
+class _Buffers:
     """Memory for the scaled weights of a few categories, which are made over and over: wide, and as narrow as factors
     are. A GPU narrows and widens in passing; a CPU would take, and give back, a copy each time."""
 

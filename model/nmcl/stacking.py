@@ -16,10 +16,10 @@ from nmcl.model.base import Classifier, Epoch, Features, Mask, Output, Shape
 from nmcl.model.baselines.kernel_ridge import KernelRidge, KernelRidgeSettings
 from nmcl.model.baselines.logistic import Logistic, LogisticSettings
 from nmcl.model.baselines.mahalanobis import Mahalanobis
-from nmcl.model.calibration import pool_weights, sharpest
+from nmcl.model.calibration import inverse_temperature, pool_weights
 from nmcl.model.data import Dataset
 from nmcl.model.nmcl.nmcl import NMCL, NMCLSettings, PeerKind
-from nmcl.model.train import Network, decide
+from nmcl.model.train import Network, predict_batches
 from nmcl.pipeline.addressing import at_references
 from nmcl.pipeline.progress import Progress
 
@@ -73,7 +73,9 @@ class Peers(nn.Module):
             model.fit(train, validation, seed, told)  # type: ignore[operator]  # a Classifier
             with torch.inference_mode():
                 opinions.append(model(features, {}).log_probability)
-        self.sharpness.copy_(torch.tensor([sharpest(opinion.numpy(), validation.label) for opinion in opinions]))
+        self.sharpness.copy_(
+            torch.tensor([inverse_temperature(opinion.numpy(), validation.label) for opinion in opinions])
+        )
         voices = self._sharpened(opinions).double().numpy()
         self.weight.copy_(torch.from_numpy(pool_weights(voices, validation.label, PRIOR)))
 
@@ -120,7 +122,9 @@ class StackedNMCL(Network):
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
         history = super().fit(train, validation, seed, progress)
         if self.peers is not None:
-            fused = torch.cat([o.log_probability for o in decide(self, validation, torch.device("cpu"))]).numpy()
+            fused = torch.cat(
+                [o.log_probability for o in predict_batches(self, validation, torch.device("cpu"))]
+            ).numpy()
             self.peers.fit(self._trusted(train), self._trusted(validation), fused, seed, progress)
         return history
 

@@ -26,7 +26,7 @@ from nmcl.pipeline.completion.table import check
 MOST_MODALITIES = 4
 """Beyond so many, only single modalities, pairs and all but one are studied: the subsets double with each."""
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-JUDGE = "logistic"
+PROBE = "logistic"
 """Decides the rows of the completion study: quick, and the same for every completer."""
 
 
@@ -54,7 +54,7 @@ def study_subsets(
 
 
 @dataclass(frozen=True)
-class Hiding:
+class HiddenBlocks:
     """One completer at one share hidden."""
 
     whole: Fold
@@ -75,12 +75,12 @@ def study_completion(whole: Fold, settings: CompletionSettings, runner: Runner) 
     A row keeps at least one modality. Completers learn from training rows with blocks hidden alike; errors are
     those of hidden blocks of test rows, and macro-F1 is that of a logistic regression on the incomplete test rows.
     """
-    items = [Hiding(whole, hidden, name, settings) for hidden in LEVELS for name in COMPLETERS]
+    items = [HiddenBlocks(whole, hidden, name, settings) for hidden in LEVELS for name in COMPLETERS]
     found = iter(runner.side_by_side("completion", _hide, items, lambda item: f"{item.hidden:.0%} {item.completer}"))
     return tuple(CompletionLevel(hidden, {name: next(found) for name in COMPLETERS}) for hidden in LEVELS)
 
 
-def _hide(item: Hiding) -> CompleterScores:
+def _hide(item: HiddenBlocks) -> CompleterScores:
     whole, table = item.whole, item.whole.table
     hidden = hide(table, item.hidden, whole.seed)
     left = replace(
@@ -94,7 +94,7 @@ def _hide(item: Hiding) -> CompleterScores:
     errors = _errors(table, left, hidden, whole.split, state)
     train, test = rows(left, whole.split == "train", state), rows(left, whole.split == "test", state)
     validation = rows(left, whole.split == "validation", state)
-    judge = fit(JUDGE, train, validation, table.venues, seed=whole.seed)
+    judge = fit(PROBE, train, validation, table.venues, seed=whole.seed)
     incomplete = ~np.all(list(test.observed.values()), axis=0)
     macro = None
     if incomplete.any():

@@ -259,7 +259,7 @@ def _videos(
     for number, cells in manifest.rows(list(columns.of.values()), bad):
         named = dict(zip(fields, cells, strict=True))
         try:
-            row = reader.understand(named)
+            row = reader.parse(named)
         except BadRow as error:
             bad.add(number, str(error), named.get("id"), named.get("path"))
         else:

@@ -56,7 +56,7 @@ class Reader:
         self._files = files
         self._absent = frozenset(absent)
 
-    def understand(self, cells: dict[Field, object]) -> Row:
+    def parse(self, cells: dict[Field, object]) -> Row:
         """The meaning of the cells of one row.
 
         Raises:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nmcl.flows.engine_settings import EngineSettings
-from nmcl.flows.run.parts import Each, Piece
-from nmcl.flows.run.workers import local_each
+from nmcl.flows.run.parts import MapItems, WorkItem
+from nmcl.flows.run.workers import local_map
 from nmcl.pipeline.errors import WorkerError
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.storage.catalogue import Part
@@ -26,14 +26,14 @@ class Deadly:
 
     folder: str
 
-    def __call__(self, piece: Piece, progress: Progress) -> str:
+    def __call__(self, item: WorkItem, progress: Progress) -> str:
         time.sleep(0.1)
-        flag = Path(self.folder, piece.part.key)
-        if piece.part.key == "3" or (piece.part.key == "1" and not flag.exists()):
+        flag = Path(self.folder, item.part.key)
+        if item.part.key == "3" or (item.part.key == "1" and not flag.exists()):
             flag.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        Path(self.folder, f"done-{piece.part.key}").touch()
-        return piece.part.key
+        Path(self.folder, f"done-{item.part.key}").touch()
+        return item.part.key
 
 
 def main(engine: EngineSettings, prefect: bool) -> None:
@@ -41,23 +41,23 @@ def main(engine: EngineSettings, prefect: bool) -> None:
     if prefect:
         from prefect import flow
 
-        from nmcl.flows.engine.runners import each_by
+        from nmcl.flows.engine.runners import map_by
 
         @flow
         def as_tasks() -> None:
-            deadly(each_by(engine))
+            deadly(map_by(engine))
 
         as_tasks()
     else:
-        deadly(local_each(engine))
+        deadly(local_map(engine))
 
 
-def deadly(workers: AbstractContextManager[Each]) -> None:
-    pieces = [Piece("crawl", "crawl", Part(str(i), "", 2)) for i in range(6)]
+def deadly(workers: AbstractContextManager[MapItems]) -> None:
+    items = [WorkItem("crawl", "crawl", Part(str(i), "", 2)) for i in range(6)]
     with tempfile.TemporaryDirectory() as folder:
         try:
-            with workers as each:
-                each("work", Deadly(folder), pieces, lambda *_: None)
+            with workers as map_items:
+                map_items("work", Deadly(folder), items, lambda *_: None)
         except WorkerError as error:
             print(sorted(path.name for path in Path(folder).glob("done-*")))
             print(error)

@@ -10,7 +10,7 @@ import torch
 from nmcl.model.base import Features, Mask, Output, Shape
 from nmcl.model.data import Dataset
 from nmcl.model.nmcl.nmcl import NMCL
-from nmcl.model.train import Network, TrainSettings, decide, multiplying, train_network
+from nmcl.model.train import Network, TrainSettings, multiplying, predict_batches, train_network
 from nmcl.pipeline.errors import ModelError
 from nmcl.pipeline.progress import silent
 from tests.model.conftest import VENUES, quick
@@ -135,7 +135,7 @@ def test_products_are_as_asked_in_training_and_exact_outside_of_it() -> None:
 
 
 def outputs(network: NMCL, rows: Dataset) -> Iterator[torch.Tensor]:
-    for output in decide(network, rows, CPU):
+    for output in predict_batches(network, rows, CPU):
         yield output.log_probability
 
 

@@ -161,26 +161,26 @@ def test_a_part_that_always_kills_its_worker_is_named_and_the_others_are_done(
 IDLE = """
 import time
 from prefect import flow
-from nmcl.flows.engine.runners import each_by
+from nmcl.flows.engine.runners import map_by
 from nmcl.flows.run import workers
-from nmcl.flows.run.parts import Piece
+from nmcl.flows.run.parts import WorkItem
 from nmcl.flows.engine_settings import EngineSettings
 from nmcl.pipeline.storage.catalogue import Part
 from nmcl.pipeline.errors import WorkerError
 
 workers.CHECKED_EVERY_S = 1.0
 
-def work(piece, progress):
-    time.sleep(int(piece.part.key))
+def work(item, progress):
+    time.sleep(int(item.part.key))
 
 @flow
 def waiting():
     settings = EngineSettings(name={name!r}, address={address!r})
     tell = lambda stage, done, total, note="": print(done, total, note, flush=True)
     try:
-        pieces = [Piece("crawl", "crawl", Part(key, "", 2)) for key in ("0", "600")]
-        with each_by(settings) as each:
-            each("work", work, pieces, tell)
+        items = [WorkItem("crawl", "crawl", Part(key, "", 2)) for key in ("0", "600")]
+        with map_by(settings) as map_items:
+            map_items("work", work, items, tell)
     except WorkerError as error:
         print(error)
 
@@ -235,21 +235,21 @@ def test_a_cluster_without_workers_is_waited_for_aloud_and_one_that_is_gone_is_a
 WARM = """
 import os
 from prefect import flow
-from nmcl.flows.engine.runners import each_by
+from nmcl.flows.engine.runners import map_by
 from nmcl.flows.run import workers
-from nmcl.flows.run.parts import Piece
+from nmcl.flows.run.parts import WorkItem
 from nmcl.flows.engine_settings import EngineSettings
 from nmcl.pipeline.storage.catalogue import Part
 
-def work(piece, progress):
+def work(item, progress):
     with open({log!r}, "a") as log:
         print(os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"], file=log)
 
 @flow
 def warm():
     settings = EngineSettings(name="ray", workers=1, address={address!r}, gpus=1)
-    with each_by(settings) as each:
-        each("work", work, [Piece("crawl", "crawl", Part(str(i), "", 2)) for i in range(3)], print)
+    with map_by(settings) as map_items:
+        map_items("work", work, [WorkItem("crawl", "crawl", Part(str(i), "", 2)) for i in range(3)], print)
 
 warm()
 """

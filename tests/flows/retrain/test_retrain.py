@@ -26,7 +26,7 @@ from nmcl.flows.retrain.context import Options, RetrainContext, prepare, setting
 from nmcl.flows.retrain.retrain import Callbacks, Outcome, retrain
 from nmcl.flows.run import predict
 from nmcl.flows.run.lineage import lineage_of
-from nmcl.flows.run.parts import in_turn
+from nmcl.flows.run.parts import run_sequentially
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.runs import missing, up_to
 from nmcl.flows.run.stages import Context, extract, ingest
@@ -276,18 +276,18 @@ class Interrupting(Callbacks):
 def test_what_is_interrupted_anywhere_is_completed_by_the_same_command(ready: Store, crawl: Path) -> None:
     for step in ("drift", "fit", "complete", "train", "evaluate", "compare", "compared"):
 
-        def once(name: str, work: Callable[[], Any], step: str = step) -> Any:
+        def run_task(name: str, work: Callable[[], Any], step: str = step) -> Any:
             if name == step:
                 raise Interrupted
             return work()
 
-        def each(name: str, work: Any, pieces: Any, progress: Progress, step: str = step) -> list[Any]:
-            return once(name, lambda: in_turn(name, work, pieces, progress), step)  # type: ignore[no-any-return]
+        def map_items(name: str, work: Any, items: Any, progress: Progress, step: str = step) -> list[Any]:
+            return run_task(name, lambda: run_sequentially(name, work, items, progress), step)  # type: ignore[no-any-return]
 
         context, inputs = begin(ready, crawl)
         callbacks = Interrupting() if step == "compared" else Callbacks()
         with pytest.raises(Interrupted):
-            retrain(replace(context, each=each, once=once), inputs, callbacks)
+            retrain(replace(context, map_items=map_items, run_task=run_task), inputs, callbacks)
         assert champion_of(ready) == inputs.champion.folder
     outcome = do(ready, crawl)
     assert outcome.challenger == inputs.run.folder

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from nmcl.model.base import Shape
-from nmcl.model.calibration import confusion, pool_weights, sharpest
+from nmcl.model.calibration import confusion, inverse_temperature, pool_weights
 from nmcl.model.data import Dataset
 from nmcl.model.nmcl.stacking import LEAST, PEERS, PeerKind, Peers
 from nmcl.model.trained import fit
@@ -73,7 +73,7 @@ def test_classes_that_are_confused_with_each_other_alone_are_told_so() -> None:
 
 def test_too_cautious_a_model_is_sharpened() -> None:
     log_probability, label = decisions(0, 0.9, 0.5)
-    factor = sharpest(log_probability, label)
+    factor = inverse_temperature(log_probability, label)
     target = np.where(np.eye(4)[label] == 1, 501 / 502, 1 / 502 / 3)
     grid = np.linspace(0.1, 10, 991)
     slow = grid[np.argmax([(target * log_softmax(f * log_probability, axis=1)).sum() for f in grid])]
@@ -83,7 +83,7 @@ def test_too_cautious_a_model_is_sharpened() -> None:
 
 def test_a_model_without_a_mistake_does_not_become_sure_of_everything() -> None:
     label = np.arange(40) % 4
-    factor = sharpest(np.eye(4)[label], label)
+    factor = inverse_temperature(np.eye(4)[label], label)
     assert softmax(factor * np.eye(4)[0])[0] == pytest.approx(41 / 42, abs=1e-3)
 
 
