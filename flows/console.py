@@ -1,6 +1,6 @@
-"""What a person sees: progress bars while work goes on, plain lines where nobody looks, tables at the end.
+"""Console output: progress bars during work, plain lines without a terminal, tables at the end.
 
-Text of strangers is shown, never acted on: no markup of rich, no control character reaches the terminal.
+Untrusted text is shown literally: no rich markup and no control character reaches the terminal.
 """
 
 import os
@@ -22,7 +22,7 @@ from nmcl.pipeline.escape import visible
 
 class _Terminal(Console):
     def on_broken_pipe(self) -> None:
-        """Whoever read has enough, as in `nmcl runs | head -1`."""
+        """Exit silently when the reader closes the pipe, as in `nmcl runs | head -1`."""
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, sys.stdout.fileno())
         raise SystemExit(0)
@@ -32,7 +32,7 @@ _out = _Terminal(highlight=False)
 _err = Console(stderr=True, highlight=False)
 
 SHORT = 200
-"""Characters of a cell or of the note beside a progress bar; longer ones are cut."""
+"""Maximum length of a table cell or of the note next to a progress bar; longer ones are cut."""
 _LINES_EVERY_S = 10.0
 _bars: "Bars | _Lines | None" = None
 
@@ -62,7 +62,7 @@ def showing_progress() -> Iterator[None]:
 
 
 def progress(stage: str, done: int, total: int, note: str = "") -> None:
-    """See `nmcl.pipeline.progress.Progress`. Silent outside of `showing_progress`."""
+    """Progress callback, see `nmcl.pipeline.progress.Progress`. Silent outside of `showing_progress`."""
     stage, note = visible(stage, SHORT), visible(note, SHORT)
     if isinstance(_bars, _Lines):
         _bars(stage, done, total, note)
@@ -73,7 +73,7 @@ def progress(stage: str, done: int, total: int, note: str = "") -> None:
 
 
 class _Lines:
-    """For logs: the first and the last step of a stage, and one every few seconds."""
+    """Progress as log lines: the first and the last step of a stage, and one every few seconds."""
 
     def __init__(self) -> None:
         self._last: dict[str, float] = {}
@@ -92,12 +92,12 @@ class _Lines:
 
 
 def say(text: str) -> None:
-    """A line of what was asked for."""
+    """Print one line of requested output."""
     _out.print(Text(visible(text, keep_lines=True)), soft_wrap=True)
 
 
 def write(text: str) -> None:
-    """Lines for programs, as they are; on a terminal without what it would act on."""
+    """Print lines for other programs unchanged; on a terminal, without control characters."""
     if sys.stdout.isatty():
         text = "\n".join(visible(line, len(line) + 1) for line in text.split("\n"))
     try:
@@ -107,23 +107,23 @@ def write(text: str) -> None:
 
 
 def step(text: str) -> None:
-    """What a command does now, where that takes a while and cannot be counted."""
+    """Print what a command is doing, if that takes a while and has no count."""
     _err.print(Text(visible(text, keep_lines=True)), soft_wrap=True)
 
 
 def note(text: str) -> None:
-    """Something to know, beside what was asked for; also in the log of a worker."""
+    """Print a note next to the requested output; it also goes to the log of a worker."""
     step(f"Note: {text}")
 
 
 @cache
 def note_once(text: str) -> None:
-    """As `note`, but each text once in a process."""
+    """Print a note, but each text only once per process."""
     note(text)
 
 
 def table(title: str, header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    """A plain table; numbers to the right, None as a dash."""
+    """Print a plain table; numbers are right-aligned, None is a dash."""
     drawn = Table(title=_cell(title), title_justify="left", title_style="bold")
     for i, name in enumerate(header):
         drawn.add_column(_cell(name), justify="left" if i == 0 else "right", no_wrap=i == 0)

@@ -1,1 +1,1 @@
-"""Benches by name, and those that need the whole pipeline."""
+"""The registry of benchmarks, and the benchmarks that need the whole pipeline."""

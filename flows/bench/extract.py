@@ -1,4 +1,4 @@
-"""Extraction end to end, against the least decoding and arithmetic it needs, and against a plain loop."""
+"""Benchmark of end-to-end extraction against the minimal decoding and arithmetic, and against a plain loop."""
 
 import math
 import shutil
@@ -28,19 +28,19 @@ from nmcl.pipeline.storage.artifacts import load_state
 from nmcl.pipeline.storage.store import Store
 
 RESNET = VisualSettings(backbone="resnet50", weights="random")
-"""Random, as published weights may be out of reach, and no operation depends on their values."""
+"""Random weights: published ones may not be available, and no operation depends on their values."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """Size of the benchmark."""
 
     videos: int = 256
     plain: int = 72
-    """Of them that the plain loop does, some in each round."""
+    """Number of these videos that the plain loop processes, a few in each round."""
     repeats: int = 3
     within_s: float = 120
-    """No third round begins later: see `in_turns`."""
+    """Seconds after which no third round starts: see `in_turns`."""
     visual: VisualSettings = RESNET
 
 
@@ -48,7 +48,7 @@ FULL = Size(videos=960, plain=480, repeats=5, within_s=math.inf)
 
 
 def bench_extract(crawl: Path | None, size: Size | None = None, progress: Progress = silent) -> Result:
-    """Seconds of the stage `extract`, its floor and the plain loop on the same files."""
+    """Measure the seconds of the stage `extract`, its lower bound and the plain loop on the same files."""
     size = size or Size()
     with scratch() as folder:
         source, origin = source_of(crawl, folder / "sample", progress)
@@ -112,7 +112,7 @@ def _notes(plan: Plan, loop: "PlainLoop") -> list[str]:
 
 
 def _extract_anew(context: Context) -> None:
-    """Extract as if it had never been done, with networks loaded anew."""
+    """Extract as if nothing had been extracted, with newly loaded networks."""
     for made in ("features", "failures"):
         shutil.rmtree(context.store.local_path(made), ignore_errors=True)
     stages.extract(context, context.plan())
@@ -124,15 +124,15 @@ def _path(plan: Plan, video: Video) -> Path:
 
 @dataclass(frozen=True)
 class Needed:
-    """What of a video must be decoded."""
+    """The frames and sound of one video that must be decoded."""
 
     times_s: tuple[float, ...]
-    """Of the key frames."""
+    """Times of the key frames."""
     n_sound_frames: int
 
 
 class Decoding:
-    """The same decoding with nobody waiting for a network, and the least there is to decode; both over all cores."""
+    """The same decoding without waiting for a network, and the minimal decoding. Both use all cores."""
 
     def __init__(self, plan: Plan, decoder: Decoder, pool: ProcessPoolExecutor) -> None:
         self.decoder = decoder
@@ -143,11 +143,11 @@ class Decoding:
         self.n_frames_found = self.least()
 
     def ours(self) -> list[Needed]:
-        """What ours chooses of each video."""
+        """Return the frames and sound that the extractor chooses from each video."""
         return [_needed(clip) for clip in self.decoder.clips(self.requests)]
 
     def least(self) -> int:
-        """How many of the chosen frames the fastest way finds."""
+        """Return how many of the chosen frames the fastest method finds."""
         times_s = [of_video.times_s for of_video in self.needed]
         return sum(self.pool.map(n_needed, self.paths, times_s, chunksize=2))
 
@@ -160,25 +160,25 @@ def _needed(clip: Clip | ClipError) -> Needed:
 
 
 class PlainLoop:
-    """One video after the other, as one would write it first."""
+    """A straightforward implementation that processes one video after the other."""
 
     def __init__(self, plan: Plan, size: Size) -> None:
         self.plan = plan
         self.videos_a_round = max(1, size.plain // size.repeats)
         self.vectors: list[dict[str, np.ndarray]] = []
-        """Of all videos done, by modality; absent ones are left out."""
+        """Vectors of all processed videos by modality, without absent ones."""
         self.device = plan.extractors.visual.device
         self.network = plan.extractors.visual.plain_network().to(self.device)
         self.sound = load_state(plan.store, plan.states.get("acoustic"))
         self.words = load_state(plan.store, plan.states.get("textual"))
 
     def __call__(self) -> float:
-        """Seconds a video, of the next few."""
+        """Process the next few videos. Returns the seconds per video."""
         share = self.plan.videos[len(self.vectors) :][: self.videos_a_round]
         return seconds(lambda: self.vectors.extend(map(self.vectors_of, share))) / len(share)
 
     def vectors_of(self, video: Video) -> dict[str, np.ndarray]:
-        """Vectors by modality."""
+        """Return the vectors of a video by modality."""
         path, visual = _path(self.plan, video), self.plan.extractors.visual
         frames, _ = visual.frames(list(every_frame(path)))
         vectors = {"visual": plain.plain_visual(self.network, visual.backbone.preprocess, frames, self.device)}
@@ -191,7 +191,7 @@ class PlainLoop:
 
 
 def _floor(plan: Plan, decoding: Decoding, measured: dict[str, float]) -> dict[str, float]:
-    """Decoding by the fastest way, and the operations of the networks at the measured rate."""
+    """Return the seconds of the fastest decoding, and of the networks' operations at the measured rate."""
     n_frames = sum(len(of_video.times_s) for of_video in decoding.needed)
     n_sound_frames = sum(of_video.n_sound_frames for of_video in decoding.needed)
     visual, sound = plan.extractors.visual, load_state(plan.store, plan.states.get("acoustic"))
@@ -207,8 +207,10 @@ def _floor(plan: Plan, decoding: Decoding, measured: dict[str, float]) -> dict[s
 
 
 def _agreement(plan: Plan, vectors: list[dict[str, np.ndarray]]) -> dict[str, float]:
-    """The least cosine over the videos between stored and plain vectors, as they are and centred, of each modality that
-    any of them has."""
+    """Return the smallest cosine between the stored and the plain vectors of a video, raw and centred.
+
+    There is one pair of values for each modality that any of the videos has.
+    """
     found = {}
     for modality, artifact in plan.features.items():
         stored = load_features(plan.store, plan.catalogue, artifact)
@@ -224,7 +226,7 @@ def _agreement(plan: Plan, vectors: list[dict[str, np.ndarray]]) -> dict[str, fl
 
 
 def _least_cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """Of the rows that have a direction; 1 where none has."""
+    """Return the smallest cosine over the rows with nonzero norm; 1 if there is none."""
     products = np.einsum("ij,ij->i", a, b)
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return float((products[lengths > 0] / lengths[lengths > 0]).min(initial=1.0))

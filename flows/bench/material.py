@@ -1,4 +1,4 @@
-"""What benches of extraction work on: real files, settings, and what the extractors have learnt of them."""
+"""Inputs of the extraction benchmarks: real files, settings and fitted extractor states."""
 
 import csv
 import os
@@ -29,13 +29,13 @@ from nmcl.pipeline.scratch import scratch as temporary_folder
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder that is gone afterwards."""
+    """Yield a temporary folder that is removed at the end of the block."""
     with temporary_folder("bench") as folder:
         yield folder
 
 
 def source_of(crawl: Path | None, folder: Path, progress: Progress) -> tuple[Path, str]:
-    """The crawl that was named, or the sample rendered into `folder`; and what to say about it."""
+    """Return the given crawl, or the sample rendered into `folder`, and a note about it."""
     if crawl is not None:
         return crawl, "real files of the named crawl"
     make_sample(folder, progress=progress)
@@ -43,13 +43,13 @@ def source_of(crawl: Path | None, folder: Path, progress: Progress) -> tuple[Pat
 
 
 def make_crawl(source: Path, n_videos: int, folder: Path, n_files: int | None = None) -> str:
-    """A crawl of exactly n videos of another, with their descriptions; returns what to say about it.
+    """Make a crawl of exactly n videos of another crawl, with their descriptions. Returns a note about it.
 
-    Where there are too few, hard links stand for more: other names, hence other rows, of the same bytes. Files that do
-    not play are left out.
+    If there are too few videos, hard links fill it up: other names, hence other rows, with the same bytes. Files that
+    do not play are left out.
 
     Args:
-        n_files: how many files of the other crawl are taken at most; None: all that are needed.
+        n_files: maximum number of files taken from the other crawl; None: as many as are needed.
 
     Raises:
         CrawlError: none of its files plays.
@@ -80,7 +80,7 @@ def make_crawl(source: Path, n_videos: int, folder: Path, n_files: int | None = 
 
 
 def _playing(source: Path, listed: Sequence[Entry], n: int) -> tuple[list[Entry], int]:
-    """The first n files that each way of decoding plays, and how many were passed over for them."""
+    """Return the first n files that both ways of decoding can play, and how many files were skipped for them."""
     playing: list[Entry] = []
     n_left_out = 0
     with Decoder(MediaSettings()) as decoder:
@@ -96,14 +96,14 @@ def _playing(source: Path, listed: Sequence[Entry], n: int) -> tuple[list[Entry]
 
 
 def _last_frame(frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
-    """Chosen after all frames were decoded, as some files take longer than they may."""
+    """Return the last frame. It is chosen after decoding all frames, as some files take longer than allowed."""
     for frame in frames:
         last = frame
     return last.picture()[None], (last.time_s,)
 
 
 def settings_with(visual: VisualSettings) -> Settings:
-    """Default settings, but extractors that learn in seconds: extraction costs the same whatever they learnt."""
+    """Return default settings, but with extractors that are fitted in seconds: their state does not affect the cost."""
     autoencoder = AutoencoderSettings(epochs=1, fine_tune_epochs=1, min_steps=0)
     return replace(
         Settings(),

@@ -1,4 +1,4 @@
-"""Every bench by name, run with the sizes of the paper or with smaller ones."""
+"""Registry of all benchmarks by name, run at the sizes of the paper or at smaller ones."""
 
 import json
 from collections.abc import Callable
@@ -21,12 +21,12 @@ from nmcl.pipeline.storage.files import write_whole
 
 @dataclass(frozen=True)
 class Request:
-    """What a bench is asked for."""
+    """Options of a benchmark run."""
 
     crawl: Path | None = None
-    """Real videos for the benches that read files; None: the rendered sample."""
+    """Real videos for the benchmarks that read files; None: the rendered sample."""
     full: bool = False
-    """The sizes of the paper, which take hours in all."""
+    """Use the sizes of the paper, which take hours in total."""
     progress: Progress = silent
 
 
@@ -62,10 +62,10 @@ BENCHES: dict[str, Callable[[Request], Result]] = {
 
 
 def run_benches(name: str, request: Request, json_file: Path | None = None) -> dict[str, Result]:
-    """Run one bench, or `all`, print each result as it comes, and write `json_file` after each.
+    """Run one benchmark, or `all`. Prints each result when it is available, and then writes `json_file`.
 
     Raises:
-        SettingsError: no bench is called so, or the file cannot be written.
+        SettingsError: there is no benchmark of this name, or the file cannot be written.
     """
     if name not in (*BENCHES, "all"):
         raise SettingsError(f"There is no bench {name!r}; expected one of {', '.join(BENCHES)}, all.")
@@ -81,7 +81,7 @@ def run_benches(name: str, request: Request, json_file: Path | None = None) -> d
 
 
 def show(name: str, result: Result) -> None:
-    """Print figures, ratios and notes."""
+    """Print the figures, ratios and notes of a result."""
     rows = [*result.figures.items(), *result.ratios.items()]
     console.table(f"bench {name}", ("", "value"), [(key, _number(value)) for key, value in rows])
     for note in result.notes:

@@ -1,4 +1,4 @@
-"""Whether cost and memory grow with the crawl no faster than its videos, and what the orchestration adds."""
+"""Benchmark of how cost and memory grow with the number of videos, and of the overhead of orchestration."""
 
 import resource
 import time
@@ -31,12 +31,12 @@ from nmcl.pipeline.storage.tables import encode, from_vectors
 
 R = TypeVar("R")
 LITE = VisualSettings(backbone="efficientnet_lite0", key_frames=2)
-"""The lightest network on few frames: whatever else there is weighs most beside it."""
+"""The lightest network on few frames, so that all other costs weigh most."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """Size of the benchmark."""
 
     videos: tuple[int, ...] = (256, 512, 1024)
     finished: int = 10_000
@@ -49,7 +49,7 @@ FULL = Size(videos=(100, 1000, 10_000), rows=100_000)
 
 
 def bench_scale(crawl: Path | None, size: Size | None = None, progress: Progress = silent) -> Result:
-    """Extraction of growing crawls by Prefect tasks, a second run over finished work, and ingest of many rows."""
+    """Measure extraction of growing crawls by Prefect, a second run over finished work, and ingest of many rows."""
     size = size or Size()
     settings = replace(settings_with(size.visual), ingest=IngestSettings(part_size=size.part_size))
     figures: dict[str, float] = {}
@@ -99,7 +99,7 @@ def bench_scale(crawl: Path | None, size: Size | None = None, progress: Progress
 
 
 def _learn(source: Path, settings: Settings, out: Path) -> dict[Modality, State]:
-    """What the extractors learn of the source; crawls made of it are given the same."""
+    """Fit the extractors on the source. Crawls made from it get the same states."""
     context = Context(Store.create(out), settings)
     stages.ingest(context, source)
     plan = context.plan()
@@ -108,7 +108,7 @@ def _learn(source: Path, settings: Settings, out: Path) -> dict[Modality, State]
 
 
 class TimedStore(Store):
-    """Counts the seconds spent in it."""
+    """A store that counts the seconds spent in it."""
 
     spent_s = 0.0
 
@@ -130,15 +130,15 @@ class TimedStore(Store):
 
 
 class TimedPieces:
-    """An `MapItems` by Prefect that keeps the time of the first item, of the others and of what is around them."""
+    """A `MapItems` on Prefect that measures the time of the first item, of the other items and of the overhead."""
 
     def __init__(self) -> None:
         self.start_s = 0.0
-        """Of the first item."""
+        """Seconds of the first item."""
         self.video_s = 0.0
-        """Of the other items, a video."""
+        """Seconds per video of the other items."""
         self.outside_s = 0.0
-        """Outside of the work on any item."""
+        """Seconds spent outside of the work on any item."""
 
     def map_items(self, name: str, work: Work[R], items: Sequence[WorkItem], progress: Progress) -> list[R]:
         """See `nmcl.flows.run.parts.MapItems`."""
@@ -164,7 +164,7 @@ class TimedPieces:
 def measure_extraction(
     warm_up: Path, crawl: Path, settings: Settings, states: dict[Modality, State]
 ) -> dict[str, float]:
-    """A crawl extracted after another, whose single part warms up, in a store of their own. Seconds, bytes, a share."""
+    """Extract a crawl after a one-part warm-up crawl, in their own store. Returns seconds, bytes and a share."""
     timed = TimedPieces()
     store = TimedStore(Store.create(crawl.parent / f"out-{crawl.name}").local_path())
     context = Context(store, settings, map_items=timed.map_items)
@@ -195,7 +195,7 @@ def _prepare(context: Context, crawl: Path, states: dict[Modality, State]) -> Pl
 
 
 def measure_second_run(folder: Path, n_videos: int, settings: Settings, states: dict[Modality, State]) -> float:
-    """Seconds to find out that nothing is left to extract."""
+    """Return the seconds needed to find that nothing is left to extract."""
     _make_rows(folder / "crawl", n_videos)
     context = Context(Store.create(folder / "out"), settings)
     plan = _prepare(context, folder / "crawl", states)
@@ -215,7 +215,7 @@ def measure_second_run(folder: Path, n_videos: int, settings: Settings, states: 
 
 
 def measure_ingest(folder: Path, n_rows: int, settings: Settings) -> dict[str, float]:
-    """Seconds of a first and of a second ingest."""
+    """Return the seconds of a first and of a second ingest."""
     _make_rows(folder / "crawl", n_rows)
     context = Context(Store.create(folder / "out"), settings)
     first_s = seconds(lambda: stages.ingest(context, folder / "crawl"))
@@ -224,11 +224,11 @@ def measure_ingest(folder: Path, n_rows: int, settings: Settings) -> dict[str, f
 
 
 LINKS_OF_A_FILE = 10_000
-"""File systems allow some ten thousand."""
+"""Hard links to one file. File systems allow somewhat more than ten thousand."""
 
 
 def _make_rows(folder: Path, n_rows: int) -> None:
-    """A crawl of many names of few short files that are no videos: nothing here looks into them."""
+    """Write a crawl of many names for few short files that are not videos: nothing here decodes them."""
     folder.mkdir(parents=True)
     lines = ["video_id,video_path,description,venue"]
     for i in range(n_rows):

@@ -11,7 +11,7 @@ from nmcl import __version__
 from nmcl.flows.cli.options import with_options
 
 FOUND_SOMETHING = 6
-"""Exit code of a command that checks, if something is wrong."""
+"""Exit code of a checking command that found a problem."""
 
 app = typer.Typer(
     name="nmcl",

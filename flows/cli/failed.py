@@ -1,4 +1,4 @@
-"""What `nmcl errors` lists: every video of a store that lacks picture or sound, and every rejected row."""
+"""The failures listed by `nmcl errors`: every video of a store without frames or sound, and every rejected row."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import decode
 
 REJECTED = "rejected"
-"""The kind of a manifest's row that cannot be used."""
+"""Failure kind of a manifest row that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class FailedKind:
 
     kind: str
     count: int
-    """Videos, or rows of a manifest."""
+    """Number of videos, or of manifest rows."""
     modality: str
     example: str
     what_to_do: str
 
 
 def failed_videos(store: Store, settings: Settings, kind: str | None = None) -> Iterator[FailedVideo]:
-    """Every failure on record, crawl by crawl. Args: kind: only these."""
+    """Yield every recorded failure, crawl by crawl; with `kind`, only failures of this kind."""
     if kind in (None, REJECTED):
         yield from _rejected(store)
     artifacts = _artifacts(store, settings)
@@ -69,7 +69,7 @@ def failed_videos(store: Store, settings: Settings, kind: str | None = None) -> 
 
 
 def _rejected(store: Store) -> Iterator[FailedVideo]:
-    """Rows of manifests that could not be used. See `nmcl.pipeline.stages.ingest`."""
+    """Yield the manifest rows that could not be used. See `nmcl.pipeline.stages.ingest`."""
     for name in store.list("videos"):
         if name.startswith("rejected-"):
             crawl = name.removeprefix("rejected-").removesuffix(".parquet")
@@ -79,19 +79,19 @@ def _rejected(store: Store) -> Iterator[FailedVideo]:
 
 
 def catalogues(store: Store) -> list[str]:
-    """The catalogues of a store: of the crawls it is trained on, and of those it predicted."""
+    """Return the catalogues of a store: the one of its training crawls, and those of crawls it predicted."""
     return [TRAINING, *(f"predicted/{name}" for name in store.list("predicted") if name.endswith(".json"))]
 
 
 def _artifacts(store: Store, settings: Settings) -> list[Artifact]:
-    """The failures of the present decoding code, and of the champion's where that is another."""
+    """Return the failures of the current decoding code, and of the champion's where it differs."""
     run = champion(store)
     own = frozen_of(run).failures if run else None
     return [a for a in (Extractors(settings).failures(), own) if a is not None]
 
 
 def by_kind(videos: Iterable[FailedVideo]) -> list[FailedKind]:
-    """The failures by kind, the most frequent first."""
+    """Return the failures grouped by kind, the most frequent first."""
     found: dict[str, list[FailedVideo]] = {}
     for video in videos:
         found.setdefault(video.kind, []).append(video)
@@ -112,7 +112,7 @@ def by_kind(videos: Iterable[FailedVideo]) -> list[FailedKind]:
 
 
 def refuse_failed(plan: Plan) -> None:
-    """Raises MediaError where more videos than `media.max_failed_share` gave neither picture nor sound."""
+    """Raise MediaError if more videos than `media.max_failed_share` have neither frames nor sound."""
     limit = plan.settings.media.max_failed_share
     n = sum(n_failed(load_failures(plan.store, plan.failures, part)) for _, part in plan.catalogue.parts())
     if n > limit * plan.catalogue.n_videos:

@@ -12,33 +12,33 @@ from nmcl.pipeline.escape import visible
 from nmcl.pipeline.os_errors import DISK_FAULTS, store_error
 from nmcl.pipeline.scratch import sweep
 
-# Importing these adds their commands, which `nmcl --help` lists in this order.
+# Importing these modules registers their commands, in the order in which `nmcl --help` lists them.
 # isort: off
 from nmcl.flows.cli import run, retrain, predict, store, serve, experiments  # noqa: F401
 # isort: on
 
 INTERRUPTED = 130
-"""Exit code that Typer gives to a command that Ctrl-C ended."""
+"""Exit code that Typer returns when a command is ended by Ctrl-C."""
 
 _signals: list[int] = []
-"""That ended the command, besides Ctrl-C."""
+"""Signals other than Ctrl-C that ended the command."""
 
 
 def _end_orderly(number: int, _: object) -> None:
-    """End as by Ctrl-C, which lets everyone clean up."""
+    """Raise the same exception as Ctrl-C, so that all resources are cleaned up."""
     signal.signal(number, signal.SIG_IGN)
     _signals.append(number)
     raise KeyboardInterrupt
 
 
 def main() -> None:
-    """Entry point of the `nmcl` command: errors come as a sentence, without a trace."""
+    """Entry point of the `nmcl` command: errors are printed as one sentence, without a traceback."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) == signal.SIG_DFL:  # nohup lets SIGHUP be ignored
+        if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP, which must stay so
             signal.signal(number, _end_orderly)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names are in any script
+            stream.reconfigure(errors="backslashreplace")  # names may be in any script
     sweep()
     try:
         app()
@@ -46,7 +46,7 @@ def main() -> None:
         if end.code == INTERRUPTED:
             sys.exit(_interrupted())
         raise
-    except Exception as error:  # noqa: BLE001  # whatever it is, it comes as a sentence
+    except Exception as error:  # noqa: BLE001  # every error is printed as a sentence
         if _is_termination(error):
             _signals.append(signal.SIGTERM)
             sys.exit(_interrupted())
@@ -62,14 +62,14 @@ def main() -> None:
 
 
 def _interrupted() -> int:
-    """Say that the command was ended from outside. Returns its exit code."""
+    """Report that the command was ended from outside. Returns its exit code."""
     name = f"Ended by {signal.Signals(_signals[0]).name}" if _signals else "Interrupted"
     _say(f"{name}. What was finished is kept; the same command goes on from there.")
     return 128 + _signals[0] if _signals else INTERRUPTED
 
 
 def _is_termination(error: BaseException | None) -> bool:
-    """Whether an error comes of SIGTERM: within a flow Prefect raises it anywhere, also where others wrap it."""
+    """Whether an error was caused by SIGTERM: Prefect raises it anywhere within a flow, and others may wrap it."""
     while error is not None:
         if "TerminationSignal" in f"{type(error).__name__}: {error}":
             return True
@@ -78,7 +78,7 @@ def _is_termination(error: BaseException | None) -> bool:
 
 
 def _shown(error: Exception) -> Exception:
-    """The error in a person's words, where the disk or the memory is at fault."""
+    """Return the error in plain words if the disk or the memory caused it."""
     if isinstance(error, MemoryError):
         return UserError("There is not enough memory. What was finished is kept: end other programs, and run again.")
     if isinstance(error, OSError) and error.errno in DISK_FAULTS:

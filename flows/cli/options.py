@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Command-line options that several commands share."""
 
 import inspect
 from collections.abc import Callable
@@ -28,7 +28,7 @@ class SettingsOptions:
     ] = None
 
     def changes(self) -> dict[str, Any]:
-        """Return the settings that the command line names, nested. Options of their own override `--set`.
+        """Return the settings given on the command line, nested. Dedicated options override `--set`.
 
         Raises:
             SettingsError: the file cannot be read, or an assignment is malformed.

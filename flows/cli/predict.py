@@ -31,7 +31,7 @@ def predict(
     from nmcl.flows.run.workers import local_map
     from nmcl.flows.service.server import embedded
 
-    check_name(out)  # before hours of extraction, not after
+    check_name(out)  # fail before hours of extraction
     changes = options.changes()
     _, settings = settings_of_run(model, changes)
     with console.showing_progress():

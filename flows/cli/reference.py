@@ -1,4 +1,4 @@
-"""The reference of the command line as Markdown: `python -m nmcl.flows.cli.reference > docs/cli.md`."""
+"""Generator of the command-line reference as Markdown: `python -m nmcl.flows.cli.reference > docs/cli.md`."""
 
 import re
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Commands that make a run, at once or stage by stage."""
+"""Commands that make a run, in one step or stage by stage."""
 
 from dataclasses import replace
 from typing import Annotated, Any
@@ -142,10 +142,10 @@ def retry(
 
 
 def _up_to(name: str, out: str, changes: dict[str, Any], kinds: frozenset[str] | None = None) -> Any:
-    """Do what is missing up to a stage. Returns the plan.
+    """Run the unfinished stages up to the named one. Returns the plan.
 
     Args:
-        kinds: failures that are tried again however often that was done; None: those that may pass, three times in all.
+        kinds: failures that are retried regardless of their attempts; None: temporary ones, three attempts in total.
     """
     from nmcl.flows import console
     from nmcl.flows.cli import summary
@@ -171,7 +171,7 @@ def _up_to(name: str, out: str, changes: dict[str, Any], kinds: frozenset[str] |
 
 
 def _by_prefect(context: Any, name: str) -> None:
-    """The stages up to `name`, as a Prefect flow."""
+    """Run the stages up to `name` as a Prefect flow."""
     from nmcl.flows.service.server import embedded
     from nmcl.flows.settings import to_tree
 

@@ -1,4 +1,4 @@
-"""A comparative study of the model family, on a file of features or on what a store holds."""
+"""Comparative study of the model family on a feature file or on the features of a store."""
 
 import io
 import json
@@ -34,9 +34,9 @@ from nmcl.pipeline.storage.store import Store, writing
 from nmcl.pipeline.text import listed
 
 TUNED_TRIES = 8
-"""Settings that `--tune` tries per method."""
+"""Number of settings that `--tune` tries per method."""
 UNFINISHED = ".unfinished"
-"""Store of what was found, until the study is finished."""
+"""Store of intermediate results, until the study is finished."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Request:
     store: Path | None
     out: Path
     methods: tuple[str, ...] = ()
-    """Empty: all."""
+    """Names of the methods; empty: all."""
     modalities: tuple[str, ...] = ()
-    """Empty: all."""
+    """Names of the modalities; empty: all."""
     seeds: int = 5
     taxonomy: Path | None = None
     sounds: Path | None = None
@@ -58,7 +58,7 @@ class Request:
     """Whether to train `nmcl` also with each departure from the paper undone."""
     tune: bool = False
     resplit: bool = False
-    """Whether to leave aside the split of the file or store and split anew for every seed."""
+    """Whether to ignore the split of the file or store and make a new split for every seed."""
     jobs: int | None = None
     skip: tuple[str, ...] = ()
     """Sections to leave out."""
@@ -67,10 +67,10 @@ class Request:
 def reproduce(request: Request, progress: Progress, command: str) -> StudyData:
     """Run the study and write `results.json`, tables, figures and a page into the folder.
 
-    Until then the folder has what was found; the same study again, killed or not, goes on from there.
+    Intermediate results are kept in the folder until then. The same study, run again, resumes from them.
 
     Raises:
-        UserError: of whatever the user can put right.
+        UserError: any error that the user can fix.
     """
     with writing(str(request.out)):
         request.out.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def reproduce(request: Request, progress: Progress, command: str) -> StudyData:
     arrays = io.BytesIO()
     np.savez(arrays, **predictions)  # type: ignore[arg-type]
     write_whole(request.out / "predictions.npz", arrays.getvalue())
-    # Last of all: where this file is new, the study is finished.
+    # Written last: if this file is new, the study is finished.
     write_whole(request.out / "results.json", json.dumps(results(data), indent=1, allow_nan=False).encode())
     shutil.rmtree(unfinished, ignore_errors=True)
     return data
@@ -117,19 +117,19 @@ def _table(request: Request) -> FeatureTable:
 
 
 def stored_features(folder: Path) -> FeatureTable:
-    """The labelled videos of a store as they were extracted, not completed, with the store's own split.
+    """Return the labelled videos of a store with extracted, not completed features, and the store's own split.
 
-    Where nothing is extracted by the present code and settings, those of the champion.
+    If nothing was extracted by the current code and settings, the champion's features are used.
 
     Raises:
-        StoreError: nothing is extracted there.
+        StoreError: the store holds no extracted features.
     """
     store = Store.open(folder)
     tree = {name: value for name, value in store.read_json(SETTINGS).items() if name != "model"}
-    tree = usable(store, SETTINGS, tree)  # not the model: that of an earlier version may not even be known
+    tree = usable(store, SETTINGS, tree)  # without the model, which may be unknown to this version
     plan = Plan(store, load_catalogue(store, TRAINING), from_tree(tree))
     run = champion(store)
-    if not _is_extracted(plan) and run:  # as where an upgrade raised the version of the extraction code
+    if not _is_extracted(plan) and run:  # for example after an upgrade raised the version of the extraction code
         lineage = lineage_of(run)
         plan = replace(plan, catalogue=lineage.catalogue, earlier=lineage.splits, frozen=lineage.frozen)
     if not _is_extracted(plan):
@@ -150,7 +150,7 @@ def _is_extracted(plan: Plan) -> bool:
 
 
 def chosen_models(request: Request, table: FeatureTable) -> tuple[dict[str, Method], list[str]]:
-    """The methods to compare with what they need from outside, and what to say about it."""
+    """Return the methods to compare with their external inputs, and notes about them."""
     models, notices = {}, []
     for name in request.methods or MODELS:
         if name not in MODELS | ABLATIONS:

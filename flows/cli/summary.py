@@ -1,4 +1,4 @@
-"""What a command says at its end."""
+"""Summaries that commands print at their end."""
 
 import csv
 import io
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 
 def of_run(store: Store, is_new: bool = True) -> None:
-    """The metrics of the latest run, and where its report is.
+    """Print the metrics of the latest run, and the location of its report.
 
     Args:
-        is_new: whether the command had anything to do for it.
+        is_new: whether the command had any work to do for it.
     """
     metrics = Run(store, "latest").require_metrics()
     names = ("micro_f1", "macro_f1", "auc_micro", "auc_macro", "top5")
@@ -60,16 +60,16 @@ def of_run(store: Store, is_new: bool = True) -> None:
 
 
 def of_champion(store: Store) -> None:
-    """Which run predictions come from."""
+    """Print which run is used for predictions."""
     run = champion(store)
     note = "this run" if run and run.is_latest else f"not this one: see `nmcl runs --out {store.url}`"
     console.say(f"Champion: {run.folder if run else None} ({note})")
 
 
 def of_runs(store: Store, as_json: bool = False) -> None:
-    """Every run, oldest first, and the history of champions."""
+    """Print every run, oldest first, and the history of champions."""
     found, entries, best = list_runs(store), history(store), champion(store)
-    if as_json:  # ASCII: a terminal takes no part of it for a command
+    if as_json:  # ASCII only, so that a terminal interprets no part of it
         tree = {"champion": best.folder if best else None, "runs": found, "history": entries}
         console.write(json.dumps(tree, indent=1, default=asdict))
         return
@@ -96,7 +96,7 @@ def _minute(when: str) -> str:
 
 
 def of_retraining(store: Store, outcome: "Outcome") -> None:
-    """What was new, its drift, and the comparison with its reasons."""
+    """Print what was new, its drift, and the comparison with its reasons."""
     if outcome.result == "first":
         console.say("There was no champion: this is the first run.")
         of_run(store)
@@ -121,7 +121,7 @@ def of_retraining(store: Store, outcome: "Outcome") -> None:
 
 
 def of_drift(run: Run) -> None:
-    """The figures of drift, where it was measured, and classes that were added and dropped."""
+    """Print the drift figures, if drift was measured, and the classes that were added and dropped."""
     if run.drift:
         _table(drift_title(run.drift), drift_rows(run.drift))
         for text in class_notes(run.drift.classes):
@@ -143,7 +143,7 @@ def _table(title: str, rows: list[list[Any]]) -> None:
 
 
 def of_catalogue(plan: "Plan") -> None:
-    """The videos that are ingested, by crawl and by venue."""
+    """Print the ingested videos by crawl and by venue."""
     splits = plan.splits
     for crawl in plan.catalogue.crawls:
         n_videos = counted(sum(part.n_videos for part in crawl.parts), "video")
@@ -165,7 +165,7 @@ def of_catalogue(plan: "Plan") -> None:
 
 
 def of_stage(stage: str, plan: "Plan") -> None:
-    """What one stage left in the store."""
+    """Print what one stage wrote to the store."""
     if stage == "evaluate":
         of_run(plan.store)
     elif stage == "train":
@@ -196,14 +196,14 @@ def _of_vectors(plan: "Plan", completed: bool) -> None:
 
 
 def of_failures(store: Store, failures: Failures) -> None:
-    """How many videos lack something because it failed, by kind, and how to see all of them."""
+    """Print how many videos lack something because of a failure, by kind, and how to list them all."""
     kinds = Counter(failure.kind for of_video in failures.values() for failure in of_video)
     counts = ", ".join(f"{kind} {n:,}" for kind, n in kinds.most_common())
     console.say(f"Failed: {counts}. More about it: nmcl errors --out {store.url}")
 
 
 def of_rows(rows: Sequence[Any], kind: type, form: str, title: str) -> None:
-    """Records of one dataclass as `table`, `json` or `csv`."""
+    """Print records of one dataclass as `table`, `json` or `csv`."""
     header = [f.name for f in fields(kind)]
     if form == "json":
         console.write(json.dumps([asdict(row) for row in rows], indent=1))
@@ -222,7 +222,7 @@ def of_rows(rows: Sequence[Any], kind: type, form: str, title: str) -> None:
 
 
 def of_verification(store: Store, findings: Findings, repaired: bool, as_json: bool) -> None:
-    """What was checked, and what is wrong."""
+    """Print what was checked, and what is wrong."""
     if as_json:
         console.write(json.dumps(verify.to_json(findings), indent=1))
         return
@@ -238,7 +238,7 @@ def of_verification(store: Store, findings: Findings, repaired: bool, as_json: b
 
 
 def of_service(service: Service, watched: Path | None, out: Path) -> None:
-    """Where the server is, and what to do with it."""
+    """Print the address of the server, and how to use it."""
     say = console.say
     say(f"Prefect runs at {service.ui}, its database is {service.database}; logs are in {home()}")
     if watched:
@@ -254,7 +254,7 @@ def of_service(service: Service, watched: Path | None, out: Path) -> None:
 
 
 def of_prediction(result: dict[str, Any], out: Path) -> None:
-    """How many videos were predicted, and where the table is."""
+    """Print how many videos were predicted, and the location of the table."""
     console.table("First guesses", ("venue", "videos"), list(result["venues"].items())[:20])
     counts = ", ".join(f"{result[name]:,} {name}" for name in ("videos", "ok", "partial", "failed"))
     console.say(counts)
@@ -269,7 +269,7 @@ def of_prediction(result: dict[str, Any], out: Path) -> None:
 
 
 def of_study(data: "StudyData", out: Path) -> None:
-    """The methods by their macro-F1, and where the page is."""
+    """Print the methods by their macro-F1, and the location of the page."""
     header = ("method", "micro_f1", "macro_f1", "std", "p (macro)", "seconds")
     rows = [
         (row.name, row.micro_f1.mean, row.macro_f1.mean, row.macro_f1.std, row.macro_p_value, row.train_seconds)
