@@ -39,7 +39,7 @@ _bars: "Bars | _Lines | None" = None
 
 @contextmanager
 def showing_progress() -> Iterator[None]:
-    """Draw what `progress` is told while the block runs: bars on a terminal, a line now and then elsewhere."""
+    """Show the calls of `progress` within the block: as bars on a terminal, else as occasional lines."""
     global _bars
     try:
         if _err.is_terminal:

@@ -1,4 +1,4 @@
-"""The engines, and their settings. Nothing here imports Prefect."""
+"""The engines and their settings. Nothing here imports Prefect."""
 
 import importlib.util
 import os
@@ -13,20 +13,20 @@ from nmcl.pipeline.errors import SettingsError, WorkerError
 
 @dataclass(frozen=True)
 class Engine:
-    """What an engine is capable of, and what it needs."""
+    """Capabilities and requirements of an engine."""
 
     start: str = "nmcl.flows.engine.runners:on_this_machine"
-    """Where the function is that starts its workers: a context manager that takes `EngineSettings`."""
+    """Import path of the function that starts its workers: a context manager that takes `EngineSettings`."""
     packages: tuple[str, ...] = ()
-    """Optional packages that it imports; the extra of nmcl that installs them has the engine's name."""
+    """Optional packages that it imports. The extra of nmcl that installs them is named after the engine."""
     is_cluster: bool = False
-    """Its workers may be on other machines, so it needs a Prefect server."""
+    """Whether its workers may be on other machines, so that it needs a Prefect server."""
     has_gpus: bool = False
-    """It assigns GPUs to workers."""
+    """Whether it assigns GPUs to workers."""
     shares_process: bool = False
-    """Its workers are threads of the command's process."""
+    """Whether its workers are threads of the command's process."""
     has_daemons: bool = False
-    """Its workers are daemon processes, which may not start processes themselves."""
+    """Whether its workers are daemon processes, which may not start processes themselves."""
 
 
 ENGINES = {
@@ -49,12 +49,12 @@ else:
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """Which engine processes the parts of a crawl, and how many at a time. Changes no vector."""
+    """Settings of the engine that processes the parts of a crawl. They change no vector."""
 
     name: EngineName = "processes"
-    """One worker of `processes` or `threads` is the command's own process."""
+    """Name of the engine. With one worker, `processes` and `threads` use the command's own process."""
     workers: Annotated[int, Ge(1)] = 1
-    """Parts at a time."""
+    """Number of parts that are processed at a time."""
     address: str = ""
     """Address of a running Ray or Dask cluster; empty: one is started on this machine for the command."""
     threads: Annotated[int, Ge(0)] = 0
@@ -74,21 +74,21 @@ class EngineSettings:
 
     @property
     def needs_prefect(self) -> bool:
-        """Whether Prefect distributes the parts: to a cluster, or where the user has a server."""
+        """Whether Prefect distributes the parts: to a cluster, or if the user has a server."""
         return self.kind.is_cluster or bool(os.environ.get("PREFECT_API_URL"))
 
     @property
     def threads_each(self) -> int:
-        """Processor threads of one worker."""
+        """Number of processor threads of one worker."""
         return self.threads or (1 if self.address else max(1, cores() // self.workers))
 
     @property
     def threads_of_process(self) -> int:
-        """Processor threads of a process that works on parts: all workers of `threads` are in one."""
+        """Number of processor threads of a process that works on parts: all workers of `threads` share one process."""
         return self.threads_each * (self.workers if self.kind.shares_process else 1)
 
     def check(self) -> None:
-        """Raises SettingsError where the settings contradict each other."""
+        """Raise SettingsError if the settings contradict each other."""
         if self.address and not self.kind.is_cluster:
             clusters = [name for name, engine in ENGINES.items() if engine.is_cluster]
             raise SettingsError(
@@ -100,14 +100,14 @@ class EngineSettings:
 
 
 def require_packages(engine: str) -> None:
-    """Raises WorkerError where packages that an engine needs are not installed."""
+    """Raise WorkerError if packages that an engine needs are not installed."""
     for module in ENGINES[engine].packages:
         if module not in sys.modules and importlib.util.find_spec(module) is None:
             raise WorkerError(lacking(engine, module))
 
 
 def lacking(engine: str, module: str | None) -> str:
-    """Return the message that a module of an engine is not installed."""
+    """Return the error message that a module of an engine is not installed."""
     return (
         f"The engine {engine} needs packages that are not installed (no module {module}). Install them: "
         f"{sys.executable} -m pip install -c constraints.txt 'nmcl[{engine}]'"

@@ -41,7 +41,7 @@ UNFINISHED = ".unfinished"
 
 @dataclass(frozen=True)
 class Request:
-    """What to study; either `features` or `store`."""
+    """Options of a study; either `features` or `store` is given."""
 
     features: Path | None
     store: Path | None

@@ -130,7 +130,7 @@ def of_drift(run: Run) -> None:
 
 @contextmanager
 def drift_before_error(store: Store) -> Iterator[None]:
-    """Show the figures of drift before the message that it stopped the run."""
+    """Print the drift figures before the error that drift raised."""
     try:
         yield
     except DriftError as error:

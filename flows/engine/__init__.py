@@ -1,1 +1,1 @@
-"""Everything that imports Prefect, and nothing else does."""
+"""All code that imports Prefect."""

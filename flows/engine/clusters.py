@@ -26,14 +26,14 @@ from nmcl.pipeline.errors import WorkerError
 
 RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # our own bars and messages speak on the console
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # the console shows our own progress bars and messages
 }
 RAY_OWN_ENVIRONMENT = {
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "20",  # of 60: its processes end so soon after a killed command
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "20",  # default 60: its processes end so soon after a killed command
 }
-"""Of a cluster that a command starts for itself."""
+"""Environment of a cluster that a command starts for itself."""
 RAY_TOKEN_FILE = Path(".ray/auth_token")
-"""Below the home folder; where Ray looks for a cluster's token if the environment has none."""
+"""Path below the home folder where Ray looks for a cluster's token if the environment has none."""
 
 ANSWERS_WITHIN_S = 10.0
 
@@ -59,7 +59,7 @@ class _Cluster(Workers):
 
     @abstractmethod
     def lack(self) -> str:
-        """Return what the cluster has none of and a job needs; empty if nothing."""
+        """Return the resource that a job needs and the cluster lacks; empty if there is none."""
 
     def _refuse_gone(self) -> None:
         try:
@@ -96,11 +96,11 @@ class _DaskCluster(_Cluster):
 
     @property
     def n_alive(self) -> int:
-        return len(self._client.scheduler_info(n_workers=-1).get("workers", ()))  # {} while it is not to be reached
+        return len(self._client.scheduler_info(n_workers=-1).get("workers", ()))  # {} if the scheduler is unreachable
 
 
 class _OwnDask(_DaskCluster):
-    """Dask restarts a worker that died, but not one that died while it was starting."""
+    """Restarts workers that died while starting; Dask restarts only those that died later."""
 
     _were_too_few = False
 
@@ -108,7 +108,7 @@ class _OwnDask(_DaskCluster):
         n_alive, n_wanted = self.n_alive, self._engine.workers
         too_few = n_alive < n_wanted
         if too_few and self._were_too_few:
-            self._client.cluster.scale(n_alive)  # gives up those that are not there
+            self._client.cluster.scale(n_alive)  # removes the workers that are gone
             self._client.cluster.scale(n_wanted)
         self._were_too_few = too_few and not self._were_too_few
         return ""
@@ -116,14 +116,14 @@ class _OwnDask(_DaskCluster):
 
 @contextmanager
 def ray(engine: EngineSettings) -> Iterator[Workers]:
-    """Connect to a Ray cluster, or start one on this machine. Raises WorkerError where that fails."""
+    """Connect to a Ray cluster, or start one on this machine. Raises WorkerError if that fails."""
     own_environment = {} if engine.address else RAY_OWN_ENVIRONMENT
     for name, value in (RAY_ENVIRONMENT | own_environment | ray_authentication(os.environ, Path.home())).items():
         os.environ.setdefault(name, value)
     module, prefect_ray = _needed("ray", "ray"), _needed("prefect_ray", "ray")
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     context = _needed("prefect_ray.context", "ray")
-    # Without `max_calls` a process with a GPU would end after every part, and its model with it.
+    # Without `max_calls` a process with a GPU would end after every part, and lose its loaded model.
     wanted = {"num_cpus": engine.threads_each, "num_gpus": engine.gpus, "max_retries": 0, "max_calls": 0}
     quiet = {"log_to_driver": False, "configure_logging": False}
     own = {"num_cpus": engine.workers * engine.threads_each, "include_dashboard": False}
@@ -156,17 +156,17 @@ def ray_authentication(environment: Mapping[str, str], home: Path) -> dict[str, 
 
 @contextmanager
 def dask(engine: EngineSettings) -> Iterator[Workers]:
-    """Connect to a Dask cluster, or start one on this machine. Raises WorkerError where that fails."""
+    """Connect to a Dask cluster, or start one on this machine. Raises WorkerError if that fails."""
     module, distributed = _needed("dask", "dask"), _needed("distributed", "dask")
     prefect_dask = _needed("prefect_dask", "dask")
-    os.environ.setdefault("PREFECT_PLUGINS_ENABLED", "false")  # ours is for the command; workers have a loop already
+    os.environ.setdefault("PREFECT_PLUGINS_ENABLED", "false")  # ours is for the command; workers already have a loop
     if engine.address:
         runner = prefect_dask.DaskTaskRunner(address=engine.address)
     else:
         cluster = {
             "n_workers": engine.workers,
             "threads_per_worker": 1,
-            "memory_limit": 0,  # its guard would kill a worker for the memory of all
+            "memory_limit": 0,  # Dask's limit would kill a worker for the memory of all workers
             "dashboard_address": None,
             "silence_logs": "CRITICAL",
         }
@@ -184,7 +184,7 @@ def _connected(runner: TaskRunner[Any], engine: EngineSettings, *refusals: type[
             _check_reachable(engine.address)
             with _keeping_sigterm():
                 stack.enter_context(runner)
-            getattr(runner, "client", None)  # Dask's connects when it is first asked for
+            getattr(runner, "client", None)  # Dask connects on the first access to the client
         except refused as error:
             where = f"at {engine.address}" if engine.address else "on this machine"
             raise WorkerError(f"No {engine.name} cluster can be had {where}: {error}") from error
@@ -193,7 +193,7 @@ def _connected(runner: TaskRunner[Any], engine: EngineSettings, *refusals: type[
 
 @contextmanager
 def _keeping_sigterm() -> Iterator[None]:
-    """Ray's own handler would end the command at once, with the code 15."""
+    """Restore the SIGTERM handler after the block: Ray's own would end the command at once, with exit code 15."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -203,7 +203,7 @@ def _keeping_sigterm() -> Iterator[None]:
 
 
 def _check_reachable(address: str) -> None:
-    """Connect to an address: Ray itself would try for a quarter of an hour, and then end this process.
+    """Connect to an address. Ray itself would try for a quarter of an hour, and then end this process.
 
     Raises:
         OSError: nothing listens there.

@@ -1,4 +1,4 @@
-"""What happens outside and starts a flow: a crawl that has landed starts `retrain` (see prefect.yaml).
+"""Events that start a flow: a crawl that has landed starts `retrain` (see prefect.yaml).
 
 Import this only with `PREFECT_API_URL` set: Prefect reads it on import.
 """
@@ -14,7 +14,7 @@ LANDED = "nmcl.crawl.landed"
 
 
 def announce(crawl: str, out: str) -> None:
-    """Tell the server that a crawl has landed, and which store shall take it up. Returns when the server has it."""
+    """Emit the event that a crawl has landed, for the given store. Returns when the server has received it."""
     source, store = crawl_source(crawl), Store(out)
     event = Event(
         event=LANDED,

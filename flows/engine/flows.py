@@ -1,4 +1,4 @@
-"""The Prefect flows. MapItems wraps the plain stages; the engine carries names and receipts, never data.
+"""The Prefect flows around the plain stages. The engine carries names and receipts, never data.
 
 Import this only with `PREFECT_API_URL` set, or within `nmcl.flows.service.server.embedded`: Prefect reads it on import.
 """
@@ -42,13 +42,13 @@ from nmcl.pipeline.storage.store import Store
 
 Folder = Annotated[str, Field(min_length=1)]
 SettingsTree = Annotated[dict[str, Any], WithJsonSchema(json_schema())]
-"""So that Prefect refuses a wrong setting before it creates a run."""
+"""Settings with a JSON schema, so that Prefect rejects a wrong setting before it creates a run."""
 
 TRANSIENT_ONES = Retry()
 
 
 def _context(store: Store, settings: Tree | None, command: str = "") -> Context:
-    """Settings that are not named keep what the store was made with."""
+    """Return the context of a flow run. Settings that are not named stay as the store has them."""
     if is_sample(store):
         get_run_logger().warning(SAMPLE_NOTE)
     chosen = of_store(store, settings_of(store, settings))
@@ -68,12 +68,12 @@ def extract_features(
 ) -> dict[str, int]:
     """Ingest a crawl, fit the extractors, extract every modality and complete what is missing.
 
-    What is there is not made again. Returns the store's videos by outcome.
+    Existing results are kept. Returns the number of the store's videos by outcome.
 
     Args:
-        crawl: folder of videos; without one, the crawls that the store knows.
-        out: folder of the store; without one `out`, or a rendered sample's while there is neither `out` nor a crawl.
-        settings: nested, as in a settings file; what is not named stays as the store was made.
+        crawl: folder of videos; if not given, the crawls that the store knows.
+        out: folder of the store; default `out`, or a rendered sample's while there is neither `out` nor a crawl.
+        settings: nested, as in a settings file; settings that are not named stay as the store has them.
     """
     require_there(crawl)
     with alone_on(store_of(crawl, out)) as store:
@@ -85,12 +85,12 @@ def extract_features(
 
 @flow(name="train-nmcl", validate_parameters=True)
 def train_nmcl(out: Folder | None = None, settings: SettingsTree | None = None, command: str = "") -> str:
-    """Train and evaluate the model on what a store holds. Returns the folder of the run within the store.
+    """Train and evaluate the model on the videos of a store. Returns the folder of the run within the store.
 
     Args:
-        out: folder of the store; without one `out`, or the rendered sample's while there is no `out`.
-        settings: nested, as in a settings file; what is not named stays as the store was made.
-        command: what the report names as the command that made it.
+        out: folder of the store; default `out`, or the rendered sample's while there is no `out`.
+        settings: nested, as in a settings file; settings that are not named stay as the store has them.
+        command: command line that the report shows.
     """
     with alone_on(store_of(None, out)) as store:
         context = _context(store, settings, command)
@@ -108,19 +108,19 @@ def retrain(
     refit: bool = False,
     allow_drift: bool = False,
 ) -> dict[str, Any]:
-    """Take up what is new of a crawl, train a challenger, and promote it if it is better than the champion.
+    """Ingest what is new in a crawl, train a challenger, and promote it if it is better than the champion.
 
-    Extractors and completion stay the champion's. See `nmcl.flows.retrain.retrain`; the rule is in
-    `nmcl.model.comparison`. Where a store has no champion, this is its first run. Where nothing is new nothing is done.
-    Returns how it ended.
+    The champion's extractors and completer are used. See `nmcl.flows.retrain.retrain`; the promotion rule is in
+    `nmcl.model.comparison`. If a store has no champion, this is its first run. If nothing is new, nothing is done.
+    Returns the outcome.
 
     Args:
-        crawl: folder of videos; without one, the crawls that the store knows, to take up what was added to them.
-        out: folder of the store; without one `out`, or a rendered sample's while there is neither `out` nor a crawl.
-        settings: nested, as in a settings file; what is not named stays as the champion was made.
-        warm_start: start from the champion's weights, where the model is learnt by gradient descent.
-        refit: let the extractors learn anew from all crawls, beside those there are.
-        allow_drift: go on where the crawl has drifted beyond the limits.
+        crawl: folder of videos; if not given, the crawls that the store knows, to ingest what was added to them.
+        out: folder of the store; default `out`, or a rendered sample's while there is neither `out` nor a crawl.
+        settings: nested, as in a settings file; settings that are not named stay as the champion has them.
+        warm_start: start from the champion's weights, if the model is trained by gradient descent.
+        refit: fit the extractors again on all crawls, and keep the earlier ones.
+        allow_drift: continue if the crawl has drifted beyond the limits.
     """
     require_there(crawl)
     with alone_on(store_of(crawl, out)) as store:
@@ -131,21 +131,21 @@ def retrain(
 
 @flow(name="nmcl-run", validate_parameters=True)
 def nmcl_run(out: str, settings: dict[str, Any], command: str) -> str:
-    """From ingested crawls to an evaluated classifier. Returns the folder of the run within the store."""
+    """Run all stages after ingest, up to an evaluated classifier. Returns the folder of the run within the store."""
     with alone_on(out) as store:
         return _everything(_context(store, settings, command))
 
 
 @flow(name="nmcl-retrain", validate_parameters=True)
 def nmcl_retrain(crawl: str | None, out: str, settings: dict[str, Any], options: Options) -> Outcome:
-    """As `retrain`, but where there is a champion the crawls have been ingested (see `already_settled`)."""
+    """Run `retrain` for crawls that were already ingested if there is a champion (see `already_settled`)."""
     with alone_on(out) as store:
         return _retrain(store, crawl, settings, options, is_ingested=True)
 
 
 @flow(name="predict-venues", validate_parameters=True)
 def predict_venues(crawl: str, model: str, out: str, settings: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Venues of every video of a crawl, by a trained model, into one Parquet file. Returns counts and scores."""
+    """Predict the venues of every video of a crawl, and write a Parquet file. Returns counts and scores."""
     frozen = predict.load_run(model, settings or {})
     with map_by(frozen.settings.engine) as map_items:
         return predict.predict(crawl, frozen, Path(out), ShownProgress(), map_items)
@@ -153,7 +153,7 @@ def predict_venues(crawl: str, model: str, out: str, settings: dict[str, Any] | 
 
 @flow(name="nmcl-stages", validate_parameters=True)
 def up_to(out: str, last: str, settings: dict[str, Any], command: str, retry: Retry = TRANSIENT_ONES) -> None:
-    """What is missing of the stages up to `last`, as `nmcl extract` and its like do, by the engine's workers."""
+    """Run the unfinished stages up to `last` on the engine's workers, for commands such as `nmcl extract`."""
     with alone_on(out) as store, _with_workers(_context(store, settings, command)) as context:
         runs.up_to(replace(context, retry=retry), last)
 
@@ -175,7 +175,7 @@ def _retrain(store: Store, crawl: str | None, settings: Tree | None, options: Op
 
 
 def _everything(context: Context) -> str:
-    require_trainable(context.plan().splits)  # before hours of extraction, not after
+    require_trainable(context.plan().splits)  # fail before hours of extraction
     _extract(context)
     return _train(context)
 

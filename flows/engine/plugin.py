@@ -1,4 +1,4 @@
-"""What Prefect's own command learns in this folder: short names of our deployments, and the server of `nmcl up`.
+"""Prefect plug-in for the `prefect` command in this folder: short deployment names, and the server of `nmcl up`.
 
 Prefect calls this on start, before it reads the command line (`[tool.prefect.plugins]` in pyproject.toml).
 """
@@ -19,7 +19,7 @@ FLAGS = ("--watch",)
 
 @register_hook
 def setup_environment(*, ctx: HookContext) -> SetupResult | None:
-    """Expand a short name, and lead to the server of `nmcl up` where no other is set."""
+    """Expand a short deployment name, and set the API address of `nmcl up` if no other is set."""
     if Path(sys.argv[0]).stem != "prefect":
         return None
     at = position(sys.argv)
@@ -39,7 +39,7 @@ def setup_environment(*, ctx: HookContext) -> SetupResult | None:
 
 
 def position(argv: list[str]) -> int | None:
-    """Where one of our deployments is named: in `prefect deployment run NAME` and `prefect deployment inspect NAME`."""
+    """Return the index of our deployment in `prefect deployment run NAME` or `inspect NAME`; None if there is none."""
     if argv[1:2] not in (["deployment"], ["deployments"]) or argv[2:3] not in (["run"], ["inspect"]):
         return None
     for i, word in enumerate(argv[3:], start=3):
@@ -50,12 +50,12 @@ def position(argv: list[str]) -> int | None:
 
 
 def full_name(name: str) -> str:
-    """`extract-features` means `extract-features/local`."""
+    """Return the full name of a deployment: `extract-features` means `extract-features/local`."""
     return name if "/" in name else f"{name}/{WHERE}"
 
 
 def missing_crawl(argv: list[str]) -> str | None:
-    """What is wrong with the folder of a crawl, which the worker of `nmcl up` would find, too; URLs are its own."""
+    """Return what is wrong with a crawl's folder, as the worker of `nmcl up` would. URLs are left to the worker."""
     from nmcl.flows.run.sources import require_there
     from nmcl.pipeline.errors import CrawlError
     from nmcl.pipeline.storage.store import is_url
@@ -70,7 +70,7 @@ def missing_crawl(argv: list[str]) -> str | None:
 
 
 def _text(value: str) -> str | None:
-    """A parameter as Prefect reads it, which is JSON where it can be; None where that is no text."""
+    """Return a parameter as Prefect parses it, as JSON if possible; None if the result is not text."""
     try:
         found = json.loads(value)
     except ValueError:

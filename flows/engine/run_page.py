@@ -1,4 +1,4 @@
-"""What the Prefect UI shows of a trained run: its scores, what it confuses, and where the whole report is.
+"""Page of a trained run in the Prefect UI: its scores, its confused venues, and the location of the full report.
 
 Browsers do not follow a link from a page of a server to a file, so the figures are on the page itself.
 """
@@ -19,7 +19,7 @@ N_CONFUSIONS = 10
 
 
 def run_page(plan: Plan) -> str:
-    """Markdown of an evaluated run. Raises StoreError where its files are damaged."""
+    """Return the Markdown page of an evaluated run. Raises StoreError if its files are damaged."""
     run, store = plan.result, plan.store
     metrics, name = run.require_metrics(), run.file(PREDICTIONS)
     scores = [("test", metrics.test), ("validation", metrics.validation)]
@@ -46,7 +46,7 @@ def run_page(plan: Plan) -> str:
 
 
 def confusions(plan: Plan, predictions: pa.Table) -> list[tuple[tuple[str, str], int]]:
-    """The pairs of venue and wrong first guess that are most frequent among the test videos, with their number."""
+    """Return the most frequent pairs of venue and wrong first prediction among the test videos, with their counts."""
     guesses = predictions.column("venue_1").to_pylist()
     assigned = zip(plan.videos, plan.splits.assignments, guesses, strict=True)
     wrong = [(v.venue, guess) for v, a, guess in assigned if a.split == "test" and v.venue and guess != v.venue]
@@ -58,7 +58,7 @@ def _score(value: float | None) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table whose cells hold no markup."""
+    """Return a Markdown table; markup within cells is escaped."""
     lines = [[markdown_text(str(cell)) for cell in line] for line in (header, *rows)]
     lines.insert(1, ["---"] * len(header))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -20,7 +20,7 @@ from nmcl.flows.run.workers import Future, Job, Submit, Workers
 
 @contextmanager
 def map_by(engine: EngineSettings) -> Iterator[MapItems]:
-    """Yield an `MapItems` that makes every part a task run, in this process or by the engine's workers."""
+    """Yield a `MapItems` that runs every part as a task run, in this process or on the engine's workers."""
     if engine.is_own_process:
         yield in_this_process
     else:
@@ -29,7 +29,7 @@ def map_by(engine: EngineSettings) -> Iterator[MapItems]:
 
 
 def submit_to(runner: TaskRunner[Any]) -> Submit:
-    """Return a function that gives a job to a task runner, as a task run."""
+    """Return a function that submits a job to a task runner, as a task run."""
 
     def submit(job: Job) -> Future:
         task = numbered_task.with_options(name=job.stage)

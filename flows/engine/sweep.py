@@ -1,7 +1,7 @@
-"""The sweep of a watched folder: a crawl that has landed there starts `retrain`, once.
+"""Sweep of a watched folder: a crawl that has landed there starts `retrain`, once.
 
-What was started is known by the runs of `retrain` on the server, so that a crawl that was announced is not taken up
-again, and one whose run failed is not either until it changes. Import this only with `PREFECT_API_URL` set.
+Started crawls are identified by the runs of `retrain` on the server. So an announced crawl is not started again, and
+a crawl whose run failed is not started until it changes. Import this only with `PREFECT_API_URL` set.
 """
 
 from datetime import UTC, datetime
@@ -25,12 +25,12 @@ RETRAIN = "retrain/local"
 
 @flow(name="sweep", validate_parameters=True)
 def sweep(folder: str = "", out: str = "", settled_s: Annotated[float, Field(ge=0)] = 300.0) -> dict[str, str]:
-    """Start `retrain` for each crawl under a folder that has landed and for which it was not started since.
+    """Start `retrain` for each landed crawl under a folder that was not started since its last change.
 
     Args:
-        folder: each of its subfolders is a crawl; without one nothing is done.
-        out: folder of the store that takes them up; `out` if not named.
-        settled_s: a crawl has landed when nothing in it has changed for so many seconds.
+        folder: each of its subfolders is a crawl; if empty, nothing is done.
+        out: folder of the store that ingests them; `out` if not named.
+        settled_s: a crawl has landed if nothing in it has changed for this many seconds.
 
     Returns:
         `started`, `taken up before` or `still landing`, by the name of the crawl.
@@ -51,7 +51,7 @@ def _take_up(landing: Landing, out: Path, settled_s: float) -> str:
     run_deployment(
         RETRAIN,
         parameters={"crawl": str(landing.folder), "out": str(out)},
-        idempotency_key=f"{digest([str(landing.folder), str(out)])}-{landing.changed:.3f}",  # two sweeps at once
+        idempotency_key=f"{digest([str(landing.folder), str(out)])}-{landing.changed:.3f}",  # sweeps may overlap
         timeout=0,
         as_subflow=False,
     )
@@ -59,7 +59,7 @@ def _take_up(landing: Landing, out: Path, settled_s: float) -> str:
 
 
 def _was_started(client: SyncPrefectClient, landing: Landing, out: Path) -> bool:
-    """Whether there is a run of `retrain` on this crawl since it last changed."""
+    """Whether `retrain` was started on this crawl since its last change."""
     deployment = client.read_deployment_by_name(RETRAIN)
     since = datetime.fromtimestamp(landing.changed, UTC)
     wanted = {"deployment_id": {"any_": [deployment.id]}, "expected_start_time": {"after_": since}}

@@ -1,4 +1,4 @@
-"""What the flows take from Prefect: task runs with retries, a queue for each store, and what its UI shows.
+"""Task runs with retries, a queue for each store, and artifacts in the Prefect UI.
 
 Import this only with `PREFECT_API_URL` set, or within `nmcl.flows.service.server.embedded`: Prefect reads it on import.
 """
@@ -46,16 +46,16 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 LEASE_S = 60.0
-"""How long a store stays taken after the run that had it was killed."""
+"""Seconds for which a store stays held after the run that held it was killed."""
 COMMAND_ENDS_WITHIN_S = 3600.0
-"""How long a run waits for an `nmcl` command that is at work on the same store."""
+"""Seconds for which a run waits for an `nmcl` command that holds the same store."""
 SAID_AFTER_S = 2.0
-"""How long a run waits for a store before it says so; a store that is free is had sooner."""
+"""Seconds for which a run waits for a store before it logs so; a free store is acquired sooner."""
 _SHOWN_EVERY_S = 5.0
 
 
 def _worth_retrying(task: Any, run: Any, state: Any) -> bool:
-    """Reading and writing may succeed later; a missing file, a wrong setting or a mistake in our code will not."""
+    """Whether to retry a task: I/O errors may be transient; a missing file, a wrong setting or a bug is not."""
     return is_transient(state.data)
 
 
@@ -69,29 +69,29 @@ def _worth_retrying(task: Any, run: Any, state: Any) -> bool:
     persist_result=False,
 )
 def numbered_task(stage: str, number: int, work: Callable[[], R]) -> R:
-    """One piece of work as a task run, retried when it fails."""
+    """Run one piece of work as a task run, retried if it fails."""
     return work()
 
 
 def as_tasks(name: str, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """One item after the other in this process, each as a task run."""
+    """Run the items one after the other in this process, each as a task run."""
     one = numbered_task.with_options(name=name)
     return [one(name, number, partial(work, item)) for number, item in enumerate(items)]
 
 
 def in_this_process(name: str, work: Work[R], items: Sequence[WorkItem], progress: Progress) -> list[R]:
-    """MapItems part as a task run of this process. See `nmcl.flows.run.parts.MapItems`."""
+    """Run every part as a task run in this process. See `nmcl.flows.run.parts.MapItems`."""
     return as_tasks(name, numbered(name, work, items, progress), range(len(items)))
 
 
 def run_task(name: str, work: Callable[[], R]) -> R:
-    """One piece of work as a task run."""
+    """Run one piece of work as a task run."""
     return as_tasks(name, lambda _: work(), [None])[0]
 
 
 @contextmanager
 def alone_on(root: str) -> Iterator[Store]:
-    """Wait until no other flow run works on a store, and hold it. May be nested, as `Store.locked` may.
+    """Wait until no other flow run uses a store, and hold it. May be nested, as `Store.locked` may.
 
     Raises:
         StoreError: a command outside of Prefect holds it for too long, or the folder is no store.
@@ -101,7 +101,7 @@ def alone_on(root: str) -> Iterator[Store]:
         yield store
         return
     name = re.sub(r"[^\w.-]+", "-", f"store-{Path(store.root).name}-{digest(store.url)}")
-    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):  # two runs may ask at once
+    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):  # two runs may create it at once
         client.upsert_global_concurrency_limit_by_name(name, 1)
     with ExitStack() as stack:
         with _saying(f"Waiting for {store.url}: another run is at work on it."):
@@ -113,7 +113,7 @@ def alone_on(root: str) -> Iterator[Store]:
 
 @contextmanager
 def _saying(what: str) -> Iterator[None]:
-    """Say what a block waits for, if it takes long."""
+    """Log what a block waits for, if it takes long."""
     timer = Timer(SAID_AFTER_S, get_run_logger().info, (what,))
     timer.start()
     try:
@@ -123,7 +123,7 @@ def _saying(what: str) -> Iterator[None]:
 
 
 def _lock(store: Store, stack: ExitStack) -> None:
-    """Wait while a command outside of Prefect holds the store. Errors of a service that may pass do not end a wait."""
+    """Wait while a command outside of Prefect holds the store. Transient service errors do not end a wait."""
     end, said = time.monotonic() + COMMAND_ENDS_WITHIN_S, False
     while True:
         try:
@@ -140,15 +140,15 @@ def _lock(store: Store, stack: ExitStack) -> None:
 
 
 class ShownProgress:
-    """The progress of a flow run, as artifacts in the Prefect UI, one for each stage; also on the console."""
+    """Progress of a flow run, as one artifact per stage in the Prefect UI, and on the console."""
 
     def __init__(self) -> None:
         self._artifacts: dict[str, UUID] = {}
         self._shown: dict[str, tuple[float, float]] = {}
-        """When each stage was last shown, and at how many per cent."""
+        """Time at which each stage was last shown, and its percentage."""
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """See `nmcl.pipeline.progress.Progress`."""
+        """Update the artifact of a stage. See `nmcl.pipeline.progress.Progress`."""
         console.progress(stage, done, total, note)
         now, percent = time.monotonic(), 100.0 * done / total if total else 100.0
         last, before = self._shown.get(stage, (-_SHOWN_EVERY_S, -1.0))
@@ -164,7 +164,7 @@ class ShownProgress:
 
 
 def show_outcomes(plan: Plan) -> dict[str, int]:
-    """A table of the store's videos by what became of them, with one example of each kind of failure.
+    """Show a table of the store's videos by outcome, with one example of each kind of failure.
 
     Returns the videos by outcome: `extracted`, or the kind of the first failure.
     """
@@ -184,19 +184,19 @@ def show_outcomes(plan: Plan) -> dict[str, int]:
 
 
 def show_report(plan: Plan) -> None:
-    """The scores of a run, what it confuses, and where its report is."""
+    """Show the scores of a run, its confused venues, and the location of its report."""
     create_markdown_artifact(run_page(plan), key="report", description=plan.run.folder)
 
 
 class ShownRetraining(Callbacks):
-    """What a retraining finds, as artifacts in the Prefect UI."""
+    """Shows the results of a retraining as artifacts in the Prefect UI."""
 
     def extracted(self, plan: Plan) -> None:
-        """A table of outcomes."""
+        """Show a table of outcomes."""
         show_outcomes(plan)
 
     def drift_measured(self, note: DriftNote) -> None:
-        """A table of drift, one row a figure."""
+        """Show a table of drift, one row per figure."""
         header, *rows = drift_rows(note)
         create_table_artifact(
             [dict(zip(header, (visible(str(cell), console.SHORT) for cell in row), strict=True)) for row in rows],
@@ -205,7 +205,7 @@ class ShownRetraining(Callbacks):
         )
 
     def compared(self, plan: Plan, note: ComparisonNote) -> None:
-        """Champion against challenger, and the report of the challenger."""
+        """Show the comparison of champion and challenger, and the report of the challenger."""
         show_report(plan)
         header, *rows = comparison_rows(note)
         verdict = "promoted" if note.verdict.promoted else "not promoted"
@@ -217,7 +217,7 @@ class ShownRetraining(Callbacks):
 
 
 def show_outcome(store: Store, outcome: Outcome) -> None:
-    """How a retraining ended, in a few words."""
+    """Show the outcome of a retraining in a few words."""
     create_markdown_artifact(
         f"**{outcome.result}**: {markdown_text(outcome.why)}\n\n"
         f"The champion of {markdown_code(store.url)} is {markdown_code(str(outcome.champion))}.\n",

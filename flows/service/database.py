@@ -1,4 +1,4 @@
-"""The PostgreSQL database of a Prefect server that stays: its address, and whether it answers.
+"""PostgreSQL database of a permanent Prefect server: its address, and a check that it answers.
 
 Like `nmcl.flows.service.server` this never imports Prefect.
 """
@@ -14,14 +14,14 @@ ANSWERS_WITHIN_S = 15.0
 
 @dataclass(frozen=True)
 class Database:
-    """A PostgreSQL database."""
+    """Address of a PostgreSQL database."""
 
     url: str
     """`postgresql://user:password@host:port/database`."""
 
     @classmethod
     def parse(cls, url: str) -> "Database":
-        """Accepts `postgres://`, and the name of a driver, which is left out.
+        """Parse an address. Accepts `postgres://`, and the name of a driver, which is removed.
 
         Raises:
             ServerError: not the address of a PostgreSQL database.
@@ -36,19 +36,19 @@ class Database:
 
     @property
     def for_prefect(self) -> str:
-        """Prefect speaks to PostgreSQL through asyncpg."""
+        """The address for Prefect, which connects to PostgreSQL through asyncpg."""
         return self.url.replace("://", "+asyncpg://", 1)
 
     @property
     def shown(self) -> str:
-        """Without password and options."""
+        """The address without password and options."""
         parts = urlsplit(self.url)
         user, at, host = parts.netloc.rpartition("@")
         return parts._replace(netloc=f"{user.split(':')[0]}{at}{host}", query="").geturl()
 
     def require_answer(self) -> None:
-        """Raises ServerError, with the database's own words, unless it lets us in."""
-        import asyncpg  # not needed for SQLite
+        """Raise ServerError, with the database's own message, unless a connection succeeds."""
+        import asyncpg  # SQLite does not need it
 
         async def connect() -> None:
             await (await asyncpg.connect(self.url, timeout=ANSWERS_WITHIN_S)).close()

@@ -1,4 +1,4 @@
-"""Flow runs that a server believes to be at work though their processes are gone."""
+"""Finds flow runs that a server believes to be running although their processes are gone."""
 
 import json
 import urllib.request
@@ -17,25 +17,25 @@ CRASHED = {
 
 
 def ask(url: str, body: Any) -> Any:
-    """What a server's API answers to a POST. Raises OSError."""
+    """Return the response of a server's API to a POST request. Raises OSError."""
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.load(answer)
 
 
 def mark_orphaned(api: str, pool: str, ended_worker: str | None) -> int:
-    """Set the runs of a work pool, and those within them, to Crashed where neither a worker nor their process lives.
+    """Set the runs of a work pool and their subruns to Crashed if neither a worker nor their process is alive.
 
-    Call it while no worker was started yet.
+    Call it before any worker is started.
 
     Args:
-        ended_worker: name of one that is known to have ended, as the server believes for a while that it lives.
+        ended_worker: name of a worker that is known to have ended; the server believes for a while that it is alive.
 
     Returns:
-        How many, without those within others.
+        The number of runs, without subruns.
     """
     runs = _active(api, work_pools={"name": {"any_": [pool]}})
-    if not runs:  # also where there is no pool yet
+    if not runs:  # also if the pool does not exist yet
         return 0
     workers = ask(f"{api}/work_pools/{pool}/workers/filter", {})
     if any(worker["status"] == "ONLINE" and worker["name"] != ended_worker for worker in workers):
@@ -52,7 +52,7 @@ def _active(api: str, work_pools: Any = None, **of_runs: Any) -> set[str]:
 
 
 def _alive() -> set[str]:
-    """Runs that a process of this machine is at work on."""
+    """Return the runs that a process of this machine is executing."""
     found = set()
     for process in psutil.process_iter():
         with suppress(psutil.Error):

@@ -1,7 +1,7 @@
 """The embedded Prefect server: private, on SQLite, started for one command and stopped with it.
 
-Prefect reads its settings when it is imported, so this module imports it only once they are made, and whoever uses
-`embedded` does so only within the block.
+Prefect reads its settings when it is imported, so this module imports it only after they are set. Callers of `embedded`
+must import it only within the block.
 """
 
 import fcntl
@@ -31,16 +31,16 @@ from nmcl.pipeline.scratch import scratch
 HOST = "127.0.0.1"
 READY_WITHIN_S = 180.0
 WATCHED_EVERY_S = 0.5
-"""How soon the death of our own server is seen."""
+"""Seconds between checks that our own server is alive."""
 ASKED_EVERY_S = 5.0
-"""A server elsewhere, whether it still answers."""
+"""Seconds between checks that an external server answers."""
 PATIENCE_S = 60.0
-"""How long a server elsewhere may be silent."""
+"""Seconds for which an external server may fail to answer."""
 ENDS_WITHIN_S = 3.0
-"""A command whose server is gone; else it is ended."""
+"""Seconds within which a command must end after its server is lost; then it is killed."""
 CONSOLE = {
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # our own bars and messages speak on the console
-    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",  # it tells of every event that a server misses
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the console shows our own progress bars and messages
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",  # it logs every event that a server misses
 }
 QUIET = {
     **CONSOLE,
@@ -54,11 +54,11 @@ QUIET = {
 
 
 class ServerError(UserError):
-    """A server or a worker does not start, or a server is gone."""
+    """Raised if a server or a worker does not start, or a server is gone."""
 
 
 def default_home() -> Path:
-    """Where the server keeps its database: `PREFECT_HOME`, else `.prefect` beside the code, else the user's cache."""
+    """Return the server's database folder: `PREFECT_HOME`, else `.prefect` next to the code, else the user's cache."""
     if os.environ.get("PREFECT_HOME"):
         return Path(os.environ["PREFECT_HOME"])
     repository = Path(__file__).resolve().parents[2]
@@ -69,10 +69,10 @@ def default_home() -> Path:
 
 @contextmanager
 def embedded() -> Iterator[str]:
-    """A server's address, in the environment of this process; a server named there already is used instead.
+    """Yield the address of a server, and set it in the environment; a server that is already set there is used.
 
     Raises:
-        ServerError: it does not answer in time, or does not answer any more.
+        ServerError: it does not answer in time, or stops answering.
     """
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     if url := os.environ.get("PREFECT_API_URL"):
@@ -83,20 +83,20 @@ def embedded() -> Iterator[str]:
         home = stack.enter_context(_own_home())
         port = free_port()
         url = f"http://{HOST}:{port}/api"
-        # Nobody reads the log of a server that stops with the command.
+        # The log of a server that stops with the command is not needed.
         os.environ.update(PREFECT_HOME=str(home), PREFECT_API_URL=url, PREFECT_LOGGING_TO_API_ENABLED="false")
         stack.callback(os.environ.pop, "PREFECT_API_URL")
         environment = {k: v for k, v in os.environ.items() if k not in CONSOLE}
         server = start(home, port, "--no-ui", env=environment, preexec_fn=die_with_parent)
         stack.callback(_stop, server)
-        import_module("nmcl.flows.engine.flows")  # some seconds, in which the server starts
+        import_module("nmcl.flows.engine.flows")  # takes some seconds, in which the server starts
         wait_until_ready(server, url, home)
         with _missed(url, "with a new one", partial(_ended, server)):
             yield url
 
 
 class _ServerLost(KeyboardInterrupt):
-    """Ends what the main thread does."""
+    """Ends the work of the main thread."""
 
 
 def _raise_lost(*_: object) -> None:
@@ -105,9 +105,9 @@ def _raise_lost(*_: object) -> None:
 
 @contextmanager
 def _missed(url: str, way_out: str, is_lost: Callable[[threading.Event], bool]) -> Iterator[None]:
-    """Say that the server is gone: where Prefect's client, the only user of httpx, finds it so, or a watch does.
+    """Report that the server is gone, as soon as Prefect's client (the only user of httpx) or a watch detects it.
 
-    Prefect's client tries for minutes, without a word.
+    Prefect's client itself retries silently for minutes.
 
     Args:
         is_lost: waits until the server is gone, and returns True, or until the event, and returns False.
@@ -127,7 +127,7 @@ def _missed(url: str, way_out: str, is_lost: Callable[[threading.Event], bool]) 
                 return
             lost.set()
             signal.pthread_kill(main.ident or 0, signal.SIGUSR1)
-        if not over.wait(ENDS_WITHIN_S):  # Prefect's client is still trying
+        if not over.wait(ENDS_WITHIN_S):  # Prefect's client is still retrying
             print(f"error: {message}", file=sys.stderr, flush=True)
             os._exit(2)
 
@@ -158,9 +158,9 @@ def _ended(server: subprocess.Popen[bytes], over: threading.Event) -> bool:
 
 
 def _unanswered(url: str, over: threading.Event) -> bool:
-    """Of a server elsewhere: waits for its return, aloud and not for ever."""
+    """Wait until an external server was silent for too long (True) or the event is set (False)."""
     if not answers(url):
-        return False  # perhaps only Prefect knows how to ask it; its client says what is wrong
+        return False  # perhaps only Prefect can connect to it; its client reports errors
     silent_since = None
     while not over.wait(ASKED_EVERY_S):
         if answers(url):
@@ -176,7 +176,7 @@ def _unanswered(url: str, over: threading.Event) -> bool:
 
 
 def answers(url: str, within_s: float = ASKED_EVERY_S) -> bool:
-    """Whether a server answers, be it with an error."""
+    """Whether a server answers, even with an error."""
     try:
         urllib.request.urlopen(f"{url}/health", timeout=within_s).close()
     except urllib.error.HTTPError:
@@ -188,7 +188,7 @@ def answers(url: str, within_s: float = ASKED_EVERY_S) -> bool:
 
 @contextmanager
 def _own_home() -> Iterator[Path]:
-    """The default home; a temporary one while another command's server uses that, as SQLite has one writer."""
+    """Yield the default home, or a temporary one while another command's server uses it: SQLite has one writer."""
     home = default_home()
     with ExitStack() as stack:
         with writing(str(home / "in-use")):
@@ -202,7 +202,7 @@ def _own_home() -> Iterator[Path]:
 
 
 def free_port(preferred: int = 0) -> int:
-    """The preferred port if nobody listens there, else any."""
+    """Return the preferred port if nothing listens there, else any free port."""
     for port in (preferred, 0):
         with socket.socket() as s, suppress(OSError):
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -212,7 +212,7 @@ def free_port(preferred: int = 0) -> int:
 
 
 def start(home: Path, port: int, *options: str, **popen: Any) -> subprocess.Popen[bytes]:
-    """A server whose address, database and settings are in the environment; its log is in `home`: see `new_log`."""
+    """Start a server that is configured by the environment; its log is in `home`: see `new_log`."""
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port), *options]
     with new_log(home / "server.log") as log:
         return subprocess.Popen(
@@ -220,13 +220,13 @@ def start(home: Path, port: int, *options: str, **popen: Any) -> subprocess.Pope
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,  # Ctrl-C is for this process; it then stops the server
+            start_new_session=True,  # Ctrl-C is for this process, which then stops the server
             **popen,
         )
 
 
 def new_log(path: Path) -> BinaryIO:
-    """An empty log file for a process that starts; the log of the one before is kept beside it as `NAME.1`."""
+    """Return an empty log file for a new process; the previous log is kept next to it as `NAME.1`."""
     with writing(str(path)):
         if path.exists():
             path.replace(path.with_name(f"{path.name}.1"))
@@ -234,7 +234,7 @@ def new_log(path: Path) -> BinaryIO:
 
 
 def wait_until_ready(server: subprocess.Popen[bytes], url: str, home: Path) -> None:
-    """Return when the server answers. Raises ServerError when it ends or takes too long."""
+    """Return when the server answers. Raises ServerError if it ends or takes too long."""
     end = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < end:
         if server.poll() is not None:

@@ -1,7 +1,7 @@
-"""The server and the worker that stay: what `nmcl up` starts and `nmcl down` stops.
+"""The permanent server and worker that `nmcl up` starts and `nmcl down` stops.
 
-Like `nmcl.flows.service.server` this never imports Prefect. What runs is in a file, each process by its id and its time
-of birth, so that another process that has got the same id later is neither trusted nor stopped.
+Like `nmcl.flows.service.server` this never imports Prefect. The running processes are recorded in a file by id and
+start time, so that another process that later gets the same id is neither trusted nor stopped.
 """
 
 import fcntl
@@ -44,18 +44,18 @@ from nmcl.pipeline.storage.shapes import require
 Say = Callable[[str], None]
 
 _ROOT = Path(__file__).resolve().parents[2]
-"""The repository, or the installed package. Both hold `prefect.yaml`."""
+"""Root of the repository, or of the installed package. Both hold `prefect.yaml`."""
 POOL = "nmcl"
 PORT = "PREFECT_SERVER_API_PORT"
-"""Where this is not set, Prefect's own port; where that is taken, any."""
+"""Variable with the server's port. If it is not set, Prefect's own port is used; if that is taken, any."""
 SQLITE = "SQLite"
 STOPS_WITHIN_S = 20.0
 ANSWERS_WITHIN_S = 30.0
-"""A server that is busy; one that takes longer is started anew."""
+"""Seconds within which a busy server must answer; a slower one is restarted."""
 SETTINGS = {
     **{name: value for name, value in QUIET.items() if name not in CONSOLE},
     "PREFECT_WORKER_QUERY_SECONDS": "2",
-    # A store that a killed run had taken becomes free also when the server was started anew in between.
+    # A store held by a killed run is released even if the server was restarted in between.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_SERVER_CONCURRENCY_MAXIMUM_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
     "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
@@ -68,15 +68,15 @@ class Running:
 
     pid: int
     born: float
-    """Seconds since 1970."""
+    """Start time, in seconds since 1970."""
 
     @classmethod
     def of(cls, pid: int) -> "Running":
-        """The process that has this id now."""
+        """Return the process that currently has this id."""
         return cls(pid, psutil.Process(pid).create_time())
 
     def process(self) -> psutil.Process | None:
-        """The process itself, while it runs."""
+        """Return the process itself, while it runs."""
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(self.pid)
             if abs(process.create_time() - self.born) < 2 and process.status() != psutil.STATUS_ZOMBIE:
@@ -89,31 +89,31 @@ class Service:
     """A server and its worker."""
 
     url: str
-    """Of the API."""
+    """Address of the API."""
     worker_name: str
     server: Running
     worker: Running | None = None
     database: str = SQLITE
-    """For a person: without a password."""
+    """Displayed address, without a password."""
 
     @property
     def ui(self) -> str:
-        """What to open in a browser."""
+        """Address of the web UI."""
         return self.url.removesuffix("/api")
 
     @property
     def is_whole(self) -> bool:
-        """Whether both run."""
+        """Whether both server and worker are running."""
         return all(running is not None and running.process() for running in (self.server, self.worker))
 
 
 def home() -> Path:
-    """Where the database, the logs and the note of what runs are."""
+    """Return the folder of the database, the logs and the record of running processes."""
     return default_home() / "service"
 
 
 def working_folder() -> Path:
-    """Where the worker looks for relative crawls and stores: a clone of the repository, else the current folder."""
+    """Return the folder for relative crawls and stores: a clone of the repository, else the current folder."""
     return _ROOT if is_clone() else Path.cwd()
 
 
@@ -123,7 +123,7 @@ def is_clone() -> bool:
 
 
 def running() -> Service | None:
-    """What `up` started, if it still runs."""
+    """Return the service that `up` started, if it is still running."""
     service = _noted()
     return service if service and service.is_whole else None
 
@@ -131,13 +131,13 @@ def running() -> Service | None:
 def up(database_url: str | None, watch: Path | None, out: Path | None, say: Say) -> Service:
     """Start server and worker unless they run, and register the deployments of `prefect.yaml`.
 
-    Beside a server that answers, a worker that ended is started again. Without one, both are.
+    If the server answers, only a worker that ended is restarted. Otherwise both are started.
 
     Args:
-        database_url: of PostgreSQL; without one the database is SQLite.
-        watch: a folder in which crawls land, and
-        out: the store that takes them up: see `nmcl.flows.engine.sweep`.
-        say: hears what is being done.
+        database_url: address of a PostgreSQL database; None: the database is SQLite.
+        watch: folder in which crawls land.
+        out: store that ingests these crawls: see `nmcl.flows.engine.sweep`.
+        say: receives messages about each step.
 
     Raises:
         ServerError: one of them does not start, refuses a deployment, or runs with another database.
@@ -160,7 +160,7 @@ def up(database_url: str | None, watch: Path | None, out: Path | None, say: Say)
 
 
 def down() -> bool:
-    """Stop what `up` started, runs in progress included. Returns whether anything ran."""
+    """Stop what `up` started, including runs in progress. Returns whether anything was running."""
     if not home().exists():
         return False
     with _one_at_a_time():
@@ -168,7 +168,11 @@ def down() -> bool:
 
 
 def _start(database: Database | None, before: Service | None, say: Say) -> Service:
-    """Start both, where neither is of use any more. Args: before: what ran, of which half may be left."""
+    """Start server and worker if neither is usable.
+
+    Args:
+        before: the previous service, of which one process may be left.
+    """
     _stop_noted()
     try:
         say("Starting the server ...")
@@ -198,7 +202,11 @@ def _start_server(database: Database | None) -> Service:
 
 
 def _start_worker(service: Service, ended: str | None, say: Say) -> Service:
-    """Start a worker, once no run is believed to be at work without one. Args: ended: name of the worker before."""
+    """Start a worker, after marking the orphaned runs.
+
+    Args:
+        ended: name of the previous worker.
+    """
     if n := mark_orphaned(service.url, POOL, ended):
         say(f"Runs that had ended unreported, now Crashed: {n:,}. `prefect flow-run retry ID` goes on with one.")
     say("Starting the worker ...")
@@ -229,7 +237,11 @@ def _prefect(*arguments: str) -> Sequence[str]:
 
 
 def _wait_for_worker(service: Service, since: float, worker: subprocess.Popen[bytes]) -> None:
-    """Return when the worker reports. Args: since: when it was started; the server may know one of its name before."""
+    """Return when the worker reports to the server.
+
+    Args:
+        since: when it was started; the server may know an earlier worker of the same name.
+    """
     log, end = home() / "worker.log", time.monotonic() + READY_WITHIN_S
     while time.monotonic() < end:
         if worker.poll() is not None:
@@ -279,7 +291,7 @@ class _NotedProcess(TypedDict):
 
 
 class _Noted(TypedDict):
-    """Of `running.json`."""
+    """Content of `running.json`."""
 
     url: str
     worker_name: str
@@ -307,7 +319,7 @@ def _noted() -> Service | None:
 
 
 def _stop_noted() -> bool:
-    """The runs first, so that the worker can report them; then the worker, then the server."""
+    """Stop the runs first, so that the worker can report them; then the worker, then the server."""
     service = _noted()
     if service is None:
         return False
@@ -323,7 +335,7 @@ def _stop_noted() -> bool:
 
 
 def _stop(processes: list[psutil.Process]) -> None:
-    """Ask processes to end, and end what is left of them and of their children."""
+    """Terminate processes, and kill those that remain, with their children."""
     family = [*processes]
     for process in processes:
         with suppress(psutil.NoSuchProcess):
