@@ -1,4 +1,4 @@
-"""Champion and challenger evaluated on the same videos; `nmcl.model.comparison` has the rule."""
+"""Evaluation of champion and challenger on the same videos; `nmcl.model.comparison` holds the promotion rule."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -40,7 +40,7 @@ def compare(inputs: RetrainContext) -> ComparisonNote:
 
 
 def evaluate_both(inputs: RetrainContext) -> Comparison:
-    """Predictions of both on the test videos, old and fresh. See `nmcl.model.comparison`."""
+    """Evaluate both models on the test videos, old and new. See `nmcl.model.comparison`."""
     store, plans = inputs.store, (inputs.champion_plan, inputs.challenger)
     models = [stored_model(run) for run in (inputs.champion, inputs.run)]
     completed = [load_completed(store, p.catalogue, p.completed, MODALITIES) for p in plans]
@@ -76,13 +76,13 @@ def evaluate_both(inputs: RetrainContext) -> Comparison:
 
 
 def _same_label(inputs: RetrainContext) -> np.ndarray:
-    """Which videos are labelled as they were when the champion was trained; shape (N,), bool."""
+    """Return which videos have the same label as when the champion was trained; shape (N,), bool."""
     before = {v.sha256: v.venue for v in reversed(inputs.lineage.catalogue.videos(inputs.store)) if v.venue}
     return np.array([before.get(v.sha256) == v.venue for v in inputs.challenger.videos])
 
 
 def _decided(shares: np.ndarray, venues: Sequence[str], common: Sequence[str]) -> np.ndarray:
-    """The most probable of the common venues, shape (N,); any for rows of NaN."""
+    """Return the most probable of the common venues, shape (N,); arbitrary for rows of NaN."""
     if not common:
         return np.zeros(len(shares), np.int64)
     columns = [list(venues).index(venue) for venue in common]
@@ -102,7 +102,7 @@ def _new_classes(
 
 
 def known_comparison(inputs: RetrainContext) -> ComparisonNote | None:
-    """Of the same two, under the same rule."""
+    """Return an earlier comparison of the same two models under the same rule, if there is one."""
     note = inputs.run.comparison
     if note is None or note.champion != inputs.champion.folder:
         return None

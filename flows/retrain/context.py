@@ -25,14 +25,14 @@ LEARNT = ("visual", "acoustic", "textual", "completion")
 
 @dataclass(frozen=True)
 class Options:
-    """How a challenger is made."""
+    """Options of a retraining."""
 
     warm_start: bool = False
     """Start from the champion's weights."""
     refit: bool = False
     """Fit extractors and completer again on all crawls; the earlier ones are kept."""
     allow_drift: bool = False
-    """Go on where the crawls have drifted beyond the limits."""
+    """Continue if the crawls have drifted beyond the limits."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,16 @@ class RetrainContext:
 
     champion: Run
     lineage: Lineage
-    """The champion's."""
+    """The champion's data and states."""
     diffs: tuple[CrawlDiff, ...]
-    """Of each crawl that joins."""
+    """What is new in each crawl that is added."""
     champion_plan: Plan
-    """All videos, old and new, with the champion's extractors and completer."""
+    """Plan of all videos, old and new, with the champion's extractors and completer."""
     challenger: Plan
 
     @property
     def store(self) -> Store:
-        """Where everything is kept."""
+        """The store of both models."""
         return self.challenger.store
 
     @property
@@ -59,17 +59,17 @@ class RetrainContext:
         return self.challenger.result
 
     def refreshed(self) -> "RetrainContext":
-        """The same after extraction. See `Plan.refreshed`."""
+        """Return the same inputs after extraction. See `Plan.refreshed`."""
         plan = self.champion_plan.refreshed()
         is_same = self.challenger is self.champion_plan
         return replace(self, champion_plan=plan, challenger=plan if is_same else self.challenger)
 
     def contents(self) -> dict[str, str]:
-        """Digest of each crawl that joins, to recognise it later."""
+        """Return the digest of each added crawl, to recognise it later."""
         return self._contents({diff.crawl for diff in self.diffs})
 
     def fresh(self) -> dict[str, str]:
-        """The same of those with new videos."""
+        """Return the digest of each added crawl that has new videos."""
         return self._contents({diff.crawl for diff in self.diffs if diff.n_videos})
 
     def _contents(self, names: Set[str]) -> dict[str, str]:
@@ -83,13 +83,13 @@ class RetrainContext:
 
     @property
     def notes(self) -> Run:
-        """Where the drift note goes: the challenger's run, or a folder of its own where no challenger is trained."""
+        """Folder of the drift note: the challenger's run, or a separate folder if no challenger is trained."""
         if self.has_same_data or self._was_compared_without():
             return Run(self.store, f"drift/{digest([self.champion.folder, self.fresh()])}")
         return self.run
 
     def _was_compared_without(self) -> bool:
-        """Whether the same challenger was compared with this champion before some of the videos came."""
+        """Whether the same challenger was compared with this champion before some of the videos were added."""
         note = self.run.comparison
         if note is None or note.champion != self.champion.folder:
             return False
@@ -97,11 +97,11 @@ class RetrainContext:
 
 
 def settings_for(context: Context, changes: Tree, options: Options) -> Context:
-    """The context with the champion's settings and some changes.
+    """Return the context with the champion's settings and some changes.
 
     Raises:
         SettingsError: settings of fitted states change without `refit`, or options exclude each other.
-        StoreError: there is no champion, or it does not tell where it comes from.
+        StoreError: there is no champion, or its lineage is not recorded.
     """
     run = champion(context.store)
     if run is None:
@@ -114,20 +114,20 @@ def settings_for(context: Context, changes: Tree, options: Options) -> Context:
             f"{refused[0]}.* cannot change between champion and challenger: their vectors would differ. "
             f"Retrain with --refit, which makes new vectors of all crawls."
         )
-    lineage_of(run)  # before a crawl is ingested, not after
+    lineage_of(run)  # fail before a crawl is ingested
     tolerant = {"drift": {"stop": False}} if options.allow_drift else {}
     return replace(context, settings=of_champion(run, merged(changes, tolerant)))
 
 
 def prepare(context: Context, named: Sequence[str | Path] | None, options: Options) -> RetrainContext:
-    """What is new, and the challenger's plan. The named crawls are ingested.
+    """Ingest the named crawls, and return what is new and the challenger's plan.
 
     Args:
-        named: folders; None: all that the store knows, but for those that were found doubtful as they are now.
+        named: folders; None: all crawls that the store knows, except those whose current content was found doubtful.
     """
     store = context.store
     best = champion(store)
-    assert best is not None  # settings_for has checked it
+    assert best is not None  # checked by settings_for
     lineage = lineage_of(best)
     catalogue, diffs = add_new(store, lineage.catalogue, select_crawls(store, named))
     warm = options.warm_start and can_start_warm(context.settings.model.name)
@@ -141,5 +141,5 @@ def prepare(context: Context, named: Sequence[str | Path] | None, options: Optio
 
 
 def now() -> str:
-    """For the notes of a run: UTC, ISO 8601."""
+    """Return the current time for the notes of a run: UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -22,7 +22,7 @@ from nmcl.pipeline.text import listed
 
 
 def measure_drift(context: Context, inputs: RetrainContext) -> DriftNote:
-    """Measure drift of the new videos against the champion's crawls, and write it where `inputs.notes` says."""
+    """Measure drift of the new videos against the champion's crawls, and write the note to `inputs.notes`."""
     plan, settings = inputs.champion_plan, context.settings.drift
     store, videos = plan.store, plan.videos
     old = {part.key for _, part in inputs.lineage.catalogue.parts()}
@@ -66,7 +66,7 @@ def was_measured(inputs: RetrainContext) -> bool:
 
 
 def _drift_of_words(inputs: RetrainContext, new: np.ndarray) -> dict[str, DriftFigure]:
-    """Against descriptions that the paragraph vectors did not learn from either."""
+    """Measure drift against held-out descriptions, on which the paragraph vectors were not fitted either."""
     plan, splits = inputs.champion_plan, inputs.lineage.splits
     if "textual" not in plan.states:
         return {}
@@ -98,7 +98,7 @@ def _class_changes(inputs: RetrainContext, new: np.ndarray) -> ClassChanges:
 
 
 def stop_at(note: DriftNote, inputs: RetrainContext) -> None:
-    """Raises DriftError where a figure exceeds its limit, unless the settings let drift pass."""
+    """Raise DriftError if a figure exceeds its limit, unless the settings allow drift."""
     if not note.stopped:
         return
     found = "; ".join(

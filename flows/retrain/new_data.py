@@ -1,4 +1,4 @@
-"""What crawls bring that a champion has not seen, and which of them a challenger learns from."""
+"""New videos that crawls add to a champion's data, and the selection of crawls for training a challenger."""
 
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
@@ -14,10 +14,10 @@ from nmcl.pipeline.storage.store import Store
 
 
 def select_crawls(store: Store, named: Sequence[str | Path] | None) -> list[Crawl]:
-    """The crawls that a challenger is trained on besides the champion's, in the order they came.
+    """Return the crawls that a challenger is trained on besides the champion's, in order of arrival.
 
     Args:
-        named: folders; None: all that the store knows, but for those that were found doubtful as they are now.
+        named: folders; None: all crawls that the store knows, except those whose current content was found doubtful.
     """
     known, found = load_catalogue(store).crawls, last_verdicts(store)
     folders = {crawl_source(folder).address for folder in named or ()}
@@ -35,16 +35,16 @@ def select_crawls(store: Store, named: Sequence[str | Path] | None) -> list[Craw
 
 @dataclass(frozen=True)
 class LastVerdict:
-    """What the last retraining with a crawl found of it."""
+    """Result of the last retraining with a crawl."""
 
     content: str
-    """Digest of the crawl as it was then."""
+    """Digest of the crawl at that time."""
     is_waiting: bool
-    """Whether it is not doubted, and the challenger merely was not better."""
+    """Whether the crawl was not doubted, and the challenger merely was not better."""
 
 
 def last_verdicts(store: Store) -> dict[str, LastVerdict]:
-    """By crawl; without those that no retraining has seen."""
+    """Return the last verdict by crawl, without crawls that were in no retraining."""
     found: list[tuple[str, dict[str, LastVerdict]]] = []
     for run in [*all_runs(store), *(Run(store, f"drift/{name}") for name in store.list("drift"))]:
         if (drift := run.drift) and drift.stopped:
@@ -56,12 +56,12 @@ def last_verdicts(store: Store) -> dict[str, LastVerdict]:
 
 
 def content(crawl: Crawl) -> str:
-    """Digest of a crawl as it is now."""
+    """Return the digest of the current content of a crawl."""
     return digest([part.rows for part in crawl.parts])
 
 
 def add_new(store: Store, base: Catalogue, crawls: Sequence[Crawl]) -> tuple[Catalogue, list[CrawlDiff]]:
-    """A catalogue with what is new of some crawls, and how much that is. Content of other crawls is left out."""
+    """Add the new videos of some crawls to a catalogue, and count them. Content of other crawls is left out."""
     before = _Known.of(store, base)
     catalogue, diffs = base, []
     for crawl in crawls:
@@ -75,13 +75,13 @@ def add_new(store: Store, base: Catalogue, crawls: Sequence[Crawl]) -> tuple[Cat
 
 @dataclass(frozen=True)
 class _Known:
-    """What is known already."""
+    """Videos that are already known."""
 
     parts: Set[Part]
     rows: dict[tuple[str, str, str], Video]
-    """By crawl, name and content."""
+    """Videos by crawl, name and content."""
     first: dict[str, Video]
-    """By content, without files that could not be read."""
+    """First video of each content, without files that could not be read."""
 
     @classmethod
     def of(cls, store: Store, base: Catalogue) -> "_Known":
@@ -96,19 +96,20 @@ class _Known:
                 self.first.setdefault(video.sha256, video)
 
     def find(self, video: Video) -> Video | None:
-        """The same video, else one of the same content."""
+        """Return the same video, else one of the same content."""
         return self.rows.get((video.crawl, video.video_id, video.sha256)) or self.first.get(video.sha256)
 
     def labelled(self, video: Video) -> Video:
-        """The video with its earlier label, where there is one."""
+        """Return the video with its earlier label, if it has one."""
         earlier = self.find(video)
         return replace(video, venue=earlier.venue) if earlier and earlier.venue else video
 
 
 def _unknown_parts(store: Store, crawl: Crawl, before: _Known) -> tuple[list[Part], list[Video], list[Video]]:
-    """The parts without content of other crawls and with the earlier labels, and two kinds of videos.
+    """Return the new parts of a crawl, its known videos and its new videos.
 
-    Those that were left out or get their earlier label back, and those of content that nobody has.
+    The parts have no content of other crawls, and keep earlier labels. The known videos are those that were left out or
+    get their earlier label back. The new videos are those of unknown content.
     """
     parts: list[Part] = []
     known: list[Video] = []
@@ -142,7 +143,7 @@ def _diff(crawl: Crawl, known: Sequence[Video], fresh: Sequence[Video], before: 
 
 
 def _is_relabelled(video: Video, earlier: Video | None) -> bool:
-    """A copy without a label in another crawl contradicts nobody."""
+    """Whether a video contradicts its earlier label. An unlabelled copy in another crawl does not."""
     if earlier is None or earlier.venue is None or video.venue == earlier.venue:
         return False
     return video.venue is not None or earlier.crawl == video.crawl

@@ -1,9 +1,9 @@
-"""Retrain: train a challenger on new crawls, and promote it if it is better than the champion.
+"""Retraining: train a challenger on new crawls, and promote it if it is better than the champion.
 
 The challenger uses the champion's extractors and completer, so earlier crawls are not extracted again and both models
-see the same vectors. Earlier videos keep their splits. Videos of known content are left out, also under other names.
-The challenger is trained on the champion's crawls, on the crawl that is named, and on later crawls that merely were not
-enough to be better; not on those whose labels or effects were doubted.
+get the same vectors. Earlier videos keep their splits. Videos of known content are left out, also under other names.
+The challenger is trained on the champion's crawls, on the named crawl, and on later crawls whose challenger merely was
+not better; not on crawls whose labels or effects were doubted.
 """
 
 from collections.abc import Sequence
@@ -33,39 +33,40 @@ Result = Literal["first", "nothing", "kept", "promoted", "rolled back"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a retraining ended."""
+    """Outcome of a retraining."""
 
     result: Result
-    """`first`: there was no champion; `nothing`: nothing new to learn from; `rolled back`: it won once, and a person
-    went back."""
+    """`first`: there was no champion; `nothing`: there was nothing new to train on; `rolled back`: the challenger was
+    promoted before, and a user rolled it back.
+    """
     why: str
     champion: str
-    """After it."""
+    """Champion after the retraining."""
     challenger: str | None
     diffs: Annotated[tuple[CrawlDiff, ...], Field(alias="news")] = ()
     notes: str | None = None
-    """Folder of the drift note, where there are new videos."""
+    """Folder of the drift note, if there are new videos."""
     is_new: bool = True
-    """False where all was done before."""
+    """Whether anything was done; False if all was done before."""
 
 
 class Callbacks:
-    """Called while a retraining goes on; these do nothing."""
+    """Callbacks of a retraining; these do nothing."""
 
     def extracted(self, plan: Plan) -> None:
-        """All videos are extracted."""
+        """Called after all videos are extracted."""
 
     def drift_measured(self, note: DriftNote) -> None:
-        """The drift note is written."""
+        """Called after the drift note is written."""
 
     def compared(self, plan: Plan, note: ComparisonNote) -> None:
-        """The challenger is evaluated, and the comparison is written."""
+        """Called after the challenger is evaluated and the comparison is written."""
 
 
 def already_settled(context: Context, crawl: str | None, changes: Tree, options: Options) -> Outcome | None:
-    """Ingest the crawls of a retraining, and return how it ended if there is nothing left to do.
+    """Ingest the crawls of a retraining, and return the outcome if there is nothing left to do.
 
-    Without a champion nothing is ingested, and all is left to do.
+    Without a champion nothing is ingested, and the result is None.
     """
     store = context.store
     if champion(store) is None:
@@ -77,7 +78,7 @@ def already_settled(context: Context, crawl: str | None, changes: Tree, options:
 
 
 def settled(inputs: RetrainContext) -> Outcome | None:
-    """How it ended, where there is nothing left to do."""
+    """Return the outcome if there is nothing left to do, else None."""
     outcome = _decided(inputs)
     if outcome is None or (inputs.fresh() and not _is_taken_up(inputs)):
         return None
@@ -85,7 +86,7 @@ def settled(inputs: RetrainContext) -> Outcome | None:
 
 
 def _decided(inputs: RetrainContext) -> Outcome | None:
-    """How it ends, where there is nothing new to train on."""
+    """Return the outcome if there is nothing new to train on, else None."""
     if inputs.has_same_data:
         return _outcome(inputs, "nothing", _nothing(inputs.diffs), None)
     note = known_comparison(inputs)
@@ -95,7 +96,7 @@ def _decided(inputs: RetrainContext) -> Outcome | None:
 
 
 def _is_taken_up(inputs: RetrainContext) -> bool:
-    """Whether the new videos are extracted and have not drifted, also those that no model is trained on."""
+    """Whether the new videos are extracted and have not drifted, including those that no model is trained on."""
     return was_measured(inputs) and not {"extract", "complete"} & set(missing(inputs.champion_plan))
 
 
@@ -120,7 +121,7 @@ def _was_promoted(inputs: RetrainContext) -> bool:
 
 
 def retrain(context: Context, inputs: RetrainContext, callbacks: Callbacks) -> Outcome:
-    """Extract, measure drift, train, compare, and promote or not. What is done is not done again.
+    """Extract, measure drift, train, compare, and promote or not. Finished work is skipped.
 
     Raises:
         DriftError: the new crawls have drifted too far.
@@ -128,7 +129,7 @@ def retrain(context: Context, inputs: RetrainContext, callbacks: Callbacks) -> O
     """
     if outcome := settled(inputs):
         return outcome
-    require_trainable(inputs.challenger.splits)  # before hours of extraction, not after
+    require_trainable(inputs.challenger.splits)  # fail before hours of extraction
     stages.extract(context, inputs.champion_plan)  # also videos that no model is trained on
     inputs = inputs.refreshed()
     callbacks.extracted(inputs.champion_plan)
@@ -150,7 +151,7 @@ def retrain(context: Context, inputs: RetrainContext, callbacks: Callbacks) -> O
 
 
 def _write_report(run: Run) -> None:
-    """After drift was measured, and again after the comparison."""
+    """Write the retraining report. Called after drift was measured, and again after the comparison."""
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     run.store.write(run.file(RETRAINING_REPORT), render_retraining(run, created).encode())
 
@@ -161,7 +162,7 @@ def _vectors(context: Context, plan: Plan) -> Plan:
 
 
 def _concluded(inputs: RetrainContext, verdict: Verdict) -> Outcome:
-    """Promote the challenger if it won and never was promoted over this champion."""
+    """Promote the challenger if it won and was never promoted over this champion."""
     why, run = "; ".join(verdict.reasons), inputs.run
     if not verdict.promoted:
         return _outcome(inputs, "kept", why, run.folder)

@@ -1,4 +1,4 @@
-"""Metrics of a run, and its predictions of every video of the store."""
+"""Metrics of a run, and its predictions for every video of the store."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -25,26 +25,26 @@ from nmcl.pipeline.storage.runs import Run
 
 @dataclass(frozen=True)
 class Evaluated:
-    """All that the metrics and the report are made from."""
+    """Everything that the metrics and the report are computed from."""
 
     plan: Plan
     trained: Trained
     completed: FeatureRows
     completion: State
     probability: np.ndarray
-    """Of all N videos of the store: shape (N, K), float32, NaN rows where nothing is known."""
+    """Probabilities of all N videos of the store: shape (N, K), float32, NaN rows if no modality is known."""
     failures: list[tuple[Failure, ...]]
-    """What each video lacks and why."""
+    """Failures of each video."""
     rows: dict[Split, np.ndarray]
-    """Which videos are in each split and usable: shape (N,), bool."""
+    """Usable videos of each split: shape (N,), bool."""
     validation: Evaluation
     test: Evaluation
     alone: dict[str, SplitScores]
-    """On the test split, of each modality alone."""
+    """Test scores of each modality alone."""
 
 
 def stored_model(run: Run) -> Trained:
-    """The model of a run."""
+    """Return the model of a run."""
     with run.store.folder_to_read(run.folder) as folder:
         return load_model(folder)
 
@@ -75,19 +75,19 @@ def measure(plan: Plan, progress: Progress) -> Evaluated:
 
 
 def rows_of(plan: Plan, completed: FeatureRows, split: Split) -> np.ndarray:
-    """Which videos of a split have anything to learn from: shape (N,), bool."""
+    """Return which videos of a split have any modality: shape (N,), bool."""
     in_split: np.ndarray = np.array([a.split == split for a in plan.splits.assignments])
     rows: np.ndarray = in_split & completed.usable
     return rows
 
 
 def labels_of(plan: Plan) -> np.ndarray:
-    """Index of each video's venue, -1 without one that is learnt: shape (N,), int64."""
+    """Return the index of each video's venue, -1 without a trained venue: shape (N,), int64."""
     return class_indices([video.venue for video in plan.videos], plan.splits.venues)
 
 
 def dataset(completed: FeatureRows, labels: np.ndarray, rows: np.ndarray) -> Dataset:
-    """Some of the videos, to learn from or to be tested on."""
+    """Return a dataset of some of the videos, for training or testing."""
     chosen = completed.take(rows)
     return Dataset(chosen.modalities, chosen.observed, labels[rows])
 
@@ -95,9 +95,9 @@ def dataset(completed: FeatureRows, labels: np.ndarray, rows: np.ndarray) -> Dat
 def _alone(
     plan: Plan, trained: Trained, rows: dict[Split, np.ndarray], labels: np.ndarray, progress: Progress
 ) -> dict[str, SplitScores]:
-    """The same model on each modality alone (the paper's Table 3).
+    """Score the same model on each modality alone (the paper's Table 3).
 
-    Here a missing vector is the training mean: a completed one would bring in the other modalities.
+    A missing vector is replaced by the training mean: a completed one would bring in the other modalities.
     """
     features = {m: load_features(plan.store, plan.catalogue, plan.features[m]) for m in MODALITIES}
     bare = without_completion(features, rows["train"])
@@ -112,7 +112,7 @@ def _alone(
 
 
 def without_completion(features: Mapping[Modality, np.ndarray], train_rows: np.ndarray) -> FeatureRows:
-    """Features with the mean of the observed training rows where absent, zeros where no training row has any."""
+    """Return features with absent rows set to the mean of the observed training rows, or to zeros if there are none."""
     observed: dict[str, np.ndarray] = {m: ~np.isnan(block).any(axis=1) for m, block in features.items()}
     vectors: dict[str, np.ndarray] = {}
     for modality, block in features.items():
@@ -123,7 +123,7 @@ def without_completion(features: Mapping[Modality, np.ndarray], train_rows: np.n
 
 
 def metrics_of(evaluated: Evaluated, seconds: dict[str, float]) -> Metrics:
-    """What is kept of an evaluation."""
+    """Return the metrics that are stored of an evaluation."""
     plan, completion = evaluated.plan, evaluated.completion.info
     return Metrics(
         test=evaluated.test.scores,
@@ -143,13 +143,13 @@ def metrics_of(evaluated: Evaluated, seconds: dict[str, float]) -> Metrics:
 
 
 def _reconstruction_error(plan: Plan) -> float | None:
-    """Squared error of the autoencoder on sound it did not learn from, over that of the mean frame, if there is one."""
+    """Return the autoencoder's squared error on held-out sound over that of the mean frame, if there is one."""
     error: float | None = load_state(plan.store, plan.states.get("acoustic")).info.get("held_out_relative_error")
     return error
 
 
 def counts_of(evaluated: Evaluated) -> dict[str, int]:
-    """Videos of the store by what became of them. A failed video is in no split and lacks no modality."""
+    """Count the videos of the store by outcome. A failed video is in no split and lacks no modality."""
     plan, usable = evaluated.plan, evaluated.completed.usable
     became = Counter(status(f, bool(known)) for f, known in zip(evaluated.failures, usable, strict=True))
     missing = {f"missing_{m}": int((usable & ~observed).sum()) for m, observed in evaluated.completed.observed.items()}
@@ -166,7 +166,7 @@ def counts_of(evaluated: Evaluated) -> dict[str, int]:
 
 
 def notices_of(evaluated: Evaluated) -> Iterable[str]:
-    """What a reader must know before believing a number."""
+    """Yield notices that qualify the numbers of the report."""
     settings = evaluated.plan.settings
     if settings.visual.weights == "random":
         yield "The visual network has random weights: its vectors carry little meaning."
@@ -177,12 +177,12 @@ def notices_of(evaluated: Evaluated) -> Iterable[str]:
 
 
 def extract_seconds_of(plan: Plan) -> dict[str, float]:
-    """How the stage `extract` divides, summed over its parts; see `nmcl.pipeline.stages.extract.Receipt`."""
+    """Return the seconds within `extract`, summed over its parts; see `nmcl.pipeline.stages.extract.Receipt`."""
     return dict(_timing(plan, f"extract-{plan.work}").spent)
 
 
 def seconds_of(plan: Plan) -> dict[str, float]:
-    """Wall-clock seconds that each stage worked for this run, over all its interruptions."""
+    """Return the wall-clock seconds that each stage worked for this run, over all its interruptions."""
     kept = {
         "ingest": "ingest",
         **{stage: f"{stage}-{plan.work}" for stage in ("fit", "extract", "complete")},

@@ -1,4 +1,4 @@
-"""What a run was made from, so that others can be made from the same."""
+"""Lineage of a run: the data and states that it was made from, so that other runs can use the same."""
 
 import json
 from collections.abc import Mapping
@@ -22,23 +22,23 @@ CODE = ("code", "code_version", "autoencoder_version", "keyframes_version")
 
 @dataclass(frozen=True)
 class FrozenStates:
-    """The states of a run, to extract and complete other videos just as its own."""
+    """The states of a run, to extract and complete other videos in the same way."""
 
     run: str
     states: Mapping[Modality, Artifact]
-    """Of the extractors that learn."""
+    """States of the fitted extractors."""
     features: Mapping[Modality, Artifact]
-    """MapItems modality's vectors."""
+    """Vectors of each modality."""
     completion: Artifact
 
     def check(self, extractor: Extractor, artifact: Artifact) -> Artifact:
-        """The run's own artifact of one modality's vectors, if these settings make the same.
+        """Return the run's own artifact of one modality's vectors, if these settings make the same.
 
-        Newer code is accepted with a note: a few vectors may differ, but nobody is locked out of a run by an upgrade.
-        So are recipes of versions that hashed all settings: those that they know are compared.
+        Newer code is accepted with a note: a few vectors may differ, but an upgrade locks nobody out of a run.
+        Recipes of versions that hashed all settings are accepted, too: the settings that they name are compared.
 
         Args:
-            artifact: as the settings and the present code have it.
+            artifact: the artifact according to the settings and the current code.
 
         Raises:
             ModelError: other settings, weights or inputs would make other vectors.
@@ -69,22 +69,22 @@ class FrozenStates:
 
     @property
     def failures(self) -> Artifact | None:
-        """The videos of the run that do not decode; None where no modality is decoded."""
+        """The videos of the run that do not decode; None if no modality is decoded."""
         decodings = (artifact.recipe.get("decoding") for artifact in self.features.values())
         decoding = next((found for found in decodings if found is not None), None)
         return Artifact("failures/media", {"decoding": decoding}) if decoding is not None else None
 
 
 def is_earlier_form(recipe: Mapping[str, Any]) -> bool:
-    """Whether a version that hashed all settings wrote a recipe of features or of a run."""
+    """Whether a recipe of features or of a run was written by a version that hashed all settings."""
     return "code_version" not in recipe
 
 
 def is_same_run(own: Mapping[str, Any], run: Artifact) -> bool:
-    """Whether a run would learn the same in the same way as another one, wherever both start from.
+    """Whether a run would be trained on the same data in the same way as another one, regardless of initial weights.
 
     Args:
-        own: the recipe of the other one, of whichever version.
+        own: the recipe of the other run, of any version.
     """
     before, now = ({name: value for name, value in r.items() if name != "start"} for r in (own, run.recipe))
     if not is_earlier_form(own):
@@ -95,14 +95,14 @@ def is_same_run(own: Mapping[str, Any], run: Artifact) -> bool:
 
 
 def without_code(recipe: Any) -> Any:
-    """A recipe, as JSON has it, without its versions of code."""
+    """Return a recipe, as JSON values, without its versions of code."""
     if isinstance(recipe, dict):
         return {name: without_code(value) for name, value in recipe.items() if name not in CODE}
     return _plain(recipe)
 
 
 def earlier_form(extractor: Extractor, artifact: Artifact) -> dict[str, Any]:
-    """The recipe of an artifact of features as versions that hashed all settings wrote it."""
+    """Return the recipe of a feature artifact as written by versions that hashed all settings."""
     recipe = {**artifact.recipe, "extractor": earlier_address(extractor)}
     recipe["code"] = recipe.pop("code_version")
     if "decoding" in recipe:
@@ -113,7 +113,7 @@ def earlier_form(extractor: Extractor, artifact: Artifact) -> dict[str, Any]:
 
 
 def _is_known_to_agree(own: object, now: object) -> bool:
-    """Whether all that an earlier recipe says holds now; settings that it does not know are left aside."""
+    """Whether everything in an earlier recipe still holds; settings that it does not know are ignored."""
     if isinstance(own, dict) and isinstance(now, dict):
         return all(_is_known_to_agree(own[name], now.get(name, REMOVED.get(name, ...))) for name in own)
     return own == now
@@ -128,17 +128,17 @@ class Lineage:
     """A run's data and states."""
 
     catalogue: Catalogue
-    """The crawls it was trained on, as they were."""
+    """The crawls it was trained on, as they were at that time."""
     splits: Mapping[str, Split]
-    """By content hash, of the labelled videos."""
+    """Splits of the labelled videos by content hash."""
     frozen: FrozenStates
 
 
 def lineage_of(run: Run) -> Lineage:
-    """Where a run comes from.
+    """Return the data and states that a run was made from.
 
     Raises:
-        StoreError: its folder is gone or incomplete, or an earlier version made it, which kept less.
+        StoreError: its folder is gone or incomplete, or was written by an earlier version, which stored less.
     """
     if run.splits is None or not run.catalogue.crawls:
         raise StoreError(
@@ -149,7 +149,7 @@ def lineage_of(run: Run) -> Lineage:
 
 
 def frozen_of(run: Run) -> FrozenStates:
-    """The states of a run, by following the recipes back to the extractors.
+    """Return the states of a run, by following the recipes back to the extractors.
 
     Raises:
         StoreError: a state or a recipe is missing.

@@ -1,6 +1,6 @@
-"""The work on one part of a crawl, for whichever process or machine does it.
+"""Work on one part of a crawl, in any process or on any machine.
 
-It travels as names and settings. What it needs besides, networks and what was learnt, each process loads once.
+It is sent as names and settings. Each process loads the networks and fitted states it needs once.
 """
 
 import multiprocessing
@@ -33,7 +33,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 @dataclass(frozen=True)
 class WorkItem:
-    """A part, and where its videos are."""
+    """A part, and the location of its videos."""
 
     crawl: str
     folder: str
@@ -41,32 +41,37 @@ class WorkItem:
 
 
 def work_items(catalogue: Catalogue) -> list[WorkItem]:
-    """All parts of a catalogue, in order."""
+    """Return all parts of a catalogue, in order."""
     return [WorkItem(crawl.name, crawl.folder, part) for crawl, part in catalogue.parts()]
 
 
 class Work(Protocol[R_co]):
-    """What is done with every part. Picklable."""
+    """Picklable function that is applied to every part."""
 
     def __call__(self, item: WorkItem, progress: Progress) -> R_co:
-        """Args: progress: of this part, in videos."""
+        """Process a part. `progress` counts its videos."""
 
 
 class MapItems(Protocol):
-    """How an engine does the same work with each of many parts."""
+    """Protocol of an engine's parallel map: the same work applied to many parts."""
 
     def __call__(self, name: str, work: Work[R], items: Sequence[WorkItem], progress: Progress) -> list[R]:
-        """Results in the order of the items. Args: name: of the stage; progress: of all items, in videos."""
+        """Return the results in the order of the items.
+
+        Args:
+            name: name of the stage.
+            progress: counts the videos of all items.
+        """
 
 
 def run_sequentially(name: str, work: Work[R], items: Sequence[WorkItem], progress: Progress) -> list[R]:
-    """No engine: one part after the other, in this process."""
+    """Process one part after the other in this process, without an engine."""
     do = numbered(name, work, items, progress)
     return [retried(partial(do, i)) for i in range(len(items))]
 
 
 def numbered(name: str, work: Work[R], items: Sequence[WorkItem], progress: Progress) -> Callable[[int], R]:
-    """The work by the number of its item, for one process: `progress` hears how far all of them are."""
+    """Return the work as a function of an item's number, for one process. `progress` counts all items together."""
     ends = list(accumulate(item.part.n_videos for item in items))
 
     def do(i: int) -> R:
@@ -79,16 +84,16 @@ def numbered(name: str, work: Work[R], items: Sequence[WorkItem], progress: Prog
 
 @dataclass(frozen=True)
 class ExtractPart:
-    """Vectors of every modality of a part."""
+    """Extracts the vectors of every modality of a part."""
 
     store: Store
     extractors: Extractors
     states: Mapping[Modality, Artifact]
-    """Of the extractors that learn."""
+    """States of the fitted extractors."""
     features: Mapping[Modality, Artifact]
     failures: Artifact
     retry: Retry | None = None
-    """Which recorded failures are tried again."""
+    """Which recorded failures are retried."""
 
     def __call__(self, item: WorkItem, progress: Progress) -> Receipt:
         media = self.extractors.settings.media
@@ -98,7 +103,7 @@ class ExtractPart:
         return extract_part(self.store, item.crawl, item.folder, item.part, job, decoder, progress)
 
     def lacking(self, items: Sequence[WorkItem]) -> list[WorkItem]:
-        """The parts of which anything is to be made or tried again. Folders are listed once, however many parts."""
+        """Return the parts with work to do or to retry. Each folder is listed only once, for all parts."""
         artifacts = (*self.features.values(), self.failures)
         made = {artifact.folder: set(self.store.list(artifact.folder)) for artifact in artifacts}
 
@@ -129,7 +134,7 @@ class ExtractPart:
 
 @dataclass(frozen=True)
 class CompletePart:
-    """Every modality of every video of a part, filled in where it is missing."""
+    """Completes every modality of every video of a part."""
 
     store: Store
     features: Mapping[Modality, Artifact]
@@ -142,10 +147,10 @@ class CompletePart:
 
 
 _kept: dict[str, tuple[str, Any]] = {}
-"""By kind: the address of what this process loaded last, and the thing itself."""
+"""What this process loaded last, by kind: its address and the object."""
 _loading = threading.Lock()
 _decoders = 0
-"""Decoding processes of this process; 0 for one a core."""
+"""Number of decoding processes of this process; 0: one per core."""
 
 
 def _loaded(kind: str, address: str, load: Callable[[], R]) -> R:
@@ -159,7 +164,7 @@ def _loaded(kind: str, address: str, load: Callable[[], R]) -> R:
 
 @contextmanager
 def loaded_here() -> Iterator[None]:
-    """Forget at the end of the block what this process has loaded for its parts, and stop its decoding processes."""
+    """At the end of the block, drop what this process has loaded for its parts, and stop its decoding processes."""
     try:
         yield
     finally:
@@ -167,9 +172,9 @@ def loaded_here() -> Iterator[None]:
 
 
 def limit_threads(engine: EngineSettings) -> None:
-    """From now on, parts done in this process take a worker's share of the processor."""
+    """Limit the parts processed in this process to a worker's share of the processor from now on."""
     global _decoders
     use_threads(engine.threads_of_process)
     _decoders = engine.threads_of_process
     if engine.kind.has_daemons:
-        multiprocessing.current_process().daemon = False  # or it could not start decoding processes
+        multiprocessing.current_process().daemon = False  # daemons may not start decoding processes

@@ -1,4 +1,4 @@
-"""The plan: the address of everything a run needs, known before any of it is made. What exists is done."""
+"""Plan of a run: the addresses of everything it needs, known in advance. Whatever exists is done."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,27 +27,27 @@ from nmcl.pipeline.storage.shapes import Count
 from nmcl.pipeline.storage.store import Store
 
 LEFT_OUT = "left_out.json"
-"""In the folder of a planned state: which videos could not be read. A state made without them took its place."""
+"""File in the folder of a planned state: the videos that could not be read. Another state was made without them."""
 
 
 @dataclass(frozen=True)
 class Extractors:
-    """The extractors that some settings name. MapItems loads its network when it is first needed."""
+    """The extractors for some settings. Each loads its network on first use."""
 
     settings: Settings
 
     def __reduce__(self) -> tuple[type["Extractors"], tuple[Settings]]:
-        """Only settings travel: whoever receives them loads its own networks."""
+        """Pickle only the settings: the receiving process loads its own networks."""
         return Extractors, (self.settings,)
 
     @cached_property
     def visual(self) -> VisualExtractor:
-        """Also chooses the key frames."""
+        """The visual extractor, which also chooses the key frames."""
         return VisualExtractor(self.settings.visual)
 
     @cached_property
     def all(self) -> dict[Modality, Extractor]:
-        """By modality."""
+        """All extractors by modality."""
         extractors: Sequence[Extractor] = (
             self.visual,
             AcousticExtractor(self.settings.acoustic),
@@ -56,11 +56,11 @@ class Extractors:
         return {extractor.modality: extractor for extractor in extractors}
 
     def decoding(self) -> dict[str, object]:
-        """What decides the frames and waveforms that reach an extractor, besides the file."""
+        """Return everything except the file that decides the frames and waveforms passed to an extractor."""
         return self.settings.media.address()
 
     def features(self, modality: Modality, state_address: str | None) -> Artifact:
-        """Where the vectors of one modality go."""
+        """Return the artifact of the vectors of one modality."""
         extractor = self.all[modality]
         recipe: dict[str, object] = {
             "extractor": extractor.address(),
@@ -72,27 +72,27 @@ class Extractors:
         return Artifact(f"features/{modality}", recipe, self.in_full(modality))
 
     def failures(self) -> Artifact:
-        """Where videos that do not decode are listed."""
+        """Return the artifact that lists videos that do not decode."""
         return Artifact("failures/media", {"decoding": self.decoding()}, in_full(self.settings, "media"))
 
     def in_full(self, modality: Modality) -> dict[str, object]:
-        """All settings that the vectors of a modality may depend on."""
+        """Return all settings that the vectors of a modality may depend on."""
         decoded = () if self.all[modality].need == "description" else ("media",)
         return in_full(self.settings, modality, *decoded)
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Videos that an extractor should have learned from, but for failures that may pass."""
+    """Videos that an extractor was not fitted on because of temporary failures."""
 
     videos: tuple[dict[str, str], ...]
-    """MapItems with `crawl`, `video_id` and the `kind` of its failure."""
+    """Each with `crawl`, `video_id` and the `kind` of its failure."""
     attempts: Count
-    """How many commands have tried."""
+    """Number of commands that have tried."""
 
 
 def left_out_of(store: Store, planned: Artifact) -> LeftOut | None:
-    """What was left out of a planned state; None where nothing was. See `Plan.states`."""
+    """Return the videos left out of a planned state; None if there are none. See `Plan.states`."""
     return store.find_record(f"{planned.folder}/{LEFT_OUT}", LeftOut)
 
 
@@ -104,9 +104,9 @@ class Plan:
     catalogue: Catalogue
     settings: Settings
     earlier: Mapping[str, Split] = field(default_factory=dict)
-    """Splits that are kept, by content hash: those of a run that this one is to be compared with."""
+    """Fixed splits by content hash: those of a run that this one is to be compared with."""
     frozen: FrozenStates | None = None
-    """States that are used as they are; without them, extractors and completer learn from these videos."""
+    """Fixed states; if None, extractors and completer are fitted on these videos."""
     start: str | None = None
     """Folder of the run whose weights training starts from; None: from scratch."""
 
@@ -117,7 +117,7 @@ class Plan:
 
     @cached_property
     def splits(self) -> Splits:
-        """Where the labelled videos go."""
+        """The splits of the labelled videos."""
         return assign(self.videos, self.settings.split, self.earlier)
 
     @property
@@ -128,12 +128,12 @@ class Plan:
 
     @cached_property
     def extractors(self) -> Extractors:
-        """As the settings name them."""
+        """The extractors that the settings name."""
         return Extractors(self.settings)
 
     @cached_property
     def fit_rows(self) -> np.ndarray:
-        """Which videos may be learnt from without labels: those whose content is in neither validation nor test.
+        """Videos on which extractors are fitted, without labels: those whose content is in neither validation nor test.
 
         Shape (N,), bool, in the order of `videos`.
         """
@@ -147,7 +147,7 @@ class Plan:
         return [video for video, wanted in zip(self.videos, self.fit_rows, strict=True) if wanted]
 
     def fit_sample(self, modality: Modality) -> list[Video]:
-        """The videos that one extractor learns from."""
+        """Return the videos that one extractor is fitted on."""
         extractor = self.extractors.all[modality]
         videos = self.fit_videos
         if extractor.need == "description":
@@ -156,9 +156,9 @@ class Plan:
 
     @cached_property
     def states(self) -> Mapping[Modality, Artifact]:
-        """What the extractors learn; only of those that learn.
+        """States of the extractors that need fitting.
 
-        Where videos had to be left out of the sample, the state is another one, which says so in its recipe.
+        If videos had to be left out of the sample, the state has another address, and its recipe lists them.
         """
         if self.frozen:
             return self.frozen.states
@@ -170,13 +170,17 @@ class Plan:
 
     @cached_property
     def planned_states(self) -> Mapping[Modality, Artifact]:
-        """What the extractors learn where every video of the sample can be read."""
+        """States of the extractors if every video of the sample can be read."""
         if self.frozen:
             return self.frozen.states
         return {m: self.state(m) for m, extractor in self.extractors.all.items() if extractor.fit_videos}
 
     def state(self, modality: Modality, left_out: Sequence[Mapping[str, str]] = ()) -> Artifact:
-        """What one extractor learns. Args: left_out: see `LeftOut.videos`."""
+        """Return the state of one extractor.
+
+        Args:
+            left_out: see `LeftOut.videos`.
+        """
         extractor = self.extractors.all[modality]
         without = {(video["crawl"], video["video_id"]) for video in left_out}
         videos = [v for v in self.fit_sample(modality) if (v.crawl, v.video_id) not in without]
@@ -194,7 +198,7 @@ class Plan:
         """The vectors of each modality.
 
         Raises:
-            ModelError: with frozen states they would not be the vectors of the run that these are of.
+            ModelError: with these settings, the vectors would differ from those of the run with the frozen states.
         """
         made = {
             m: self.extractors.features(m, self.states[m].address if m in self.states else None) for m in MODALITIES
@@ -210,9 +214,9 @@ class Plan:
 
     @cached_property
     def without(self) -> dict[str, object]:
-        """What a recipe says of videos that lack something because of failures that may pass; else nothing.
+        """Recipe entry with the videos that lack something because of temporary failures; empty if there are none.
 
-        So that what is made without them and what is made with them are two things. Known once all is extracted.
+        So results with and without these videos have different addresses. It is known once all is extracted.
         """
         recorded = set(self.store.list(self.failures.folder))
         found = [
@@ -226,7 +230,7 @@ class Plan:
         return {"without": {"videos": len(found), "digest": digest(found)}} if found else {}
 
     def refreshed(self) -> "Plan":
-        """The same plan after fitting or extracting, of which later addresses depend on what could be read."""
+        """Return the same plan after fitting or extraction: later addresses depend on what could be read."""
         plan = replace(self)
         for name in ("videos", "splits", "extractors", "fit_rows", "fit_videos", "planned_states"):
             if name in self.__dict__:
@@ -235,7 +239,7 @@ class Plan:
 
     @cached_property
     def completion(self) -> Artifact:
-        """What the completer learns, from the same videos as the extractors."""
+        """State of the completer, fitted on the same videos as the extractors."""
         if self.frozen:
             return self.frozen.completion
         recipe = {**self._completion, **self.without}
@@ -256,7 +260,7 @@ class Plan:
 
     @property
     def result(self) -> Run:
-        """The files of the run. Made each time it is asked for, so what was written since is seen."""
+        """The files of the run, created on each access, so that new files are seen."""
         return Run(self.store, self.run.folder)
 
     @cached_property
@@ -276,18 +280,18 @@ class Plan:
 
     @cached_property
     def work(self) -> str:
-        """Names the time spent on fitting, extracting and completing: with frozen states, only that on new videos."""
+        """Key of the time spent on fitting, extracting and completing; with frozen states, only that on new videos."""
         if not self.frozen:
             return digest(self._completion)
         return digest([self.completion.address, [part.key for _, part in self.catalogue.parts()]])
 
 
 def in_full(settings: Settings, *sections: str) -> dict[str, object]:
-    """Some sections of the settings as JSON values, for people."""
+    """Return some sections of the settings as JSON values, for display."""
     tree = to_tree(settings)
     return {section: tree[section] for section in sections}
 
 
 def completed_with(completion_address: str) -> Artifact:
-    """Where vectors filled in by one completer go."""
+    """Return the artifact of the vectors filled in by one completer."""
     return Artifact("completed/all", {"completion": completion_address})

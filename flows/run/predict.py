@@ -1,4 +1,4 @@
-"""Predict: the venues of a crawl nobody labelled, by a run's frozen extractors, completer and model."""
+"""Prediction of the venues of an unlabelled crawl, with a run's frozen extractors, completer and model."""
 
 import io
 from collections import Counter
@@ -37,11 +37,11 @@ from nmcl.pipeline.storage.runs import SETTINGS, Run, champion
 from nmcl.pipeline.storage.store import POINTERS, Store
 
 FREE = ("columns", "ingest", "media", "engine")
-"""Sections of the settings that may differ from the run's: they say how the work is done, not what is made."""
+"""Sections of the settings that may differ from the run's: they decide how the work is done, not its results."""
 
 
 def _write_csv(table: pa.Table, file: BinaryIO) -> None:
-    """Numbers as they are, texts as a spreadsheet takes them for texts."""
+    """Write a table as CSV: numbers unchanged, texts escaped so that spreadsheets do not read them as formulas."""
     for i, field in enumerate(table.schema):
         if pa.types.is_string(field.type):
             texts = [None if text is None else csv_text(text) for text in table.column(i).to_pylist()]
@@ -53,12 +53,12 @@ _WRITERS: Mapping[str, Callable[[pa.Table, BinaryIO], None]] = {
     ".parquet": pyarrow.parquet.write_table,
     ".csv": _write_csv,
 }
-"""By how the name of the file ends."""
+"""Writers by file suffix."""
 
 
 @dataclass(frozen=True)
 class Frozen:
-    """A run, and all that its predictions depend on."""
+    """A run, and everything its predictions depend on."""
 
     store: Store
     settings: Settings
@@ -72,7 +72,7 @@ class Frozen:
 
 
 def find_run(model: str | Path) -> Run:
-    """The run that a folder or URL names: the champion of a store, or one run in it.
+    """Return the run that a folder or URL names: the champion of a store, or one run in it.
 
     Raises:
         StoreError: it is neither, or the run is not finished.
@@ -84,7 +84,7 @@ def find_run(model: str | Path) -> Run:
 
 
 def _located(model: str) -> Run:
-    address = crawl_source(model).address  # links followed, so that OUT/latest is the run it leads to
+    address = crawl_source(model).address  # links are followed: OUT/latest becomes the run it points to
     last = address.rsplit("/", 1)[-1]
     for n_up in (0, 1, 2):
         root = address.rsplit("/", n_up)[0]
@@ -124,10 +124,11 @@ def settings_of_run(model: str, changes: Tree) -> tuple[Run, Settings]:
 
 
 def load_run(model: str, changes: Tree) -> Frozen:
-    """Everything a prediction needs, by following the recipes from the run back to the extractors.
+    """Load everything a prediction needs, by following the recipes from the run back to the extractors.
 
     Args:
-        model, changes: see `settings_of_run`.
+        model: see `settings_of_run`.
+        changes: see `settings_of_run`.
 
     Raises:
         ModelError: this version of the code would extract other vectors than the model was trained on.
@@ -154,11 +155,11 @@ def predict(
 ) -> dict[str, Any]:
     """Ingest, extract, complete and classify a crawl, part by part, and write one table of all its videos.
 
-    What is extracted stays in the model's store, so that the same command again finds it.
+    Extracted vectors stay in the model's store, so that the same command can reuse them.
 
     Returns:
-        `videos`, `ok`, `partial`, `failed`; `venues`: how often each was the first guess; `scores`: where the crawl has
-        labels the model knows, micro- and macro-F1 on them; `notes`: what was read and what was left out.
+        `videos`, `ok`, `partial`, `failed`; `venues`: how often each was the first prediction; `scores`: micro- and
+        macro-F1, if the crawl has labels that the model knows; `notes`: what was read and what was left out.
     """
     store = frozen.store
     with store.locked(may_be_read_only=True):
@@ -197,13 +198,13 @@ def _predict_part(frozen: Frozen, crawl: Crawl, part: Part) -> tuple[pa.Table, n
 
 
 def check_name(out: Path) -> None:
-    """Raises SettingsError where the name of the file to write does not tell a format."""
+    """Raise SettingsError if the suffix of the output file names no format."""
     if out.suffix.lower() not in _WRITERS:
         raise SettingsError(f"--out {out}: expected a file whose name ends in {' or '.join(_WRITERS)}.")
 
 
 def write_table(predictions: pa.Table, out: Path) -> None:
-    """Write a table whole or not at all, in the format that its name tells."""
+    """Write a table atomically, in the format of the file's suffix."""
     check_name(out)
     file = io.BytesIO()
     _WRITERS[out.suffix.lower()](predictions, file)

@@ -1,4 +1,4 @@
-"""What a trained model says of every video of a catalogue."""
+"""Predictions of a trained model for every video of a catalogue."""
 
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -17,11 +17,11 @@ from nmcl.pipeline.storage.store import Store
 Status = Literal["ok", "partial", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 TOP = 5
-"""Venues named for each video."""
+"""Number of venues predicted for each video."""
 
 
 def probabilities(trained: Trained, completed: FeatureRows) -> np.ndarray:
-    """Venue probabilities of N videos: shape (N, K), float32; NaN rows where nothing of a video is known."""
+    """Return the venue probabilities of N videos: shape (N, K), float32; NaN rows for videos without any modality."""
     usable = completed.usable
     probability = np.full((len(usable), len(trained.venues)), np.nan, dtype=np.float32)
     if usable.any():
@@ -33,7 +33,7 @@ def probabilities(trained: Trained, completed: FeatureRows) -> np.ndarray:
 def failures_of(
     store: Store, artifact: Artifact, catalogue: Catalogue, videos: Sequence[Video]
 ) -> list[tuple[Failure, ...]]:
-    """What each video lacks and why, in the order of the catalogue."""
+    """Return the failures of each video, in the order of the catalogue."""
     rows = iter(videos)
     found: list[tuple[Failure, ...]] = []
     for _, part in catalogue.parts():
@@ -45,11 +45,11 @@ def failures_of(
 def table(
     videos: Sequence[Video], failures: Sequence[Sequence[Failure]], probability: np.ndarray, venues: Sequence[str]
 ) -> pa.Table:
-    """One row a video: `video_id, status, venue_1..venue_5, probability_1..probability_5, reason`.
+    """Return a table with one row per video.
 
-    `status` is `ok`, `partial` (something of it failed, and the rest decides) or `failed` (nothing could be had of
-    it); `reason` says what failed. `failed` has no venues; with fewer than five to tell apart, the last columns are
-    null.
+    Its columns are `video_id, status, venue_1..venue_5, probability_1..probability_5, reason`.
+    `status` is `ok`, `partial` (some modality failed, the others decide) or `failed` (no modality could be extracted);
+    `reason` names the failures. `failed` rows have no venues. With fewer than five venues, the last columns are null.
     """
     known = ~np.isnan(probability).any(axis=1)
     order = np.argsort(-probability, axis=1, kind="stable")[:, :TOP]
@@ -71,7 +71,11 @@ def table(
 
 
 def status(failures: Sequence[Failure], known: bool) -> Status:
-    """What became of a video. Args: known: whether any modality of it was observed."""
+    """Return the status of a video.
+
+    Args:
+        known: whether any modality of it was observed.
+    """
     if not known:
         return "failed"
     return "partial" if failures else "ok"

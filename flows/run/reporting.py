@@ -1,4 +1,4 @@
-"""The files of an evaluated run: predictions, report and metrics."""
+"""Writes the files of an evaluated run: predictions, report and metrics."""
 
 import time
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ N_FAILURES = 200
 def evaluate_run(plan: Plan, progress: Progress, command: str) -> None:
     """Write predictions, report and metrics into the run's folder.
 
-    The metrics go last: where they exist, the run is finished.
+    The metrics are written last: if they exist, the run is finished.
     """
     start = time.perf_counter()
     evaluated = measure(plan, progress)
@@ -39,7 +39,7 @@ def evaluate_run(plan: Plan, progress: Progress, command: str) -> None:
 
 
 def report_data(evaluated: Evaluated, metrics: Metrics, command: str) -> ReportData:
-    """All that the page shows."""
+    """Return the data of the report page."""
     plan, best = evaluated.plan, champion(evaluated.plan.store)
     failures = zip(plan.videos, evaluated.failures, strict=True)
     return ReportData(
@@ -58,7 +58,7 @@ def report_data(evaluated: Evaluated, metrics: Metrics, command: str) -> ReportD
 
 
 def _examples(evaluated: Evaluated) -> list[Example]:
-    """The test videos with the most probable wrong venue first."""
+    """Return the test videos with the most probable wrong venue first."""
     rows = np.flatnonzero(evaluated.rows["test"])
     venues, probability = evaluated.trained.venues, evaluated.probability
     videos = [evaluated.plan.videos[i] for i in rows]

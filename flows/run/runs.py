@@ -1,4 +1,4 @@
-"""The stages in order, without an engine: what `nmcl fit`, `extract`, `complete`, `train` and `evaluate` do."""
+"""The stages in order, without an engine, as run by `nmcl fit`, `extract`, `complete`, `train` and `evaluate`."""
 
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.stages import STAGES, Context, has_retries
@@ -8,7 +8,7 @@ from nmcl.pipeline.storage.runs import champion
 
 
 def up_to(context: Context, last: str) -> Plan:
-    """Do what is missing of the stages up to `last`, for what is ingested.
+    """Run the unfinished stages up to `last` on the ingested videos.
 
     Raises:
         UserError: nothing is ingested, or the labels do not suffice to train.
@@ -16,20 +16,20 @@ def up_to(context: Context, last: str) -> Plan:
     plan = context.plan()
     wanted = list(STAGES)[: list(STAGES).index(last) + 1]
     if "train" in wanted:
-        require_trainable(plan.splits)  # before hours of extraction, not after
+        require_trainable(plan.splits)  # fail before hours of extraction
     for stage in wanted:
         plan = STAGES[stage](context, plan)
     return plan
 
 
 def is_complete(context: Context) -> bool:
-    """Whether a run of what is ingested has nothing left to do."""
+    """Whether a run on the ingested videos has nothing left to do."""
     plan = context.plan()
     return missing(plan) == [] and not has_retries(context, plan)
 
 
 def missing(plan: Plan) -> list[str]:
-    """The stages that have something left to do."""
+    """Return the stages that have something left to do."""
     store, run = plan.store, plan.result
     parts = [part for _, part in plan.catalogue.parts()]
     extracted = [*plan.features.values(), plan.failures]

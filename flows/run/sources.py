@@ -1,4 +1,4 @@
-"""Which crawls and which store a deployment works on when its run does not name them."""
+"""Default crawls and store of a deployment whose run does not name them."""
 
 from pathlib import Path
 
@@ -15,11 +15,11 @@ STORE = "out"
 SAMPLE_STORE = "sample/out"
 SAMPLE_CRAWL = "sample/crawl"
 SAMPLE_SETTINGS: Tree = {"visual": {"backbone": "efficientnet_lite0"}}
-"""Weights that need no network, as in `make run` without a crawl."""
+"""Settings whose weights need no network, as in `make run` without a crawl."""
 
 
 def store_of(crawl: str | None, out: str | None) -> str:
-    """The store that is named; else `out`, and while there is neither a crawl nor `out`, the sample's."""
+    """Return the named store; else `out`, or the sample's while there is neither a crawl nor `out`."""
     return out or (STORE if crawl or Path(STORE, "store.json").exists() else SAMPLE_STORE)
 
 
@@ -29,12 +29,12 @@ def is_sample(store: Store) -> bool:
 
 
 def crawls_of(crawl: str | None, store: Store, progress: Progress) -> list[str]:
-    """The crawl that is named; else those that the store knows, to take up what was added to them.
+    """Return the named crawl; else those that the store knows, to ingest what was added to them.
 
-    In the sample's store, the sample: it is rendered where it is not.
+    For the sample's store, return the sample. It is rendered if it does not exist.
 
     Raises:
-        CrawlError: none is named, and none is known and still there.
+        CrawlError: none is named, and none that is known still exists.
     """
     if crawl:
         return [crawl]
@@ -48,13 +48,13 @@ def crawls_of(crawl: str | None, store: Store, progress: Progress) -> list[str]:
 
 
 def require_there(crawl: str | None) -> None:
-    """Raises CrawlError if a crawl is named and nothing is there: before a store or a run is made for it."""
+    """Raise CrawlError if the named crawl does not exist, before a store or a run is made for it."""
     if crawl:
         crawl_source(crawl).require()
 
 
 def require_videos(crawl: str) -> None:
-    """Raises CrawlError unless a crawl is there and holds a video: before others are told of it."""
+    """Raise CrawlError unless a crawl exists and holds a video, before it is announced."""
     with crawl_source(crawl).files() as files:
         if not (files.videos or files.on_request):
             raise CrawlError(
@@ -64,6 +64,6 @@ def require_videos(crawl: str) -> None:
 
 
 def settings_of(store: Store, changes: Tree | None) -> Tree:
-    """What a run changes of the settings; the sample has its own defaults."""
+    """Return the settings that a run changes; the sample has its own defaults."""
     is_new_sample = is_sample(store) and not store.exists(SETTINGS)
     return merged(SAMPLE_SETTINGS if is_new_sample else {}, changes or {})

@@ -1,6 +1,6 @@
-"""The stages, wired: what each takes from the plan and where it puts what it makes. They run with no engine.
+"""The pipeline stages, each wired from its inputs in the plan to its outputs. They need no engine.
 
-MapItems makes only what is missing, and everything before it must have been made; `nmcl.flows.run.runs` sees to that.
+Each makes only what is missing. Its inputs must exist; `nmcl.flows.run.runs` ensures that.
 """
 
 import time
@@ -39,20 +39,20 @@ R = TypeVar("R")
 
 
 class RunTask(Protocol):
-    """How an engine does one piece of work that is not of a part."""
+    """Protocol of an engine that runs one piece of work that does not belong to a part."""
 
     def __call__(self, name: str, work: Callable[[], R]) -> R:
-        """Args: name: of the work, for people."""
+        """Run the work under a displayed name."""
 
 
 def run_inline(name: str, work: Callable[[], R]) -> R:
-    """No engine."""
+    """Run the work directly, without an engine."""
     return work()
 
 
 @dataclass(frozen=True)
 class Context:
-    """What every stage works with."""
+    """Common inputs of all stages."""
 
     store: Store
     settings: Settings
@@ -62,15 +62,15 @@ class Context:
     """The command line, for the report."""
     run_task: RunTask = run_inline
     retry: Retry = field(default_factory=Retry)
-    """Which recorded failures are tried again."""
+    """Which recorded failures are retried."""
     tried: set[str] = field(default_factory=set)
-    """Addresses of failures and states that this command has tried again."""
+    """Addresses of failures and states that this command has retried."""
 
     def plan(self, catalogue_name: str = TRAINING) -> Plan:
-        """The plan for what is ingested now.
+        """Return the plan for the videos that are ingested now.
 
         Raises:
-            StoreError: nothing is.
+            StoreError: nothing is ingested.
         """
         catalogue = load_catalogue(self.store, catalogue_name)
         if not catalogue.crawls:
@@ -82,9 +82,9 @@ class Context:
 
 @contextmanager
 def timed(store: Store, stage: str, address: str) -> Iterator[Counter[str]]:
-    """Add the seconds that a stage worked to what it worked before it was interrupted.
+    """Add the seconds that a stage worked to those before it was interrupted.
 
-    What is counted in the block tells how they divide.
+    Seconds that the block adds to the yielded counter are stored as a breakdown.
     """
     name = f"timings/{stage}-{address}.json"
     before = store.find_record(name, Timing) or Timing()
@@ -99,7 +99,7 @@ def timed(store: Store, stage: str, address: str) -> Iterator[Counter[str]]:
 
 
 def ingest(context: Context, crawl: str | Path, catalogue_name: str = TRAINING) -> Catalogue:
-    """Read a crawl into the catalogue. See `nmcl.pipeline.stages.ingest.ingest`."""
+    """Ingest a crawl into the catalogue. See `nmcl.pipeline.stages.ingest.ingest`."""
     settings = context.settings
     start = time.perf_counter()
     before = load_catalogue(context.store, catalogue_name)
@@ -110,7 +110,7 @@ def ingest(context: Context, crawl: str | Path, catalogue_name: str = TRAINING) 
 
 
 def fit(context: Context, plan: Plan) -> Plan:
-    """Let each extractor learn. Returns the plan with what came of it, as do all stages."""
+    """Fit each extractor. Returns the refreshed plan, as do all stages."""
     store = context.store
     missing = [m for m, planned in plan.planned_states.items() if _is_to_fit(context, planned)]
     if not missing:
@@ -137,7 +137,7 @@ def fit(context: Context, plan: Plan) -> Plan:
 
 
 def _is_to_fit(context: Context, planned: Artifact) -> bool:
-    """Whether a state is not there, or was learned without videos that may be there by now."""
+    """Whether a state is missing, or was fitted without videos that may be readable now."""
     if has_state(context.store, planned):
         return False
     left_out = left_out_of(context.store, planned)
@@ -148,7 +148,7 @@ def _is_to_fit(context: Context, planned: Artifact) -> bool:
 
 
 def extract(context: Context, plan: Plan) -> Plan:
-    """Vectors of every modality, part by part, and one more try for files whose failures may pass."""
+    """Extract the vectors of every modality, part by part, and retry files with temporary failures once."""
     work = extraction(context, plan)
     items = work.lacking(work_items(plan.catalogue))
     context.tried.add(plan.failures.address)
@@ -162,20 +162,20 @@ def extract(context: Context, plan: Plan) -> Plan:
 
 
 def _fetch_weights(plan: Plan) -> None:
-    """Before minutes of work, not after: published weights may have to be downloaded."""
+    """Fetch published weights, which may have to be downloaded, before minutes of work."""
     features = plan.features["visual"]
     if not plan.store.has_all(features.part(part.key) for _, part in plan.catalogue.parts()):
         plan.extractors.visual.fetch()
 
 
 def extraction(context: Context, plan: Plan) -> ExtractPart:
-    """The work on a part. Failures that may pass are tried again once a command."""
+    """Return the work on a part. Temporary failures are retried once per command."""
     retry = context.retry if plan.failures.address not in context.tried else None
     return ExtractPart(context.store, plan.extractors, plan.states, plan.features, plan.failures, retry)
 
 
 def has_retries(context: Context, plan: Plan) -> bool:
-    """Whether a command would try again what failed before."""
+    """Whether a command would retry earlier failures."""
     work = extraction(context, plan)
     is_to_fit = any(_is_to_fit(context, planned) for planned in plan.planned_states.values())
     return is_to_fit or bool(work.lacking(work_items(plan.catalogue)))
@@ -201,7 +201,7 @@ def complete(context: Context, plan: Plan) -> Plan:
 
 
 def _refuse_unreadable(plan: Plan, blocks: Mapping[str, np.ndarray]) -> None:
-    """Raises CrawlError where there is nothing to learn from, and says why."""
+    """Raise CrawlError, with the reasons, if there is nothing to fit on."""
     if any((~np.isnan(block)).any() for block in blocks.values()):
         return
     failures = [f for fs in failures_of(plan.store, plan.failures, plan.catalogue, plan.videos) for f in fs]
@@ -245,11 +245,11 @@ def evaluate(context: Context, plan: Plan) -> Plan:
     """Score the run, predict every video of the store, and write the report. The first run becomes champion."""
     store, run = context.store, plan.result
     if not run.is_finished:
-        from nmcl.flows.run.reporting import evaluate_run  # brings matplotlib, which no other stage needs
+        from nmcl.flows.run.reporting import evaluate_run  # imports matplotlib, which no other stage needs
 
         evaluate_run(plan, context.progress, context.command)
     store.point("latest", run.folder)
-    run.write_lineage(plan.catalogue, plan.placed)  # a run of an earlier version lacks it
+    run.write_lineage(plan.catalogue, plan.placed)  # runs of earlier versions lack it
     if champion(store) is None:
         promote(plan.result, "first", "the first run")
     return plan
@@ -262,4 +262,4 @@ STAGES: dict[str, Callable[[Context, Plan], Plan]] = {
     "train": train,
     "evaluate": evaluate,
 }
-"""In the order they are done."""
+"""Stages in the order in which they run."""

@@ -22,7 +22,7 @@ _interrupted = threading.Event()
 
 
 class Interrupted(Exception):
-    """A part was left unfinished. Not a KeyboardInterrupt, which would leave Prefect's task runners unable to end."""
+    """Raised in an interrupted part. Not a KeyboardInterrupt, which would keep Prefect's task runners from ending."""
 
 
 def interrupt() -> None:
@@ -31,7 +31,7 @@ def interrupt() -> None:
 
 
 def until_interrupted(stage: str, done: int, total: int, note: str = "") -> None:
-    """A silent `nmcl.pipeline.progress.Progress` that raises Interrupted after `interrupt`."""
+    """Silent `nmcl.pipeline.progress.Progress` that raises Interrupted after `interrupt`."""
     if _interrupted.is_set():
         raise Interrupted
 
@@ -50,7 +50,7 @@ def _end_after(command: multiprocessing.process.BaseProcess) -> None:
 
 
 def retried(work: Callable[[], R]) -> R:
-    """Return what the work returns; errors of reading and writing that may be transient are retried three times."""
+    """Return what the work returns; I/O errors that may be transient are retried three times."""
     for delay_s in RETRY_DELAYS_S:
         try:
             return work()

@@ -1,4 +1,4 @@
-"""Distributes the parts of a crawl to workers, and starts those of this machine. Nothing here imports Prefect."""
+"""Distributes the parts of a crawl to workers, and starts local workers. Nothing here imports Prefect."""
 
 import multiprocessing
 import os
@@ -25,7 +25,7 @@ from nmcl.pipeline.text import listed
 R = TypeVar("R")
 
 MAX_DEATHS = 3
-"""A part that ended this many worker processes is given up."""
+"""Number of worker deaths after which a part is given up."""
 CHECKED_EVERY_S = 20.0
 
 
@@ -35,7 +35,7 @@ class Job:
 
     stage: str
     number: int
-    """Of the part, within the stage."""
+    """Number of the part within the stage."""
     engine: EngineSettings
     work: Work[Any]
     item: WorkItem
@@ -56,7 +56,7 @@ class Future(Protocol):
 
 
 Submit = Callable[[Job], Future]
-"""Gives a job to one of the workers of a pool."""
+"""Submits a job to one of the workers of a pool."""
 
 
 class WorkerLost(Exception):
@@ -67,8 +67,8 @@ class Workers:
     """Workers that share one pool.
 
     Args:
-        submit: gives a job to the pool.
-        lost: what a future raises where the job's process died.
+        submit: submits a job to the pool.
+        lost: exceptions that a future raises if the job's process died.
     """
 
     def __init__(self, submit: Submit, lost: tuple[type[BaseException], ...] = ()) -> None:
@@ -76,14 +76,14 @@ class Workers:
         self._lost = lost
 
     def result(self, future: Any) -> Any:
-        """Return the result of a finished job. Raises WorkerLost where its process died."""
+        """Return the result of a finished job. Raises WorkerLost if its process died."""
         try:
             return future.result()
         except self._lost as error:
             raise WorkerLost from error
 
     def check(self) -> str:
-        """Replace lost workers, where the engine does not. Called now and then while jobs are running.
+        """Replace lost workers, if the engine does not. Called regularly while jobs are running.
 
         Returns:
             What the jobs are waiting for; empty if nothing.
@@ -92,7 +92,7 @@ class Workers:
 
 
 class ProcessWorkers(Workers):
-    """Processes with a pool each: a pool breaks with any of its processes, and all its jobs are lost."""
+    """Processes with a pool each: if one process of a pool dies, the pool breaks and all its jobs are lost."""
 
     def __init__(self, stack: ExitStack, start_process: Callable[[], AbstractContextManager[Submit]]) -> None:
         super().__init__(self._submit, (BrokenProcessPool,))
@@ -144,9 +144,9 @@ def on_this_machine(
                 yield ProcessWorkers(stack, start_process)
         except Exception:
             raise
-        except BaseException:  # Ctrl-C, or the signal that Prefect raises
+        except BaseException:  # Ctrl-C, or the exception of Prefect's signal handler
             interrupt()
-            for process in multiprocessing.active_children():  # a signal for the command alone did not reach them
+            for process in multiprocessing.active_children():  # a signal to the command alone does not reach them
                 if process.pid:
                     os.kill(process.pid, signal.SIGINT)
             raise
@@ -157,9 +157,9 @@ Start = Callable[[EngineSettings], AbstractContextManager[Workers]]
 
 @contextmanager
 def distributed(engine: EngineSettings, start: Start = on_this_machine) -> Iterator[MapItems]:
-    """Yield an `MapItems` that distributes parts to an engine's workers.
+    """Yield a `MapItems` that distributes parts to an engine's workers.
 
-    The workers are started when they are first needed, and stop at the end of the block: starting them takes seconds.
+    The workers are started when they are first needed, as that takes seconds, and stop at the end of the block.
     """
     for name, value in QUIET_TRACKER.items():
         os.environ.setdefault(name, value)
@@ -177,7 +177,7 @@ def distributed(engine: EngineSettings, start: Start = on_this_machine) -> Itera
 
 @contextmanager
 def local_map(engine: EngineSettings) -> Iterator[MapItems]:
-    """Yield an `MapItems` that uses this process if one worker is enough, else workers on this machine."""
+    """Yield a `MapItems` that uses this process if one worker is enough, else workers on this machine."""
     if engine.is_own_process:
         yield run_sequentially
     else:
@@ -188,9 +188,9 @@ def local_map(engine: EngineSettings) -> Iterator[MapItems]:
 def _run(
     workers: Workers, engine: EngineSettings, name: str, work: Work[R], items: Sequence[WorkItem], progress: Progress
 ) -> list[R]:
-    """Run the parts, at most `engine.workers` at a time. Results in the order of the items.
+    """Run the parts, at most `engine.workers` at a time. Returns the results in the order of the items.
 
-    A part whose worker died is given to another one, from the second time on while no other part is running.
+    A part whose worker died is given to another worker; after the second death, only while no other part is running.
 
     Raises:
         UnfinishedError: some parts ended every worker they were given to. All others are finished.
