@@ -33,18 +33,18 @@ Options = TypeVar("Options")
 
 @dataclass(frozen=True)
 class ModelChoice(Generic[Options]):
-    """Which model of the registry is trained, and its settings."""
+    """The name of the model in the registry that is trained, and its settings."""
 
     name: Annotated[str, Reference("nmcl")] = "nmcl"
     seed: Annotated[int, Reference(0)] = 0
     options: Options = field(default_factory=lambda: MODELS["nmcl"].settings)
-    """In files these are directly under `[model]`."""
+    """Settings of the model; in files they are directly under `[model]`."""
 
 
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
 class Settings(Generic[Options]):
-    """Everything that can be set. MapItems section is described where it is used."""
+    """All settings. Each section is described where it is used."""
 
     columns: ColumnSettings = field(default_factory=ColumnSettings)
     ingest: IngestSettings = field(default_factory=IngestSettings)
@@ -61,14 +61,14 @@ class Settings(Generic[Options]):
 
 
 Tree = dict[str, Any]
-"""Nested settings as TOML and JSON write them."""
+"""Nested settings as TOML and JSON values."""
 
 
 def load_tree(config: Path | None = None, assignments: Iterable[str] = ()) -> Tree:
-    """What a TOML file names, overridden by `SECTION.NAME=VALUE` assignments; for `from_tree` or `changed`.
+    """Return the settings of a TOML file, overridden by `SECTION.NAME=VALUE` assignments; for `from_tree` or `changed`.
 
     Raises:
-        SettingsError: an unreadable file, or text that is no assignment.
+        SettingsError: the file cannot be read, or a text is not an assignment.
     """
     tree = _read_toml(config) if config else {}
     for assignment in assignments:
@@ -77,9 +77,9 @@ def load_tree(config: Path | None = None, assignments: Iterable[str] = ()) -> Tr
 
 
 def changed(remembered: Tree, changes: Tree) -> Settings:
-    """Remembered settings with some changes.
+    """Return stored settings with some changes.
 
-    Another model starts from its own defaults, another engine without the cluster and the GPUs of the one before.
+    Another model starts from its own defaults. Another engine starts without the previous cluster address and GPUs.
     """
     model, engine = remembered.get("model", {}), remembered.get("engine", {})
     if _renames(changes, "model", model):
@@ -95,7 +95,7 @@ def _renames(changes: Tree, section: str, remembered: Tree) -> bool:
 
 
 def is_of_machine(section: str, values: Any) -> bool:
-    """Whether changes within a section only say where the work is done, and change no vector."""
+    """Whether changes within a section decide only where the work is done, and change no vector."""
     return section == "visual" and isinstance(values, Mapping) and set(values) <= {"device"}
 
 
@@ -131,7 +131,7 @@ def defaults_for(tree: Tree) -> Settings:
 
 
 def unknown_paths(tree: Tree) -> list[tuple[str, ...]]:
-    """Return the paths of names that are not settings of this version; of an unknown model, the whole section."""
+    """Return the paths of unknown settings; for an unknown model, also the whole model section."""
     try:
         defaults = defaults_for(tree)
     except SettingsError:
@@ -172,14 +172,14 @@ def _message(error: ErrorDetails, defaults: Settings) -> str:
 
 
 def _path(loc: tuple[int | str, ...]) -> tuple[str, ...]:
-    """Return where a setting is in files: those of a model are directly under `model`."""
+    """Return the path of a setting in files: those of a model are directly under `model`."""
     return tuple(map(str, loc[:1] + loc[2:] if loc[:2] == ("model", "options") else loc))
 
 
 def json_schema() -> Tree:
-    """JSON schema of nested settings, unknown names refused. A model's own settings may be those of any model.
+    """Return the JSON schema of nested settings, which rejects unknown names and accepts settings of any model.
 
-    Without the defaults: forms that are filled in from a schema would send them, and override what a store remembers.
+    It has no defaults: forms filled in from a schema would send them, and override the settings of a store.
     """
     kinds = dict.fromkeys(type(method.settings) for method in MODELS.values())
     schemas = [_inlined(adapter(Settings[kind]).json_schema()) for kind in kinds]  # type: ignore[valid-type]
@@ -190,7 +190,7 @@ def json_schema() -> Tree:
 
 
 def _inlined(schema: Tree) -> Tree:
-    """Return a JSON schema with its definitions in place of the references to them, and without defaults."""
+    """Return a JSON schema with all references replaced by their definitions, and without defaults."""
     definitions = schema.pop("$defs", {})
 
     def inlined(node: Any) -> Any:
@@ -216,7 +216,7 @@ def _read_toml(path: Path) -> Tree:
 
 
 def _parse(assignment: str) -> Tree:
-    """`a.b=value` as {"a": {"b": value}}; the value as TOML reads it, else as text."""
+    """Parse `a.b=value` to {"a": {"b": value}}. The value is parsed as TOML, else it is text."""
     name, equals, text = assignment.partition("=")
     if not equals or not name.strip():
         raise SettingsError(f"--set {assignment}: expected SECTION.NAME=VALUE, such as visual.backbone=resnet101.")
@@ -236,7 +236,7 @@ def _value(text: str) -> Any:
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
-    """`base` with the values of `over`, section by section."""
+    """Return `base` with the values of `over`, merged section by section."""
     tree = dict(base)
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(tree.get(key), Mapping)

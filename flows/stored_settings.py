@@ -1,4 +1,4 @@
-"""The settings that a store was made with: read, changed and kept, with notes about what differs."""
+"""The settings of a store: read, changed and stored, with notes about differences."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -17,13 +17,13 @@ from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.text import listed
 
 _JUDGING = ("columns", "ingest", "drift", "promotion")
-"""Sections that say how a crawl is read and judged."""
+"""Sections that decide how a crawl is read and judged."""
 
 
 def of_store(store: Store, changes: Tree) -> Settings:
-    """Return the settings that a store was made with, with some changes; the defaults where there is no store yet.
+    """Return the settings of a store with some changes; the defaults if there is no store yet.
 
-    Names that this version does not know are left out, with a note.
+    Names that this version does not know are removed, with a note.
     """
     remembered = _without_removed(_remembered(store))
     if unknown := unknown_paths(remembered):
@@ -37,9 +37,9 @@ def of_store(store: Store, changes: Tree) -> Settings:
 
 
 def checked(settings: Settings) -> Settings:
-    """The settings, tried: before they are kept, a crawl is ingested, or minutes of work are done.
+    """Return the settings after checking that they can be used, before they are stored or any work starts.
 
-    Weights that have to be downloaded are not, and of a cluster's machines nothing is known here.
+    Weights that must be downloaded are not checked, nor are the machines of a cluster.
 
     Raises:
         UserError: a device or packages that this machine does not have, or files that cannot be used.
@@ -57,10 +57,10 @@ def _remembered(store: Store) -> Tree:
 
 
 def usable(store: Store, file: str, tree: Tree) -> Tree:
-    """Settings as a store keeps them, with the references of those that its version did not know.
+    """Return stored settings, with reference values for those that the storing version did not know.
 
     Raises:
-        StoreError: a value is not allowed; it names the file.
+        StoreError: a value is not allowed. The message names the file.
     """
     try:
         known = _with_references(_without_removed(tree))
@@ -86,7 +86,7 @@ def _without_removed(tree: Tree) -> Tree:
 
 
 def _with_references(tree: Tree) -> Tree:
-    """Return settings that an earlier version kept, so that they still mean what they meant."""
+    """Return settings of an earlier version, completed with reference values, so that they keep their meaning."""
     defaults = defaults_for(tree)
     known = {**vars(defaults), "model": defaults.model.options}
     return {
@@ -98,25 +98,25 @@ def _with_references(tree: Tree) -> Tree:
 
 
 def of_champion(run: Run, changes: Tree) -> Settings:
-    """What the champion was made with, with some changes; how to read and to judge a crawl is as the store keeps it."""
+    """Return the champion's settings with some changes; sections on reading and judging a crawl are the store's."""
     tree = usable(run.store, run.file(SETTINGS), run.settings)
     kept = {name: values for name, values in _remembered(run.store).items() if name in _JUDGING}
     return checked(changed({**tree, **_with_references(kept)}, changes))
 
 
 def remember(store: Store, settings: Settings) -> None:
-    """Keep the settings, so that later commands on the same store need not name them again. Says what changes."""
+    """Store the settings as defaults for later commands on the same store. Prints what changes."""
     tree = json.loads(json.dumps(to_tree(settings)))
     before = _remembered(store)
     if before == tree:
         return
     store.write_json(SETTINGS, tree)
-    if differences := list(_differences({**before, "engine": {}}, tree)):  # who works changes nothing that is made
+    if differences := list(_differences({**before, "engine": {}}, tree)):  # the engine does not affect results
         console.note(f"{store.url} has other settings from now on: {listed(differences, 20)}.")
 
 
 def _differences(before: Tree, after: Tree, prefix: str = "") -> Iterator[str]:
-    """Such as `visual.key_frames 8 -> 4`, of names that both have: others came with a model or a version of nmcl."""
+    """Yield differences such as `visual.key_frames 8 -> 4`, for names in both: others came with a model or version."""
     for name in sorted(before.keys() & after.keys()):
         old, new = before[name], after[name]
         if isinstance(old, dict) and isinstance(new, dict):

@@ -141,7 +141,7 @@ class TimedPieces:
         """Seconds spent outside of the work on any item."""
 
     def map_items(self, name: str, work: Work[R], items: Sequence[WorkItem], progress: Progress) -> list[R]:
-        """See `nmcl.flows.run.parts.MapItems`."""
+        """Process the items. See `nmcl.flows.run.parts.MapItems`."""
         from nmcl.flows.engine.tasks import in_this_process
 
         taken: list[float] = []

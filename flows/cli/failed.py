@@ -28,7 +28,7 @@ class FailedVideo:
     crawl: str
     path: str
     modality: str
-    """What is missing: `visual`, `acoustic`, or `visual, acoustic`; empty for a rejected row."""
+    """Missing modalities: `visual`, `acoustic`, or `visual, acoustic`; empty for a rejected row."""
     kind: str
     detail: str
     attempts: int

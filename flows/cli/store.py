@@ -1,4 +1,4 @@
-"""Commands that list, check and change what a store holds."""
+"""Commands that list, check and change the contents of a store."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: `render(ReportData(...))` of one training, `render_retraining(run)` of one retraining."""
+"""Self-contained HTML reports: `render(ReportData(...))` for a training, `render_retraining(run)` for a retraining."""
 
 from nmcl.flows.report.data import Example, ReportData
 from nmcl.flows.report.render import render

@@ -1,4 +1,4 @@
-"""What a run spent its time on, in one line, and what would shorten it."""
+"""One-line summary of the time a run spent in each stage, and how to shorten it."""
 
 from collections.abc import Mapping
 
@@ -15,19 +15,21 @@ ADVICE = {
     "evaluate": "a GPU, where the model is large",
 }
 SHOWN_FROM = 0.05
-"""Share of the time that is named by itself."""
+"""Minimum share of the total time for a stage to be named."""
 
 
 def bottleneck(seconds: Mapping[str, float], extract_seconds: Mapping[str, float]) -> str:
-    """Such as `Time of all stages: 84 s, of which visual 61%, ... The bottleneck is visual; to shorten it: ...`.
+    """Return a summary of the time spent and the bottleneck.
+
+    For example `Time of all stages: 84 s, of which visual 61%, ... The bottleneck is visual; to shorten it: ...`.
 
     Args:
-        seconds: of every stage.
-        extract_seconds: how `extract` divides, summed over its parts and workers; `decoding` is what networks waited
-            for. Without any, the stage counts as a whole.
+        seconds: seconds of every stage.
+        extract_seconds: breakdown of `extract`, summed over its parts and workers; `decoding` is the time that networks
+            waited for. If empty, the stage counts as a whole.
 
     Returns:
-        an empty text where nothing was measured.
+        The text; empty if nothing was measured.
     """
     spent = {stage: s for stage, s in seconds.items() if stage != "extract" or not extract_seconds}
     in_parts = sum(extract_seconds.values())

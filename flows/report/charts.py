@@ -1,7 +1,6 @@
-"""The charts of a report as inline SVG; the same numbers give the same bytes.
+"""Charts of a report as inline SVG. The same numbers give the same bytes.
 
-Colours are drawn as place-holders and become CSS variables, so that a page can be light or dark.
-Text stays text.
+Colours are drawn as placeholders and become CSS variables, so that a page can be light or dark. Text stays text.
 """
 
 import html
@@ -24,20 +23,20 @@ from nmcl.model.evaluate import Curve
 from nmcl.pipeline.storage.run_files import SplitScores
 
 if TYPE_CHECKING:
-    from nmcl.model.base import Epoch  # brings torch
+    from nmcl.model.base import Epoch  # imports torch
 
 INK, MUTED, GRID = "#010203", "#010204", "#010205"
 SERIES = tuple(f"#0102{10 + i}" for i in range(6))
 _VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--line)"} | {
     colour: f"var(--series-{i})" for i, colour in enumerate(SERIES)
 }
-_HEAT = (0.16, 0.50, 0.78)  # an image cannot use CSS variables: a blue that shows on white and on black
+_HEAT = (0.16, 0.50, 0.78)  # an image cannot use CSS variables: this blue is visible on white and on black
 _DASHES = ("-", "--", "-.", ":")
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "nmcl",
     "text.parse_math": False,
-    "font.family": "DejaVu Sans",  # ships with matplotlib; only measured with, the page shows its own font
+    "font.family": "DejaVu Sans",  # ships with matplotlib; used only to measure text, the page shows its own font
     "font.size": 9.0,
     "text.color": INK,
     "axes.edgecolor": MUTED,
@@ -61,7 +60,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def bars(rows: Mapping[str, SplitScores], majority: float | None) -> Markup:
-    """Micro- and macro-F1 of each row, the first row at the top, and what chance gives of micro-F1."""
+    """Draw micro- and macro-F1 of each row, the first row at the top, with the micro-F1 of the majority class."""
     with _styled():
         figure, axes = _canvas(height=0.9 + 0.46 * len(rows))
         places = np.arange(len(rows))
@@ -93,7 +92,7 @@ def _measures(rows: Mapping[str, SplitScores]) -> dict[str, list[float | None]]:
 
 
 def roc(curves: Mapping[Any, Curve]) -> Markup:
-    """True over false positive rate of each curve, and the diagonal of chance."""
+    """Draw the true over the false positive rate of each curve, and the diagonal of a random classifier."""
     with _styled():
         figure, axes = _canvas(height=4.0)
         for i, (name, curve) in enumerate(curves.items()):
@@ -112,7 +111,7 @@ def roc(curves: Mapping[Any, Curve]) -> Markup:
 
 
 def losses(history: Sequence["Epoch"]) -> Markup:
-    """Loss of training and validation over the epochs."""
+    """Draw the training and validation loss over the epochs."""
     lines = {
         "training": [epoch.loss for epoch in history],
         "validation": [epoch.validation_loss for epoch in history],
@@ -121,7 +120,7 @@ def losses(history: Sequence["Epoch"]) -> Markup:
 
 
 def learning(history: Sequence["Epoch"], measure: str) -> Markup:
-    """`micro_f1` or `macro_f1` of the validation videos over the epochs, fused and by modality."""
+    """Draw `micro_f1` or `macro_f1` of the validation videos over the epochs, fused and by modality."""
     lines = {"fused": [getattr(epoch.validation, measure) for epoch in history]}
     for name in dict.fromkeys(name for epoch in history for name in epoch.per_modality):
         lines[name] = [getattr(epoch.per_modality.get(name), measure, None) for epoch in history]
@@ -143,7 +142,7 @@ def _over_epochs(
         for i, (label, values) in enumerate(lines.items()):
             heights = np.array([np.nan if value is None else value for value in values], dtype=float)
             if np.isfinite(heights).any():
-                marker = "o" if len(at) < 3 else None  # a line through one point cannot be seen
+                marker = "o" if len(at) < 3 else None  # a line through one point is invisible
                 axes.plot(at, heights, **_line(i), marker=marker, markersize=4, label=_label(label, 16))
         axes.set_title(title)
         axes.set_xlabel("epoch")
@@ -157,12 +156,12 @@ def _over_epochs(
 
 
 def heat_map(confusion: np.ndarray, venues: Sequence[str]) -> Markup:
-    """Share of each true venue's videos by predicted venue, (K, K); names are written up to 40 venues."""
+    """Draw the share of each true venue's videos by predicted venue, (K, K), with names for up to 40 venues."""
     counts = np.asarray(confusion, dtype=float)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     pixels = np.empty((*share.shape, 4))
     pixels[..., :3] = _HEAT
-    pixels[..., 3] = np.sqrt(share)  # a few per cent must be visible beside the diagonal
+    pixels[..., 3] = np.sqrt(share)  # the root makes a few per cent visible next to the diagonal
     with _styled():
         figure, axes = _canvas(width=6.4, height=6.4)
         axes.imshow(pixels, interpolation="none")
@@ -177,7 +176,7 @@ def heat_map(confusion: np.ndarray, venues: Sequence[str]) -> Markup:
 
 
 def _line(i: int) -> dict[str, Any]:
-    """Colour and dashes of the i-th line, so that it is told apart without colours too."""
+    """Return colour and dashes of the i-th line, so that lines differ without colours too."""
     return {"color": SERIES[i % len(SERIES)], "linestyle": _DASHES[i % len(_DASHES)]}
 
 
@@ -197,7 +196,7 @@ def _canvas(height: float, width: float = 4.4) -> tuple[Figure, Axes]:
 
 def _label(name: str, width: int) -> str:
     shown = shortened(printable(name), width)
-    return f"\N{WORD JOINER}{shown}" if shown.startswith("_") else shown  # matplotlib hides names with a _
+    return f"\N{WORD JOINER}{shown}" if shown.startswith("_") else shown  # matplotlib hides names that start with _
 
 
 def _finite(value: float | None) -> float | None:
@@ -205,10 +204,10 @@ def _finite(value: float | None) -> float | None:
 
 
 def _svg(figure: Figure, name: str, description: str) -> Markup:
-    """Inline SVG whose ids start with `name`, as several stand on one page."""
+    """Return inline SVG whose ids start with `name`, so that they are unique on a page."""
     file = io.StringIO()
     with warnings.catch_warnings():
-        # Names are in any script; matplotlib only measures them, the reader's browser has the glyphs.
+        # Names may be in any script. matplotlib only measures them; the reader's browser has the glyphs.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     text = file.getvalue()

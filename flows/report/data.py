@@ -1,4 +1,4 @@
-"""What a report shows beside the metrics of its run: nothing that needs a store or a model to be read."""
+"""Data of a report besides the metrics of its run. Reading it needs neither a store nor a model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,36 +10,36 @@ from nmcl.pipeline.storage.failures import Failure
 from nmcl.pipeline.storage.run_files import Metrics
 
 if TYPE_CHECKING:
-    from nmcl.model.base import Epoch  # brings torch
+    from nmcl.model.base import Epoch  # imports torch
 
 
 @dataclass(frozen=True)
 class Example:
-    """One test video and its most probable classes."""
+    """A test video and its most probable classes."""
 
     video: Video
     guesses: tuple[tuple[str, float], ...]
-    """Class and probability, most probable first."""
+    """Pairs of class and probability, most probable first."""
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """All that one report shows."""
+    """All data of one report."""
 
     title: str
     created: str
-    """Shown as it is."""
+    """Date as displayed."""
     metrics: Metrics
     test: Evaluation | None = None
     history: Sequence["Epoch"] = ()
     examples: Sequence[Example] = ()
     failures: Sequence[tuple[Video, Failure]] = ()
-    """May be the first few only."""
+    """Failed videos; may be only the first few."""
     command: str | None = None
-    """The command line that repeats this run."""
+    """Command line that repeats this run."""
     champion: str | None = None
-    """Which run was the champion when the page was written, in words."""
+    """Sentence that names the champion when the page was written."""
     is_challenger: bool = False
-    """Whether a page about its comparison with the champion is next to this one."""
+    """Whether a page about the comparison with the champion is next to this one."""
     is_sample: bool = False
-    """The videos were rendered by `nmcl`, not filmed."""
+    """Whether the videos were rendered by `nmcl`, not filmed."""

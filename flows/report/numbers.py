@@ -1,4 +1,4 @@
-"""How values become text on a page: names that strangers chose, shares, counts and times."""
+"""Formatting of values on a page: untrusted names, shares, counts and times."""
 
 import math
 
@@ -8,33 +8,33 @@ DASH = "–"
 
 
 def printable(text: str) -> str:
-    """The text without what no page may hold: control characters, overrides of direction, halves of surrogates."""
+    """Return the text with control characters, bidirectional overrides and lone surrogates replaced."""
     return "".join("\N{REPLACEMENT CHARACTER}" if is_control(c) and c not in "\n\t" else c for c in text)
 
 
 def shortened(text: str, width: int) -> str:
-    """At most `width` characters on one line."""
+    """Return the text on one line, cut to at most `width` characters."""
     text = " ".join(text.split())
     return text if len(text) <= width else text[: width - 1].rstrip() + "…"
 
 
 def percent(share: float | None) -> str:
-    """0.4567 -> 45.7 %."""
+    """Format a share in per cent: 0.4567 -> 45.7 %."""
     return DASH if _is_absent(share) else f"{share:.1%}".replace("%", "\N{NO-BREAK SPACE}%")
 
 
 def decimal(value: float | None) -> str:
-    """0.45678 -> 0.457."""
+    """Format a number with three decimals: 0.45678 -> 0.457."""
     return DASH if _is_absent(value) else f"{value:.3f}"
 
 
 def count(value: int | None) -> str:
-    """12345 -> 12,345."""
+    """Format a count with separators: 12345 -> 12,345."""
     return DASH if value is None else f"{value:,}"
 
 
 def seconds(value: float | None) -> str:
-    """4000 -> 1 h 7 min."""
+    """Format seconds as a duration: 4000 -> 1 h 7 min."""
     if value is None or not math.isfinite(value):
         return DASH
     if value < 60:

@@ -1,4 +1,4 @@
-"""Fills in the page. Names, captions and paths come from strangers: all is escaped, nothing is fetched."""
+"""Renders the report page. Names, captions and paths are untrusted input: all is escaped, nothing is fetched."""
 
 import base64
 import hashlib
@@ -14,11 +14,11 @@ from nmcl.flows.report.data import ReportData
 
 _FOLDER = Path(__file__).parent
 TABLE_VENUES = 12
-"""Up to so many venues the confusion matrix is a table of numbers, beyond it a heat map."""
+"""Maximum number of venues for a numeric confusion matrix; with more, it is a heat map."""
 
 
 def render(data: ReportData) -> str:
-    """The report as one HTML page that needs no other file. The same data gives the same bytes."""
+    """Return the report as one HTML page that needs no other file. The same data gives the same bytes."""
     metrics, test, classes = data.metrics, data.test, data.metrics.classes
     confusion = test.confusion if test else None
     is_table = len(classes) <= TABLE_VENUES
@@ -47,7 +47,7 @@ def render(data: ReportData) -> str:
 
 
 def _charts(data: ReportData) -> dict[str, Markup | None]:
-    """By name; None where there is nothing to show."""
+    """Return the charts by name; None if there is no data."""
     names = ("bars", "confusion", "roc", "loss", "micro", "macro")
     drawn: dict[str, Markup | None] = dict.fromkeys(names)
     compared, classes = summary.compared(data.metrics), data.metrics.classes
@@ -65,7 +65,7 @@ def _charts(data: ReportData) -> dict[str, Markup | None]:
 
 
 def environment() -> Environment:
-    """Where the templates are, with all that they use."""
+    """Return the Jinja environment with the folder of the templates and their filters."""
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
@@ -86,7 +86,7 @@ def environment() -> Environment:
 
 
 def _shown(value: Any) -> Any:
-    """What any expression of the template becomes before it is escaped."""
+    """Return the value of a template expression as displayed, before it is escaped."""
     if value is None:
         return text.DASH
     if isinstance(value, str) and not isinstance(value, Markup):
@@ -95,5 +95,5 @@ def _shown(value: Any) -> Any:
 
 
 def _digest(script: str) -> str:
-    """How a content security policy names the one script that may run."""
+    """Return the hash of the only script that the content security policy allows."""
     return f"sha256-{base64.b64encode(hashlib.sha256(script.encode('utf-8')).digest()).decode('ascii')}"

@@ -1,4 +1,4 @@
-"""The page about one retraining, and drift and comparisons as rows of tables. The first row is the header."""
+"""Report page of a retraining, and drift and comparisons as table rows. The first row is the header."""
 
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,15 @@ from nmcl.pipeline.text import listed
 
 Row = list[Any]
 N_CLASSES = 20
-"""Named of those that were added, and of those that were dropped."""
+"""Maximum number of added, and of dropped, classes that are named."""
 _FOLDER = Path(__file__).parent
 
 
 def render_retraining(run: Run, created: str) -> str:
-    """One HTML page that needs no other file, about a run with a drift note. The same files give the same bytes.
+    """Return one self-contained HTML page about a run with a drift note. The same files give the same bytes.
 
     Args:
-        created: shown as it is.
+        created: date as displayed.
     """
     drift, note = run.drift, run.comparison
     assert drift is not None
@@ -56,13 +56,13 @@ def _verdict(drift: DriftNote, note: ComparisonNote | None, is_challenger: bool)
 
 
 def drift_title(note: DriftNote) -> str:
-    """What was measured against what."""
+    """Return a title that names the new crawls and the champion."""
     names = [diff.crawl for diff in note.diffs if diff.n_videos]
     return f"Drift of {listed(names) or 'no new videos'} against {note.champion}"
 
 
 def drift_rows(note: DriftNote) -> list[Row]:
-    """The limit is what the value may not exceed. There is no verdict on fewer than `min_rows` rows."""
+    """Return the drift figures. The limit is the maximum value; fewer than `min_rows` rows give no verdict."""
     rows: list[Row] = [["figure", "value", "by chance", "limit", "p", "verdict"]]
     for subject, name, f in note.flat:
         numbers = [_short(value) for value in (f.value, f.null_mean, f.limit + (f.null_mean or 0.0), f.p_value)]
@@ -73,7 +73,7 @@ def drift_rows(note: DriftNote) -> list[Row]:
 
 
 def class_notes(changes: ClassChanges) -> list[str]:
-    """Classes that were added and dropped, in words."""
+    """Return sentences about the classes that were added and dropped."""
     texts = {
         "New venues, learnt": changes.added,
         "Venues with too few videos to be learnt": changes.too_few,
@@ -84,13 +84,13 @@ def class_notes(changes: ClassChanges) -> list[str]:
 
 
 def diff_rows(diffs: tuple[CrawlDiff, ...]) -> list[Row]:
-    """Of the crawls of a retraining."""
+    """Return the counts of videos in each crawl of a retraining."""
     header = ["crawl", "new videos", "labelled", "known", "renamed", "relabelled"]
     return [header, *([d.crawl, d.n_videos, d.n_labelled, d.n_known, d.n_renamed, d.n_relabelled] for d in diffs)]
 
 
 def comparison_rows(note: ComparisonNote) -> list[Row]:
-    """Macro-F1, and how many videos only the challenger and only the champion got right."""
+    """Return macro-F1, and how many videos only the challenger and only the champion predicted correctly."""
     header = ["test videos", "champion", "challenger", "gain", "95 % of it", "won", "p"]
     found = note.comparison
     slices = {"frozen": found.frozen, "fresh": found.fresh, "both": found.together}

@@ -1,4 +1,4 @@
-"""What a reader would work out from the numbers: what chance gives, how sure a share is, what is confused."""
+"""Figures derived from the metrics: majority baseline, confidence intervals and most confused venues."""
 
 import json
 import math
@@ -15,17 +15,17 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Confused:
-    """Two venues of which the first is often taken for the second."""
+    """Two venues of which the first is often mistaken for the second."""
 
     venue: str
     taken_for: str
     n_videos: int
     share: float
-    """Of the test videos of `venue`."""
+    """Share of the test videos of `venue`."""
 
 
 def chance(confusion: np.ndarray | None) -> SplitScores:
-    """Scores of always naming the most frequent classes; none are defined without a matrix (K, K)."""
+    """Return the scores of always predicting the most frequent classes; undefined without a matrix (K, K)."""
     if confusion is None or not confusion.sum():
         return SplitScores(0)
     support = np.sort(confusion.sum(axis=1))[::-1]
@@ -43,7 +43,7 @@ def chance(confusion: np.ndarray | None) -> SplitScores:
 
 
 def interval(share: float | None, n: int) -> tuple[float, float] | None:
-    """Wilson's 95 % interval of a share counted on n videos."""
+    """Return Wilson's 95 % interval of a share counted on n videos."""
     if share is None or n < 1:
         return None
     z = 1.96
@@ -53,7 +53,7 @@ def interval(share: float | None, n: int) -> tuple[float, float] | None:
 
 
 def most_confused(confusion: np.ndarray | None, venues: tuple[str, ...], n: int) -> list[Confused]:
-    """The n largest entries off the diagonal of (K, K), largest first."""
+    """Return the n largest off-diagonal entries of (K, K), largest first."""
     if confusion is None:
         return []
     off = np.array(confusion)
@@ -69,12 +69,12 @@ def most_confused(confusion: np.ndarray | None, venues: tuple[str, ...], n: int)
 
 
 def compared(metrics: Metrics) -> dict[str, SplitScores]:
-    """The model on all modalities, then on each alone, by name."""
+    """Return the scores of the model on all modalities, then on each alone, by name."""
     return {"All modalities fused": metrics.test} | {f"{m} alone": scores for m, scores in metrics.modalities.items()}
 
 
 def gates(diagnostics: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
-    """Shares of `open`, `undecided` and `shut` gates, by modality as host and by its guests; empty without gates."""
+    """Return shares of `open`, `undecided` and `shut` gates by modality, as host and as guest; empty without gates."""
     return {
         f"{modality}, {side}": found[side]
         for modality, found in diagnostics.get("gates", {}).items()
@@ -84,7 +84,7 @@ def gates(diagnostics: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted name and JSON value of each setting."""
+    """Yield the dotted name and JSON value of each setting."""
     for name, value in settings.items():
         if isinstance(value, Mapping) and value:
             yield from flat(value, f"{prefix}{name}.")

@@ -43,7 +43,7 @@ class RetrainContext:
     lineage: Lineage
     """The champion's data and states."""
     diffs: tuple[CrawlDiff, ...]
-    """What is new in each crawl that is added."""
+    """New and known videos of each added crawl."""
     champion_plan: Plan
     """Plan of all videos, old and new, with the champion's extractors and completer."""
     challenger: Plan
@@ -120,7 +120,7 @@ def settings_for(context: Context, changes: Tree, options: Options) -> Context:
 
 
 def prepare(context: Context, named: Sequence[str | Path] | None, options: Options) -> RetrainContext:
-    """Ingest the named crawls, and return what is new and the challenger's plan.
+    """Ingest the named crawls, and return the new videos and the challenger's plan.
 
     Args:
         named: folders; None: all crawls that the store knows, except those whose current content was found doubtful.

@@ -147,7 +147,7 @@ class CompletePart:
 
 
 _kept: dict[str, tuple[str, Any]] = {}
-"""What this process loaded last, by kind: its address and the object."""
+"""The object that this process loaded last, by kind, with its address."""
 _loading = threading.Lock()
 _decoders = 0
 """Number of decoding processes of this process; 0: one per core."""

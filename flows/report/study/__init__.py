@@ -1,4 +1,4 @@
-"""The tables, figures and page of a comparative study: `write_study(StudyData(...), folder)`."""
+"""Tables, figures and page of a comparative study: `write_study(StudyData(...), folder)`."""
 
 from pathlib import Path
 
@@ -43,9 +43,9 @@ __all__ = [
 
 
 def write_study(data: StudyData, folder: Path) -> None:
-    """Write `tables/*.md`, `tables/*.csv`, `figures/*.svg`, `figures/*.png` and at last `report.html`.
+    """Write `tables/*.md`, `tables/*.csv`, `figures/*.svg`, `figures/*.png` and finally `report.html`.
 
-    The folder is made if it is not there; files of the same name are replaced, others are left.
+    The folder is created if it does not exist. Files of the same name are replaced, others are kept.
     """
     drawn, listed = list(figures(data)), list(tables(data))
     for name in ("tables", "figures"):

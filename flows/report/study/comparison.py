@@ -1,4 +1,4 @@
-"""Figures of methods against each other, and of what the gates do."""
+"""Figures that compare methods, and figures of the gates."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -17,7 +17,7 @@ NEAR = 0.6
 
 
 def methods(data: StudyData, palette: Palette) -> Figure:
-    """Micro- and macro-F1 of each method, best macro-F1 on top: mean, standard deviation and single seeds."""
+    """Draw micro- and macro-F1 of each method, best macro-F1 on top: mean, standard deviation and single seeds."""
     rows = sorted(data.methods, key=lambda row: (-_mean(row.macro_f1), -_mean(row.micro_f1)))
     figure = canvas(palette, 7.6, 1.0 + 0.25 * len(rows))
     left, right = figure.subplots(1, 2, sharey=True)
@@ -74,7 +74,7 @@ def _dots(
 
 
 def _range(spreads: Sequence[Spread]) -> tuple[float, float]:
-    """From the worst to the best of the methods near the best one: a single hopeless one would hide all differences."""
+    """Return the range of the methods near the best one: a single bad method would hide all differences."""
     best = max((_mean(spread) for spread in spreads), default=1.0)
     near = [spread for spread in spreads if _mean(spread) >= max(NEAR * best, 0.0)]
     ends = [_mean(s) + sign * (finite(s.std) or 0.0) for s in near for sign in (-1, 1)]
@@ -85,7 +85,7 @@ def _range(spreads: Sequence[Spread]) -> tuple[float, float]:
 
 
 def _mean(spread: Spread) -> float:
-    """To sort by; what is unknown goes last."""
+    """Return the mean as a sort key; unknown means are last."""
     mean = finite(spread.mean)
     return -1.0 if mean is None else mean
 
@@ -98,7 +98,7 @@ def _written(spread: Spread) -> str:
 
 
 def gates(data: StudyData, palette: Palette) -> Figure:
-    """Share of open, undecided and shut gates over the epochs, a row per modality and a column per side."""
+    """Draw the share of open, undecided and shut gates over the epochs, a row per modality and a column per side."""
     modalities = list(dict.fromkeys(point.modality for point in data.gates))
     figure = canvas(palette, 6.4, 0.9 + 1.35 * len(modalities))
     panels = figure.subplots(len(modalities), 2, sharex=True, sharey=True, squeeze=False)
@@ -120,7 +120,7 @@ def gates(data: StudyData, palette: Palette) -> Figure:
 def _areas(axes: Axes, points: Sequence[GatePoint], palette: Palette) -> None:
     at = np.array([point.epoch for point in points], float)
     shares = np.array([[point.open, point.undecided, point.shut] for point in points]).reshape(-1, 3)
-    if len(points) == 1:  # an area over one point cannot be seen
+    if len(points) == 1:  # an area over one point is invisible
         at, shares = np.array([at[0] - 0.5, at[0] + 0.5]), shares.repeat(2, axis=0)
     edges = np.concatenate([np.zeros((len(shares), 1)), shares.cumsum(axis=1)], axis=1)
     looks: tuple[dict[str, Any], ...] = (

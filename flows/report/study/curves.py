@@ -1,4 +1,4 @@
-"""Figures made of lines: ROC curves (Fig. 4), scores over the epochs (Fig. 5) and completion."""
+"""Line figures: ROC curves (Fig. 4), scores over the epochs (Fig. 5) and completion."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -13,13 +13,13 @@ from nmcl.model.evaluate import Curve
 from nmcl.model.study.results import FUSED, CompletionLevel, StudyData, finite
 
 _SHOWN = 5
-"""So many rivals have a colour of their own in the ROC figure; the others are thin and grey."""
+"""Number of methods with a colour of their own in the ROC figure; further ones are thin and grey."""
 
 Average = Literal["micro", "macro"]
 
 
 def roc(data: StudyData, palette: Palette) -> Figure:
-    """Micro and macro ROC curves; each legend is in order of AUC."""
+    """Draw micro and macro ROC curves; each legend is in order of AUC."""
     averages: list[Average] = [average for average in ("micro", "macro") if data.roc.get(average)]
     styles = _roc_styles(data, palette)
     room = 0.5 + 0.155 * max(len(data.roc[average]) for average in averages)
@@ -59,7 +59,7 @@ def _roc_legend(axes: Axes, below: Axes) -> None:
 
 
 def _roc_styles(data: StudyData, palette: Palette) -> dict[str, dict[str, Any]]:
-    """By method, the same in both panels: the reference thick, the best rivals in colour above it, the rest grey."""
+    """Return the line style of each method: the reference thick, the best others in colour above it, the rest grey."""
     names = list(dict.fromkeys(name for curves in data.roc.values() for name in curves))
     total = {name: sum(_area(curves[name]) for curves in data.roc.values() if name in curves) for name in names}
     rivals = sorted((name for name in names if name != data.reference), key=lambda name: -total[name])
@@ -76,7 +76,7 @@ def _area(curve: Curve) -> float:
 
 
 def epochs(data: StudyData, palette: Palette) -> Figure:
-    """Validation micro- and macro-F1 over the epochs, fused and by modality."""
+    """Draw validation micro- and macro-F1 over the epochs, fused and by modality."""
     figure = canvas(palette, 7.6, 3.2)
     averages: tuple[Average, ...] = ("micro", "macro")
     for average, axes in zip(averages, figure.subplots(1, 2), strict=True):
@@ -88,7 +88,7 @@ def epochs(data: StudyData, palette: Palette) -> Figure:
             )
             for name, points in data.epochs.items()
         ]
-        is_short = max(len(points) for points in data.epochs.values()) < 3  # a line through one point cannot be seen
+        is_short = max(len(points) for points in data.epochs.values()) < 3  # a line through one point is invisible
         _plot(bare(axes), lines, palette, has_markers=is_short, thick=FUSED)
         axes.set_title(f"Validation {average}-F1")
         axes.set_xlabel("epoch")
@@ -100,7 +100,7 @@ def epochs(data: StudyData, palette: Palette) -> Figure:
 
 
 def completion(data: StudyData, palette: Palette) -> Figure:
-    """Error of completion and macro-F1 of incomplete rows by share hidden, a line per completer."""
+    """Draw the error of completion and macro-F1 of incomplete rows by share hidden, a line per completer."""
     levels = sorted(data.completion, key=lambda level: level.hidden)
     figure = canvas(palette, 7.6, 3.2)
     left, right = figure.subplots(1, 2)
@@ -136,7 +136,7 @@ def _plot(
     has_markers: bool,
     thick: str | None = None,
 ) -> None:
-    """Lines from zero up, each with its name at its end."""
+    """Draw lines on a y axis that starts at zero, each labelled at its end."""
     ends = []
     for i, (name, x, y) in enumerate(lines):
         is_known = np.isfinite(y)

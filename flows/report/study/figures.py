@@ -11,7 +11,7 @@ from nmcl.model.study.results import StudyData
 
 
 def figures(data: StudyData) -> Iterator[Drawing]:
-    """Those for which there are numbers."""
+    """Yield the figures for which there are numbers."""
     if any(data.roc.values()):
         yield Drawing("fig4-roc", "ROC curves of all methods", partial(curves.roc, data))
     if any(data.epochs.values()):
@@ -39,7 +39,7 @@ def figures(data: StudyData) -> Iterator[Drawing]:
 
 
 def _attention_names(data: StudyData) -> list[str]:
-    """`fig7-attention-<host>`, numbered where two hosts would share a file."""
+    """Return the names `fig7-attention-<host>`, numbered if two hosts would share a file."""
     names: list[str] = []
     for memory in data.attention:
         stem = f"fig7-attention-{slug(memory.host) or 'host'}"

@@ -1,4 +1,4 @@
-"""What the numbers of a study mean in plain words: who is ahead, and whether the model's parts do their work."""
+"""Interpretation of a study's numbers in words: ranking of the methods, and checks of the model's parts."""
 
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -7,15 +7,15 @@ from nmcl.model.study.results import GatePoint, MethodRow, StudyData, finite
 from nmcl.pipeline.text import joined
 
 ALPHA = 0.05
-"""Level of significance, the paper's."""
+"""Significance level, as in the paper."""
 ONE_SIDED = 0.95
-"""Gates are stuck when a larger share of them is open, or shut."""
+"""Gates are stuck if a larger share of them is open, or shut."""
 COLLAPSED = 0.95
-"""A branch is constant when its most frequent prediction takes a larger share of the rows."""
+"""A branch has collapsed if its most frequent prediction takes a larger share of the rows."""
 SMALL_NORM = 0.01
-"""A consistent part below this share of the norm tells nothing."""
+"""A consistent part below this share of the norm carries no information."""
 SMALL_DIVERGENCE = 1e-3
-"""Nats; a proper divergence minimised by constant opinions ends near it."""
+"""Threshold in nats; a proper divergence minimised by constant log-probabilities ends near it."""
 PAPER_TOP_SHARE = 0.1139
 """Micro-F1 of the paper's Early Fusion, and so the share of the most frequent venue if it is constant."""
 PAPER_VENUES = 188
@@ -26,12 +26,12 @@ Standing = Literal["ahead", "behind", "equal", "untested"]
 
 
 def reference(data: StudyData) -> MethodRow | None:
-    """The row that all others are compared with."""
+    """Return the row that all others are compared with."""
     return next((row for row in data.methods if row.name == data.reference), None)
 
 
 def standing(row: MethodRow, against: MethodRow | None) -> Standing:
-    """How a method stands to the reference, by the p-value of macro-F1 and the two means."""
+    """Compare a method with the reference, by the p-value of macro-F1 and the two means."""
     points, p_value = _points(row, against), finite(row.macro_p_value)
     if points is None or p_value is None:
         return "untested"
@@ -41,7 +41,7 @@ def standing(row: MethodRow, against: MethodRow | None) -> Standing:
 
 
 def standings(data: StudyData) -> dict[Standing, list[str]]:
-    """The names of all methods but the reference, saying where a difference does not outlive correction."""
+    """Group all methods but the reference by standing, and mark differences that are insignificant after correction."""
     against = reference(data)
     found: dict[Standing, list[str]] = {"ahead": [], "behind": [], "equal": [], "untested": []}
     for row in data.methods:
@@ -51,7 +51,7 @@ def standings(data: StudyData) -> dict[Standing, list[str]]:
 
 
 def verdict(row: MethodRow, against: MethodRow | None) -> str:
-    """`standing` in words, with the difference of macro-F1 in percentage points."""
+    """Return `standing` in words, with the difference of macro-F1 in percentage points."""
     points = _points(row, against)
     if points is None or against is None:
         return "not compared"
@@ -67,7 +67,7 @@ def verdict(row: MethodRow, against: MethodRow | None) -> str:
 
 
 def _is_weak(row: MethodRow) -> bool:
-    """Different by its own p-value, but not by the corrected one."""
+    """Whether the difference is significant by its own p-value, but not by the corrected one."""
     p_value, corrected = finite(row.macro_p_value), finite(row.corrected_p_value)
     return p_value is not None and corrected is not None and p_value < ALPHA <= corrected
 
@@ -79,12 +79,12 @@ def _points(row: MethodRow, against: MethodRow | None) -> float | None:
 
 
 def constant_macro_f1(share: float, n_venues: int) -> float:
-    """Macro-F1 of always naming a venue that has `share` of the rows: its F1 is 2p / (1 + p), the others' is 0."""
+    """Return macro-F1 of always predicting a venue with share p of the rows: its F1 is 2p / (1 + p), others have 0."""
     return 2 * share / (1 + share) / n_venues
 
 
 def last_gates(points: Sequence[GatePoint]) -> list[GatePoint]:
-    """The last epoch of each modality and side, in order of first appearance."""
+    """Return the last epoch of each modality and side, in order of first appearance."""
     last: dict[tuple[str, str], GatePoint] = {}
     for point in sorted(points, key=lambda point: point.epoch):
         last[point.modality, point.side] = point
@@ -92,12 +92,12 @@ def last_gates(points: Sequence[GatePoint]) -> list[GatePoint]:
 
 
 def last_collapse(data: StudyData) -> dict[str, float]:
-    """Share of rows that each branch's most frequent prediction takes after its last epoch."""
+    """Return the share of rows that each branch's most frequent prediction takes after its last epoch."""
     return {name: shares[max(shares)] for name, shares in data.collapse.items() if shares}
 
 
 def warnings(data: StudyData) -> Iterator[str]:
-    """What is wrong with the parts of the model after the last epoch."""
+    """Yield warnings about the parts of the model after the last epoch."""
     gates = last_gates(data.gates)
     yield from _stuck(gates)
     silent = [_place(p) for p in gates if p.consistent_norm is not None and p.consistent_norm < SMALL_NORM]

@@ -1,4 +1,4 @@
-"""Heat maps: which features of a host its guests tell too (Fig. 6), and which features a venue heeds (Fig. 7)."""
+"""Heat maps: host features that guests also carry (Fig. 6), and the attention of venues to features (Fig. 7)."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,12 +9,14 @@ from nmcl.flows.report.study.style import COOL, HATCH, WARM, Palette, bare, canv
 from nmcl.model.study.results import AttentionMemory, RelationExample
 
 _FEW = 900
-"""Up to so many cells nearly all below 1 carry a dash, beyond it only those far below: grey print does not tell the two
-colours apart."""
+"""Maximum number of cells of a map in which nearly all below 1 carry a dash; in larger ones, only those far below.
+
+Without the dash, the two colours look the same in grey print.
+"""
 
 
 def relation(example: RelationExample, palette: Palette) -> Figure:
-    """Relation scores of guests (rows) and host features (columns), and below how the features are divided."""
+    """Draw relation scores of guests (rows) and host features (columns), and below how the features are divided."""
     n_guests, n_features = len(example.guests), len(example.features)
     height = 0.34 * n_guests
     figure = canvas(palette, 7.2, height + 2.9)
@@ -60,7 +62,7 @@ def _division(axes: Axes, example: RelationExample, palette: Palette) -> None:
 
 
 def attention(memory: AttentionMemory, palette: Palette) -> Figure:
-    """Weights of venues (rows) and features (columns): one colour above 1, another below."""
+    """Draw weights of venues (rows) and features (columns): one colour above 1, another below."""
     n_venues, n_features = memory.weights.shape
     width = min(8.0, 2.6 + 0.2 * n_features)
     height = min(11.0, 1.6 + 0.17 * n_venues)

@@ -1,4 +1,4 @@
-"""Fills in the page of a study. Names come from strangers: all is escaped, nothing is fetched."""
+"""Renders the page of a study. Names are untrusted input: all is escaped, nothing is fetched."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,7 +19,7 @@ _FOLDER = Path(__file__).parent
 
 
 def page(data: StudyData, tables: Iterable[Table], drawings: Iterable[Drawing]) -> str:
-    """The study as one HTML page that needs no other file. The same data give the same bytes."""
+    """Return the study as one HTML page that needs no other file. The same data give the same bytes."""
     return (
         _environment()
         .get_template("study.html")
@@ -41,19 +41,19 @@ def page(data: StudyData, tables: Iterable[Table], drawings: Iterable[Drawing]) 
 
 
 def _best(data: StudyData) -> str | None:
-    """The method of the highest macro-F1."""
+    """Return the method with the highest macro-F1."""
     known = {row.name: mean for row in data.methods if (mean := finite(row.macro_f1.mean)) is not None}
     return max(known, key=lambda name: known[name]) if known else None
 
 
 def _style() -> Markup:
-    """That of the run report, and what only a study has."""
+    """Return the style sheet of the run report and the additions for a study."""
     sheets = (_RUN_REPORT / "style.css", _FOLDER / "study.css")
     return Markup("\n").join(Markup(sheet.read_text(encoding="utf-8")) for sheet in sheets)
 
 
 def _environment() -> Environment:
-    """That of the run report, with its escapes and its parts."""
+    """Return the Jinja environment of the run report, with its escaping and its templates."""
     folders = FileSystemLoader([_FOLDER, _RUN_REPORT])
     environment: Environment = _run_environment().overlay(loader=folders)
     environment.filters["trial"] = _trial
@@ -61,6 +61,6 @@ def _environment() -> Environment:
 
 
 def _trial(trial: Trial) -> str:
-    """The settings on one line."""
+    """Return the settings on one line."""
     values: dict[str, Any] = dict(trial.settings)
     return ", ".join(f"{name} = {value}" for name, value in summary.flat(values)) or "defaults"

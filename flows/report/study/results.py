@@ -1,4 +1,4 @@
-"""`results.json`: all numbers of a study for programs to read. Keys are a contract."""
+"""Writer of `results.json`: all numbers of a study for other programs. Its keys are a stable interface."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -8,7 +8,7 @@ from nmcl.model.study.results import FUSED, CompletionLevel, MethodRow, ScoreRow
 
 
 def results(data: StudyData) -> dict[str, Any]:
-    """The content of `results.json`. Shares and scores are 0..1, times are seconds; None where not defined.
+    """Return the content of `results.json`. Shares and scores are 0..1, times are seconds; None if undefined.
 
     `p_value` is that of a paired t-test of micro-F1 over the seeds against the reference method.
     """
@@ -75,7 +75,7 @@ def _score(row: ScoreRow) -> dict[str, Any]:
 
 
 def _completion(levels: Sequence[CompletionLevel]) -> dict[str, Mapping[str, Any]]:
-    """Share hidden, such as "0.1" -> completer -> scores."""
+    """Return a mapping from the share hidden, such as "0.1", to completer to scores."""
     return {
         f"{level.hidden:.1f}": {
             name: {

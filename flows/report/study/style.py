@@ -1,7 +1,7 @@
-"""How figures look, and how one drawing becomes an SVG file, a PNG file or a part of the page.
+"""Style of figures, and rendering of a drawing as an SVG file, a PNG file or a part of the page.
 
-A drawing takes its colours from a palette: dark on white for files, place-holders that become CSS variables for the
-page. Lines differ in dashes and areas in hatches too, so that nothing depends on colour.
+A drawing takes its colours from a palette: dark on white for files, placeholders that become CSS variables for the
+page. Lines also differ in dashes and areas in hatches, so that nothing depends on colour.
 """
 
 import io
@@ -26,23 +26,23 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 HATCH = "////"
 WARM = (0.84, 0.37, 0.0)
 COOL = (0.16, 0.50, 0.78)
-"""Colours of images, which cannot use CSS variables: they fade into whatever paper is behind."""
+"""Colours of images, which cannot use CSS variables: they fade into any background."""
 _DPI = 200
 
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours of one medium."""
+    """Colours for one medium."""
 
     ink: str
     muted: str
     grid: str
     series: tuple[str, ...]
     paper: str | None
-    """None: whatever is behind."""
+    """Background colour; None: transparent."""
 
     def line(self, i: int) -> dict[str, Any]:
-        """Colour and dashes of the i-th line; twelve differ."""
+        """Return colour and dashes of the i-th line; twelve differ."""
         return {"color": self.series[i % len(self.series)], "linestyle": DASHES[i % len(DASHES)]}
 
 
@@ -59,33 +59,33 @@ class Drawing:
     """A figure that can be drawn in any palette."""
 
     name: str
-    """Of its files, without suffix; ASCII letters, digits and hyphens."""
+    """Name of its files, without suffix; ASCII letters, digits and hyphens."""
     caption: str
-    """What it shows, for those who cannot see it."""
+    """Description of the figure, also as text alternative."""
     draw: Draw
 
     def svg(self) -> bytes:
-        """A file on white; the same data give the same bytes."""
+        """Return an SVG file on white; the same data give the same bytes."""
         file = io.BytesIO()
         with _styled(PRINT):
             _save(self.draw(PRINT), file, "svg", dict.fromkeys(("Creator", "Date", "Format", "Type")))
         return file.getvalue()
 
     def png(self) -> bytes:
-        """The same as pixels."""
+        """Return a PNG file."""
         file = io.BytesIO()
         with _styled(PRINT):
             _save(self.draw(PRINT), file, "png", {"Software": None})
         return file.getvalue()
 
     def inline(self) -> Markup:
-        """An element of a light or dark page, in the colours of `style.css`."""
+        """Return an inline SVG element of a light or dark page, in the colours of `style.css`."""
         with _styled(PAGE):
             return charts._svg(self.draw(PAGE), self.name, self.caption)
 
 
 def canvas(palette: Palette, width: float, height: float) -> Figure:
-    """An empty figure, in inches."""
+    """Return an empty figure; width and height are in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     if palette.paper is None:
         figure.patch.set_visible(False)
@@ -95,23 +95,23 @@ def canvas(palette: Palette, width: float, height: float) -> Figure:
 
 
 def bare(axes: Axes) -> Axes:
-    """Without a background of its own."""
+    """Return the axes after removing their background."""
     axes.patch.set_visible(False)
     return axes
 
 
 def label(name: str, width: int) -> str:
-    """A name on one line that matplotlib shows as it is."""
+    """Return a name on one line that matplotlib shows literally."""
     return charts._label(name, width)
 
 
 def floats(values: Sequence[float | None]) -> np.ndarray:
-    """Shape (n,), NaN for None."""
+    """Return an array of shape (n,), NaN for None."""
     return np.array([np.nan if value is None else value for value in values], dtype=float)
 
 
 def end_labels(axes: Axes, ends: Sequence[tuple[str, float, float, str]], gap: float = 0.062) -> None:
-    """Names right of the axes beside the ends of their lines, moved apart where they would overlap.
+    """Write names right of the axes next to the ends of their lines, moved apart where they would overlap.
 
     Args:
         ends: name, x and y of the last point, colour.
@@ -134,7 +134,7 @@ def end_labels(axes: Axes, ends: Sequence[tuple[str, float, float, str]], gap: f
 
 
 def apart(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """The heights in their order, at least `gap` from each other and, where there is room, within low..high."""
+    """Return the heights in the same order, at least `gap` apart and, if there is room, within low..high."""
     order = sorted(range(len(heights)), key=lambda i: heights[i])
     moved = [heights[i] for i in order]
     for i in range(1, len(moved)):
@@ -148,19 +148,19 @@ def apart(heights: Sequence[float], gap: float, low: float, high: float) -> list
 
 
 def thinned(n: int, inches: float, least: float = 0.12) -> range:
-    """Which of n ticks along so many inches are labelled: all, or every n-th so that each has `least` inches."""
+    """Return which of n ticks along this many inches are labelled, so that each label has at least `least` inches."""
     return range(0, n, max(1, int(np.ceil(n * least / inches))))
 
 
 def fading(*colours: tuple[float, float, float]) -> ListedColormap:
-    """From nothing to one colour, or from one colour through nothing to another."""
+    """Return a colour map from transparent to one colour, or from one colour through transparent to another."""
     strength = np.linspace(0, 1, 128)
     parts = [np.column_stack([np.tile(colour, (128, 1)), strength]) for colour in colours]
     return ListedColormap(np.concatenate([parts[0][::-1], parts[1]] if len(parts) == 2 else parts))
 
 
 def scale(axes: Axes, colours: ListedColormap, low: float, high: float, title: str) -> None:
-    """The colours of an image beside it, as another image: matplotlib's own colour bar shows seams in SVG."""
+    """Draw the colour scale of an image as another image: matplotlib's own colour bar shows seams in SVG."""
     axes.imshow(
         np.linspace(low, high, 256)[:, None], cmap=colours, extent=(0, 1, low, high), origin="lower", aspect="auto"
     )
@@ -173,7 +173,7 @@ def scale(axes: Axes, colours: ListedColormap, low: float, high: float, title: s
 
 
 def slug(name: str) -> str:
-    """ASCII letters, digits and hyphens of a name, for a file; may be empty."""
+    """Return the ASCII letters, digits and hyphens of a name, for a file; may be empty."""
     kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in text.shortened(name, 40).lower())
     return "-".join(part for part in kept.split("-") if part)
 
@@ -200,6 +200,6 @@ def _styled(palette: Palette) -> Iterator[None]:
 
 def _save(figure: Figure, file: io.BytesIO, kind: str, metadata: dict[str, None]) -> None:
     with warnings.catch_warnings():
-        # Names are in any script, and DejaVu has not all of them.
+        # Names may be in any script, and DejaVu lacks some.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         figure.savefig(file, format=kind, dpi=_DPI, metadata=metadata)

@@ -1,4 +1,4 @@
-"""A table as Markdown for readers and as CSV for programs, from the same cells."""
+"""Tables as Markdown for readers and as CSV for programs, from the same cells."""
 
 import csv
 import io
@@ -11,25 +11,28 @@ from nmcl.model.study.results import Spread, finite
 from nmcl.pipeline.escape import csv_text, markdown_text
 
 Kind = Literal["text", "spread", "share", "points", "decimal", "p_value", "seconds", "count"]
-"""What a column holds: `spread` a measure over seeds and `share` a number, both 0..1 and shown in per cent;
-`points` a difference of shares."""
+"""Kind of the values in a column.
+
+`spread` is a measure over seeds and `share` a number, both 0..1 and shown in per cent; `points` is a difference of
+shares.
+"""
 Cell = str | float | Spread | None
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column under its title for readers and its key for programs."""
+    """A column with its title for readers and its key for programs."""
 
     title: str
     key: str
     kind: Kind
     marks_best: bool = False
-    """The highest value is bold."""
+    """Whether the highest value is bold."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A cell as a reader sees it."""
+    """A cell as displayed to a reader."""
 
     text: str
     is_best: bool
@@ -41,13 +44,13 @@ class Table:
     """A table with one cell per row and column; the first column names the row."""
 
     name: str
-    """Of its file, without suffix."""
+    """Name of its file, without suffix."""
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
 
     def shown(self) -> Iterator[list[Shown]]:
-        """The rows as text, not escaped."""
+        """Yield the rows as text, not escaped."""
         best = [self._best(i) for i in range(len(self.columns))]
         for row in self.rows:
             yield [
@@ -66,7 +69,7 @@ class Table:
         return max(values, default=None)
 
     def markdown(self) -> str:
-        """A table in GitHub's dialect; what names hold is no markup."""
+        """Return the table in GitHub's Markdown dialect; markup within names is escaped."""
         lines = [
             [markdown_text(column.title) for column in self.columns],
             ["---:" if column.kind != "text" else "---" for column in self.columns],
@@ -79,7 +82,10 @@ class Table:
         return f"{markdown_text(self.caption)}\n\n{body}\n"
 
     def csv(self) -> str:
-        """Comma-separated, with a header. Numbers are as they came: shares 0..1, seconds, and nothing for None."""
+        """Return the table as comma-separated values with a header.
+
+        Numbers are unformatted: shares 0..1, seconds, and empty for None.
+        """
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([csv_text(_one_line(key)) for column in self.columns for key in _keys(column)])
@@ -90,7 +96,7 @@ class Table:
 
 
 def as_text(cell: Cell, kind: Kind) -> str:
-    """What a reader sees of a cell: `40.04±0.37` for a spread, a dash for None."""
+    """Return the displayed text of a cell: `40.04±0.37` for a spread, a dash for None."""
     if isinstance(cell, str):
         return _one_line(cell)
     if isinstance(cell, Spread):
@@ -114,7 +120,7 @@ def as_text(cell: Cell, kind: Kind) -> str:
 
 
 def _p_value(value: float) -> str:
-    """0.0123 -> 0.012, 1.31e-08 -> 1.31e-8."""
+    """Format a p-value: 0.0123 -> 0.012, 1.31e-08 -> 1.31e-8."""
     if value >= 0.001 or value == 0:
         return f"{value:.3f}"
     mantissa, exponent = f"{value:.2e}".split("e")
@@ -122,7 +128,7 @@ def _p_value(value: float) -> str:
 
 
 def _comparable(cell: Cell) -> float | None:
-    """The value to the digits that are shown, so that what looks equal is equal."""
+    """Return the value rounded to the displayed digits, so that values that look equal are equal."""
     value = cell.mean if isinstance(cell, Spread) else cell
     value = None if isinstance(value, str) else finite(value)
     return None if value is None else round(value, 4)

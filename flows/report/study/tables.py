@@ -13,7 +13,7 @@ _MACRO_P = Column("p (macro)", "macro_p_value", "p_value")
 
 
 def tables(data: StudyData) -> Iterator[Table]:
-    """All tables that have rows."""
+    """Yield all tables that have rows."""
     makers = (
         _methods,
         _ranking,
@@ -179,7 +179,7 @@ def _collapse(data: StudyData) -> Table:
 
 
 def _constant(data: StudyData) -> Table:
-    """The paper's two weakest rows, the constant predictor they resemble, and the same methods here."""
+    """Return the paper's two weakest rows, the constant predictor they resemble, and the same methods here."""
     share, n = findings.PAPER_TOP_SHARE, findings.PAPER_VENUES
     columns = (
         Column("Row", "row", "text"),
