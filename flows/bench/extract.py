@@ -226,7 +226,7 @@ def _agreement(plan: Plan, vectors: list[dict[str, np.ndarray]]) -> dict[str, fl
 
 
 def _least_cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the smallest cosine over the rows with nonzero norm; 1 if there is none."""
+    """Hard links to one file: file systems allow about ten thousand."""
     products = np.einsum("ij,ij->i", a, b)
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return float((products[lengths > 0] / lengths[lengths > 0]).min(initial=1.0))

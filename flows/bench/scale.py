@@ -224,7 +224,7 @@ def measure_ingest(folder: Path, n_rows: int, settings: Settings) -> dict[str, f
 
 
 LINKS_OF_A_FILE = 10_000
-"""Hard links to one file. File systems allow somewhat more than ten thousand."""
+"""Hard links to one file: file systems allow about ten thousand."""
 
 
 def _make_rows(folder: Path, n_rows: int) -> None:

@@ -34,7 +34,7 @@ def _end_orderly(number: int, _: object) -> None:
 def main() -> None:
     """Entry point of the `nmcl` command: errors are printed as one sentence, without a traceback."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP, which must stay so
+        if signal.getsignal(number) == signal.SIG_DFL:  # keep SIGHUP ignored under nohup
             signal.signal(number, _end_orderly)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
