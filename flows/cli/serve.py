@@ -28,7 +28,7 @@ def up(
         typer.Option(
             "--watch",
             envvar="NMCL_WATCH",
-            help="MapItems folder that lands in this one is a crawl, and starts `retrain`.",
+            help="Each folder that lands in this one is a crawl, and starts `retrain`.",
             show_default=False,
         ),
     ] = None,
