@@ -1,1 +1,1 @@
-"""How a clip becomes a vector: one file per modality, each settings and two pure functions, `fit` and `extract`."""
+"""Feature extraction: one file per modality, each with settings and two pure functions, `fit` and `extract`."""

@@ -1,6 +1,6 @@
 """Acoustic features: spectrogram, stacked denoising autoencoder, mean over frames (paper, section 4.2.2).
 
-Levels are left as they are: a street is loud and a wood is quiet, and removing the level of each clip cost accuracy.
+Levels are not normalised: a street is loud and a wood is quiet, and removing the level of each clip cost accuracy.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,31 +20,31 @@ from nmcl.pipeline.records import Clip, Modality, Need, State
 from nmcl.pipeline.storage.state_checks import checking_state
 
 CODE_VERSION = 1
-"""Part of the address: raise it when the same settings give other vectors."""
+"""Version of the code, part of the address; raise it when the same settings give different vectors."""
 
 HELD_OUT_EVERY = 10
-"""One clip in so many is kept from training, to measure the reconstruction on."""
+"""One clip in this many is held out from training to measure the reconstruction error."""
 FIRST_HELD_OUT = 4
-"""So that the first four are all learnt from, however few there are."""
+"""Offset of the first held-out clip, so that the first four clips are always used for training."""
 
 
 @dataclass(frozen=True)
 class AcousticSettings:
-    """How much sound is learnt from, and how."""
+    """Frozen settings of the acoustic training set and its autoencoder."""
 
     fit_videos: Annotated[int, Ge(1), Reference(2000)] = 2000
-    """Videos to learn from at most; more of them add little to an autoencoder of 1.3 million weights."""
+    """Maximum number of training videos; more add little to an autoencoder of 1.3 million weights."""
     frames_per_video: Annotated[int, Ge(1), Reference(100)] = 100
-    """Frames taken of one video, at random; half of a clip of 5 s, since neighbours overlap by half."""
+    """Frames sampled at random per video; half of a 5 s clip, since neighbouring frames overlap by half."""
     max_frames: Annotated[int, Ge(1), Reference(60_000)] = 60_000
-    """Frames kept in memory and learnt from, at random over all videos: 123 MB, and under a minute on two cores."""
+    """Frames kept in memory for training, sampled over all videos: 123 MB, and under a minute on two cores."""
     seed: Annotated[int, Ge(0), Reference(0)] = 0
-    """Chooses the frames."""
+    """Seed of the frame sampling."""
     autoencoder: AutoencoderSettings = field(default_factory=AutoencoderSettings)
 
 
 class AcousticExtractor:
-    """Mean of the codes of a clip's spectrogram frames."""
+    """Extractor whose vector is the mean code of a clip's spectrogram frames."""
 
     modality: Modality = "acoustic"
     need: Need = "waveform"
@@ -62,10 +62,10 @@ class AcousticExtractor:
         }
 
     def fit(self, clips: Iterable[Clip], progress: Progress) -> State:
-        """Learn the autoencoder of at most `fit_videos` clips, read once and one at a time.
+        """Train the autoencoder on at most `fit_videos` clips, read once and one at a time.
 
-        The state's info holds the training curve, the numbers of frames, and `held_out_relative_error`: squared error
-        of reconstruction on clips not learnt from, over that of the mean frame (null with fewer than five clips).
+        The state's info holds the training curve, the numbers of frames, and `held_out_relative_error`: squared
+        reconstruction error on held-out clips over that of the mean frame (null with fewer than five clips).
         """
         rng = np.random.default_rng(self.settings.seed)
         training = _Reservoir(self.settings.max_frames, rng)
@@ -96,7 +96,7 @@ class AcousticExtractor:
         return frames[rng.choice(len(frames), n_taken, replace=False)]
 
     def extract(self, clips: Sequence[Clip], state: State) -> np.ndarray:
-        """Vectors (len(clips), dim), float32, 0..1; NaN where there is no sound, everywhere if the state is empty."""
+        """Return vectors (len(clips), dim), float32, 0..1; NaN without sound, and everywhere if the state is empty."""
         vectors = np.full((len(clips), self.dim), np.nan, dtype=np.float32)
         if not state.arrays:
             return vectors
@@ -107,13 +107,13 @@ class AcousticExtractor:
                 raise ValueError(f"an autoencoder from {widths[0]} to {widths[1]} numbers, not {N_BINS} to {self.dim}")
         for vector, clip in zip(vectors, clips, strict=True):
             if clip.waveform is not None:
-                # Clip by clip: a frame's place in a matrix product may decide its last bit.
+                # One clip at a time: the last bit of a frame's result may depend on its position in a matrix product.
                 vector[:] = autoencoder.encode(log_spectrogram(clip.waveform)).mean(axis=0)
         return vectors
 
 
 class _Reservoir:
-    """A uniform sample of bounded size from a stream of frames: Vitter, ACM TOMS 1985, algorithm R."""
+    """Bounded uniform sample of a stream of frames: Vitter, ACM TOMS 1985, algorithm R."""
 
     def __init__(self, capacity: int, rng: np.random.Generator) -> None:
         self._kept: list[np.ndarray] = []
@@ -122,7 +122,7 @@ class _Reservoir:
         self._rng = rng
 
     def add(self, frames: np.ndarray) -> None:
-        """Offer frames (n, N_BINS), float32."""
+        """Offer frames of shape (n, N_BINS), float32, to the sample."""
         for frame in frames:
             self._n_seen += 1
             if len(self._kept) < self._capacity:
@@ -131,5 +131,5 @@ class _Reservoir:
                 self._kept[place] = frame.copy()
 
     def frames(self) -> np.ndarray:
-        """What was kept, shape (n, N_BINS), float32."""
+        """Return the sampled frames, shape (n, N_BINS), float32."""
         return np.stack(self._kept) if self._kept else np.empty((0, N_BINS), dtype=np.float32)

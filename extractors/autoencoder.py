@@ -1,9 +1,9 @@
-"""A stacked denoising autoencoder: 513 numbers of a frame of sound become 200.
+"""Stacked denoising autoencoder that maps the 513 values of a sound frame to 200.
 
-Vincent et al., "Stacked Denoising Autoencoders", JMLR 11 (2010): each layer learns to restore the clean output of
-the layer below from a corrupted one; then the layers are unrolled into one network, encoder and decoder, and tuned
-together on the reconstruction of the frame. Codes are sigmoids, weights untied, the corruption Gaussian. The first
-layer restores real numbers: linear decoder, squared error. The codes above lie in 0..1: cross-entropy.
+Vincent et al., "Stacked Denoising Autoencoders", JMLR 11 (2010): each layer is trained to reconstruct the clean output
+of the layer below from a corrupted one. The layers are then unrolled into one network, encoder and decoder, and
+fine-tuned together on the reconstruction of the frame. Codes are sigmoids, weights untied, the corruption Gaussian. The
+first layer reconstructs real numbers: linear decoder, squared error. Codes above it are in 0..1: cross-entropy.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,14 +23,14 @@ from nmcl.pipeline.records import State
 from nmcl.pipeline.storage.state_checks import checking_state, require_array
 
 CODE_VERSION = 1
-"""Part of the address: raise it when the same settings give other codes."""
+"""Version of the code, part of the address; raise it when the same settings give different codes."""
 
 CLIP_DEVIATIONS = 4.0
-"""Standardised inputs are clipped to this: digital silence in a loud crawl lies further out than training ever saw."""
+"""Standardised inputs are clipped to this: digital silence in a loud crawl is further out than any training input."""
 
 CHUNK_FRAMES = 128
-"""Frames in one matrix product of `encode`. Always this many, padded: other shapes may round differently. On the
-CPU always, where torch gave the same bits with any number of threads (NumPy's BLAS did not)."""
+"""Frames per matrix product in `encode`. The number is fixed, with padding, because other shapes may round differently.
+Always on the CPU, where torch gave the same bits with any number of threads (NumPy's BLAS did not)."""
 
 Layers = tuple[tuple[np.ndarray, np.ndarray], ...]
 """Weight, shape (n_out, n_in), and bias, shape (n_out,), of each layer in order of use, float32."""
@@ -38,7 +38,7 @@ Layers = tuple[tuple[np.ndarray, np.ndarray], ...]
 
 @dataclass(frozen=True)
 class AutoencoderSettings:
-    """How the autoencoder is built and trained."""
+    """Frozen settings of the autoencoder's architecture and training."""
 
     layers: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1), Reference((500, 400, 300, 200))] = (
         500,
@@ -46,46 +46,48 @@ class AutoencoderSettings:
         300,
         200,
     )
-    """Widths of the hidden layers and, last, of the code: the paper's, section 4.2.2."""
+    """Widths of the hidden layers, the code last: the paper's, section 4.2.2."""
     corruption: Annotated[float, Interval(ge=0, le=2), Reference(0.3)] = 0.3
-    """Standard deviation of the noise, in deviations of what it corrupts. 0.1 told venues as well, 0.8 ten points
-    worse, masking a third of the inputs instead three."""
+    """Standard deviation of the noise, relative to that of its input. 0.1 classified venues equally well, 0.8 ten
+    points
+    worse; masking a third of the inputs instead was three points worse."""
     epochs: Annotated[int, Ge(0), Reference(2)] = 2
-    """Passes over the frames for each layer."""
+    """Epochs of pre-training per layer."""
     fine_tune_epochs: Annotated[int, Ge(0), Reference(5)] = 5
-    """Passes over the frames for the unrolled network."""
+    """Epochs of fine-tuning of the unrolled network."""
     min_steps: Annotated[int, Ge(0), Reference(1000)] = 1000
-    """Few frames are passed more often, until the unrolled network took so many steps, and each layer a quarter of
-    them: codes tuned for 480 steps told venues 5 points worse than for 1200, and 2400 were no better."""
+    """Minimum steps of the unrolled network, and a quarter as many for each layer; small training sets are repeated to
+    reach
+    it. Codes tuned for 480 steps classified venues 5 points worse than for 1200, and 2400 were no better."""
     batch_size: Annotated[int, Ge(1), Reference(256)] = 256
     learning_rate: Annotated[float, Gt(0), Reference(2e-3)] = 2e-3
-    """Of Adam, at the top of a one-cycle schedule."""
+    """Adam's learning rate at the peak of a one-cycle schedule."""
     seed: Annotated[int, Ge(0), Reference(0)] = 0
 
 
 @dataclass(frozen=True)
 class Autoencoder:
-    """A trained autoencoder of n_bins inputs and n_code outputs."""
+    """Trained autoencoder with n_bins inputs and n_code outputs."""
 
     mean: np.ndarray
-    """Of each input over the training frames, shape (n_bins,), float32."""
+    """Mean of each input over the training frames, shape (n_bins,), float32."""
     deviation: np.ndarray
-    """Likewise, shape (n_bins,), float32, positive."""
+    """Standard deviation of each input over the training frames, shape (n_bins,), float32, positive."""
     encoder: Layers
-    """From the input to the code."""
+    """Layers from the input to the code."""
     decoder: Layers
-    """From the code back to the input."""
+    """Layers from the code back to the input."""
 
     def scale(self, frames: np.ndarray) -> np.ndarray:
-        """Frames as the network sees them: standardised by bin and clipped, shape (n_frames, n_bins), float32."""
+        """Return frames standardised by bin and clipped, the network's input: shape (n_frames, n_bins), float32."""
         scaled: np.ndarray = np.clip((frames - self.mean) / self.deviation, -CLIP_DEVIATIONS, CLIP_DEVIATIONS)
         return scaled
 
     def encode(self, frames: np.ndarray) -> np.ndarray:
-        """Codes of frames, shape (n_frames, n_code), float32, 0..1. A frame's code depends on its row alone.
+        """Return the codes of frames, shape (n_frames, n_code), float32, 0..1; each depends on its own row alone.
 
         Args:
-            frames: shape (n_frames, n_bins), float32, unscaled.
+            frames: Unscaled frames, shape (n_frames, n_bins), float32.
         """
         layers = _tensors(self.encoder)
         codes = np.empty((len(frames), len(self.encoder[-1][1])), dtype=np.float32)
@@ -97,24 +99,24 @@ class Autoencoder:
         return codes
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        """Frames restored from codes (n_frames, n_code), in the network's scale, shape (n_frames, n_bins), float32."""
+        """Reconstruct scaled frames, shape (n_frames, n_bins), float32, from codes (n_frames, n_code)."""
         *hidden, (weight, bias) = _tensors(self.decoder)
         restored: np.ndarray = linear(_forward(torch.tensor(codes), hidden), weight, bias).numpy()
         return restored
 
     def relative_error(self, frames: np.ndarray) -> float | None:
-        """Squared error of reconstruction over that of the training mean: 0 is perfect, 1 is knowing nothing.
+        """Return the squared reconstruction error over that of the training mean: 0 is perfect, 1 no better.
 
-        None where it has no meaning: no frames, or frames that equal the mean.
+        None where undefined: no frames, or frames that equal the mean.
         """
         target = self.scale(frames)
-        unexplained = float(np.square(target, dtype=np.float64).sum())  # the training mean lies at 0
+        unexplained = float(np.square(target, dtype=np.float64).sum())  # the training mean is 0 after scaling
         if not unexplained:
             return None
         return float(np.square(self.decode(self.encode(frames)) - target, dtype=np.float64).sum()) / unexplained
 
     def to_state(self, info: dict[str, Any]) -> State:
-        """As named arrays, with what is to be told about the training."""
+        """Return the autoencoder as a state of named arrays, with `info` about the training."""
         arrays = {"mean": self.mean, "deviation": self.deviation}
         for name, layers in (("encoder", self.encoder), ("decoder", self.decoder)):
             for i, (weight, bias) in enumerate(layers):
@@ -123,7 +125,7 @@ class Autoencoder:
 
     @classmethod
     def from_state(cls, state: State) -> "Autoencoder":
-        """The inverse of `to_state`. Raises StoreError where the state is not of an autoencoder."""
+        """Restore an autoencoder from `to_state`; raise StoreError if the state is not one of an autoencoder."""
 
         def layers(name: str, n_in: int) -> Layers:
             found = []
@@ -157,19 +159,19 @@ def _tensors(layers: Layers) -> list[tuple[torch.Tensor, torch.Tensor]]:
 def train_autoencoder(
     frames: np.ndarray, settings: AutoencoderSettings, progress: Progress = silent
 ) -> tuple[Autoencoder, dict[str, Any]]:
-    """Pre-train layer by layer, then tune the unrolled network. On a GPU where there is one.
+    """Pre-train layer by layer, then fine-tune the unrolled network, on a GPU if there is one.
 
-    Deterministic given the settings, on the same machine with as many threads.
+    Deterministic for the same settings, machine and number of threads.
 
     Args:
-        frames: shape (n_frames, n_bins), float32; n_frames >= 1.
+        frames: Training frames, shape (n_frames, n_bins), float32; n_frames >= 1.
 
     Returns:
-        The autoencoder, and its training curve as JSON values: `layers`, for each layer the mean loss of each epoch,
-        and `fine_tune` likewise.
+        The autoencoder and its training curve as JSON values: `layers`, the mean loss of each epoch for each layer, and
+        `fine_tune`, the mean loss of each epoch.
     """
     mean = frames.mean(axis=0, dtype=np.float64).astype(np.float32)
-    # A thousandth of the unit (here dB) keeps a bin that never changes from being divided by zero.
+    # A thousandth of the unit (here dB) avoids division by zero in bins that never change.
     deviation = (frames.std(axis=0, dtype=np.float64) + 1e-3).astype(np.float32)
     untrained = Autoencoder(mean, deviation, (), ())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -183,7 +185,7 @@ def _to_numpy(layers: list[nn.Linear]) -> Layers:
 
 
 class _Trainer:
-    """One training: its generators, its schedule and how far it is."""
+    """State of one training run: its generators, schedule and progress."""
 
     def __init__(self, settings: AutoencoderSettings, device: torch.device, n_frames: int, progress: Progress) -> None:
         self.settings = settings
@@ -201,7 +203,7 @@ class _Trainer:
         return max(asked, -(-min_steps // self.steps_per_epoch)) if asked else 0
 
     def run(self, x: torch.Tensor) -> tuple[list[nn.Linear], list[nn.Linear], dict[str, Any]]:
-        """Train on scaled frames (n_frames, n_bins). Returns encoder and decoder layers, both in order of use."""
+        """Train on scaled frames (n_frames, n_bins) and return encoder and decoder layers, both in order of use."""
         encoder: list[nn.Linear] = []
         decoder: list[nn.Linear] = []
         curves: list[list[float]] = []
@@ -241,7 +243,7 @@ class _Trainer:
         return x + (self.settings.corruption * spread) * noise
 
     def _linear(self, n_in: int, n_out: int) -> nn.Linear:
-        # Without nn.Linear's own start, which would draw from the global generator.
+        # Skips nn.Linear's own initialisation, which would draw from the global generator.
         layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out)  # type: ignore[no-untyped-call]
         # Four times Glorot's range, for sigmoids: Glorot and Bengio, AISTATS 2010.
         limit = 4.0 * (6.0 / (n_in + n_out)) ** 0.5
@@ -257,7 +259,7 @@ class _Trainer:
         n_epochs: int,
         note: str,
     ) -> list[float]:
-        """Mean loss of each epoch. Adam on a one-cycle schedule."""
+        """Minimise the loss with Adam on a one-cycle schedule; return the mean loss of each epoch."""
         if not n_epochs:
             return []
         parameters = [parameter for layer in layers for parameter in layer.parameters()]

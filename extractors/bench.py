@@ -1,4 +1,4 @@
-"""For benches of extraction: the plain way of each vector, and the operations that none can do without."""
+"""Extraction benchmark helpers: a plain reference of each extractor, and the operations any implementation needs."""
 
 import numpy as np
 import torch
@@ -13,11 +13,11 @@ from nmcl.pipeline.bench.measure import gemm_flops_per_s
 from nmcl.pipeline.records import State
 
 GEMM_SIDE_ON_GPU = 8192
-"""Rows and columns of a product that reaches a GPU's best rate."""
+"""Rows and columns of a matrix product that reaches a GPU's peak rate."""
 
 
 def torch_gemm_flops_per_s(bfloat16: bool = False, device: str = "cpu") -> float:
-    """See `gemm_flops_per_s`; in bfloat16 or float32."""
+    """Return `gemm_flops_per_s` of torch, in bfloat16 or float32."""
     dtype = torch.bfloat16 if bfloat16 else torch.float32
     if torch.device(device).type == "cpu":
         return gemm_flops_per_s(torch.mm, lambda a: torch.from_numpy(a).to(dtype))
@@ -31,7 +31,10 @@ def torch_gemm_flops_per_s(bfloat16: bool = False, device: str = "cpu") -> float
 
 @torch.inference_mode()
 def plain_visual(network: nn.Module, preprocess: Preprocess, frames: np.ndarray, device: str = "cpu") -> np.ndarray:
-    """Mean feature of one clip's frames (n, crop, crop, 3) uint8 RGB: eager, float32, channels first; shape (dim,)."""
+    """Return the mean feature of one clip's frames (n, crop, crop, 3) uint8 RGB, shape (dim,).
+
+    Runs eager, in float32, channels first.
+    """
     mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (preprocess.mean, preprocess.std))
     pixels = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2).contiguous().float() / 255
     features: np.ndarray = network((pixels - mean) / std).mean(dim=0).cpu().numpy()
@@ -39,19 +42,19 @@ def plain_visual(network: nn.Module, preprocess: Preprocess, frames: np.ndarray,
 
 
 def plain_acoustic(waveform: np.ndarray, state: State) -> np.ndarray:
-    """Mean code of one clip's sound, shape (dim,)."""
+    """Return the mean code of one clip's sound, shape (dim,)."""
     mean: np.ndarray = Autoencoder.from_state(state).encode(log_spectrogram(waveform)).mean(axis=0)
     return mean
 
 
 def n_sound_frames(waveform: np.ndarray) -> int:
-    """Frames of a sound's spectrogram."""
+    """Return the number of frames in a waveform's spectrogram."""
     return 1 + len(waveform) // HOP
 
 
 @torch.inference_mode()
 def flops_per_frame(extractor: VisualExtractor) -> float:
-    """Operations of the network for one frame."""
+    """Return the network's operations for one frame."""
     crop = extractor.backbone.preprocess.crop
     with FlopCounterMode(display=False) as counter:
         extractor.plain_network()(torch.zeros(1, 3, crop, crop))
@@ -59,7 +62,7 @@ def flops_per_frame(extractor: VisualExtractor) -> float:
 
 
 def flops_per_sound_frame(state: State) -> float:
-    """Operations of the autoencoder for one frame of sound; 0 where none was learned."""
+    """Return the autoencoder's operations for one frame of sound; 0 if none was trained."""
     if not state.arrays:
         return 0.0
     return 2.0 * sum(weight.size for weight, _ in Autoencoder.from_state(state).encoder)

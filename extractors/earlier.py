@@ -1,4 +1,4 @@
-"""Addresses as versions before references wrote them, with all settings: to compare with recipes in their stores."""
+"""Extractor addresses as written before reference values existed, with all settings, to match recipes in old stores."""
 
 import hashlib
 from dataclasses import asdict
@@ -10,9 +10,10 @@ from nmcl.pipeline.extractor import Extractor
 
 
 def earlier_address(extractor: Extractor) -> dict[str, object]:
-    """What `address` gave of the same settings. That of an extractor of another package is the same still.
+    """Return the address that earlier versions gave the same settings.
 
-    Loads the weights of a network, whose tensors were hashed.
+    Extractors of other packages keep their present address. Loads a network's weights, because their tensors were
+    hashed.
     """
     address = extractor.address()
     if isinstance(extractor, VisualExtractor):

@@ -1,4 +1,4 @@
-"""Key frames of a clip, chosen while its frames stream by: bounded memory for any length."""
+"""Key frame selection on a stream of frames: bounded memory for clips of any length."""
 
 import heapq
 from collections.abc import Iterable, Sequence
@@ -12,31 +12,32 @@ from nmcl.extractors.preprocess import Preprocess
 from nmcl.pipeline.media import TimedFrame
 
 CODE_VERSION = 3
-"""Goes into the address of the visual features: raise it when other frames are chosen."""
+"""Version of the code, part of the visual address; raise it when other frames are chosen."""
 
 RUN_S = 0.2
-"""Where the frame rate varies, cuts that are closer together are of one run."""
+"""With a variable frame rate, cuts closer together than this belong to one run."""
 
 
 @dataclass(frozen=True)
 class KeyFrames:
-    """Frame 0 and the cuts; the room that is left is filled with frames spread evenly over the clip.
+    """Select frame 0 and the cuts; remaining slots are filled with frames spread evenly over the clip.
 
     The method of the paper's group (their published `extract_frame.py`): the L1 distance between the 256-bin
-    histograms of consecutive frames; a cut is a frame whose distance to the one before exceeds mean + 3 standard
-    deviations of the clip's distances; the largest are kept; of cuts that follow one another directly only the
-    first. The paper says no more than "keyframes by OpenCV" (section 4.2.1). The cuts alone are one or two frames of
-    most clips; on clips of moving pictures, filling up raised the accuracy of a linear classifier from 0.91 to 0.94.
+    histograms of consecutive frames; a cut is a frame whose distance to the previous one exceeds mean + 3 standard
+    deviations of the clip's distances; the largest are kept; of directly consecutive cuts only the first. The paper
+    says
+    no more than "keyframes by OpenCV" (section 4.2.1). Most clips have only one or two cuts; on clips of moving
+    pictures, filling up raised the accuracy of a linear classifier from 0.91 to 0.94.
 
-    At a constant frame rate, frames are counted; where the rate varies, "evenly" and "directly" are meant in time.
+    At a constant frame rate, positions are frame counts; with a variable rate, "evenly" and "directly" refer to time.
     """
 
     n_frames: int = 8
-    """At most this many come back."""
+    """Maximum number of frames returned."""
     preprocess: Preprocess = field(default_factory=Preprocess)
 
     def __call__(self, frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
-        """See `nmcl.pipeline.media.FrameSelector`. Frames come back scaled and cropped as the network wants them."""
+        """Return the selected frames, scaled and cropped for the network; see `nmcl.pipeline.media.FrameSelector`."""
         cuts = _LargestChanges(self.n_frames - 1)
         by_index, by_time = _EveryNth(4 * self.n_frames), _EverySlot(4 * self.n_frames)
         times_s: list[float] = []
@@ -61,18 +62,18 @@ class KeyFrames:
 
 
 def grey_histogram(luma: np.ndarray) -> np.ndarray:
-    """Counts of the 256 levels of brightness (height, width) uint8; shape (256,), float32."""
+    """Return the counts of the 256 brightness levels of (height, width) uint8; shape (256,), float32."""
     return cv2.calcHist([luma], [0], None, [256], [0, 256]).reshape(-1)
 
 
 def _is_steady(times_s: Sequence[float]) -> bool:
-    """Whether the frame rate is constant: no gap differs from the mean by half of it."""
+    """Return whether the frame rate is constant: no gap differs from the mean by half of it."""
     gaps = np.diff(times_s)
     return not len(gaps) or bool(np.abs(gaps - gaps.mean()).max() < gaps.mean() / 2)
 
 
 class _LargestChanges:
-    """Keeps the `n` frames that differ most from the one before, and all distances."""
+    """Keeps the `n` frames that differ most from the previous one, and all distances."""
 
     def __init__(self, n: int) -> None:
         self._n = n
@@ -81,7 +82,7 @@ class _LargestChanges:
 
     def add(self, index: int, distance: float, frame: TimedFrame) -> None:
         self._distances.append(distance)
-        # Of equal distances the earlier frame; indices differ, so frames never compare.
+        # Ties go to the earlier frame; indices differ, so frames are never compared.
         item = (distance, -index, frame)
         if len(self._heap) < self._n:
             heapq.heappush(self._heap, item)
@@ -89,11 +90,11 @@ class _LargestChanges:
             heapq.heapreplace(self._heap, item)
 
     def chosen(self, places: Sequence[float], run: float) -> dict[int, TimedFrame]:
-        """Frames beyond mean + 3 standard deviations, by their index, the first of each run.
+        """Return frames beyond mean + 3 standard deviations by index, the first of each run.
 
         Args:
-            places: where each frame is in its clip, as index or time.
-            run: cuts at most this far apart are of one run.
+            places: Position of each frame in its clip, as index or time.
+            run: Cuts at most this far apart belong to one run.
         """
         if not self._distances:
             return {}
@@ -125,7 +126,7 @@ class _EveryNth:
 
 
 class _EverySlot:
-    """Keeps the first frame of each slot of time, at most `room` of them."""
+    """Keeps the first frame of each time slot, at most `room` of them."""
 
     def __init__(self, room: int) -> None:
         self._room = room
@@ -151,7 +152,7 @@ class _EverySlot:
 def _filled_up(
     cuts: dict[int, TimedFrame], kept: Sequence[tuple[int, TimedFrame]], places: Sequence[float], n: int
 ) -> list[TimedFrame]:
-    """Frame 0, the cuts, and of the frames nearest to n even places those that are farthest from all of them.
+    """Return frame 0, the cuts, and of the frames nearest to n even positions those farthest from all of them.
 
     At most n frames, in order of time.
     """

@@ -1,4 +1,4 @@
-"""How a convolutional network runs: by OpenVINO on a CPU, by torch on a GPU. The only door to OpenVINO.
+"""Inference of convolutional networks: OpenVINO on a CPU, torch on a GPU. The only module that imports OpenVINO.
 
 On two cores OpenVINO takes a third to two thirds of eager torch's time in float32, and with AMX a sixth in bfloat16.
 """
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from openvino import InferRequest
 
 BATCH_FRAMES = {"cpu": 16, "cuda": 64}
-"""Frames in one forward pass; a last, smaller batch is padded, so that a vector does not depend on its neighbours."""
+"""Frames per forward pass. A smaller last batch is padded, so that a vector does not depend on its neighbours."""
 
 Run = Callable[[np.ndarray], np.ndarray]
-"""Maps frames (n, side, side, 3), uint8, RGB, to features (n, dim), float32."""
+"""Function that maps frames (n, side, side, 3), uint8, RGB, to features (n, dim), float32."""
 
 
 class _FromPixels(nn.Module):
-    """A network that takes pixels as they are kept."""
+    """Wraps a network so that it takes uint8 pixels."""
 
     def __init__(self, network: nn.Module, preprocess: Preprocess) -> None:
         super().__init__()
@@ -44,13 +44,13 @@ class _FromPixels(nn.Module):
 
 
 def load(network: nn.Module, preprocess: Preprocess, device: str, bfloat16: bool) -> Run:
-    """Make a network ready to run.
+    """Prepare a network for inference.
 
     Args:
-        network: in evaluation mode; maps (n, 3, side, side) float32 to (n, dim).
-        preprocess: what the network was trained on.
-        device: a name that torch knows, such as `cpu` or `cuda:1`.
-        bfloat16: multiply in bfloat16 instead of float32.
+        network: In evaluation mode; maps (n, 3, side, side) float32 to (n, dim).
+        preprocess: The preprocessing that the network was trained with.
+        device: A torch device name, such as `cpu` or `cuda:1`.
+        bfloat16: Multiply in bfloat16 instead of float32.
     """
     whole = _FromPixels(network, preprocess).eval()
     if torch.device(device).type == "cpu":
@@ -59,7 +59,7 @@ def load(network: nn.Module, preprocess: Preprocess, device: str, bfloat16: bool
 
 
 def require_device(name: str) -> None:
-    """Raises SettingsError unless this machine has a device and it computes. Args: name: as torch names it."""
+    """Raise SettingsError unless the torch device `name` exists on this machine and computes."""
     try:
         works = float(torch.ones(4, device=name).sum()) == 4
         found = "it does not compute"
@@ -74,7 +74,7 @@ def require_device(name: str) -> None:
 
 
 def has_bfloat16(device: str) -> bool:
-    """Whether a device has instructions for products in bfloat16."""
+    """Return whether a device has instructions for bfloat16 products."""
     if torch.device(device).type == "cpu":
         return "BF16" in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -96,7 +96,7 @@ def _on_cpu(network: nn.Module, side: int, bfloat16: bool) -> Run:
     ov = _openvino()
     example = torch.zeros(1, side, side, 3, dtype=torch.uint8)
     with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing is deprecated; OpenVINO cannot read what takes its place yet
+        warnings.simplefilter("ignore")  # tracing is deprecated; OpenVINO cannot read its replacement yet
         traced: Any = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
         model = ov.convert_model(traced, example_input=example)
     size = BATCH_FRAMES["cpu"]
@@ -105,8 +105,8 @@ def _on_cpu(network: nn.Module, side: int, bfloat16: bool) -> Run:
     hints = {
         "PERFORMANCE_HINT": "THROUGHPUT",
         "INFERENCE_NUM_THREADS": n_threads,
-        "NUM_STREAMS": n_threads,  # each batch on a core of its own
-        "ENABLE_CPU_PINNING": False,  # several workers would be pinned to the same core
+        "NUM_STREAMS": n_threads,  # one core per batch
+        "ENABLE_CPU_PINNING": False,  # would pin several workers to the same core
         "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
     }
     compiled = ov.Core().compile_model(model, "CPU", hints)
@@ -128,7 +128,7 @@ def _on_cpu(network: nn.Module, side: int, bfloat16: bool) -> Run:
 
 
 def _pinned(batch: np.ndarray, device: torch.device) -> torch.Tensor:
-    """In memory that CUDA copies from while it computes."""
+    """Return the batch in pinned memory, which CUDA copies asynchronously."""
     tensor = torch.from_numpy(batch)
     return tensor.pin_memory() if device.type == "cuda" else tensor
 

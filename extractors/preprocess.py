@@ -1,4 +1,4 @@
-"""How a picture becomes what a network was trained on."""
+"""Image preprocessing for a pretrained network."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -13,19 +13,19 @@ _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.B
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Scale the shorter side, crop the middle; later subtract the mean and divide by the deviation."""
+    """Scale the shorter side and crop the centre; later subtract the mean and divide by the deviation."""
 
     resize: Annotated[int, Reference(256)] = 256
     """Shorter side after scaling, in pixels."""
     crop: Annotated[int, Reference(224)] = 224
-    """Side of the square that is kept, in pixels."""
+    """Side of the square crop, in pixels."""
     interpolation: Annotated[Literal["bilinear", "bicubic"], Reference("bilinear")] = "bilinear"
     mean: Annotated[tuple[float, float, float], Reference((0.485, 0.456, 0.406))] = (0.485, 0.456, 0.406)
-    """Red, green, blue, on the scale 0..1."""
+    """Red, green and blue on the scale 0..1."""
     std: Annotated[tuple[float, float, float], Reference((0.229, 0.224, 0.225))] = (0.229, 0.224, 0.225)
 
     def picture(self, image: Image.Image) -> np.ndarray:
-        """Scaled and cropped: shape (crop, crop, 3), uint8, RGB. The arithmetic of torchvision's own presets."""
+        """Return the scaled and cropped image, shape (crop, crop, 3), uint8, RGB, as torchvision's presets do."""
         width, height = image.size
         shorter = min(width, height)
         size = (int(self.resize * width / shorter), int(self.resize * height / shorter))

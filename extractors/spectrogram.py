@@ -1,7 +1,7 @@
-"""What a sound looks like: its log-power spectrogram. The only file that touches librosa.
+"""Log-power spectrogram of a sound. The only module that imports librosa.
 
 The paper (section 4.2.2) gives a rate of 22,050 Hz, a window of 46 ms and 50 % overlap; a Hann window and decibels of
-power are ours. n_fft is passed on purpose: librosa's own default is twice as long.
+power are our choice. n_fft is passed explicitly: librosa's default is twice as long.
 """
 
 import numpy as np
@@ -12,24 +12,25 @@ HOP = N_FFT // 2  # 50 % overlap
 N_BINS = N_FFT // 2 + 1  # 513, from 0 to 11,025 Hz, 21.5 Hz apart
 
 POWER_FLOOR = 1e-10
-"""Power below this counts as this, so that the logarithm of digital silence is -100 dB. One least significant bit of
-16-bit sound lies at about -75 dB, so nothing that was recorded is lost."""
+"""Power below this is raised to it, so that the logarithm of digital silence is -100 dB. One least significant bit of
+16-bit sound is about -75 dB, so nothing that was recorded is lost."""
 
 
 def log_spectrogram(waveform: np.ndarray) -> np.ndarray:
-    """Log-power spectrogram of a sound: 10 log10 |STFT|^2, in dB, full scale of the waveform being 1.
+    """Return the log-power spectrogram of a sound: 10 log10 |STFT|^2, in dB, with the waveform's full scale at 1.
 
-    Frame t is centred on sample t * HOP, the sound being surrounded by silence; so there are 1 + n_samples // HOP
-    frames however short it is.
+    Frame t is centred on sample t * HOP, with silence around the sound; so there are 1 + n_samples // HOP frames
+    however
+    short it is.
 
     Args:
-        waveform: shape (n_samples,), int16, mono, 22,050 Hz; n_samples >= 1.
+        waveform: Shape (n_samples,), int16, mono, 22,050 Hz; n_samples >= 1.
 
     Returns:
         Shape (n_frames, N_BINS), float32, finite, from -100 (silence) to about 54 (the constant sound of full scale).
 
     Raises:
-        ValueError: if the waveform is not int16, not one-dimensional or empty.
+        ValueError: If the waveform is not int16, not one-dimensional or empty.
     """
     import librosa
 
@@ -39,7 +40,7 @@ def log_spectrogram(waveform: np.ndarray) -> np.ndarray:
             "expected int16 of shape (n_samples,) with n_samples >= 1; decode the sound as 16-bit mono"
         )
     samples = np.pad(waveform.astype(np.float32) / np.float32(32768.0), N_FFT // 2)
-    # Centred by our own padding: librosa warns about sounds shorter than its window.
+    # Centred by our own padding, because librosa warns about sounds shorter than its window.
     stft = librosa.stft(samples, n_fft=N_FFT, hop_length=HOP, window="hann", center=False)
     power = np.square(stft.real) + np.square(stft.imag)
     decibel = 10.0 * np.log10(np.maximum(power, np.float32(POWER_FLOOR)))

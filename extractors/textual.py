@@ -1,9 +1,9 @@
-"""Textual features: paragraph vectors of descriptions (paper, section 4.2.3). The only door to gensim.
+"""Textual features: paragraph vectors of descriptions (paper, section 4.2.3). The only module that imports gensim.
 
-Le and Mikolov, "Distributed Representations of Sentences and Documents", ICML 2014: a text's vector is what best
-predicts its words. Of their two models the bag of words (PV-DBOW) with negative sampling separated venues better here
-than the distributed memory, hierarchical softmax, or word vectors trained alongside. Vectors are inferred with the
-output weights frozen, and for every text alike, those learnt from too: vectors kept from training would lie elsewhere.
+Le and Mikolov, "Distributed Representations of Sentences and Documents", ICML 2014: a text's vector is the one that
+best predicts its words. Of their two models the bag of words (PV-DBOW) with negative sampling separated venues better
+here than the distributed memory, hierarchical softmax, or word vectors trained alongside. Vectors are inferred with
+frozen output weights for all texts, training texts included: vectors kept from training would differ systematically.
 """
 
 import hashlib
@@ -31,45 +31,46 @@ if TYPE_CHECKING:
     from gensim.models.doc2vec import Doc2Vec
 
 CODE_VERSION = 2
-"""Part of the address: raise it when the same settings give other vectors."""
+"""Version of the code, part of the address; raise it when the same settings give different vectors."""
 
 MOST_WORDS = 1 << 40
-"""Of one kind, to be believed."""
+"""Highest plausible count of one word in a stored state."""
 MIN_LEARNING_RATE = 1e-4
-"""Where the learning rate ends, gensim's own."""
+"""Final learning rate, gensim's default."""
 
 
 @dataclass(frozen=True)
 class TextualSettings:
-    """How paragraph vectors are learnt and inferred."""
+    """Frozen settings of paragraph vector training and inference."""
 
     dim: Annotated[int, Ge(1), Reference(100)] = 100
     """Length of the vector: the paper's."""
     fit_videos: Annotated[int, Ge(1), Reference(200_000)] = 200_000
-    """Videos to learn from at most: some 200 MB of words."""
+    """Maximum number of training videos: some 200 MB of words."""
     extra_text: Annotated[str, Unhashed()] = ""
-    """A UTF-8 file of more texts to learn from, one a line; empty: none."""
+    """UTF-8 file of additional training texts, one per line; empty for none."""
     max_words: Annotated[int, Ge(1), Reference(30_000)] = 30_000
-    """The most frequent words, at most so many, are known. In place of a least frequency, which would leave nothing of
-    a small crawl; more cost time in every part, where the model is rebuilt."""
+    """Vocabulary size: the most frequent words are kept. Used instead of a minimum count, which would leave nothing of
+    a
+    small crawl; a larger vocabulary costs time in every part, where the model is rebuilt."""
     negative: Annotated[int, Interval(ge=1, le=50), Reference(5)] = 5
-    """Random words told from each true one; gensim's default, and 10 were no better."""
+    """Negative samples per word; gensim's default, and 10 were no better."""
     subsampling: Annotated[float, Interval(ge=0, le=1), Reference(1e-3)] = 1e-3
     """Words more frequent than this share are skipped at random; gensim's default, the best of 3e-4 to 1e-2."""
     epochs: Annotated[int, Ge(1), Reference(40)] = 40
-    """Passes over the texts."""
+    """Training epochs over the texts."""
     min_words: Annotated[int, Ge(1), Reference(500_000)] = 500_000
-    """A small corpus is repeated within each pass until so many words were read in all, a second or two: of a few
-    hundred texts, 20 plain passes taught nothing."""
+    """A small corpus is repeated within each epoch until this many words were read in all, a second or two: with a few
+    hundred texts, 20 plain epochs trained nothing."""
     inference_epochs: Annotated[int, Ge(1), Reference(50)] = 50
     """Passes over a text to infer its vector; more, or averaging several inferences, did not help."""
     learning_rate: Annotated[float, Gt(0), Reference(0.025)] = 0.025
-    """At the start; gensim's default."""
+    """Initial learning rate; gensim's default."""
     seed: Annotated[int, Ge(0), Reference(0)] = 0
 
 
 class TextualExtractor:
-    """Paragraph vector of a video's description."""
+    """Extractor whose vector is the paragraph vector of a video's description."""
 
     modality: Modality = "textual"
     need: Need = "description"
@@ -81,7 +82,7 @@ class TextualExtractor:
         self._last: tuple[State, Doc2Vec] | None = None
 
     def address(self) -> dict[str, object]:
-        """Of `extra_text` the content counts, not where it lies."""
+        """Return what decides the vectors; `extra_text` counts by its content, not its path."""
         extra = {"extra_text": self.extra_digest} if self.settings.extra_text else {}
         return {"settings": hashed(self.settings), **extra, "code_version": CODE_VERSION}
 
@@ -91,14 +92,14 @@ class TextualExtractor:
         return hashlib.sha256(self._extra().encode()).hexdigest()
 
     def check(self) -> None:
-        """Raises SettingsError where the file of extra text cannot be read."""
+        """Raise SettingsError if the file of extra text cannot be read."""
         self._extra()
 
     def fit(self, clips: Iterable[Clip], progress: Progress) -> State:
-        """Learn words from at most `fit_videos` descriptions and the extra text.
+        """Train word weights on at most `fit_videos` descriptions and the extra text.
 
         Raises:
-            SettingsError: if the file of extra text cannot be read.
+            SettingsError: If the file of extra text cannot be read.
         """
         descriptions = (clip.description or "" for clip in islice(clips, self.fit_videos))
         texts = [words for text in [*descriptions, *self._extra().splitlines()] if (words := tokens(text))]
@@ -115,18 +116,18 @@ class TextualExtractor:
         )
 
     def extract(self, clips: Sequence[Clip], state: State) -> np.ndarray:
-        """Vectors (len(clips), dim), float32; NaN where a description is absent or has no known word."""
+        """Return vectors (len(clips), dim), float32; NaN if the description is absent or has no known word."""
         vectors = np.full((len(clips), self.dim), np.nan, dtype=np.float32)
         if not state.arrays:
             return vectors
-        model = copy(self._rebuilt(state))  # shares the weights; its random numbers are of this thread alone
+        model = copy(self._rebuilt(state))  # shares the weights, but has random numbers of its own per thread
         for vector, clip in zip(vectors, clips, strict=True):
             if words := [word for word in tokens(clip.description or "") if word in model.wv.key_to_index]:
                 vector[:] = self._infer(model, words)
         return vectors
 
     def _rebuilt(self, state: State) -> "Doc2Vec":
-        """The model of a state, kept for the next batch: of many words it takes seconds to make."""
+        """Return the model of a state, cached for the next batch: a large vocabulary takes seconds to build."""
         if self._last is None or self._last[0] is not state:
             counts = self._checked(state).tolist()
             model = self._untrained(n_words=sum(counts))
@@ -136,7 +137,7 @@ class TextualExtractor:
         return self._last[1]
 
     def _checked(self, state: State) -> np.ndarray:
-        """The counts of a state's words. Raises StoreError where it is not one of this extractor."""
+        """Return the word counts of a state; raise StoreError if it is not one of this extractor."""
         with checking_state("textual"):
             words = _words_of(state)
             require_array(state, "output_weights", (len(words), self.dim))
@@ -164,13 +165,13 @@ class TextualExtractor:
             dm=0,
             vector_size=settings.dim,
             negative=settings.negative,
-            # In a text of a few hundred words each is "frequent": what was seen only once is never skipped.
+            # In a text of a few hundred words each one is "frequent": words seen only once are never skipped.
             sample=max(settings.subsampling, 1 / n_words) if settings.subsampling else 0,
             epochs=settings.epochs,
             alpha=settings.learning_rate,
             min_alpha=MIN_LEARNING_RATE,
             min_count=1,
-            sorted_vocab=0,  # sorting turns words of equal count around each time: no model could be rebuilt
+            sorted_vocab=0,  # sorting orders words of equal count differently each time, so no model could be rebuilt
             workers=1,  # more would race for the weights
             seed=settings.seed,
             hashfxn=_stable_hash,
@@ -198,14 +199,14 @@ class TextualExtractor:
         return model
 
     def _infer(self, model: "Doc2Vec", words: list[str]) -> np.ndarray:
-        """The vector of a text, shape (dim,), float32.
+        """Return the vector of a text, shape (dim,), float32.
 
-        In place of `Doc2Vec.infer_vector`, whose start depends on Python's own, salted hash. Ours starts at zero: where
-        the words say nothing, nothing is said.
+        Replaces `Doc2Vec.infer_vector`, whose start depends on Python's salted hash. This one starts at zero, so words
+        without information give a zero vector.
         """
         from gensim.models.doc2vec import train_document_dbow
 
-        # Compiled gensim draws from this with `randint`, which only the legacy generator has.
+        # Compiled gensim calls `randint` on this, which only the legacy generator has.
         model.random = np.random.RandomState(self.settings.seed)
         vector = np.zeros((1, self.dim), dtype=np.float32)
         scratch = np.zeros(self.dim, dtype=np.float32)
@@ -219,7 +220,7 @@ class TextualExtractor:
 
 
 def unknown_words(texts: Iterable[str], state: State) -> np.ndarray:
-    """Of each text the words that a state does not know, and all its words: shape (N, 2), int64."""
+    """Return for each text the number of words unknown to a state and of all its words: shape (N, 2), int64."""
     with checking_state("textual"):
         known = set(_words_of(state) if state.arrays else ())
     found = [tokens(text) for text in texts]
@@ -236,7 +237,7 @@ def _words_of(state: State) -> list[str]:
 
 
 def _most_frequent(texts: list[list[str]], n_words: int) -> list[list[str]]:
-    """The texts without all but the `n_words` most frequent words; of equal ones, the first by alphabet."""
+    """Return the texts reduced to their `n_words` most frequent words; ties are broken alphabetically."""
     counts = Counter(word for words in texts for word in words)
     if len(counts) <= n_words:
         return texts

@@ -1,6 +1,6 @@
-"""How many processor threads this process gives to its networks, so that workers side by side do not crowd the cores.
+"""Number of processor threads for this process's networks, so that parallel workers do not oversubscribe the cores.
 
-What is extracted does not depend on it (`tests/extractors/test_threads.py`).
+Extracted values do not depend on it (`tests/extractors/test_threads.py`).
 """
 
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ import torch
 
 
 def use_threads(n: int) -> None:
-    """From now on, n threads for one network; those of other Python threads too."""
+    """Set the number of threads for one network from now on, in all Python threads of this process."""
     if torch.get_num_threads() != n:
         torch.set_num_threads(n)
 
 
 @contextmanager
 def threads(n: int) -> Iterator[None]:
-    """`use_threads` while the block runs."""
+    """Apply `use_threads` within the block."""
     before = torch.get_num_threads()
     use_threads(n)
     try:

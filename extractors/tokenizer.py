@@ -1,4 +1,4 @@
-"""What counts as a word in a micro-video's description: words, #hashtags, @mentions, emoji, and the hosts of links."""
+"""Tokenizer for micro-video descriptions: words, #hashtags, @mentions, emoji, and the hosts of links."""
 
 import re
 import sys
@@ -9,7 +9,7 @@ _MARKS = "".join(
     for code in range(sys.maxunicode + 1)
     if unicodedata.category(chr(code)).startswith("M") and not 0xFE00 <= code <= 0xFE0F and code < 0xE0000
 )
-"""Accents and vowel signs, which `\\w` lacks: without them a Hindi word would fall to pieces."""
+"""Accents and vowel signs, which `\\w` lacks: without them a Hindi word would be split."""
 
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff" + "".join(
     chr(code)
@@ -17,9 +17,9 @@ _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff" + "".join(
     for code in range(block[0], block[1] + 1)
     if unicodedata.category(chr(code)).startswith("L")
 )
-"""Kana, Han, and the letters of Thai, Lao, Burmese and Khmer are written without spaces: each is a token."""
+"""Kana, Han, and the letters of Thai, Lao, Burmese and Khmer, which are written without spaces: each is a token."""
 _STACKERS = "\u1039\u17d2"
-"""Burmese and Khmer signs that put the next letter below the one before."""
+"""Burmese and Khmer signs that put the next letter below the previous one."""
 
 _PICTOGRAPH = (
     "[\u00a9\u00ae\u2139\u2190-\u21ff\u2300-\u23ff\u25a0-\u27bf\u2900-\u297f\u2b00-\u2bff\U0001f000-\U0001faff]"
@@ -44,11 +44,12 @@ _IN_TAG = re.compile(_WORD)
 
 
 def tokens(text: str) -> list[str]:
-    """The tokens of a description, in order, in lower case; [] where there are none.
+    """Return the tokens of a description, in order, in lower case; [] if there are none.
 
-    A hashtag gives itself and then its words (`#Snow_day`: `#snow_day`, `snow`, `day`), so that it shares what is
-    learnt of the plain words; a link gives its host; an emoji stays whole, with its skin tone and joined parts, but
-    without the variation selector that only asks for colour. Compatibility forms are unified first (NFKC).
+    A hashtag gives itself and then its words (`#Snow_day`: `#snow_day`, `snow`, `day`), so that it shares the training
+    of
+    the plain words; a link gives its host; an emoji stays whole, with its skin tone and joined parts, but without the
+    variation selector that only asks for colour. Compatibility forms are unified first (NFKC).
     """
     text = unicodedata.normalize("NFKC", text).lower().replace("’", "'")
     found: list[str] = []

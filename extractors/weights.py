@@ -1,6 +1,6 @@
-"""Files of network weights: published ones, checked against the checksum their publisher gives, and those of a user.
+"""Network weight files: published ones, verified against their publisher's checksum, and a user's own.
 
-Nothing in a file is run.
+No code in a file is executed.
 """
 
 import contextlib
@@ -18,10 +18,10 @@ from nmcl.pipeline.storage.artifacts import digest
 
 
 def checksum_of(source: str) -> str:
-    """The first digits of a file's SHA-256, as its publisher gives them in its name: `resnet50-0676ba61.pth`.
+    """Return the first digits of a file's SHA-256, which publishers put in its name: `resnet50-0676ba61.pth`.
 
     Args:
-        source: a path or a URL.
+        source: Path or URL.
     """
     found = re.search(r"-([0-9a-f]{8,64})\.\w+$", source)
     if found is None:
@@ -30,11 +30,11 @@ def checksum_of(source: str) -> str:
 
 
 def published_file(source: str) -> Path:
-    """The published file, whole and unchanged. One with a URL is downloaded once into torch's own cache.
+    """Return the verified published file; a URL is downloaded once into torch's own cache.
 
     Raises:
-        OSError, RuntimeError: it cannot be had whole.
-        WeightsError: what is on this machine is not what was published.
+        OSError, RuntimeError: If it cannot be downloaded completely.
+        WeightsError: If the file on this machine is not what was published.
     """
     path = Path(source)
     if "://" in source:
@@ -53,10 +53,10 @@ def published_file(source: str) -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a user's file, which is read once: the digest is kept by path, size and time of modification.
+    """Return the SHA-256 of a user's file, read once: the digest is cached by path, size and modification time.
 
     Raises:
-        WeightsError: it cannot be read.
+        WeightsError: If it cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -80,7 +80,7 @@ def _cache() -> Path:
 
 
 def _keep(file: Path, text: str) -> None:
-    """Write a file of the cache at once, beside other writers; where it cannot be kept, it is found again."""
+    """Write a cache file atomically, safe with concurrent writers; on failure it is computed again next time."""
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=file.parent)
@@ -90,10 +90,10 @@ def _keep(file: Path, text: str) -> None:
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors by name, from a .safetensors or a .pth file.
+    """Return tensors by name from a .safetensors or a .pth file.
 
     Raises:
-        WeightsError: there is no such file, or it holds something else.
+        WeightsError: If the file does not exist or holds something else.
     """
     if not path.is_file():
         raise WeightsError(f"visual.weights: there is no file {path}. Name a .pth or .safetensors file.")
@@ -112,7 +112,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _plain(content: Any, path: Path) -> dict[str, torch.Tensor]:
-    """Tensors by name that NumPy can hold."""
+    """Return the content as tensors by name that NumPy can hold."""
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in content.items()
     ):

@@ -1,1 +1,1 @@
-"""How data is written down and moved: records, errors, store, tables, ingest, media, extract, completion, report."""
+"""Data records and processing: records, errors, store, tables, ingest, media, extract, completion, report."""

@@ -1,9 +1,9 @@
-"""Which settings decide an address: those that differ from a frozen reference value, kept beside the field.
+"""Selection of the settings that decide an address: those that differ from a frozen reference value of their field.
 
     key_frames: Annotated[int, Ge(1), Reference(8)] = 8
     device: Annotated[str, Unhashed()] = "auto"
 
-So a new setting changes no address, and a default that changes does: it then differs from its reference.
+So a new setting changes no address, and a changed default does: it then differs from its reference.
 """
 
 import json
@@ -14,14 +14,14 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 T = TypeVar("T")
 
 REMOVED: Mapping[str, Any] = {"members": 1, "average": 0.0}
-"""Settings of models that earlier versions had, with the values at which they changed nothing. Never used again."""
+"""Model settings of earlier versions, with the values at which they had no effect. Never reuse these names."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The value of a setting that is left out of addresses. Never edited once it is released.
+    """Reference value, at which a setting is left out of addresses. Never edit it once released.
 
-    Of a new setting it is the value that gives what was given before there was the setting; mostly its default.
+    For a new setting, use the value that reproduces the behaviour before the setting existed; mostly its default.
     """
 
     value: Any
@@ -29,16 +29,17 @@ class Reference:
 
 @dataclass(frozen=True)
 class Unhashed:
-    """Marks a setting that no address holds.
+    """Mark a setting that is never part of an address.
 
-    It decides no value, as a device or a number of workers, or an address holds the content of the file it names.
+    Either it changes no result, like a device or a number of workers, or the address holds the content of the file it
+    names.
     """
 
 
 def hashed(settings: Any) -> dict[str, Any]:
-    """The fields of a settings dataclass that differ from their references, as JSON values; nested ones likewise.
+    """Return the fields of a settings dataclass that differ from their references, as JSON values, recursively.
 
-    A field without a marker is always among them.
+    A field without a marker is always included.
     """
     found: dict[str, Any] = {}
     for name, _, marker in marked(type(settings)):
@@ -52,12 +53,12 @@ def hashed(settings: Any) -> dict[str, Any]:
 
 
 def with_references(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as an earlier version wrote them, and the references of those that it did not know.
+    """Return settings written by an earlier version, with references filled in for settings that it did not know.
 
     Args:
-        kind: the settings dataclass.
-        values: field name -> JSON value, nested as the dataclass is. Removed settings are left out; other names that
-            are no fields are kept.
+        kind: The settings dataclass.
+        values: Field name -> JSON value, nested as the dataclass is. Removed settings are dropped; other names that are
+            no fields are kept.
     """
     found = {name: value for name, value in values.items() if name not in REMOVED}
     for name, hint, marker in marked(kind):
@@ -69,12 +70,12 @@ def with_references(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def at_references(kind: type[T]) -> T:
-    """Settings all of whose fields have their references: what code uses that no setting reaches."""
+    """Return settings with all fields at their references, for code that no setting reaches."""
     return kind(**{name: marker.value for name, _, marker in marked(kind) if isinstance(marker, Reference)})
 
 
 def marked(kind: type) -> tuple[tuple[str, Any, Reference | Unhashed | None], ...]:
-    """Of each field of a settings dataclass its name, its type and its marker."""
+    """Return the name, type and marker of each field of a settings dataclass."""
     hints = get_type_hints(kind, include_extras=True)
     return tuple((field.name, *_parted(hints[field.name])) for field in fields(kind))
 
@@ -87,5 +88,5 @@ def _parted(hint: Any) -> tuple[Any, Reference | Unhashed | None]:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it: tuples are lists."""
+    """Return a value as JSON represents it: tuples become lists."""
     return json.loads(json.dumps(value))

@@ -1,35 +1,35 @@
-"""Every error of the project.
+"""All errors of the project.
 
     NmclError
-    ├── UserError           the user can put it right: shown as a message, without a traceback
+    ├── UserError           the user can fix it: shown as a message, without a traceback
     │   ├── CrawlError      the folder, manifest or labels of a crawl cannot be used
     │   ├── SettingsError   an unknown setting, or a value out of range
-    │   ├── StoreError      the output folder is not ours, is damaged, is full, or lacks what was asked for
+    │   ├── StoreError      the output folder is not ours, is damaged, is full, or lacks what was requested
     │   │   └── StoreTakenError    another process writes to it
     │   ├── WeightsError    network weights are missing or not of the named backbone
-    │   ├── DriftError      a new crawl lies too far from the one the champion was trained on
+    │   ├── DriftError      a new crawl drifted too far from the one the champion was trained on
     │   ├── ModelError      a model file cannot be used, or the data is not what the model was trained on
-    │   ├── WorkerError     worker processes cannot be had
-    │   │   └── UnfinishedError    some parts ended every worker process they were given to
+    │   ├── WorkerError     worker processes cannot be started
+    │   │   └── UnfinishedError    some parts crashed every worker process they were given to
     │   └── MediaError      too many videos gave neither picture nor sound; everything else is finished
     ├── InternalError       every file of a part fails in our own code: a bug, and no data
     └── ClipError           one media file cannot be used: becomes a failure row, never stops a run
 
-A message says what was found, what was expected and what to do. Everything else that is raised is a bug.
+A message states what was found, what was expected and what to do. Any other exception is a bug.
 """
 
 from typing import ClassVar
 
 
 class NmclError(Exception):
-    """Root of all errors raised on purpose."""
+    """Base class of all errors raised on purpose."""
 
     exit_code: ClassVar[int] = 1
-    """What a command ends with that raises it."""
+    """Exit code of a command that raises this error."""
 
 
 class UserError(NmclError):
-    """Something the user can put right."""
+    """Base class of errors that the user can fix."""
 
     exit_code = 2
 
@@ -39,11 +39,11 @@ class CrawlError(UserError):
 
 
 class SettingsError(UserError):
-    """An unknown setting, or a value out of range."""
+    """A setting is unknown, or its value is out of range."""
 
 
 class StoreError(UserError):
-    """The output folder is not a store, is damaged, is full, or lacks what was asked for."""
+    """The output folder is not a store, is damaged, is full, or lacks what was requested."""
 
 
 class StoreTakenError(StoreError):
@@ -55,10 +55,10 @@ class WeightsError(UserError):
 
 
 class DriftError(UserError):
-    """A new crawl lies too far from the one the champion was trained on; everything made so far is kept.
+    """A new crawl drifted too far from the one the champion was trained on; all results so far are kept.
 
     Args:
-        folder: that of the drift note.
+        folder: Folder of the drift note.
     """
 
     exit_code = 4
@@ -76,11 +76,11 @@ class ModelError(UserError):
 
 
 class WorkerError(UserError):
-    """Worker processes cannot be had."""
+    """Worker processes cannot be started."""
 
 
 class UnfinishedError(WorkerError):
-    """Some parts ended every worker process they were given to; all others are done."""
+    """Some parts crashed every worker process they were given to; all others are done."""
 
     exit_code = 5
 
@@ -95,7 +95,7 @@ class InternalError(NmclError):
     """Every file of a part fails in our own code: a bug, which must not become data.
 
     Args:
-        trace: of the first of them.
+        trace: Traceback of the first failure.
     """
 
     def __init__(self, message: str, trace: str) -> None:
@@ -107,23 +107,23 @@ class InternalError(NmclError):
 
 
 TRANSIENT = frozenset({"missing", "changed", "timeout", "crashed"})
-"""Kinds of ClipError that a later command tries again: they may be no fault of the file."""
+"""Kinds of ClipError that a later command retries, as the file may not be the cause."""
 
 
 class ClipError(NmclError):
     """One media file, or its picture or sound alone, cannot be used.
 
     Args:
-        kind: a stable word for tables and retries. Of a file: `missing` (not there, or cannot be opened), `changed`
+        kind: A stable word for tables and retries. Of a file: `missing` (not there, or cannot be opened), `changed`
             (not the bytes that were ingested), `unreadable` (no media file). Of its picture: `no_picture`; of its
             sound: `no_sound` (it has no soundtrack: data, not a failure), `unreadable`. Of any: `too_large`,
-            `timeout`, `crashed` (it ended its decoding process each time), `internal` (nobody foresaw it).
-        detail: what was found, for a person; the same in every run.
-        trace: of `internal`, for those who mend it.
+            `timeout`, `crashed` (it crashed its decoding process each time), `internal` (unexpected).
+        detail: What was found, for a person; the same in every run.
+        trace: Traceback of an `internal` error, for developers.
     """
 
     def __init__(self, kind: str, detail: str, trace: str = "") -> None:
-        super().__init__(kind, detail, trace)  # all, so that it survives the way back from a child process
+        super().__init__(kind, detail, trace)  # all, so that it survives pickling from a child process
         self.kind = kind
         self.detail = detail
         self.trace = trace

@@ -1,4 +1,4 @@
-"""What an extractor is: its settings and two pure functions. It sees no path, store or engine."""
+"""Extractor protocol: settings and two pure functions, without access to paths, stores or engines."""
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -10,7 +10,7 @@ from nmcl.pipeline.records import Clip, Modality, Need, State
 
 
 class Extractor(Protocol):
-    """Makes one modality's vector of a video."""
+    """Protocol of extractors, which compute one modality's vector of a video."""
 
     modality: Modality
     dim: int
@@ -18,20 +18,21 @@ class Extractor(Protocol):
     need: Need
     """The one field of `Clip` that it reads; the others may be None."""
     fit_videos: int
-    """How many videos `fit` wants at most; 0 for an extractor that learns nothing."""
+    """Maximum number of videos used by `fit`; 0 for an extractor without training."""
 
     def address(self) -> dict[str, object]:
-        """All that decides the vectors besides the clips and the state: settings (see `pipeline.addressing.hashed`),
-        code version, checksum of the weights.
+        """Return everything that decides the vectors besides the clips and the state, as JSON values.
 
-        JSON values only. Two extractors with equal addresses give equal vectors.
+        That is the settings (see `pipeline.addressing.hashed`), code version and checksum of the weights. Two
+        extractors
+        with equal addresses give equal vectors.
         """
 
     def fit(self, clips: Iterable[Clip], progress: Progress) -> State:
-        """Learn from training videos. Deterministic. Absent fields are skipped; no usable clip gives an empty state."""
+        """Fit to training videos, deterministically. Absent fields are skipped; no usable clip gives an empty state."""
 
     def extract(self, clips: Sequence[Clip], state: State) -> np.ndarray:
-        """Vectors of a batch of clips, shape (len(clips), dim), float32. A row is all NaN where the modality is absent.
+        """Return the vectors of a batch of clips, shape (len(clips), dim), float32; all NaN for an absent modality.
 
         A vector does not depend on the other clips of its batch.
         """

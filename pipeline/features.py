@@ -1,4 +1,4 @@
-"""Rows of several modalities with their masks, and what is computed of them in more than one place."""
+"""Feature rows of several modalities with their masks, and shared computations on them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 CONSTANT = 1e-6
-"""A feature whose standard deviation is below this share of its mean carries rounding noise only."""
+"""Minimum ratio of a feature's standard deviation to its mean; below it, the feature is only rounding noise."""
 
 
 @dataclass(frozen=True)
@@ -14,12 +14,12 @@ class FeatureRows:
     """N rows (videos) of named modalities."""
 
     modalities: dict[str, np.ndarray]
-    """By name, shape (N, D_m), float32. A row that was not observed is all NaN until it is completed."""
+    """Features by name, shape (N, D_m), float32. An unobserved row is all NaN until it is completed."""
     observed: dict[str, np.ndarray]
-    """By the same names, shape (N,), bool; False where the vector is absent or was completed."""
+    """Masks by the same names, shape (N,), bool; False where the vector is absent or was completed."""
 
     def __len__(self) -> int:
-        """N."""
+        """Return the number of rows, N."""
         return len(next(iter(self.modalities.values())))
 
     @property
@@ -38,7 +38,7 @@ class FeatureRows:
         return np.asarray(np.any(list(self.observed.values()), axis=0))
 
     def take(self, rows: np.ndarray) -> "FeatureRows":
-        """A copy of some rows. Args: rows: indices, or a mask of shape (N,)."""
+        """Return a copy of some rows, given as indices or a mask of shape (N,)."""
         return FeatureRows(
             {name: array[rows] for name, array in self.modalities.items()},
             {name: mask[rows] for name, mask in self.observed.items()},
@@ -46,7 +46,7 @@ class FeatureRows:
 
 
 def mean_and_deviation(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each column, float64; the deviation is 0 where the column is constant.
+    """Return mean and standard deviation of each column, float64; the deviation of a constant column is 0.
 
     Args:
         rows: shape (N, D), N >= 1.
@@ -56,6 +56,6 @@ def mean_and_deviation(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def class_indices(labels: Sequence[str | None], classes: Sequence[str]) -> np.ndarray:
-    """Index of each label among the classes, -1 where it is none of them: shape (N,), int64."""
+    """Return the index of each label among the classes, -1 if it is none of them: shape (N,), int64."""
     index = {name: k for k, name in enumerate(classes)}
     return np.array([index.get(label or "", -1) for label in labels], dtype=np.int64)

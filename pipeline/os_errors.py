@@ -1,4 +1,4 @@
-"""Errors of disks and of clients of object stores, as sentences: what could not be done, why, and what to do."""
+"""Conversion of disk and object store errors to sentences: what failed, why, and what to do."""
 
 import errno
 import sys
@@ -21,13 +21,13 @@ _REASONS = {
     "network, and run the same command again.",
 }
 DISK_FAULTS = tuple(_REASONS)
-"""Errors that no code of ours causes."""
+"""Errors that our code never causes."""
 LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
-"""What a second try a moment later does not change."""
+"""Errors that an immediate retry does not fix."""
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether reading or writing failed, itself or as the cause, in a way that may be over a moment later."""
+    """Return whether an error, or its cause, is a read or write failure that may be temporary."""
     cause = error.__cause__ or error
     lasting = isinstance(cause, FileNotFoundError | PermissionError)
     return isinstance(cause, OSError) and not lasting and cause.errno not in LASTING
@@ -35,7 +35,7 @@ def is_transient(error: BaseException) -> bool:
 
 @contextmanager
 def translated(what: str, doing: str) -> Iterator[None]:
-    """Errors of a file system or of the client of an object store, as StoreError. A missing file stays what it is."""
+    """Convert file system and object store errors to StoreError. A missing file's error is not converted."""
     try:
         yield
     except FileNotFoundError:
@@ -48,7 +48,7 @@ def translated(what: str, doing: str) -> Iterator[None]:
 
 @contextmanager
 def writing(what: str) -> Iterator[None]:
-    """As `translated`, but that the folder is not there is an error of its own too."""
+    """Convert errors like `translated`, including that of a missing folder."""
     try:
         with translated(what, "written"):
             yield
@@ -57,13 +57,18 @@ def writing(what: str) -> Iterator[None]:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file. Raises StoreError, naming it, when that cannot be done."""
+    """Write a file; raise StoreError with its name on failure."""
     with writing(str(path)):
         path.write_bytes(data)
 
 
 def store_error(error: OSError, what: str, doing: str) -> StoreError:
-    """The sentence for one error. Args: what: the file or folder. doing: such as `read` or `written`."""
+    """Return the error with its sentence.
+
+    Args:
+        what: The file or folder.
+        doing: A verb such as `read` or `written`.
+    """
     reason = _REASONS.get(error.errno or 0)
     if reason:
         return StoreError(reason.format(what=what, doing=doing))
@@ -71,6 +76,6 @@ def store_error(error: OSError, what: str, doing: str) -> StoreError:
 
 
 def _client_errors() -> tuple[type[Exception], ...]:
-    """What clients of object stores raise besides OSError; only of those that are in use."""
+    """Return the exceptions besides OSError of the object store clients that are in use."""
     names = (("botocore.exceptions", "BotoCoreError"), ("aiohttp", "ClientError"))
     return tuple(getattr(sys.modules[module], name) for module, name in names if module in sys.modules)

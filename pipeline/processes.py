@@ -1,4 +1,4 @@
-"""Processes that help another one."""
+"""Child process helpers."""
 
 import ctypes
 import os
@@ -9,7 +9,7 @@ from contextlib import suppress
 
 
 def die_with_parent(signal_number: int = signal.SIGTERM) -> None:
-    """Called in a child, so that a killed parent does not leave it behind.
+    """End a child process when its parent dies; call it in the child.
 
     Linux only; elsewhere it has to be stopped by hand.
     """
@@ -18,21 +18,21 @@ def die_with_parent(signal_number: int = signal.SIGTERM) -> None:
 
 
 QUIET_TRACKER = {"PYTHONWARNINGS": "ignore:resource_tracker:UserWarning"}
-"""Environment of processes that start others: no warning at exit about what a killed process did not release."""
+"""Environment of processes that start others: no warning at exit about resources of a killed process."""
 
 _watched = threading.Lock()
 PARENT_SOUGHT_EVERY_S = 0.5
 
 
 def end_after_parent(parent: int) -> None:
-    """Called in a child, any number of times: end it soon after its parent, however that ends.
+    """End a child soon after its parent, however that ends; call it in the child, any number of times.
 
-    A thread looks for the parent: unlike `die_with_parent`, it does not mind which thread of the parent made the child.
+    A thread polls the parent: unlike `die_with_parent`, it works whichever thread of the parent started the child.
 
     Args:
-        parent: process id.
+        parent: Process id.
     """
-    if _watched.acquire(blocking=False):  # once in a process
+    if _watched.acquire(blocking=False):  # once per process
         threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""The records that travel between stages. Frozen: no stage adds fields to another's record."""
+"""Records passed between stages. Frozen: no stage adds fields to another's record."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,32 +14,32 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 Need = Literal["frames", "waveform", "description"]
-"""What an extractor wants of a video; nothing else is decoded for it."""
+"""Clip field that an extractor needs; nothing else is decoded for it."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One video as a crawl lists it, before its bytes are read."""
+    """Video as listed by a crawl, before its bytes are read."""
 
     video_id: str
-    """As in the manifest, else the file's stem; unique within its crawl."""
+    """Id from the manifest, else the file's stem; unique within its crawl."""
     path: str
-    """Relative to the crawl folder, with forward slashes."""
+    """Path relative to the crawl folder, with forward slashes."""
     description: str | None = None
     venue: str | None = None
     split: Split | None = None
-    """The manifest's own split, where it has one."""
+    """The manifest's own split, if it has one."""
 
 
 @dataclass(frozen=True)
 class Video:
-    """One row of the catalogue: an entry whose bytes are known."""
+    """Catalogue row: an entry whose bytes are known."""
 
     video_id: str
     crawl: str
     path: str
     sha256: str
-    """Identity of the content, 64 hex digits; empty where the file could not be read."""
+    """SHA-256 of the content, 64 hex digits; empty if the file could not be read."""
     n_bytes: int
     description: str | None
     venue: str | None
@@ -50,22 +50,22 @@ class Video:
 
 @dataclass(frozen=True)
 class Clip:
-    """A decoded video: all that an extractor may see of it. What was not asked for or is absent is None."""
+    """Decoded video: everything an extractor may use. Fields that were not requested or are absent are None."""
 
     frames: np.ndarray | None = None
     """Key frames in order of time, shape (n_frames, height, width, 3), uint8, RGB, 0..255; n_frames >= 1."""
     frame_times_s: tuple[float, ...] = ()
-    """When each key frame is shown, from the beginning of the clip."""
+    """Time of each key frame in seconds from the beginning of the clip."""
     waveform: np.ndarray | None = None
     """Sound, shape (n_samples,), int16, mono, 22,050 Hz; n_samples >= 1."""
     problems: Mapping[Need, ClipError] = field(default_factory=dict)
-    """For each of "frames" and "waveform" that was asked for and is absent: why."""
+    """Reason for each of "frames" and "waveform" that was requested and is absent."""
     description: str | None = None
 
 
 @dataclass(frozen=True)
 class State:
-    """What an extractor or a completer learnt: named arrays and JSON, so that loading it runs no code."""
+    """Fitted state of an extractor or a completer: named arrays and JSON, so that loading it runs no code."""
 
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)

@@ -1,7 +1,7 @@
-"""Temporary folders that do not outlive their command for long: what a killed one leaves, the next one removes.
+"""Temporary folders; what a killed command leaves behind, the next one removes.
 
 Each folder holds a locked file while its process lives. The lock ends with the process, however that ends; so a folder
-whose lock can be had belongs to nobody.
+whose lock is free is unused.
 """
 
 import fcntl
@@ -21,19 +21,19 @@ PREFIX = "nmcl-"
 _NEW = ".nmcl-new-"
 _OWNER = ".owner"
 _UNLOCKED_FOR_S = 86_400.0
-"""A folder without a lock may be one that is just being made, or that an earlier version works in."""
+"""Minimum age for removing a folder without a lock: it may be just being made, or in use by an earlier version."""
 
 
 @contextmanager
 def scratch(purpose: str, beside: Path | None = None) -> Iterator[Path]:
-    """A folder `nmcl-PURPOSE-...` on this machine's disk that is gone after the block.
+    """Create a folder `nmcl-PURPOSE-...` on this machine's disk that is removed after the block.
 
     Args:
-        beside: the folder to make it in, which must be there: for files that are to be renamed into it; then its name
-            begins with a dot. None: that of temporary files, `TMPDIR`.
+        beside: Existing parent folder, for files that are later renamed into it; then the name begins with a dot. None:
+            the folder of temporary files, `TMPDIR`.
 
     Raises:
-        StoreError: it cannot be made.
+        StoreError: If it cannot be created.
     """
     parent = beside or Path(gettempdir())
     sweep(parent)
@@ -49,7 +49,7 @@ def scratch(purpose: str, beside: Path | None = None) -> Iterator[Path]:
 
 
 def _made(parent: Path, prefix: str) -> tuple[Path, int]:
-    """A folder with its lock, which has its name only when it is locked."""
+    """Create a folder that gets its name only once it is locked, and return it with its lock."""
     new = tempfile.mkdtemp(prefix=_NEW, dir=parent)
     try:
         owner = os.open(os.path.join(new, _OWNER), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -63,7 +63,7 @@ def _made(parent: Path, prefix: str) -> tuple[Path, int]:
 
 
 def sweep(parent: Path | None = None) -> None:
-    """Remove what killed commands of this user left in a folder. Args: parent: None: that of temporary files."""
+    """Remove what killed commands of this user left in a folder, by default that of temporary files."""
     parent = parent or Path(gettempdir())
     with suppress(OSError), os.scandir(parent) as entries:
         found = [e.path for e in entries if e.name.startswith((PREFIX, f".{PREFIX}"))]

@@ -1,4 +1,4 @@
-"""What the time goes to."""
+"""Wall-clock time by name."""
 
 import time
 from collections import Counter
@@ -17,7 +17,7 @@ class Stopwatch:
 
     @contextmanager
     def on(self, what: str) -> Iterator[None]:
-        """Count the block as `what`, also when it raises."""
+        """Count the block's time as `what`, also when it raises."""
         start = time.perf_counter()
         try:
             yield
@@ -25,7 +25,7 @@ class Stopwatch:
             self.seconds[what] += time.perf_counter() - start  # type: ignore[assignment]
 
     def each(self, what: str, items: Iterable[T]) -> Iterator[T]:
-        """The items, the time of waiting for each counted as `what`."""
+        """Yield the items, counting the time of waiting for each as `what`."""
         iterator = iter(items)
         while True:
             with self.on(what):

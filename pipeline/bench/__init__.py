@@ -1,1 +1,1 @@
-"""How benches measure and what they tell, and those that need neither extractors nor models."""
+"""Benchmark measurements and results, and the benchmarks that need neither extractors nor models."""

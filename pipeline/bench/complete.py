@@ -1,4 +1,4 @@
-"""ALS-WR at the paper's size: a sweep against its own matrix products, its memory, and implicit's ALS beside it."""
+"""Benchmark of ALS-WR at the paper's size: a sweep against its own matrix products, memory, and implicit's ALS."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -20,21 +20,21 @@ from nmcl.pipeline.progress import Progress, silent
 PAPER_ROWS = 270_145
 DIMS = {"acoustic": 200, "textual": 100, "visual": 2048}
 MISSING = {"acoustic": 169 / PAPER_ROWS, "textual": 24_707 / PAPER_ROWS, "visual": 0.0}
-"""Shares of the paper's section 4.3."""
+"""Missing shares of the paper's section 4.3."""
 TRUE_RANK = 50
 LAMBDA = 0.05
 NOISE = 1.0
-"""Standard deviation of what no factor explains; that of what they explain is 1."""
+"""Standard deviation of the noise; that of the low-rank part is 1."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """Frozen sizes of the benchmark."""
 
     rows: int = 100_000
     rank: int = 100
     sweeps: int = 20
-    """Of a fit: between the few that a tolerance of 1e-4 may need and the 50 that are the most."""
+    """Sweeps per fit: between the few that a tolerance of 1e-4 may need and the maximum of 50."""
     repeats: int = 3
     peer_rows: int = 10_000
     """Rows on which implicit's ALS is timed."""
@@ -47,7 +47,7 @@ FULL = Size(rows=PAPER_ROWS, peer_sweeps=4, held_out_rows=10_000, held_out_sweep
 
 
 def bench_complete(size: Size | None = None, progress: Progress = silent) -> Result:
-    """A sweep, all of a fit and a completion, and the peer."""
+    """Benchmark a sweep, a whole fit, a completion, and implicit's ALS."""
     size = size or Size()
     progress("bench complete", 0, 4, "sweeps")
     ours = in_new_process(measure_als, size)
@@ -87,7 +87,7 @@ def bench_complete(size: Size | None = None, progress: Progress = silent) -> Res
 
 
 def synthetic(n_rows: int) -> Blocks:
-    """Features of a low rank and noise, whole blocks missing as often as in the paper."""
+    """Return low-rank features plus noise, with whole blocks missing as often as in the paper."""
     rng = np.random.default_rng(0)
     hidden = rng.standard_normal((n_rows, TRUE_RANK), dtype=np.float32)
     blocks = {}
@@ -101,7 +101,7 @@ def synthetic(n_rows: int) -> Blocks:
 
 
 def measure_als(size: Size) -> dict[str, float]:
-    """Seconds of each step of a fit, and of the matrix products in it."""
+    """Return the seconds of each step of a fit, and of its matrix products."""
     blocks = synthetic(size.rows)
     table = check(blocks)
     scaling = fit_scaling(table, balance=False)
@@ -135,7 +135,7 @@ def _settings(size: Size, sweeps: int) -> CompletionSettings:
 
 
 def _sweeps(table: FeatureRows, size: Size) -> Callable[[], None]:
-    """A sweep a call, each going on from the one before."""
+    """Return a function that runs one sweep per call, each continuing from the previous one."""
     seen = als.gather(table, fit_scaling(table, balance=False))
     factors = als.start(table, _settings(size, size.sweeps))
 
@@ -147,7 +147,7 @@ def _sweeps(table: FeatureRows, size: Size) -> Callable[[], None]:
 
 
 def _shapes(table: FeatureRows) -> dict[Pattern, tuple[int, int]]:
-    """Rows and columns of what is observed, by pattern."""
+    """Return the number of rows and columns observed, by pattern."""
     n_rows: Counter[Pattern] = Counter()
     for pattern, rows in walk(table):
         n_rows[pattern] += len(rows)
@@ -155,22 +155,22 @@ def _shapes(table: FeatureRows) -> dict[Pattern, tuple[int, int]]:
 
 
 def _gather_flops(table: FeatureRows) -> float:
-    """Z^T Z, which is symmetric, of each pattern of more rows than columns."""
+    """Return the operations of the symmetric Z^T Z of each pattern with more rows than columns."""
     return float(sum(n * d * (d + 1) for n, d in _shapes(table).values() if n >= d))
 
 
 def _sweep_flops(table: FeatureRows, rank: int) -> float:
-    """U^T Z and U^T U of each pattern."""
+    """Return the operations of U^T Z and U^T U of each pattern."""
     return float(sum((2 if n >= d else 4 * n / d) * d**2 * rank + 2 * d * rank**2 for n, d in _shapes(table).values()))
 
 
 def _direct_flops(table: FeatureRows, rank: int) -> float:
-    """A sweep through all rows: Z F, U^T Z and U^T U."""
+    """Return the operations of a sweep over all rows: Z F, U^T Z and U^T U."""
     return float(sum(4 * n * d * rank + 2 * n * rank**2 for n, d in _shapes(table).values()))
 
 
 def measure_memory(size: Size) -> float:
-    """Bytes of the matrix and of what fitting and completing it takes."""
+    """Return the bytes of the matrix and of fitting and completing it."""
     blocks = synthetic(size.rows)
     completer = als.AlsCompleter(_settings(size, sweeps=2))
     extra = peak_bytes_above(lambda: completer.complete(blocks, completer.fit(blocks)))
@@ -178,7 +178,7 @@ def measure_memory(size: Size) -> float:
 
 
 def measure_peer(size: Size) -> dict[str, float]:
-    """Seconds of a sweep of ours and of implicit's on the same rows."""
+    """Return the seconds of a sweep of our ALS and of implicit's on the same rows."""
     table = check(synthetic(size.peer_rows))
     scaling = fit_scaling(table, balance=False)
     gather_s = seconds(lambda: als.gather(table, scaling), size.repeats)
@@ -188,7 +188,7 @@ def measure_peer(size: Size) -> dict[str, float]:
 
 
 def measure_error(size: Size) -> dict[str, float]:
-    """Error of both on the same hidden blocks; the regularisation is searched as it is by default."""
+    """Return the error of both on the same hidden blocks, with the default search over the regularisation."""
     settings = replace(_settings(size, size.held_out_sweeps), regularization=None)
     completers: dict[str, Completer] = {"als": als.AlsCompleter(settings), "implicit": ImplicitCompleter(settings)}
     found = held_out_nrmse(synthetic(size.held_out_rows), completers, seed=0)["nrmse"]

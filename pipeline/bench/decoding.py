@@ -1,4 +1,4 @@
-"""Two other ways of decoding trusted files, to measure ours against: the plainest, and the least that is needed."""
+"""Two reference decoders for trusted files: the simplest, and one that does the least work possible."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -10,7 +10,7 @@ from nmcl.pipeline.media import SAMPLE_RATE_HZ, TimedFrame
 
 
 def every_frame(path: Path) -> Iterator[TimedFrame]:
-    """All frames, by OpenCV as it comes."""
+    """Yield all frames, decoded by OpenCV with its defaults."""
     import cv2
 
     capture = cv2.VideoCapture(str(path))
@@ -25,9 +25,9 @@ def every_frame(path: Path) -> Iterator[TimedFrame]:
 
 
 def needed_only(path: Path, times_s: Sequence[float]) -> tuple[list[np.ndarray], np.ndarray]:
-    """The frames shown at these times, (height, width, 3) uint8 RGB, and the sound, (n_samples,) int16 at 22,050 Hz.
+    """Return the frames at these times, (height, width, 3) uint8 RGB, and the sound, (n_samples,) int16 at 22,050 Hz.
 
-    The file is opened once, on one thread; of the other frames only those are decoded that others refer to.
+    The file is opened once, on one thread; other frames are decoded only if frames refer to them.
     """
     import av
 
@@ -58,5 +58,5 @@ def needed_only(path: Path, times_s: Sequence[float]) -> tuple[list[np.ndarray],
 
 
 def n_needed(path: Path, times_s: Sequence[float]) -> int:
-    """`needed_only`, its pictures and sound dropped: for other processes, to time the decoding alone."""
+    """Run `needed_only` but drop pictures and sound: for other processes, to time the decoding alone."""
     return len(needed_only(path, times_s)[0])

@@ -1,4 +1,4 @@
-"""Time, memory and the rate of matrix products, measured."""
+"""Measurement of time, memory and the rate of matrix products."""
 
 import gc
 import math
@@ -18,12 +18,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 GEMM_SIDE = 2048
-"""Rows and columns of the product: large enough for the best rate of a CPU, 0.1 s on one core."""
+"""Rows and columns of the product: large enough for a CPU's peak rate, 0.1 s on one core."""
 GEMM_REPEATS = 9
 
 
 def seconds(work: Callable[[], object], repeats: int = 1, warm_up: int = 0) -> float:
-    """Median wall-clock time of one call, after `warm_up` calls that are not counted."""
+    """Return the median wall-clock time of one call, after `warm_up` calls that are not counted."""
     for _ in range(warm_up):
         work()
     taken = []
@@ -35,13 +35,13 @@ def seconds(work: Callable[[], object], repeats: int = 1, warm_up: int = 0) -> f
 
 
 def in_turns(measures: Mapping[str, Callable[[], float]], rounds: int, within_s: float = math.inf) -> dict[str, float]:
-    """Median of each measure over rounds that take every one of them once.
+    """Return the median of each measure over rounds that run every measure once.
 
-    The speed of a shared machine drifts from minute to minute: in turns it slows all alike, and ratios stay.
+    The speed of a shared machine drifts from minute to minute; interleaving slows all measures alike and keeps ratios.
 
     Args:
-        rounds: how many.
-        within_s: no round but the first two begins later than this, in seconds from the start.
+        rounds: Number of rounds.
+        within_s: No round but the first two begins later than this, in seconds from the start.
     """
     found: dict[str, list[float]] = {name: [] for name in measures}
     start = time.perf_counter()
@@ -56,12 +56,12 @@ def in_turns(measures: Mapping[str, Callable[[], float]], rounds: int, within_s:
 def gemm_flops_per_s(
     multiply: Callable[[Any, Any], object], convert: Callable[[np.ndarray], Any] = lambda a: a, side: int = GEMM_SIDE
 ) -> float:
-    """Operations per second of a large matrix product over all cores; a product of n^3 terms counts 2 n^3.
+    """Return the operations per second of a large matrix product over all cores; a product of n^3 terms counts 2 n^3.
 
     Args:
-        multiply: the library's product of two matrices.
-        convert: from a NumPy array of float32 to what `multiply` takes.
-        side: rows and columns of both.
+        multiply: The library's product of two matrices.
+        convert: Converts a NumPy array of float32 to what `multiply` takes.
+        side: Rows and columns of both matrices.
     """
     rng = np.random.default_rng(0)
     a, b = (convert(rng.standard_normal((side, side), dtype=np.float32)) for _ in range(2))
@@ -69,13 +69,13 @@ def gemm_flops_per_s(
 
 
 def peak_bytes_above(work: Callable[[], object]) -> int:
-    """How far the resident memory rises above its present level while `work` runs. Linux only.
+    """Return how far the resident memory rises above its present level while `work` runs. Linux only.
 
-    Memory freed before and kept by the allocator hides what is taken: measure in a process of its own, see
+    Memory freed earlier and kept by the allocator hides allocations: measure in a process of its own, see
     `in_new_process`.
     """
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far: proc(5)
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak: proc(5)
     before = _status_bytes("VmRSS")
     work()
     return max(0, _status_bytes("VmHWM") - before)
@@ -87,6 +87,6 @@ def _status_bytes(name: str) -> int:
 
 
 def in_new_process(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function of a module in a fresh process: no memory or cache of this one is in its way."""
+    """Call a module-level function in a fresh process, without the memory or caches of this one."""
     with ProcessPoolExecutor(1, get_context("spawn"), initializer=die_with_parent) as pool:
         return pool.submit(work, *args, **kwargs).result()

@@ -1,4 +1,4 @@
-"""What a bench tells: figures, ratios to floors or to other ways, and the machine it ran on."""
+"""Benchmark results: figures, ratios to floors or to other implementations, and the machine."""
 
 import os
 import platform
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 LIBRARIES = ("numpy", "torch", "opencv-python-headless", "av")
-"""Those that do the heavy work."""
+"""Libraries that do the heavy work."""
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores and versions; nothing that names the machine."""
+    """Return processor, cores and versions; nothing that identifies the machine."""
     cores = len(os.sched_getaffinity(0))
     versions = {name: version(name) for name in LIBRARIES}
     return {"processor": _processor(), "cores": cores, "python": platform.python_version(), **versions}
@@ -28,18 +28,18 @@ def _processor() -> str:
 
 @dataclass(frozen=True)
 class Result:
-    """Of one bench; as JSON it is an object of these fields."""
+    """Result of one benchmark; as JSON it is an object of these fields."""
 
     figures: dict[str, float]
-    """What was measured, the unit at the end of each name."""
+    """Measured values, with the unit at the end of each name."""
     ratios: dict[str, float]
-    """`to_floor`: time over the least it could take; `vs_X`: our cost over that of X."""
+    """`to_floor`: time over the least possible time; `vs_X`: our cost over that of X."""
     notes: Sequence[str] = ()
-    """What a reader must know: reduced sizes, synthetic inputs, what a floor counts."""
+    """Caveats for the reader: reduced sizes, synthetic inputs, what a floor counts."""
     machine: dict[str, Any] = field(default_factory=machine)
 
     def to_json(self) -> dict[str, Any]:
-        """The notes are part of the figures, so that no figure travels without them."""
+        """Return the result as JSON values, with the notes in the figures, so that none is shown without them."""
         return {
             "figures": {**self.figures, "notes": list(self.notes)},
             "ratios": self.ratios,
@@ -48,7 +48,7 @@ class Result:
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> "Result":
-        """The inverse of `to_json`."""
+        """Restore a result from `to_json`."""
         figures = dict(tree["figures"])
         notes = figures.pop("notes")
         return cls(figures, tree["ratios"], notes, tree["machine"])

@@ -1,6 +1,6 @@
-"""Missing modalities filled in: learnt from training rows, applied to any.
+"""Completion of missing modalities: fitted on training rows, applied to any rows.
 
-Read `base` for the contract, `registry` for the completers and their choice, `held_out` for how they are
+Read `base` for the contract, `registry` for the completers and their selection, `held_out` for how they are
 compared.
 """
 

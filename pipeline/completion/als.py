@@ -4,9 +4,9 @@
 
 u_i (k,) is a row's factor, m_j (k,) a column's, n the number of observed entries of that row or column. As
 whole blocks are missing, rows of one missingness pattern share one k x k system, and so do the columns of one
-block. Row factors U = Z F are functions of the column factors, so never kept: completing a training row and folding
-in a new one are the same act. And all that a sweep asks of the rows of a pattern is U^T Z = F^T (Z^T Z): the data are
-passed once, and a sweep costs D^2 k a pattern however many rows there are.
+block. Row factors U = Z F are functions of the column factors, so they are never stored: completing a training row and
+folding in a new one are the same operation. A sweep needs only U^T Z = F^T (Z^T Z) of the rows of a pattern: the data
+are read once, and a sweep costs D^2 k a pattern however many rows there are.
 """
 
 from collections.abc import Mapping
@@ -26,18 +26,18 @@ from nmcl.pipeline.records import State
 LAMBDAS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 """Regularisations tried on held-out blocks; the published values are 0.03 to 0.07."""
 LAMBDA_UNMEASURED = 0.1
-"""Where no block can be held out."""
+"""Regularisation used if no block can be held out."""
 PRODUCT_ROWS = 8192
-"""Rows whose products are made at once: fewer keep the processor less busy, more take more memory."""
+"""Rows per matrix product: fewer use the processor less well, more take more memory."""
 TUNING_ROWS = 5000
 
 Factors = dict[str, np.ndarray]
-"""Block name -> column factors (k, D_m), float64."""
+"""Mapping from block name to column factors (k, D_m), float64."""
 
 
 @dataclass(frozen=True)
 class AlsCompleter:
-    """Low-rank factorisation of all blocks side by side: the paper's section 4.3."""
+    """Low-rank factorisation of all concatenated blocks: the paper's section 4.3."""
 
     settings: CompletionSettings
 
@@ -73,7 +73,7 @@ class AlsCompleter:
 
 
 def start(table: FeatureRows, settings: CompletionSettings) -> Factors:
-    """Random factors for every observed block; the rank is at most the number of rows or of columns."""
+    """Return random factors for every observed block; the rank is at most the number of rows or of columns."""
     names = present(table)
     n_columns = sum(table.dims[name] for name in names)
     rank = min(settings.rank, len(table), max(n_columns, 1))
@@ -82,7 +82,7 @@ def start(table: FeatureRows, settings: CompletionSettings) -> Factors:
 
 
 def fold(factors: Factors, has: Pattern, lam: float) -> np.ndarray:
-    """The matrix (D, k) that takes rows with these blocks, (n, D) working values, to their factors (n, k).
+    """Return the matrix (D, k) that maps rows with these blocks, (n, D) working values, to their factors (n, k).
 
     u = (M M^T + lambda n E)^-1 M z over the columns M (k, D) of the blocks the row has; n = D.
     """
@@ -92,18 +92,18 @@ def fold(factors: Factors, has: Pattern, lam: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Rows:
-    """What a sweep asks of the rows of one pattern, Z (n, D) in working units."""
+    """Statistics that a sweep needs of the rows of one pattern, Z (n, D) in working units."""
 
     n: int
     matrix: np.ndarray
-    """Z^T Z (D, D), float32; Z itself where that is smaller."""
+    """Z^T Z (D, D), float32; Z itself if that is smaller."""
     squares: float
-    """||Z||^2."""
+    """Squared norm ||Z||^2."""
 
     def crosses(self, m: np.ndarray, inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """U^T Z (k, D) and U^T U (k, k), float64, of U = Z M^T S, with columns M (k, D) and a symmetric S (k, k).
+        """Return U^T Z (k, D) and U^T U (k, k), float64, of U = Z M^T S: columns M (k, D), symmetric S (k, k).
 
-        Products with Z are float32: they are nearly all of a sweep.
+        Products with Z are float32: they are nearly all of a sweep's cost.
         """
         if len(self.matrix) < m.shape[1]:
             u = (self.matrix @ m.T.astype(np.float32)) @ inverse
@@ -114,7 +114,7 @@ class Rows:
 
 
 def gather(table: FeatureRows, scaling: Scaling) -> dict[Pattern, Rows]:
-    """The rows of each pattern, in one pass."""
+    """Return the statistics of the rows of each pattern, in one pass."""
     chunks: dict[Pattern, list[np.ndarray]] = {}
     for pattern, rows in walk(table):
         if pattern:
@@ -131,7 +131,7 @@ def _rows(table: FeatureRows, scaling: Scaling, pattern: Pattern, rows: np.ndarr
 
 
 def _products(table: FeatureRows, scaling: Scaling, pattern: Pattern, rows: np.ndarray) -> np.ndarray:
-    """Z^T Z (D, D), float32."""
+    """Return Z^T Z (D, D), float32."""
     d = sum(table.dims[name] for name in pattern)
     room = np.empty((min(PRODUCT_ROWS, len(rows)), d), np.float32)
     total, part = np.zeros((d, d), np.float32), np.empty((d, d), np.float32)
@@ -142,7 +142,7 @@ def _products(table: FeatureRows, scaling: Scaling, pattern: Pattern, rows: np.n
 
 
 def sweep(seen: Mapping[Pattern, Rows], factors: Factors, lam: float) -> tuple[Factors, float]:
-    """Solve all rows given the columns, then all columns given the rows; and the objective thereafter."""
+    """Solve all rows given the columns, then all columns given the rows; return the factors and the new objective."""
     rank = next(iter(factors.values())).shape[0] if factors else 0
     of_block = {name: m @ m.T for name, m in factors.items()}
     grams = {name: np.zeros((rank, rank)) for name in factors}
@@ -167,21 +167,22 @@ def sweep(seen: Mapping[Pattern, Rows], factors: Factors, lam: float) -> tuple[F
 
 
 def _inverse(gram: np.ndarray, ridge: float) -> np.ndarray:
-    """(gram + ridge E)^-1, float64; ridge above 0.
+    """Return (gram + ridge E)^-1, float64; ridge must be above 0.
 
-    A product of the inverse with thousands of columns is several times as fast as solving for each; with the ridge it
-    is well conditioned.
+    Multiplying thousands of columns by the inverse is several times as fast as solving for each; the ridge makes it
+    well
+    conditioned.
     """
     return np.asarray(np.linalg.inv(gram + ridge * np.eye(len(gram))))
 
 
 def _settled(objectives: list[float], tolerance: float) -> bool:
-    """Whether the last sweep changed too little to go on."""
+    """Return whether the last sweep changed the objective too little to continue."""
     return len(objectives) > 1 and objectives[-2] - objectives[-1] <= tolerance * objectives[-2]
 
 
 def _tuned_lambda(blocks: Blocks, settings: CompletionSettings) -> float:
-    """The regularisation of the smallest error on held-out blocks of training rows."""
+    """Return the regularisation with the smallest error on held-out blocks of training rows."""
     candidates = {f"{lam:g}": AlsCompleter(replace(settings, regularization=lam)) for lam in LAMBDAS}
     found = held_out_nrmse(blocks, candidates, settings.seed, max_rows=TUNING_ROWS)
     errors = {name: scores["overall"] for name, scores in found["nrmse"].items()}

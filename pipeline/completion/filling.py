@@ -1,4 +1,4 @@
-"""What every completer does alike: write a state down, and put decoded blocks where values are missing."""
+"""Code shared by all completers: building a state, and filling decoded blocks into missing rows."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,14 +14,15 @@ from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.records import State
 
 Decode = Callable[[Pattern, np.ndarray, str], np.ndarray]
-"""(blocks a row has, their working values (n, D) float64, block wanted) -> its working values (n, D_m)."""
+"""Function from (blocks a row has, their working values (n, D) float64, target block) to its working values (n,
+D_m)."""
 
 
 def check_training(blocks: Blocks) -> FeatureRows:
-    """`check`, and at least one row.
+    """Check training blocks like `check`, and require at least one row.
 
     Raises:
-        StoreError: as `check`, or no rows.
+        StoreError: As `check`, or if there are no rows.
     """
     table = check(blocks)
     if len(table) == 0:
@@ -30,7 +31,7 @@ def check_training(blocks: Blocks) -> FeatureRows:
 
 
 def present(table: FeatureRows) -> Pattern:
-    """Blocks that at least one row has."""
+    """Return the blocks that at least one row has."""
     return tuple(name for name, n in table.n_observed.items() if n)
 
 
@@ -42,7 +43,7 @@ def learnt(
     arrays: dict[str, np.ndarray] | None = None,
     info: dict[str, Any] | None = None,
 ) -> State:
-    """The state of a fitted completer: the scaling, what was seen, and the completer's own part."""
+    """Return the state of a fitted completer: scaling, observed blocks, and the completer's own arrays and info."""
     seen = {
         "method": method,
         "code": CODE_VERSION,
@@ -58,9 +59,10 @@ def learnt(
 
 
 def fill_in(blocks: Blocks, state: State, decode: Decode) -> Blocks:
-    """Complete blocks: decoded values where a row lacks a block, everything else untouched.
+    """Fill in decoded values where a row lacks a block and leave everything else unchanged.
 
-    Raises: as `Completer.complete`.
+    Raises:
+        ModelError, StoreError: As `Completer.complete`.
     """
     table = check(blocks)
     _refuse_strangers(table, state)
@@ -82,7 +84,7 @@ def fill_in(blocks: Blocks, state: State, decode: Decode) -> Blocks:
 
 
 def _refuse_strangers(table: FeatureRows, state: State) -> None:
-    """Blocks and widths must be those learnt."""
+    """Raise ModelError unless blocks and widths are those of the fit."""
     if table.dims != state.info["blocks"]:
         raise ModelError(
             f"The rows have modalities {table.dims} (columns each), but the completer learnt "

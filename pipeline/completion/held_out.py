@@ -1,6 +1,6 @@
-"""How good a completer is: whole blocks of training rows are hidden, filled in, and compared.
+"""Held-out error of completers: whole blocks of training rows are hidden, filled in, and compared.
 
-Whole blocks, because hiding single entries would leak them through the modality's other columns.
+Whole blocks are hidden because single entries would leak through the modality's other columns.
 """
 
 from collections.abc import Mapping
@@ -16,11 +16,11 @@ from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.progress import Progress, silent
 
 MAX_ROWS = 20_000
-"""Rows that the measurement uses at most; more are sampled. 190 MB at the paper's 2,348 columns."""
+"""Maximum number of rows used; more are sampled. 190 MB at the paper's 2,348 columns."""
 LEAST_SHARE = 0.1
-"""Share of the complete rows that lose each modality at least, so that a rarely missing one is measured."""
+"""Minimum share of the complete rows that lose each modality, so that a rarely missing one is measured."""
 MOST_SHARE = 0.5
-"""Share of the complete rows that lose a modality at most, all modalities together."""
+"""Maximum share of the complete rows that lose a modality, all modalities together."""
 
 
 def held_out_nrmse(
@@ -30,19 +30,19 @@ def held_out_nrmse(
     progress: Progress = silent,
     max_rows: int = MAX_ROWS,
 ) -> dict[str, Any]:
-    """Error of each completer on hidden blocks, fitted on what is left of the training rows.
+    """Return the error of each completer on hidden blocks, fitted to the remaining training data.
 
     Each hidden row loses one block. NRMSE = ||Xh - X||_F / ||X||_F over the hidden entries in standardised
     units: the mean completer is at about 1. `overall` is the root mean square over modalities, weighted by
-    how often each is naturally missing (plus one row each): the error to expect of a completed block.
+    how often each is naturally missing (plus one row each): the expected error of a completed block.
 
     Returns:
-        JSON values: `n_rows` there were, `n_rows_used`, `seed`, `hidden` rows and `weight` per modality, and
-        `nrmse` {completer: {"overall", "per_modality": {modality: ...}}}; None where nothing could be hidden
+        JSON values: `n_rows` in total, `n_rows_used`, `seed`, `hidden` rows and `weight` per modality, and
+        `nrmse` {completer: {"overall", "per_modality": {modality: ...}}}; None if nothing could be hidden
         or the hidden values do not vary.
 
     Raises:
-        StoreError: as `Completer.fit`.
+        StoreError: As `Completer.fit`.
     """
     full = check_training(blocks)
     rng = np.random.default_rng(seed)
@@ -68,14 +68,14 @@ def held_out_nrmse(
 
 
 def _sample(table: FeatureRows, rng: np.random.Generator, max_rows: int) -> FeatureRows:
-    """The table, or some of its rows in their order."""
+    """Return the table, or a sample of its rows in their order."""
     if len(table) <= max_rows:
         return table
     return table.take(np.sort(rng.choice(len(table), max_rows, replace=False)))
 
 
 def _choose_hidden(table: FeatureRows, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Rows that lose each block, disjoint; as often as it is naturally missing, but at least LEAST_SHARE."""
+    """Return disjoint rows that lose each block, as often as it is naturally missing, but at least LEAST_SHARE."""
     names = present(table)
     if len(names) < 2:
         return {name: np.empty(0, dtype=np.intp) for name in table.modalities}
@@ -92,11 +92,11 @@ def _choose_hidden(table: FeatureRows, rng: np.random.Generator) -> dict[str, np
 
 
 def nrmse(scaling: Scaling, name: str, truth: np.ndarray, filled: np.ndarray) -> float | None:
-    """||filled - truth||_F / ||truth||_F of vectors of one modality in standardised units; None where truth is 0.
+    """Return ||filled - truth||_F / ||truth||_F of one modality in standardised units; None if truth is 0.
 
     Args:
-        scaling: that of the training rows.
-        truth, filled: shape (n, D_m), in original units.
+        scaling: The scaling of the training rows.
+        truth, filled: Vectors of shape (n, D_m), in original units.
     """
     expected = scaling.standardise(name, truth).astype(np.float64)
     norm = float(np.linalg.norm(expected))
@@ -106,7 +106,7 @@ def nrmse(scaling: Scaling, name: str, truth: np.ndarray, filled: np.ndarray) ->
 def _score(
     table: FeatureRows, left: Blocks, hidden: dict[str, np.ndarray], weight: dict[str, float], completer: Completer
 ) -> dict[str, Any]:
-    """NRMSE per modality and overall of one completer fitted on what is left."""
+    """Return NRMSE per modality and overall of one completer fitted to the remaining data."""
     if not any(len(rows) for rows in hidden.values()):
         return {"overall": None, "per_modality": dict.fromkeys(hidden)}
     state = completer.fit(left)

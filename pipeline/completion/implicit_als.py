@@ -1,11 +1,11 @@
 """Row factors by the `implicit` library's ALS (Hu, Koren and Volinsky 2008), blocks decoded by ridge.
 
-The library knows only how much a user likes an item, so each column becomes two items, "high" and "low": a
+The library only models how much a user likes an item, so each column becomes two items, "high" and "low": a
 row likes "high" when its standardised value is well above 0, "low" when well below. Factors of a row are
-those the library folds in from the blocks it has; a ridge takes them to each missing block. It is fitted
-on factors folded in from the same blocks only, so that training rows look like the rows to be completed.
+those the library folds in from the blocks it has; a ridge maps them to each missing block. It is fitted
+on factors folded in from the same blocks only, so that training rows resemble the rows to be completed.
 
-This is the only file that imports `implicit`.
+This is the only module that imports `implicit`.
 """
 
 import time
@@ -27,21 +27,21 @@ from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import State
 
 MOST_ENTRIES = 5_000_000
-"""Feature values given to the library at most; of more rows a seeded sample is used (2,129 at the paper's
+"""Maximum number of feature values given to the library; of more rows a seeded sample is used (2,129 at the paper's
 width), because the library keeps an index with every entry, twice, and folds in row by row."""
 THRESHOLD = 0.5
-"""Standard deviations from the mean at which a value becomes a liking."""
+"""Standard deviations from the mean at which a value becomes a like."""
 CONFIDENCE = 1.0
-"""Weight that a liking gains per standard deviation, over the weight 1 of everything else."""
+"""Weight that a like gains per standard deviation, over the weight 1 of everything else."""
 LIBRARY_REGULARIZATION = 10.0
-"""The library's own, which unlike that of ALS-WR does not grow with the number of entries."""
+"""The library's own regularisation, which unlike that of ALS-WR does not grow with the number of entries."""
 MOST_SWEEPS = 15
-"""The library's default; it has no stopping rule."""
+"""Maximum number of sweeps, the library's default; it has no stopping rule."""
 
 
 @dataclass(frozen=True)
 class ImplicitCompleter:
-    """Factorisation of likings; only their presence and strength count, so it is blunter than `als`."""
+    """Factorisation of likes; only their presence and strength count, so it is less precise than `als`."""
 
     settings: CompletionSettings
 
@@ -83,7 +83,7 @@ class ImplicitCompleter:
 
 
 def _sample(table: FeatureRows, seed: int) -> FeatureRows:
-    """The table, or as many of its rows as MOST_ENTRIES allows, in their order."""
+    """Return the table, or as many of its rows as MOST_ENTRIES allows, in their order."""
     most = max(MOST_ENTRIES // sum(table.dims.values()), 1)
     if len(table) <= most:
         return table
@@ -91,14 +91,14 @@ def _sample(table: FeatureRows, seed: int) -> FeatureRows:
 
 
 def _whole(table: FeatureRows, scaling: Scaling) -> np.ndarray:
-    """All blocks side by side in working units, (N, D) float32; 0, which is no liking, where missing."""
+    """Return all blocks concatenated in working units, (N, D) float32; 0, which is no like, where missing."""
     z = np.concatenate([scaling.standardise(name, block) for name, block in table.modalities.items()], axis=1)
     z[np.isnan(z)] = 0
     return z
 
 
 def _likings(z: np.ndarray, where: np.ndarray, n_columns: int) -> scipy.sparse.csr_matrix:
-    """Rows (n, d) of the columns `where`, (d,), as confidences (n, 2 n_columns): high items, then low ones.
+    """Return rows (n, d) of the columns `where`, (d,), as confidences (n, 2 n_columns): high items, then low ones.
 
     The library reads an entry c as confidence c and everything else as confidence 1 in "not liked".
     """
@@ -106,12 +106,12 @@ def _likings(z: np.ndarray, where: np.ndarray, n_columns: int) -> scipy.sparse.c
     values = z[rows, taken]
     confidence = (1 + CONFIDENCE * np.abs(values)).astype(np.float32)
     items = where[taken] + np.where(values < 0, n_columns, 0)
-    index = (rows.astype(np.int32), items.astype(np.int32))  # the library's solver takes no other integers
+    index = (rows.astype(np.int32), items.astype(np.int32))  # the library's solver requires int32
     return scipy.sparse.csr_matrix((confidence, index), shape=(len(z), 2 * n_columns))
 
 
 def _learn_items(likings: scipy.sparse.csr_matrix, settings: CompletionSettings, progress: Progress) -> np.ndarray:
-    """Item factors (2 D, k), float32, by the library."""
+    """Return the library's item factors (2 D, k), float32."""
     rank = min(settings.rank, likings.shape[0], likings.shape[1] // 2)
     sweeps = min(settings.sweeps, MOST_SWEEPS)
 
@@ -129,7 +129,7 @@ def _learn_items(likings: scipy.sparse.csr_matrix, settings: CompletionSettings,
 
 
 def sweep_times_s(table: FeatureRows, settings: CompletionSettings) -> list[float]:
-    """Seconds of each sweep of the library over all rows of a table, the first with its preparations."""
+    """Return the seconds of each of the library's sweeps over all rows of a table, the first including its setup."""
     likings = _likings(z := _whole(table, fit_scaling(table, balance=False)), np.arange(z.shape[1]), z.shape[1])
     times = [time.perf_counter()]
     _learn_items(likings, settings, lambda *_: times.append(time.perf_counter()))
@@ -137,7 +137,7 @@ def sweep_times_s(table: FeatureRows, settings: CompletionSettings) -> list[floa
 
 
 def _fold_in(items: np.ndarray, z: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Factors (n, k) of rows (n, d) known at the columns `where`, by the library; each row on its own."""
+    """Fold in rows (n, d) known at the columns `where`, each independently, and return their factors (n, k)."""
 
     def model() -> AlternatingLeastSquares:
         als = AlternatingLeastSquares(items.shape[1], LIBRARY_REGULARIZATION)
@@ -153,6 +153,6 @@ def _fold_in(items: np.ndarray, z: np.ndarray, where: np.ndarray) -> np.ndarray:
 def _quietly(
     model: Callable[[], AlternatingLeastSquares], work: Callable[[AlternatingLeastSquares], np.ndarray]
 ) -> np.ndarray:
-    """Make and use a model with BLAS on one thread: the library has its own threads, and warns otherwise."""
+    """Create and use a model with BLAS on one thread: the library has its own threads, and warns otherwise."""
     with threadpool_limits(1, "blas"):
         return work(model())

@@ -10,9 +10,9 @@ from nmcl.pipeline.completion.base import Pattern
 from nmcl.pipeline.records import State
 
 SHRINKAGES = np.logspace(5, -5, 41)
-"""Penalties per row that cross-validation tries, in working units; most shrunk first: it wins ties."""
+"""Penalties per row tried by cross-validation, in working units; the largest comes first and wins ties."""
 MOST_FREEDOM = 0.99
-"""Share of the rows that a fit may use up; beyond, cross-validation is a ratio of rounding errors."""
+"""Maximum degrees of freedom as a share of the rows; beyond, cross-validation is a ratio of rounding errors."""
 
 
 @dataclass(frozen=True)
@@ -27,18 +27,18 @@ class Moments:
         return Moments(self.n + other.n, self.total + other.total, self.products + other.products)
 
     def of(self, columns: np.ndarray) -> "Moments":
-        """Those of some columns."""
+        """Return the moments of some columns."""
         return Moments(self.n, self.total[columns], self.products[np.ix_(columns, columns)])
 
 
 def moments(rows: np.ndarray) -> Moments:
-    """Of rows (n, d), float32 or float64."""
+    """Return the moments of rows (n, d), float32 or float64."""
     return Moments(len(rows), rows.sum(axis=0, dtype=np.float64), (rows.T @ rows).astype(np.float64))
 
 
 @dataclass(frozen=True)
 class Line:
-    """y = x @ weights + intercept; weights (d, t), intercept (t,), float32."""
+    """Linear map y = x @ weights + intercept; weights (d, t), intercept (t,), float32."""
 
     weights: np.ndarray
     intercept: np.ndarray
@@ -49,9 +49,9 @@ class Line:
 
 
 def fit_line(seen: Moments, d: int, shrinkage: float | None) -> tuple[Line, float]:
-    """Ridge from the first d columns to the others, unpenalised intercept; and its shrinkage.
+    """Fit a ridge from the first d columns to the others, with unpenalised intercept; return it and its shrinkage.
 
-    Minimises sum ||y - x W - b||^2 + n * shrinkage * ||W||^2. None: the shrinkage of the least
+    Minimises sum ||y - x W - b||^2 + n * shrinkage * ||W||^2. None: the shrinkage with the smallest
     generalised cross-validation error (Golub, Heath and Wahba 1979), all targets together.
     """
     mean = seen.total / seen.n
@@ -66,7 +66,7 @@ def fit_line(seen: Moments, d: int, shrinkage: float | None) -> tuple[Line, floa
 
 
 def _least_gcv(n: int, values: np.ndarray, turned: np.ndarray, squares: float) -> float:
-    """The shrinkage of the least n RSS / (n - freedom)^2, from eigenvalues (d,), rotated products (d, t)."""
+    """Return the shrinkage of the least n RSS / (n - freedom)^2, from eigenvalues (d,), rotated products (d, t)."""
     power = np.einsum("ij,ij->i", turned, turned)
     errors = []
     for shrinkage in SHRINKAGES:
@@ -78,9 +78,9 @@ def _least_gcv(n: int, values: np.ndarray, turned: np.ndarray, squares: float) -
 
 
 def patterns_to_learn(names: Pattern, seen: set[Pattern]) -> list[Pattern]:
-    """Patterns worth a fit of their own: those seen in training, all blocks but one, and each block alone.
+    """Return the patterns that get their own fit: those seen in training, all blocks but one, and each block alone.
 
-    For three blocks these are all there are; for more, they stay few where 2^M would not.
+    For three blocks these are all patterns; for more, they stay few where 2^M would not.
     """
     but_one = {tuple(n for n in names if n != left_out) for left_out in names}
     alone = {(name,) for name in names}
@@ -89,18 +89,18 @@ def patterns_to_learn(names: Pattern, seen: set[Pattern]) -> list[Pattern]:
 
 
 def columns(wanted: Pattern, within: Pattern, dims: dict[str, int]) -> np.ndarray:
-    """Where the columns of some blocks lie in the concatenation of others, (d,) integers."""
+    """Return the column indices of some blocks within the concatenation of others, (d,) integers."""
     starts = dict(zip(within, np.cumsum([0] + [dims[name] for name in within]), strict=False))
     return np.concatenate([np.arange(starts[name], starts[name] + dims[name]) for name in wanted])
 
 
 @dataclass(frozen=True)
 class Lines:
-    """Lines between blocks as a state keeps them: arrays, and which there are."""
+    """Linear maps between blocks as stored in a state: arrays, and a list of the maps."""
 
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     listed: list[dict[str, Any]] = field(default_factory=list)
-    """`{"from": [names], "to": name, "shrinkage": x}` for each line."""
+    """Entries `{"from": [names], "to": name, "shrinkage": x}`, one per map."""
 
     def add(self, source: Pattern, target: str, line: Line, shrinkage: float) -> None:
         key = f"{'+'.join(source)}>{target}"
@@ -109,9 +109,9 @@ class Lines:
         self.listed.append({"from": list(source), "to": target, "shrinkage": shrinkage})
 
     def best(self, has: Pattern, target: str) -> tuple[Pattern, Line] | None:
-        """The line to a block that uses most of the blocks a row has.
+        """Return the map to a block that uses most of the blocks a row has.
 
-        None where no training row had the target together with any of them.
+        None if no training row had the target together with any of them.
         """
         sources = [tuple(entry["from"]) for entry in self.listed if entry["to"] == target]
         usable = [source for source in sources if set(source) <= set(has)]
@@ -123,5 +123,5 @@ class Lines:
 
 
 def lines_of(state: State) -> Lines:
-    """The lines a state keeps."""
+    """Return the linear maps stored in a state."""
     return Lines(state.arrays, state.info["lines"])

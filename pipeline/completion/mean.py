@@ -1,4 +1,4 @@
-"""The training mean of each feature: what every other completer has to beat."""
+"""Training mean of each feature: the baseline of all other completers."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from nmcl.pipeline.records import State
 
 @dataclass(frozen=True)
 class MeanCompleter:
-    """A missing block is the mean of those seen in training: zero, in standardised units."""
+    """Completer that fills a missing block with its training mean: zero, in standardised units."""
 
     settings: CompletionSettings
 

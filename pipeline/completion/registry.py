@@ -1,4 +1,4 @@
-"""The completers there are, and how one is chosen."""
+"""Registry of completers, and their selection."""
 
 from dataclasses import replace
 from typing import Any
@@ -20,16 +20,16 @@ COMPLETERS: dict[str, type[Completer]] = {
     "ridge": RidgeCompleter,
 }
 UNMEASURED = "mean"
-"""What `auto` takes where no block can be hidden: then no row shows how one block follows from another."""
+"""Completer that `auto` uses if no block can be hidden: then no row shows how one block depends on another."""
 
 
 def fit(blocks: Blocks, settings: CompletionSettings, progress: Progress = silent) -> State:
-    """Learn from training rows by the completer of the settings.
+    """Fit the completer selected by the settings to training rows.
 
-    With `auto`, `info["held_out"]` tells how every completer did.
+    With `auto`, `info["held_out"]` reports the error of every completer.
 
     Raises:
-        StoreError: as `Completer.fit`.
+        StoreError: As `Completer.fit`.
     """
     if settings.method != "auto":
         return COMPLETERS[settings.method](settings).fit(blocks, progress)
@@ -40,23 +40,23 @@ def fit(blocks: Blocks, settings: CompletionSettings, progress: Progress = silen
 
 
 def complete(blocks: Blocks, state: State) -> Blocks:
-    """Fill in missing blocks of any rows by what was learnt.
+    """Fill in missing blocks of any rows with a fitted completer.
 
     Raises:
-        ModelError, StoreError: as `Completer.complete`.
+        ModelError, StoreError: As `Completer.complete`.
     """
     settings = check_state(state)
     return COMPLETERS[state.info["method"]](settings).complete(blocks, state)
 
 
 def compare(blocks: Blocks, settings: CompletionSettings, progress: Progress = silent) -> dict[str, Any]:
-    """`held_out_nrmse` of every registered completer."""
+    """Return `held_out_nrmse` of every registered completer."""
     completers = {name: completer(settings) for name, completer in COMPLETERS.items()}
     return held_out_nrmse(blocks, completers, settings.seed, progress)
 
 
 def best(found: dict[str, Any]) -> str:
-    """The completer of the smallest overall error in a result of `held_out_nrmse`."""
+    """Return the completer with the smallest overall error in a result of `held_out_nrmse`."""
     overall = {name: scores["overall"] for name, scores in found["nrmse"].items()}
     errors = {name: error for name, error in overall.items() if error is not None}
     return min(errors, key=lambda name: errors[name]) if errors else UNMEASURED

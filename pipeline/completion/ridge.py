@@ -1,4 +1,4 @@
-"""Each missing block regressed on the blocks that are there: one ridge per missingness pattern and target."""
+"""Regression of each missing block on the observed blocks: one ridge per missingness pattern and target."""
 
 from dataclasses import dataclass
 
@@ -51,7 +51,7 @@ class RidgeCompleter:
 
 
 def _moments_by_pattern(table: FeatureRows, scaling: Scaling) -> dict[Pattern, Moments]:
-    """Moments of the observed columns of the rows of each pattern, in one pass."""
+    """Return the moments of the observed columns of the rows of each pattern, in one pass."""
     sums: dict[Pattern, Moments] = {}
     for pattern, rows in walk(table):
         if pattern:
@@ -61,7 +61,7 @@ def _moments_by_pattern(table: FeatureRows, scaling: Scaling) -> dict[Pattern, M
 
 
 def _support(wanted: Pattern, seen: dict[Pattern, Moments], dims: dict[str, int]) -> Moments | None:
-    """Moments of the wanted blocks, in that order, over all rows that have every one of them."""
+    """Return the moments of the wanted blocks, in that order, over all rows that have every one of them."""
     total: Moments | None = None
     for pattern, part in seen.items():
         if set(wanted) <= set(pattern):

@@ -1,4 +1,4 @@
-"""Working units, shared by all completers: each feature standardised, so that none owns the factors."""
+"""Working units shared by all completers: each feature is standardised, so that none dominates the factors."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,15 @@ from nmcl.pipeline.features import CONSTANT, FeatureRows
 from nmcl.pipeline.records import State
 
 CACHED_ROWS = 64
-"""Rows that are brought into working units at a time: half a megabyte of 2,048 columns stays in a core's cache."""
+"""Rows converted to working units at a time: half a megabyte of 2,048 columns fits in a core's cache."""
 LIMIT = 30.0
-"""Standard deviations beyond which a value counts as this far: one broken feature must not own a row."""
+"""Standard deviations at which values are clipped: one broken feature must not dominate a row."""
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """Per feature mean and deviation over the observed training rows, and a weight per block.
+    """Mean and deviation of each feature over the observed training rows, and a weight per block.
 
     working value = weight * clip((value - mean) / std, -LIMIT, LIMIT)
     """
@@ -31,10 +31,10 @@ class Scaling:
     """Name -> factor of the whole block, above 0."""
 
     def read(self, table: FeatureRows, names: Pattern, rows: np.ndarray, room: np.ndarray | None = None) -> np.ndarray:
-        """Rows of some blocks side by side in working units, shape (n, sum of D_m), float32; all observed.
+        """Return rows of some blocks concatenated in working units, shape (n, sum of D_m), float32; all observed.
 
         Args:
-            room: where to write them, at least n rows of that width.
+            room: Output buffer of at least n rows of that width.
         """
         width = sum(table.modalities[name].shape[1] for name in names)
         out = np.empty((len(rows), width), np.float32) if room is None else room[: len(rows)]
@@ -48,9 +48,9 @@ class Scaling:
         return out
 
     def standardise(self, name: str, values: np.ndarray) -> np.ndarray:
-        """From original (n, D_m) to working units, float32."""
+        """Convert values (n, D_m) from original to working units, float32."""
         varies = self.std[name] > 0
-        with np.errstate(over="ignore"):  # an overflow is infinite here, and LIMIT after the clip
+        with np.errstate(over="ignore"):  # an overflow becomes infinite, and LIMIT after the clip
             z: np.ndarray = values - self.mean[name]
             z /= np.where(varies, self.std[name], 1)
         np.clip(z, -LIMIT, LIMIT, out=z)
@@ -58,19 +58,19 @@ class Scaling:
         return z
 
     def restore(self, name: str, z: np.ndarray) -> np.ndarray:
-        """From working (n, D_m) to original units, float32, finite."""
+        """Convert values (n, D_m) from working to original units, float32, finite."""
         values = z / self.weight[name] * self.std[name].astype(np.float64) + self.mean[name]
         bounded: np.ndarray = np.clip(values, -FLOAT32_MAX, FLOAT32_MAX)
         return bounded.astype(np.float32)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What a state keeps of it."""
+        """Return the arrays of the scaling that a state stores."""
         means = {f"mean/{name}": mean for name, mean in self.mean.items()}
         return means | {f"std/{name}": std for name, std in self.std.items()}
 
 
 def fit_scaling(table: FeatureRows, *, balance: bool) -> Scaling:
-    """Measure the training rows. With `balance`, squares of all blocks sum to about the same."""
+    """Fit the scaling to training rows. With `balance`, squares of all blocks sum to about the same."""
     mean, std = {}, {}
     for name in table.modalities:
         mean[name], std[name] = _moments(table, name)
@@ -78,7 +78,7 @@ def fit_scaling(table: FeatureRows, *, balance: bool) -> Scaling:
 
 
 def scaling_of(state: State) -> Scaling:
-    """The scaling a state was learnt with."""
+    """Return the scaling stored in a state."""
     dims: dict[str, int] = state.info["blocks"]
     return Scaling(
         {name: state.arrays[f"mean/{name}"] for name in dims},
@@ -88,13 +88,13 @@ def scaling_of(state: State) -> Scaling:
 
 
 def _weights(dims: dict[str, int], *, balance: bool) -> dict[str, float]:
-    """sqrt(average width / own width), so that an entry still has variance 1 on average over all columns."""
+    """Return sqrt(average width / own width), so that an entry still has variance 1 on average over all columns."""
     average = sum(dims.values()) / len(dims)
     return {name: float(np.sqrt(average / d)) if balance else 1.0 for name, d in dims.items()}
 
 
 def _moments(table: FeatureRows, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of one block's columns, chunk by chunk in float64 (Chan et al. 1979)."""
+    """Return mean and standard deviation of one block's columns, chunk by chunk in float64 (Chan et al. 1979)."""
     n, mean, squares = 0, np.zeros(table.dims[name]), np.zeros(table.dims[name])
     for pattern, rows in walk(table):
         if name not in pattern:

@@ -1,4 +1,4 @@
-"""Whether the state of a completer is whole."""
+"""Validation of a completer's stored state."""
 
 from typing import Annotated, Any, Literal, NotRequired
 
@@ -26,7 +26,7 @@ _Line = TypedDict("_Line", {"from": list[str], "to": str})
 
 
 class _Info(TypedDict):
-    """Of every completer."""
+    """Info that every completer stores."""
 
     method: Literal["als", "implicit", "mean", "ridge"]
     settings: dict[str, Any]
@@ -38,10 +38,10 @@ class _Info(TypedDict):
 
 
 def check_state(state: State) -> CompletionSettings:
-    """The settings that a completer was fitted with.
+    """Check a completer's state and return the settings of its fit.
 
     Raises:
-        StoreError: the state is not what a completer wrote.
+        StoreError: If the state is not one that a completer wrote.
     """
     with checking_state("completion"):
         require(_Info, state.info)

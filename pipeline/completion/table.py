@@ -1,4 +1,4 @@
-"""Checked blocks, and the one way to walk over their rows: in chunks, grouped by missingness pattern."""
+"""Checked blocks, and iteration over their rows in chunks, grouped by missingness pattern."""
 
 from collections.abc import Iterator
 
@@ -9,11 +9,11 @@ from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.features import FeatureRows
 
 CHUNK_ROWS = 4096
-"""Rows in hand at once: 38 MB of float32 at the paper's 2,348 columns."""
+"""Rows processed at once: 38 MB of float32 at the paper's 2,348 columns."""
 
 
 def walk(table: FeatureRows) -> Iterator[tuple[Pattern, np.ndarray]]:
-    """Each pattern and the indices of its rows, chunk by chunk; patterns in a fixed order."""
+    """Yield each pattern and the indices of its rows, chunk by chunk; patterns in a fixed order."""
     names = tuple(table.modalities)
     for start in range(0, len(table), CHUNK_ROWS):
         rows = slice(start, start + CHUNK_ROWS)
@@ -25,13 +25,13 @@ def walk(table: FeatureRows) -> Iterator[tuple[Pattern, np.ndarray]]:
 
 
 def check(blocks: Blocks) -> FeatureRows:
-    """The blocks in sorted order, known to be sound: equal length, float32, each row all NaN or all finite.
+    """Return the blocks in sorted order after checking them: equal length, float32, each row all NaN or all finite.
 
     Nothing is copied.
 
     Raises:
-        StoreError: no blocks; not two-dimensional float32; no columns; unequal lengths; a row NaN in part;
-            an infinite value.
+        StoreError: If there are no blocks or no columns, a block is not two-dimensional float32, lengths are unequal, a
+            row is NaN in part, or a value is infinite.
     """
     if not blocks:
         raise StoreError("There is no feature block to complete: expected at least one modality.")
@@ -51,16 +51,16 @@ def check(blocks: Blocks) -> FeatureRows:
 
 
 def empty_rows(blocks: Blocks) -> np.ndarray:
-    """Which rows have no modality at all, (N,) bool: completing gives them the training means, nothing more.
+    """Return which rows have no modality at all, (N,) bool: completion only gives them the training means.
 
     Raises:
-        StoreError: as `check`.
+        StoreError: As `check`.
     """
     return ~check(blocks).usable
 
 
 def _observed(name: str, block: np.ndarray) -> np.ndarray:
-    """Which rows of the block are there, (N,) bool."""
+    """Return which rows of the block are observed, (N,) bool."""
     observed = np.empty(len(block), dtype=bool)
     for start in range(0, len(block), CHUNK_ROWS):
         chunk = block[start : start + CHUNK_ROWS]

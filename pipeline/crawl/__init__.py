@@ -1,1 +1,1 @@
-"""Crawls as they come: files, manifests, sidecars, the rendered sample."""
+"""Input crawls: files, manifests, sidecars, the rendered sample."""

@@ -1,4 +1,4 @@
-"""Cells of manifests and texts of sidecars as clean text."""
+"""Conversion of manifest cells and sidecar texts to clean text."""
 
 import codecs
 import html.entities
@@ -12,14 +12,14 @@ from uuid import UUID
 
 
 class BadRow(ValueError):
-    """One row cannot be used; the message says why. In place of a cell: what there is cannot be read."""
+    """Error of an unusable row; the message gives the reason. Also used as a cell value that cannot be read."""
 
 
 def text_of(cell: object) -> str | None:
-    """A cell as text: stripped, None if there is nothing in it. Whole numbers lose their `.0`.
+    """Return a cell as stripped text, or None if it is empty. Whole numbers lose their `.0`.
 
     Raises:
-        BadRow: the cell is a list or an object, or is not valid text.
+        BadRow: If the cell is a list or an object, or is not valid text.
     """
     if isinstance(cell, str):
         return checked(cell).strip() or None
@@ -42,17 +42,17 @@ def text_of(cell: object) -> str | None:
 
 
 def prose_of(cell: object) -> str | None:
-    """A cell that people wrote, as text: with HTML entities decoded once, in Unicode's composed form, stripped.
+    """Return a free-text cell with HTML entities decoded once, in Unicode's composed form, stripped.
 
     Raises:
-        BadRow: the cell is a list or an object, or is not valid text.
+        BadRow: If the cell is a list or an object, or is not valid text.
     """
     text = text_of(cell)
     return prose(text) if text else None
 
 
 def prose(text: str) -> str | None:
-    """Text with HTML entities decoded once, in Unicode's composed form, stripped; None if nothing is left."""
+    """Return text with HTML entities decoded once, in Unicode's composed form, stripped; None if nothing is left."""
     if "&" in text:
         text = _ENTITY.sub(_decoded, text)
     return composed(text).strip() or None
@@ -69,12 +69,12 @@ def _decoded(match: re.Match[str]) -> str:
 
 
 def composed(text: str) -> str:
-    """Text in Unicode's composed form (NFC), so that equal letters are equal."""
+    """Return text in Unicode's composed form (NFC), so that equal letters are equal."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def checked(text: str) -> str:
-    """The text itself. Raises BadRow where it holds a NUL byte or is not valid UTF-8."""
+    """Return the text unchanged; raise BadRow if it holds a NUL byte or is not valid UTF-8."""
     if "\0" in text:
         raise BadRow("contains a NUL byte; remove it, or save the manifest as UTF-8")
     if not text.isascii():
@@ -86,7 +86,7 @@ def checked(text: str) -> str:
 
 
 def _marked(error: UnicodeError) -> tuple[str, int]:
-    """In place of bytes that are no text, a lone surrogate, so that `checked` can tell in which row they are."""
+    """Replace undecodable bytes by a lone surrogate, so that `checked` can find their row."""
     if not isinstance(error, UnicodeDecodeError):
         raise error
     return "\udcff", error.end

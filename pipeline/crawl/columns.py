@@ -1,4 +1,4 @@
-"""Which column of a manifest holds what."""
+"""Recognition of manifest columns."""
 
 import re
 from collections.abc import Sequence
@@ -25,15 +25,15 @@ NAMES: dict[Field, tuple[str, ...]] = {
     ),
     "split": ("split", "set", "subset", "partition", "mode", "fold"),
 }  # fmt: skip
-"""The names recognised for each field, first come first taken; case and separators do not count."""
+"""Recognised names of each field, in order of preference; case and separators are ignored."""
 
 SIDECAR_FIELDS: tuple[Field, ...] = ("id", "text", "label")
-"""What the settings may name in sidecars."""
+"""Fields whose setting may name a sidecar key."""
 
 
 @dataclass(frozen=True)
 class ColumnSettings:
-    """Names of manifest columns. None finds the column by its usual names; an empty name reads no column.
+    """Frozen names of manifest columns. None finds the column by its usual names; an empty name reads no column.
 
     `text`, `label` and `id` may also name a key of sidecars, with dots within objects (`location.name`).
     """
@@ -41,7 +41,7 @@ class ColumnSettings:
     path: str | None = None
     text: str | None = None
     title: str | None = None
-    """Stands in where the text is empty."""
+    """Used if the text is empty."""
     label: str | None = None
     id: str | None = None
     split: str | None = None
@@ -49,31 +49,31 @@ class ColumnSettings:
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns taken from one manifest."""
+    """Columns selected from one manifest."""
 
     of: dict[Field, str]
-    """Field to column name; a field without a column is not there."""
+    """Field to column name; fields without a column are left out."""
     elsewhere: tuple[Field, ...]
-    """Fields whose name in the settings is no column, and so may be a key of sidecars."""
+    """Fields whose configured name is no column, and so may be a key of sidecars."""
     notes: tuple[str, ...]
 
 
 def is_known(name: str, settings: ColumnSettings) -> bool:
-    """Whether a column of this name would be taken for some field."""
+    """Return whether a column of this name would be used for some field."""
     named = [getattr(settings, field) for field in NAMES]
     return name in named or any(_plain(name) in _plain_names(field) for field in NAMES)
 
 
 def recognise(found: Sequence[str], settings: ColumnSettings, manifest: str, has_sidecars: bool = False) -> Columns:
-    """Takes one column for each field that has one.
+    """Select one column for each field that has one.
 
     Args:
-        found: the column names of the manifest.
-        manifest: its file name, for messages.
-        has_sidecars: whether names of the settings that are no columns may be keys of sidecars.
+        found: The column names of the manifest.
+        manifest: Its file name, for messages.
+        has_sidecars: Whether configured names that are no columns may be keys of sidecars.
 
     Raises:
-        CrawlError: a column named in the settings is not there, is there twice, or none names the videos.
+        CrawlError: If a column named in the settings is absent or duplicated, or none names the videos.
     """
     named = {field: _column(getattr(settings, field), found) for field in get_args(Field) if getattr(settings, field)}
     absent = [field for field, name in named.items() if name is None]
@@ -87,7 +87,7 @@ def recognise(found: Sequence[str], settings: ColumnSettings, manifest: str, has
     of: dict[Field, str] = {field: name for field, name in named.items() if name is not None}
     notes = []
     for field in get_args(Field):
-        if getattr(settings, field) is not None:  # named, or not wanted
+        if getattr(settings, field) is not None:  # named, or disabled
             continue
         if field == "title" and "text" not in of:
             continue

@@ -1,4 +1,4 @@
-"""What lies in a crawl folder. A crawl is untrusted: nothing here leads out of its folder."""
+"""Listing of a crawl folder. A crawl is untrusted input: nothing here reads outside its folder."""
 
 import os
 import posixpath
@@ -28,22 +28,22 @@ _PARTIAL = re.compile(r"\.(part|ytdl|crdownload|download|part-frag\d+)$|\.(part|
 _INTERMEDIATE = re.compile(
     r"^(?P<stem>.+)\.f(\d[\w-]*|(hls|dash|https?|rtmp|mss|fallback|h26[45]|bytevc\d)[\w-]*)\.\w+$", re.IGNORECASE
 )
-"""How yt-dlp names the streams it merges: `title.f137.mp4`, `title.fhls-1080.mp4`."""
-_ID_IN_BRACKETS = re.compile(r"\[([^\[\]]+)\]$")  # yt-dlp names a file "title [id].mp4" unless told otherwise
+"""Names that yt-dlp gives to the streams it merges: `title.f137.mp4`, `title.fhls-1080.mp4`."""
+_ID_IN_BRACKETS = re.compile(r"\[([^\[\]]+)\]$")  # yt-dlp names a file "title [id].mp4" by default
 
 
 def stem(path: str) -> str:
-    """The last part of a path without its suffix."""
+    """Return the last part of a path without its suffix."""
     return posixpath.splitext(posixpath.basename(path))[0]
 
 
 def is_video_name(path: str) -> bool:
-    """Whether the suffix is one of a video file."""
+    """Return whether the suffix is one of a video file."""
     return posixpath.splitext(path)[1].lower() in VIDEO_SUFFIXES
 
 
 def unmerged_stem(path: str) -> str | None:
-    """`in/title` of `in/title.f137.mp4`, a name that yt-dlp gives to one stream of a video; None of other names."""
+    """Return `in/title` for `in/title.f137.mp4`, yt-dlp's name of one stream of a video; None for other names."""
     if ".f" not in path.lower():
         return None
     folder, name = posixpath.split(path)
@@ -52,45 +52,45 @@ def unmerged_stem(path: str) -> str | None:
 
 
 def real_inside(root: Path, path: str) -> str | None:
-    """Where `path` below `root`, a resolved folder, is when its links are followed; None if outside of it."""
+    """Resolve the links of `path` below `root`, a resolved folder; return None if it leads outside."""
     real = os.path.realpath(os.path.join(root, path))
     return real if real == str(root) or real.startswith(os.path.join(root, "")) else None
 
 
 @dataclass(frozen=True)
 class CrawlFiles:
-    """The regular files of a crawl folder, hidden ones left out.
+    """Regular files of a crawl folder, without hidden ones.
 
     Paths are relative to `root`, with forward slashes, spelt as on the disk, sorted.
     """
 
     root: Path
     names: tuple[str, ...]
-    """All of them, half-downloaded ones left out."""
+    """All files, without partial downloads."""
     videos: tuple[str, ...]
-    """Those that are videos without being named anywhere."""
+    """Files that are videos without being named anywhere."""
     on_request: tuple[str, ...]
-    """Sound without picture, and pictures that may be animated: videos where a manifest or a sidecar names them."""
+    """Sound without picture, and pictures that may be animated: videos if a manifest or a sidecar names them."""
     notes: tuple[str, ...]
-    """What was left out and why."""
+    """What was left out, and why."""
 
     @cached_property
     def sidecars(self) -> tuple[str, ...]:
-        """What yt-dlp writes beside a video."""
+        """Files that yt-dlp writes next to a video."""
         return tuple(name for name in self.names if name.endswith(SIDECAR_SUFFIXES))
 
     def find(self, path: str) -> str | None:
-        """The file at `path` exactly; None if there is none."""
+        """Return the file at exactly `path`; None if there is none."""
         return path if path in self._exact else None
 
     def like(self, path: str) -> list[str]:
-        """The files whose path differs from `path` in Unicode form only; if none, those in form and case only."""
+        """Return files whose path differs from `path` in Unicode form only; if none, those in form and case only."""
         return self._by_form.get(_form(path)) or self._by_letters.get(_letters(path)) or []
 
     def with_stem(self, name: str) -> list[str]:
-        """The videos whose file name without suffix is `name`, or ends in `[name]`.
+        """Return the videos whose file name without suffix is `name`, or ends in `[name]`.
 
-        Where there is none, sound files, then animations; then the same with `name` in another case.
+        If there is none, sound files, then animations; then the same with `name` in another case.
         """
         for key in (_form, _letters):
             for kind in self._by_stem[key]:
@@ -99,7 +99,7 @@ class CrawlFiles:
         return []
 
     def sidecar(self, video: str, suffix: str) -> str | None:
-        """The sidecar of this suffix beside a video; that of the whole video beside one stream of it."""
+        """Return the sidecar of this suffix next to a video; for one stream of a video, that of the whole video."""
         path = posixpath.splitext(video)[0] + suffix
         if path in self._exact:
             return path
@@ -146,10 +146,10 @@ def _by_stem(paths: Iterable[str], key: Callable[[str], str]) -> dict[str, list[
 
 
 def list_files(folder: Path) -> CrawlFiles:
-    """Looks through a crawl folder and the folders in it, without following links to folders.
+    """List a crawl folder recursively, without following links to folders.
 
     Raises:
-        CrawlError: the folder is missing, is a file, cannot be read or is empty.
+        CrawlError: If the folder is missing, is a file, cannot be read or is empty.
     """
     root = checked_root(folder)
     left_out: dict[str, list[str]] = defaultdict(list)
@@ -157,7 +157,7 @@ def list_files(folder: Path) -> CrawlFiles:
 
 
 def files_of(root: Path, names: Sequence[str], left_out: Mapping[str, list[str]]) -> CrawlFiles:
-    """The crawl at `root` that has these files, sorted; partial downloads among them are left out, too."""
+    """Return the crawl at `root` that has these files, sorted and without partial downloads."""
     left_out = {reason: list(paths) for reason, paths in left_out.items()}
     partial = {name for name in names if _PARTIAL.search(posixpath.basename(name))}
     kept = tuple(name for name in names if name not in partial)
@@ -183,8 +183,8 @@ def _is_media(name: str) -> bool:
 
 
 def checked_root(folder: Path) -> Path:
-    """The resolved folder. Raises CrawlError where it is missing, a file, empty or cannot be read."""
-    if os.path.isfile(folder):  # unlike Path.is_file, it does not raise where a parent cannot be read
+    """Return the resolved folder; raise CrawlError if it is missing, a file, empty or cannot be read."""
+    if os.path.isfile(folder):  # unlike Path.is_file, does not raise if a parent cannot be read
         raise CrawlError(f"{folder} is a file. Give the crawl folder, the one that holds the videos.")
     if not os.path.isdir(folder):
         raise CrawlError(f"There is no folder {folder}. Give the crawl folder, the one that holds the videos.")
@@ -243,7 +243,7 @@ def _is_regular(item: os.DirEntry[str]) -> bool:
 def _is_folder(item: os.DirEntry[str]) -> bool:
     try:
         return item.is_dir(follow_symlinks=False)
-    except OSError:  # some file systems only say so when asked
+    except OSError:  # some file systems only report it when asked
         return False
 
 
@@ -256,12 +256,12 @@ def _is_unicode(name: str) -> bool:
 
 
 def _form(path: str) -> str:
-    """The path in one Unicode form."""
+    """Return the path in one Unicode form."""
     return unicodedata.normalize("NFC", path.replace("\\", "/"))
 
 
 def _letters(path: str) -> str:
-    """The path without regard to case and Unicode form."""
+    """Return the path without regard to case and Unicode form."""
     return path.replace("\\", "/").casefold() if path.isascii() else _folded(path)
 
 

@@ -1,4 +1,4 @@
-"""The rows of a manifest file, whatever its format: comma or tab separated, JSON Lines, Parquet."""
+"""Readers of manifest rows in all formats: comma or tab separated, JSON Lines, Parquet."""
 
 import csv
 import json
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
 
 N_SHOWN = 10
 N_PARQUET_ROWS = 4096  # rows held at once
-N_LINES_MAX = 1000  # of one row, so that quotes that are never closed cost no more than that
+N_LINES_MAX = 1000  # of one row, which bounds the cost of quotes that are never closed
 N_CHARACTERS_KEPT = 1000  # of the path and id of a row that is listed as rejected
 MAX_PARQUET_ROWS = 10_000_000  # some kilobytes may hold any number of equal rows
 N_REJECTED_ALWAYS = 20  # rows that may be rejected whatever their share
 
 Cells = tuple[int, list[object]]
-"""Where the row is, in the manifest's unit and from 1, and its cells in the order asked for."""
+"""Position of the row in the manifest's unit, from 1, and its cells in the requested order."""
 
 
 @dataclass(frozen=True)
 class RejectedRow:
-    """A row of a manifest that cannot be used."""
+    """Manifest row that cannot be used."""
 
     line: int
-    """Of the file, or of a Parquet file the row, from 1."""
+    """Line in the file, or row in a Parquet file, from 1."""
     problem: str
     """What was found and what was expected."""
     video_id: str | None = None
     path: str | None = None
-    """As the row has it."""
+    """Path as spelt in the row."""
 
 
 class BadRows:
-    """Gathers the rows of one manifest that cannot be used."""
+    """Collects the unusable rows of one manifest."""
 
     def __init__(self, manifest: str, unit: str) -> None:
         self.manifest = manifest
@@ -52,15 +52,20 @@ class BadRows:
         self.rows: list[RejectedRow] = []
 
     def add(self, number: int, problem: str, video_id: object = None, path: object = None) -> None:
-        """Args: number: of the line or row, from 1; problem: what was found and what was expected."""
+        """Add an unusable row.
+
+        Args:
+            number: Line or row, from 1.
+            problem: What was found and what was expected.
+        """
         self.rows.append(RejectedRow(number, problem, _shown(video_id), _shown(path)))
 
     def check(self, n_rows: int, max_share: float) -> None:
-        """Raises CrawlError, with the first of them, if there are too many.
+        """Raise CrawlError, with the first of them, if there are too many.
 
         Args:
-            n_rows: rows of the manifest, these included.
-            max_share: of the rows that may be rejected; few may be in any case, but not all.
+            n_rows: Rows of the manifest, these included.
+            max_share: Share of rows that may be rejected; a few may be in any case, but not all.
         """
         n = len(self.rows)
         if not n or (n < n_rows and (n <= N_REJECTED_ALWAYS or n <= max_share * n_rows)):
@@ -77,7 +82,7 @@ class BadRows:
         raise CrawlError("\n".join([head, *shown, *more, do]))
 
     def notes(self, n_rows: int) -> Iterator[str]:
-        """How many there are, and the first."""
+        """Yield how many there are, and the first of them."""
         if self.rows:
             first = "; ".join(f"{self.unit} {row.line}: {row.problem}" for row in self.rows[:3])
             yield (
@@ -87,7 +92,7 @@ class BadRows:
 
 
 def _shown(cell: object) -> str | None:
-    """A cell of a rejected row as text that can be stored."""
+    """Return a cell of a rejected row as text that can be stored."""
     if cell is None or isinstance(cell, BadRow) or cell in ("", b""):
         return None
     text = cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell if isinstance(cell, str) else ""
@@ -96,24 +101,24 @@ def _shown(cell: object) -> str | None:
 
 
 class ManifestFile(Protocol):
-    """A manifest that was opened far enough to know its columns."""
+    """Manifest opened far enough to know its columns."""
 
     unit: str
     """How its rows are counted: `line` or `row`."""
     columns: tuple[str, ...]
 
     def rows(self, columns: Sequence[str], bad: BadRows) -> Iterator[Cells]:
-        """Yields the given columns of each row, a few rows at a time; unreadable rows go to `bad`."""
+        """Yield the given columns of each row, a few rows at a time; unreadable rows are added to `bad`."""
 
     def kind(self, column: str) -> str:
-        """What the column holds: `text`, also numbers and dates; `list` of these; else the name of its type."""
+        """Return what the column holds: `text`, also numbers and dates; `list` of these; else the name of its type."""
 
 
 def open_manifest(path: Path, settings: ColumnSettings) -> ManifestFile:
-    """Opens a manifest by its suffix, one of `FORMATS`.
+    """Open a manifest by its suffix, one of `FORMATS`.
 
     Raises:
-        CrawlError: it has no header, is damaged, or its text is neither UTF-8 nor UTF-16.
+        CrawlError: If it has no header, is damaged, or its text is neither UTF-8 nor UTF-16.
     """
     return FORMATS[path.suffix.lower()](path, settings)
 
@@ -142,7 +147,7 @@ class _Delimited:
             self._refuse()
 
     def _header(self, delimiter: str) -> tuple[str, ...]:
-        """The names in the first row; none if it cannot be read so."""
+        """Return the names in the first row; none if it cannot be parsed with this delimiter."""
         with closing(self._records(delimiter)) as records:
             _, cells = next(records, (0, []))
         if isinstance(cells, BadRow):
@@ -153,7 +158,7 @@ class _Delimited:
             return ()
 
     def _refuse(self) -> None:
-        """Raises CrawlError, saying why there is no header."""
+        """Raise CrawlError with the reason why there is no header."""
         with closing(self._records(self._delimiter)) as records:
             number, cells = next(records, (0, []))
         problem: BadRow | None = None
@@ -172,11 +177,11 @@ class _Delimited:
         )
 
     def _records(self, delimiter: str) -> Generator[tuple[int, list[str] | BadRow]]:
-        """The rows that are not blank, with the line each begins on. After a bad row the next line begins a row."""
+        """Yield non-blank rows with the line each begins on. After a bad row, parsing restarts at the next line."""
         with _open_text(self._path) as file:
             lines = _Lines(file)
             while True:
-                # Strict: otherwise a quote that is never closed swallows the rest of the file unseen.
+                # Strict: otherwise an unclosed quote silently swallows the rest of the file.
                 reader = csv.reader(lines, delimiter=delimiter, strict=True)
                 try:
                     for cells in reader:
@@ -204,7 +209,7 @@ class _Delimited:
 
 
 class _Lines:
-    """The lines of a file, of which those of the present row can be read again."""
+    """Lines of a file; those of the current row can be read again."""
 
     def __init__(self, file: IO[str]) -> None:
         self._file = file
@@ -223,13 +228,13 @@ class _Lines:
         return line
 
     def next_row(self) -> int:
-        """Begin the next row. Returns: the line on which the one before began."""
+        """Begin the next row and return the line on which the previous one began."""
         start, self._start = self._start, self._start + len(self._row)
         self._row.clear()
         return start
 
     def skip_line(self) -> int:
-        """Give up the present row, and begin another on its second line. Returns: the first line."""
+        """Give up the current row, begin another on its second line, and return the first line."""
         self._again.extendleft(reversed(self._row[1:]))
         del self._row[1:]
         return self.next_row()
@@ -266,11 +271,11 @@ class _JsonLines:
 
 
 def _json_object(line: str, number: int, bad: BadRows) -> dict[str, object] | None:
-    """The object on a line; None if the line is blank or bad."""
+    """Return the object on a line; None if the line is blank or bad."""
     if not line.strip():
         return None
     try:
-        found = json.loads(checked(line).removeprefix("\ufeff"))  # left where files were joined
+        found = json.loads(checked(line).removeprefix("\ufeff"))  # left in the middle of concatenated files
     except json.JSONDecodeError as error:
         bad.add(number, f"is not valid JSON: {error.msg} at character {error.pos + 1}")
     except (ValueError, RecursionError) as error:  # bad text, a number too long, or nested too deeply
@@ -294,7 +299,7 @@ class _Parquet:
                 self._schema = file.schema_arrow
                 self.columns = tuple(self._schema.names)
                 n_rows = file.metadata.num_rows
-        except (pyarrow.ArrowException, OSError, ValueError) as error:  # names that are not UTF-8 are a ValueError
+        except (pyarrow.ArrowException, OSError, ValueError) as error:  # names that are not UTF-8 raise ValueError
             raise self._damaged(error) from error
         if n_rows > MAX_PARQUET_ROWS:
             raise CrawlError(
@@ -337,7 +342,7 @@ def _kind(type_: "pa.DataType") -> str:
 
 
 def _cells(column: "pa.Array") -> list[object]:
-    """The cells of a column as Python values; a BadRow where one cannot be such a value."""
+    """Return the cells of a column as Python values; a BadRow for each that cannot be converted."""
     import pyarrow as pa
 
     if pa.types.is_temporal(column.type) and not pa.types.is_duration(column.type):
@@ -368,9 +373,9 @@ FORMATS: dict[str, Callable[[Path, ColumnSettings], ManifestFile]] = {
     ".jsonl": _JsonLines,
     ".parquet": _Parquet,
 }
-"""By suffix."""
+"""Readers by file suffix."""
 
 
 def manifests_among(names: Iterable[str]) -> list[str]:
-    """Return the files at the top of a crawl that may be its manifest. Args: names: relative paths."""
+    """Return the files at the top of a crawl that may be its manifest, given relative paths."""
     return [name for name in names if "/" not in name and Path(name).suffix.lower() in FORMATS]

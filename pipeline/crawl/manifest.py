@@ -1,4 +1,4 @@
-"""What a crawl folder lists: from its manifest, else from yt-dlp's sidecars, else from its bare files."""
+"""Listing of a crawl's videos: from its manifest, else from yt-dlp's sidecars, else from its video files."""
 
 import posixpath
 import re
@@ -25,31 +25,31 @@ MAX_REJECTED_SHARE = 0.01
 
 @dataclass(frozen=True)
 class Listing:
-    """The videos a crawl lists, whether or not their files are there.
+    """Videos that a crawl lists, whether or not their files exist.
 
     Every row of a manifest is an entry of its own, joined with that of another row, or rejected.
     """
 
     entries: tuple[Entry, ...]
     notes: tuple[str, ...]
-    """What the user should know: what was read, how it was understood, what was left out."""
+    """Messages for the user: what was read, how it was interpreted, what was left out."""
     rejected: tuple[RejectedRow, ...] = ()
-    """Rows of the manifest that cannot be used."""
+    """Manifest rows that cannot be used."""
     n_joined: int = 0
-    """Rows of the manifest that add a caption to the video of another."""
+    """Number of manifest rows that add a caption to the video of another row."""
 
 
 def read_crawl(folder: Path, columns: ColumnSettings) -> Listing:
-    """Lists the videos of a crawl folder.
+    """List the videos of a crawl folder.
 
     Entries come in the order of the manifest, else sorted by path. A row whose file is missing is listed too.
 
     Args:
-        folder: the crawl; folders in it are looked through, nothing outside it is read.
-        columns: names of manifest columns, where the usual names do not tell.
+        folder: The crawl; read recursively, and nothing outside it is read.
+        columns: Names of manifest columns, if the usual names do not match.
 
     Raises:
-        CrawlError: there is no video, or the manifest or too many of its rows cannot be used.
+        CrawlError: If there is no video, or the manifest or too many of its rows cannot be used.
     """
     return read_files(list_files(folder), columns, str(folder))
 
@@ -61,12 +61,12 @@ def read_files(
     absent: Collection[str] = ABSENT,
     max_rejected_share: float = MAX_REJECTED_SHARE,
 ) -> Listing:
-    """`read_crawl` of files that are listed already.
+    """Run `read_crawl` on files that are already listed.
 
     Args:
-        address: of the crawl, for messages.
-        absent: words that mean an empty cell, in any case.
-        max_rejected_share: of the rows of the manifest that may be unusable, if they are more than 20.
+        address: Address of the crawl, for messages.
+        absent: Words that mean an empty cell, in any case.
+        max_rejected_share: Share of the manifest's rows that may be unusable, if they are more than 20.
     """
     absent = frozenset(word.lower() for word in absent)
     manifest = _manifest_of(files)
@@ -179,7 +179,7 @@ def _from_manifest(
 
 
 def _refuse_types(manifest: ManifestFile, columns: Columns, name: str) -> None:
-    """Raises CrawlError if a column is of a type that is never text."""
+    """Raise CrawlError if a column is of a type that is never text."""
     for field, column in columns.of.items():
         kind = manifest.kind(column)
         if kind != "text" and not (kind == "list" and field in ("path", "text", "title")):
@@ -191,7 +191,7 @@ def _refuse_types(manifest: ManifestFile, columns: Columns, name: str) -> None:
 
 
 class _Video:
-    """A video of the manifest, as its first row has it, with what later rows of the same file add."""
+    """Video of the manifest from its first row, plus what later rows of the same file add."""
 
     __slots__ = ("captions", "label", "number", "row", "split")
 
@@ -201,17 +201,17 @@ class _Video:
         self.label = row.label
         self.split = row.split
         self.captions: dict[str, None] | None = None
-        """Of several rows, distinct ones in order."""
+        """Distinct captions of several rows, in order."""
 
     def conflict(self, row: Row) -> str | None:
-        """Why another row of the same file cannot be joined."""
+        """Return why another row of the same file cannot be joined, or None."""
         for what, mine, other in (("label", self.label, row.label), ("split", self.split, row.split)):
             if None not in (mine, other) and mine != other:
                 return f"the file {row.path!r} has the {what} {other!r} here and {mine!r}"
         return None
 
     def join(self, row: Row) -> None:
-        """Adds what another row of the same file says."""
+        """Add the content of another row of the same file."""
         if self.captions is None:
             self.captions = dict.fromkeys(self.row.captions)
         self.captions.update(dict.fromkeys(row.captions))
@@ -227,7 +227,7 @@ class _Video:
 def _videos(
     manifest: ManifestFile, columns: Columns, reader: Reader, bad: BadRows
 ) -> tuple[list[_Video], int, list[str]]:
-    """The videos of the rows that can be used, in order, how many rows were joined, and notes."""
+    """Return the videos of the usable rows in order, the number of joined rows, and notes."""
     by_path: dict[str, _Video] = {}
     by_id: dict[str, _Video] = {}
     joined: dict[str, int] = {}
@@ -286,7 +286,7 @@ _JOINED = re.compile(r"[|;]|#\S+\s*#|^\[.*\]$|^\{.*\}$", re.DOTALL)
 
 
 def _odd_labels(labels: Iterable[str | None], where: str) -> Iterator[str]:
-    """One note on labels that look like numbers or like several labels in one."""
+    """Yield at most one note on labels that look like numbers or like several labels in one."""
     distinct = {label for label in labels if label}
     parts = {label: [part.strip() for part in re.split("[,/]", label)] for label in distinct}
     n_with = Counter(part for found in parts.values() for part in set(found))
@@ -307,7 +307,7 @@ def _odd_labels(labels: Iterable[str | None], where: str) -> Iterator[str]:
 
 
 def _filled(entry: Entry, sidecars: SidecarReader, columns: Columns, settings: ColumnSettings) -> Entry:
-    """The entry, with what the sidecar says where the manifest has no column for it."""
+    """Fill in sidecar values for fields that have no manifest column."""
     sidecar = sidecars.beside(entry.path)
     return replace(
         entry,
@@ -339,10 +339,10 @@ def _not_named(rows: Sequence[_Video], files: CrawlFiles, name: str) -> Iterator
 
 
 def _unique_ids(proposed: Sequence[str], paths: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Ids for distinct paths: as proposed where that is unique, else the path, with its suffix if it must.
+    """Return unique ids for distinct paths: as proposed if unique, else the path, with its suffix if necessary.
 
     Returns:
-        The ids and, where some had to differ, a note.
+        The ids and, if some had to differ, a note.
     """
     choices = [(i, composed(posixpath.splitext(p)[0]), p) for i, p in zip(proposed, paths, strict=True)]
     level = [0] * len(choices)
@@ -350,7 +350,7 @@ def _unique_ids(proposed: Sequence[str], paths: Sequence[str]) -> tuple[list[str
         ids = [choice[n] for choice, n in zip(choices, level, strict=True)]
         count = Counter(ids)
         clashing = [i for i, video_id in enumerate(ids) if count[video_id] > 1 and level[i] < 2]
-        if not clashing:  # paths are distinct, so no two can clash at the last level
+        if not clashing:  # paths are distinct, so the last level never clashes
             break
         for i in clashing:
             level[i] += 1

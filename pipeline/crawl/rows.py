@@ -1,4 +1,4 @@
-"""What one row of a manifest says of its video."""
+"""Parsing of one manifest row."""
 
 import os
 import posixpath
@@ -14,9 +14,9 @@ from nmcl.pipeline.records import Split
 T = TypeVar("T")
 
 ABSENT = ("nan", "-nan", "null", "none", "n/a", "na", "#n/a", "#na", "<na>", "nat", "\\n")
-"""How the usual writers spell an empty cell."""
+"""Common spellings of an empty cell."""
 
-N_PATH_MAX = 4096  # bytes that a system takes for a path
+N_PATH_MAX = 4096  # bytes, the system limit for a path
 
 _SPLITS: dict[str, Split] = {
     "train": "train", "training": "train", "0": "train",
@@ -27,29 +27,29 @@ _SPLITS: dict[str, Split] = {
 
 
 class Row(NamedTuple):
-    """A row of a manifest that was understood."""
+    """Parsed manifest row."""
 
     video_id: str | None
-    """None where there is no such column."""
+    """None if there is no such column."""
     path: str
-    """As on the disk, where the file is there."""
+    """Path as on the disk, if the file exists."""
     named: str
-    """The path as the row spells it."""
+    """Path as spelt in the row."""
     captions: tuple[str, ...]
-    """Distinct ones, in order."""
+    """Distinct captions, in order."""
     label: str | None
     split: Split | None
     found: bool
-    """Whether the file is there."""
+    """Whether the file exists."""
     is_alike: bool
-    """Whether it was found although its name is spelt in another case or Unicode form."""
+    """Whether the file was found although its name differs in case or Unicode form."""
 
 
 class Reader:
-    """Understands rows of one crawl's manifest.
+    """Parser of the manifest rows of one crawl.
 
     Args:
-        absent: words that mean an empty cell, in lower case.
+        absent: Words that mean an empty cell, in lower case.
     """
 
     def __init__(self, files: CrawlFiles, absent: Collection[str]) -> None:
@@ -57,10 +57,10 @@ class Reader:
         self._absent = frozenset(absent)
 
     def parse(self, cells: dict[Field, object]) -> Row:
-        """The meaning of the cells of one row.
+        """Parse the cells of one row.
 
         Raises:
-            BadRow: the path is missing, no file or leads out of the crawl; the id is empty; the split is unknown;
+            BadRow: If the path is missing, no file or leads out of the crawl; the id is empty; the split is unknown;
                 or a cell is no text.
         """
         path, video_id = self._name(cells, "path"), self._name(cells, "id")
@@ -71,7 +71,7 @@ class Reader:
         return Row(video_id and composed(video_id), found_path, named, captions, label, split, found, is_alike)
 
     def _name(self, cells: dict[Field, object], field: Field) -> str | None:
-        """The path or the id; None without such a column."""
+        """Return the path or the id; None without such a column."""
         if field not in cells:
             return None
         cell = cells[field]
@@ -107,7 +107,7 @@ class Reader:
         return _SPLITS[text.lower()]
 
     def _located(self, named: str) -> tuple[str, bool, bool]:
-        """The path of the file a row names, as spelt on the disk, whether it is there, and if so whether only alike."""
+        """Return the path of a named file as on the disk, whether it exists, and whether by a similar name only."""
         files = self._files
         path = posixpath.normpath(named.replace("\\", "/"))
         if re.match(r"\w+:/", path):
@@ -138,7 +138,7 @@ class Reader:
 
 
 def _converted(convert: Callable[[object], T], cell: object, field: Field) -> T:
-    """Raises BadRow, saying which field it is about."""
+    """Convert a cell; raise BadRow with the name of the field."""
     try:
         return convert(cell)
     except BadRow as error:
@@ -150,7 +150,7 @@ def _proses_of(cell: object) -> list[str | None]:
 
 
 def _only(cell: object) -> object:
-    """The one path of a list of paths, as data-juicer writes them."""
+    """Return the only path of a list of paths, as data-juicer writes them."""
     return cell[0] if isinstance(cell, list) and len(cell) == 1 else cell
 
 
@@ -159,5 +159,5 @@ def _cut(name: str) -> str:
 
 
 def default_id(path: str) -> str:
-    """The id of a video that nothing else names."""
+    """Return the id of a video that has none in the manifest or sidecars."""
     return composed(stem(path))

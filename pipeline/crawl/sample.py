@@ -1,4 +1,4 @@
-"""Render a small crawl for people who have no videos at hand.
+"""Renderer of a small sample crawl for users without videos of their own.
 
 The videos are drawn and synthesised. They show that everything works; they are no evidence of accuracy.
 """
@@ -26,7 +26,7 @@ MARK = "sample.json"
 VERSION = 1  # raise it when the same seed renders other bytes
 
 STRAY_SHARE = 0.18
-"""Of pictures, of sounds and of captions: how many are of another venue, so that none suffices alone."""
+"""Share of pictures, of sounds and of captions taken from another venue, so that no modality suffices alone."""
 SILENT_SHARE = 0.05
 UNDESCRIBED_SHARE = 0.1
 
@@ -47,11 +47,11 @@ Scores reached here say nothing about videos that people filmed.
 
 @dataclass(frozen=True)
 class _Plan:
-    """What one video of the sample shall be."""
+    """Plan of one video of the sample."""
 
     video_id: str
     venue: str | None
-    """As the manifest tells it."""
+    """Venue written to the manifest."""
     shows: str
     sounds_like: str | None
     """None: the file has no soundtrack."""
@@ -63,18 +63,18 @@ class _Plan:
 
 
 def is_sample(folder: Path) -> bool:
-    """Whether `make_sample` wrote this folder; `SAMPLE_NOTE` then belongs on every page about it."""
+    """Return whether `make_sample` wrote this folder; if so, every page about it must show `SAMPLE_NOTE`."""
     return (folder / MARK).is_file()
 
 
 def make_sample(folder: Path, seed: int = 0, progress: Progress = silent) -> None:
     """Render the sample crawl into `folder`: videos, `manifest.csv`, a few `.info.json` and a `README.txt`.
 
-    The same seed gives the same bytes. The folder appears whole or not at all, and one that this function
-    has already written with this seed is left as it is.
+    The same seed gives the same bytes. The folder appears whole or not at all; a sample already written with this seed
+    is left as it is.
 
     Raises:
-        CrawlError: `folder` holds something else, a sample of another seed, or cannot be written.
+        CrawlError: If `folder` holds something else or a sample of another seed, or cannot be written.
     """
     if _is_done(folder, seed):
         return
@@ -90,7 +90,7 @@ def make_sample(folder: Path, seed: int = 0, progress: Progress = silent) -> Non
 
 
 def _is_done(folder: Path, seed: int) -> bool:
-    """True: nothing to do; False: the place is free."""
+    """Return True if there is nothing to do, False if the folder is free."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     if not is_sample(folder):
@@ -145,7 +145,7 @@ def _write(folder: Path, seed: int, progress: Progress) -> None:
 
 
 def _plan(seed: int) -> list[_Plan]:
-    """The readable videos in the order of their file names, which tell nothing about the venue."""
+    """Return the readable videos in the order of their file names, which do not reveal the venue."""
     rng = np.random.default_rng([seed, 0])
     labelled = [(venue, True) for venue in VENUES for _ in range(N_PER_VENUE)]
     unlabelled = [(VENUES[i % len(VENUES)], False) for i in range(N_WITHOUT_VENUE)]
@@ -184,7 +184,7 @@ def _encode(path: Path, frames: Iterable[np.ndarray], samples: np.ndarray | None
     """Write H.264 and AAC such that the same input gives the same bytes.
 
     Args:
-        frames: each (height, width, 3), uint8, RGB.
+        frames: Each (height, width, 3), uint8, RGB.
         samples: (n_samples,), int16, mono at `SAMPLE_RATE_HZ`; None: no soundtrack.
     """
     import av
@@ -218,7 +218,7 @@ def _encode(path: Path, frames: Iterable[np.ndarray], samples: np.ndarray | None
 
 
 def _write_garbage(path: Path, rng: np.random.Generator) -> None:
-    """The head of an .mp4 with nothing that belongs to it behind, like a download that went wrong."""
+    """Write the head of an .mp4 followed by random bytes, like a failed download."""
     path.write_bytes(b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41" + rng.bytes(3000))
 
 
@@ -230,7 +230,7 @@ def _write_manifest(path: Path, plans: list[_Plan]) -> None:
 
 
 def _write_sidecar(path: Path, plan: _Plan) -> None:
-    """What yt-dlp writes beside a download, as far as it bears on us."""
+    """Write the relevant part of the sidecar that yt-dlp writes next to a download."""
     words = plan.description or ""
     info = {
         "id": plan.video_id,

@@ -1,4 +1,4 @@
-"""What the venues of the sample look, sound and read like: drawings, synthesised sound, word lists.
+"""Appearance, sound and text of the sample's venues: drawings, synthesised sound, word lists.
 
 Every function takes its own generator, so that one clip does not depend on the others.
 """
@@ -18,14 +18,14 @@ N_SAMPLES = SAMPLE_RATE_HZ * DURATION_S
 
 Colour = tuple[float, float, float]
 Scene = Callable[[float], np.ndarray]
-"""Time in seconds -> picture (HEIGHT, WIDTH, 3), float32, RGB, 0..255."""
+"""Function from time in seconds to a picture (HEIGHT, WIDTH, 3), float32, RGB, 0..255."""
 
 CUT_SHARE = 0.35
 DIM_SHARE = 0.15
 
 
 def picture(venue: str, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """The `N_FRAMES` frames of one clip, each (HEIGHT, WIDTH, 3), uint8, RGB; some cut to a second view."""
+    """Yield the `N_FRAMES` frames of one clip, each (HEIGHT, WIDTH, 3), uint8, RGB; some cut to a second view."""
     draw = _PICTURES[venue]
     views = [draw(rng), draw(rng)]
     cut = int(rng.integers(6, N_FRAMES - 6)) if rng.random() < CUT_SHARE else N_FRAMES
@@ -43,7 +43,7 @@ def picture(venue: str, rng: np.random.Generator) -> Iterator[np.ndarray]:
 
 
 def sound(venue: str, rng: np.random.Generator) -> np.ndarray:
-    """The soundtrack of one clip, shape (N_SAMPLES,), int16; some have music or hiss over them."""
+    """Return the soundtrack of one clip, shape (N_SAMPLES,), int16; some have music or hiss mixed in."""
     wave = _SOUNDS[venue](rng)
     wave = wave / (np.abs(wave).max() + 1e-9)
     if rng.random() < 0.25:
@@ -54,7 +54,7 @@ def sound(venue: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def caption(venue: str, rng: np.random.Generator) -> str:
-    """A description of 6 to 12 words, some as hashtags, with emoji now and then."""
+    """Return a description of 6 to 12 words, some as hashtags, sometimes with emoji."""
     own = _pick(_WORDS[venue], int(rng.integers(3, 7)), rng)
     words = own + _pick(_ANY_WORDS, int(rng.integers(3, 7)), rng)
     words = [words[i] for i in rng.permutation(len(words))]
@@ -65,7 +65,7 @@ def caption(venue: str, rng: np.random.Generator) -> str:
 
 
 def _pick(text: str, n: int, rng: np.random.Generator) -> list[str]:
-    """`n` different words of a text."""
+    """Return `n` different words of a text."""
     words = text.split()
     return [words[i] for i in rng.choice(len(words), size=n, replace=False)]
 
@@ -74,19 +74,19 @@ def _pick(text: str, n: int, rng: np.random.Generator) -> list[str]:
 
 
 def _rgb(colour: Colour) -> np.ndarray:
-    """(3,), float32."""
+    """Return the colour as (3,), float32."""
     return np.array(colour, dtype=np.float32)
 
 
 def _gradient(top: Colour, bottom: Colour, n_rows: int) -> np.ndarray:
-    """(n_rows, WIDTH, 3), float32."""
+    """Return a vertical gradient (n_rows, WIDTH, 3), float32."""
     share = np.linspace(0, 1, n_rows, dtype=np.float32)[:, None, None]
     rows = _rgb(top) * (1 - share) + _rgb(bottom) * share
     return np.broadcast_to(rows, (n_rows, WIDTH, 3)).copy()
 
 
 def _sky(rng: np.random.Generator) -> tuple[Colour, Colour]:
-    """Top and bottom colour: day, haze, evening or night, the same for all venues that have a sky."""
+    """Return top and bottom colour: day, haze, evening or night, the same for all venues that have a sky."""
     skies: list[tuple[Colour, Colour]] = [
         ((70, 130, 210), (190, 220, 245)),
         ((150, 155, 165), (205, 208, 212)),
@@ -223,7 +223,7 @@ _TIME_S = np.arange(N_SAMPLES) / SAMPLE_RATE_HZ
 
 
 def _band(rng: np.random.Generator, low_hz: float, high_hz: float) -> np.ndarray:
-    """Noise between two frequencies, softly limited, with unit deviation."""
+    """Return noise between two frequencies, softly limited, with unit deviation."""
     hz = np.fft.rfftfreq(N_SAMPLES, 1 / SAMPLE_RATE_HZ)
     shape = 1 / (1 + (low_hz / (hz + 1)) ** 4) / (1 + (hz / high_hz) ** 4)
     wave = np.fft.irfft(np.fft.rfft(rng.standard_normal(N_SAMPLES)) * shape, N_SAMPLES)
@@ -231,12 +231,12 @@ def _band(rng: np.random.Generator, low_hz: float, high_hz: float) -> np.ndarray
 
 
 def _swell(rng: np.random.Generator, rate_hz: float) -> np.ndarray:
-    """A slow rise and fall between 0 and 1."""
+    """Return a slow rise and fall between 0 and 1."""
     return np.asarray(0.5 + 0.5 * np.sin(2 * np.pi * (rate_hz * _TIME_S + rng.random())))
 
 
 def _ping(start_s: float, hz: np.ndarray | float, decay_s: float) -> np.ndarray:
-    """A tone that starts at once and dies away; `hz` may change with time."""
+    """Return a tone that starts at once and decays; `hz` may change with time."""
     since = _TIME_S - start_s
     phase = 2 * np.pi * np.cumsum(np.broadcast_to(hz, _TIME_S.shape)) / SAMPLE_RATE_HZ
     return np.where(since < 0, 0.0, np.exp(-np.maximum(since, 0) / decay_s) * np.sin(phase))

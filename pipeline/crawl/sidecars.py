@@ -1,6 +1,6 @@
-"""What is beside a video: yt-dlp's `<name>.info.json` and `<name>.description`. The only door to ijson.
+"""Readers of yt-dlp's sidecars, `<name>.info.json` and `<name>.description`. The only module that imports ijson.
 
-A crawl that was interrupted leaves broken sidecars behind. They are noted: the video is still there.
+An interrupted crawl leaves broken sidecars behind. They are noted; the video is still used.
 """
 
 import codecs
@@ -24,13 +24,13 @@ from nmcl.pipeline.text import counted
 N_BYTES_WHOLE = 32 * 2**20
 """Larger sidecars, those with many comments, are read as a stream."""
 N_VALUES_MAX = 100_000
-"""Under one key of a streamed sidecar; more are left out, as comments are."""
+"""Maximum number of values under one key of a streamed sidecar; larger ones, such as comments, are left out."""
 N_KEYS_SHOWN = 30
 
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What a sidecar says of its video; None where it says nothing."""
+    """Content of a sidecar about its video; None for what it lacks."""
 
     video_id: str | None = None
     description: str | None = None
@@ -38,11 +38,11 @@ class Sidecar:
 
 
 class SidecarReader:
-    """Reads the sidecars of one crawl, and remembers which could not be read.
+    """Reader of the sidecars of one crawl, which records the unreadable ones.
 
     Args:
-        columns: its `id`, `text` and `label` may name keys, with dots within objects.
-        absent: words that mean that there is no text, in lower case.
+        columns: Its `id`, `text` and `label` may name keys, with dots within objects.
+        absent: Words that mean that there is no text, in lower case.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class SidecarReader:
         self.n_read = 0
 
     def videos(self) -> tuple[tuple[str, ...], list[str]]:
-        """The videos of a crawl without a manifest, and sound files and animations that no sidecar names.
+        """Return the videos of a crawl without a manifest, and the sound files and animations that no sidecar names.
 
         A sound file or an animation is a video if there is a sidecar, and no video, of the same name.
         """
@@ -74,7 +74,10 @@ class SidecarReader:
         return tuple(sorted((*self._files.videos, *listed))), others
 
     def _is_animated(self, path: str) -> bool:
-        """By its first bytes, or, where it is not on this machine, by the sidecar: else it may be a thumbnail."""
+        """Return whether a picture is animated, by its first bytes or, if not on this machine, its sidecar.
+
+        Otherwise it may be a thumbnail.
+        """
         try:
             with (self._files.root / path).open("rb") as file:
                 head = file.read(4096)
@@ -87,7 +90,7 @@ class SidecarReader:
         return head.startswith(b"GIF8") and b"NETSCAPE2.0" in head
 
     def beside(self, video: str) -> Sidecar:
-        """What is beside a video; an empty Sidecar if nothing is."""
+        """Return the content next to a video; an empty Sidecar if there is none."""
         if not self._files.sidecars:
             return Sidecar()
         info = self._info(video)
@@ -105,11 +108,11 @@ class SidecarReader:
         return Sidecar(video_id, description or self._description_file(video), venue)
 
     def require_keys(self, fields: Sequence[Field], columns: Sequence[str] = ()) -> None:
-        """Raises CrawlError if a key that the settings name is in none of the sidecars that were read.
+        """Raise CrawlError if a key named in the settings is in none of the sidecars that were read.
 
         Args:
-            fields: those whose names in the settings must be keys.
-            columns: of the manifest, where there is one.
+            fields: Fields whose names in the settings must be keys.
+            columns: Columns of the manifest, if there is one.
         """
         for field in fields:
             name = getattr(self._columns, field)
@@ -124,7 +127,7 @@ class SidecarReader:
             )
 
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of the sidecars read so far."""
+        """Return messages for the user about the sidecars read so far."""
         if not self._broken:
             return ()
         return (
@@ -155,7 +158,7 @@ class SidecarReader:
         return value
 
     def _described(self, info: dict[str, Any], title: str | None) -> str | None:
-        """Description, else title, and the tags that are not in it yet."""
+        """Return the description, else the title, plus the tags that are not in it yet."""
         text = self._text(info.get("description")) or title
         tags = info.get("tags")
         if not isinstance(tags, list):
@@ -181,19 +184,19 @@ class SidecarReader:
         return self._text(text)
 
     def _text(self, value: object) -> str | None:
-        """A JSON value as text; None if it means nothing."""
+        """Return a JSON value as text; None if it means nothing."""
         text = _text(value)
         return None if text is None or text.lower() in self._absent else text
 
     def _texts(self, value: object, between: str) -> str | None:
-        """`_text`, and of a list its distinct texts."""
+        """Return `_text` of a value; for a list, its distinct texts."""
         if not isinstance(value, list):
             return self._text(value)
         return between.join(dict.fromkeys(text for item in value if (text := self._text(item)))) or None
 
 
 def _text(value: object) -> str | None:
-    """A JSON value as text; a place may be an object with a name."""
+    """Return a JSON value as text; a place may be an object with a name."""
     if isinstance(value, dict):
         value = value.get("name")
     if isinstance(value, float) and math.isfinite(value):
@@ -209,10 +212,11 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _loaded(path: Path) -> dict[str, Any] | None:
-    """A JSON object, in time linear in its size; None where the file is none.
+    """Return a JSON object, parsed in time linear in its size; None if the file is none.
 
-    A large one is read as a stream, and so is one that is nested too deeply for Python's own parser. What the one
-    cannot read is left to the other: the stream takes no NaN.
+    A large file is read as a stream, and so is one nested too deeply for Python's own parser. Each parser is tried on
+    what
+    the other cannot read: the stream accepts no NaN.
     """
     try:
         n_bytes = path.stat().st_size
@@ -242,7 +246,7 @@ def _whole(path: Path) -> dict[str, Any]:
 
 
 def _streamed(path: Path) -> dict[str, Any]:
-    """The object without values of more than N_VALUES_MAX numbers, texts and the like."""
+    """Return the object without values of more than N_VALUES_MAX numbers, texts and the like."""
     import ijson
 
     info: dict[str, Any] = {}
@@ -270,7 +274,7 @@ def _streamed(path: Path) -> dict[str, Any]:
 
 
 class _Recoded:
-    """Text as a file of UTF-8, for a parser that takes nothing else."""
+    """UTF-8 file object over text, for a parser that accepts nothing else."""
 
     def __init__(self, text: codecs.StreamReader) -> None:
         self._text = text

@@ -1,6 +1,6 @@
-"""Where a crawl lies: in a folder of this machine, or under a URL of an object store.
+"""Locations of crawls: a folder of this machine, or a URL of an object store.
 
-What lies elsewhere is fetched: the listing and the small files when it is read, each video shortly before it is
+Remote files are fetched: the listing and the small files when the crawl is read, each video shortly before it is
 decoded. No more than a few videos are on the disk at a time.
 """
 
@@ -29,47 +29,49 @@ from nmcl.pipeline.storage.store import file_system, is_url, translated
 
 R = TypeVar("R")
 FETCHED_AHEAD = 4
-"""Videos that are fetched while others are decoded."""
+"""Videos fetched while others are decoded."""
 
 
 class CrawlSource(Protocol):
-    """A crawl, wherever it lies. Paths are relative, with forward slashes."""
+    """Protocol of a crawl at any location. Paths are relative, with forward slashes."""
 
     address: str
-    """How the catalogue names it: an absolute path, or a URL without a slash at the end."""
+    """Name in the catalogue: an absolute path, or a URL without a trailing slash."""
     name: str
-    """The last part of the address."""
+    """Last part of the address."""
 
     @contextmanager
     def files(self) -> Iterator[CrawlFiles]:
-        """What is in it; manifests and sidecars can be read below its `root` while the block runs.
+        """List the files; manifests and sidecars can be read below its `root` within the block.
 
         Raises:
-            CrawlError: it is missing, cannot be read or is empty.
+            CrawlError: If the crawl is missing, cannot be read or is empty.
         """
 
     def exists(self) -> bool:
-        """Whether anything is there: an empty folder is a disk that is not mounted."""
+        """Return whether the crawl exists; an empty folder counts as a disk that is not mounted."""
 
     def require(self) -> None:
-        """Raises CrawlError unless anything is there, without reading all of it."""
+        """Raise CrawlError unless the crawl exists, without reading all of it."""
 
     def stat(self, path: str) -> tuple[int, int] | None:
-        """Bytes of a file, and a number that changes when it does; None where it cannot be read."""
+        """Return a file's size in bytes and a number that changes with it; None if it cannot be read."""
 
     def open(self, path: str) -> BinaryIO:
-        """A file, to be read once. Raises OSError."""
+        """Open a file for reading once; raise OSError on failure."""
 
     def fetched(self, path: str, into: Path, limit: int) -> Path:
-        """A file on this machine's disk: where it lies, else a copy at `into`.
+        """Return a file on this machine's disk: its own path, else a copy at `into`.
+
+        A missing file is left to the decoder, which reports it.
 
         Raises:
-            ClipError: it has more than `limit` bytes. A file that is not there is left to the decoder, which says so.
+            ClipError: If it has more than `limit` bytes.
         """
 
 
 def crawl_source(address: str | Path) -> CrawlSource:
-    """The crawl at a path or URL, which need not be there."""
+    """Return the crawl at a path or URL, which need not exist."""
     return _Remote(str(address)) if is_url(str(address)) else _Local(Path(str(address).removeprefix("file://")))
 
 
@@ -108,7 +110,7 @@ class _Local:
 
 
 def _regular(path: str, flags: int) -> int:
-    """Opens a file, without waiting where a pipe has taken its place. Raises OSError where it is no regular one."""
+    """Open a regular file without blocking on a pipe; raise OSError if it is not regular."""
     file = os.open(path, flags | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
@@ -148,7 +150,7 @@ class _Remote:
 
     @cached_property
     def _stats(self) -> dict[str, tuple[int, int]]:
-        """Of every file, by its path."""
+        """Size and change number of every file, by its path."""
         with translated(self.address, "read"):
             found: dict[str, dict[str, Any]] = self._fs.find(self._root, detail=True)
         return {
@@ -180,7 +182,7 @@ class _Remote:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A video that is to be decoded, and what is needed of it."""
+    """Video to decode, and what is needed of it."""
 
     source: CrawlSource
     video: Video
@@ -188,7 +190,7 @@ class Wanted:
 
 
 def require_root(crawl: str, source: CrawlSource) -> None:
-    """Raises CrawlError where a crawl that was ingested is gone as a whole. Args: crawl: its name."""
+    """Raise CrawlError if the whole of a crawl named `crawl` has disappeared since it was ingested."""
     if not source.exists():
         raise CrawlError(
             f"The crawl {crawl} is no longer at {source.address}: moved away, or its disk is not mounted. Nothing was "
@@ -198,9 +200,9 @@ def require_root(crawl: str, source: CrawlSource) -> None:
 
 
 def clips_of(wanted: Sequence[Wanted], frames: FrameSelector, decoder: Decoder) -> Iterator[Clip | ClipError]:
-    """Decode videos of crawls that lie anywhere, in order. See `nmcl.pipeline.media.Decoder.clips`.
+    """Decode videos of crawls at any location, in order. See `nmcl.pipeline.media.Decoder.clips`.
 
-    Each file must have the bytes that were ingested; else it is ClipError `changed`, and never a clip.
+    Each file must have the bytes that were ingested; otherwise the result is ClipError `changed`, never a clip.
     """
     limit = decoder.settings.max_fetch_mb * 2**20
     waiting: deque[Path | ClipError] = deque()
@@ -234,7 +236,7 @@ def clips_of(wanted: Sequence[Wanted], frames: FrameSelector, decoder: Decoder) 
 
 
 def _ahead(call: Callable[[int], R], numbers: Sequence[int]) -> Iterator[R]:
-    """Results in order, some being worked on while others are used."""
+    """Yield results in order, computing some ahead of the consumer."""
     with ThreadPoolExecutor(FETCHED_AHEAD) as pool:
         calls = (pool.submit(call, number) for number in numbers)
         running = deque(islice(calls, FETCHED_AHEAD))
@@ -245,7 +247,7 @@ def _ahead(call: Callable[[int], R], numbers: Sequence[int]) -> Iterator[R]:
 
 
 def _version(info: dict[str, Any]) -> int:
-    """What object stores tell of a change, as a number of 63 bits."""
+    """Return the change marker of an object store as a number of 63 bits."""
     told = [
         str(info.get(key)) for key in ("ETag", "etag", "LastModified", "mtime", "updated", "last_modified", "created")
     ]
@@ -253,7 +255,7 @@ def _version(info: dict[str, Any]) -> int:
 
 
 def _is_sound(name: str, left_out: dict[str, list[str]]) -> bool:
-    """Keys of object stores may be anything; hidden ones and folders are left out silently, as on a disk."""
+    """Return whether an object store's key is usable; hidden ones and folders are left out silently, as on a disk."""
     parts = name.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts[:-1]) or parts[-1] in (".", ".."):
         left_out["keys that are no paths"].append(name)

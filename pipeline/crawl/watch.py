@@ -1,4 +1,4 @@
-"""Crawls that land in a watched folder: each of its subfolders is one."""
+"""Detection of crawls in a watched folder: each of its subfolders is one."""
 
 import os
 import time
@@ -8,21 +8,21 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Landing:
-    """A crawl that is there, or on its way."""
+    """Crawl that has arrived, or is being copied."""
 
     folder: Path
-    """Absolute."""
+    """Absolute path."""
     changed: float
-    """When anything in it last changed, in seconds since 1970."""
+    """Time of the last change of anything in it, in seconds since 1970."""
 
     @property
     def quiet_s(self) -> float:
-        """For how long nothing has changed."""
+        """Seconds since the last change."""
         return max(0.0, time.time() - self.changed)
 
 
 def landings(watched: Path) -> list[Landing]:
-    """The subfolders that hold a file, by name; hidden ones are left out. Empty where there is no such folder."""
+    """Return the subfolders that hold a file, by name, without hidden ones; empty if there is no such folder."""
     if not os.path.isdir(watched):
         return []
     found = ((folder, *_look(folder)) for folder in sorted(_folders(watched.resolve())))
@@ -35,10 +35,10 @@ def _folders(watched: Path) -> list[str]:
 
 
 def _look(folder: str) -> tuple[bool, float]:
-    """Whether there is a file in a folder, and when anything in it last changed.
+    """Return whether a folder contains a file, and the time of the last change in it.
 
-    By the time of change, not of modification, which rsync and `cp --archive` bring along from elsewhere. What cannot
-    be read does not count.
+    Uses the time of change, not of modification, which rsync and `cp --archive` preserve from the source. Unreadable
+    entries do not count.
     """
     holds_file, changed = False, _changed(folder)
     for parent, _, names in os.walk(folder):

@@ -1,8 +1,8 @@
-"""Decoding untrusted media: the only place where PyAV's and ffmpeg's decoders run.
+"""Decoding of untrusted media: the only package that runs PyAV's and ffmpeg's decoders.
 
-A file is opened in a child process that can be killed. It comes back as one Clip, picture and sound each with an
-outcome of its own, or as one ClipError where nothing of the file can be used. A child that hangs or crashes is
-replaced; no other file is affected.
+A file is opened in a child process that can be killed. The result is one Clip, with separate outcomes for picture and
+sound, or one ClipError if nothing of the file can be used. A child that hangs or crashes is replaced; no other file is
+affected.
 """
 
 from nmcl.pipeline.media.decode import Request, decode

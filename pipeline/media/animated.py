@@ -1,4 +1,4 @@
-"""Animated WebP, which the FFmpeg inside PyAV does not decode."""
+"""Decoder of animated WebP, which the FFmpeg inside PyAV does not support."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -14,7 +14,7 @@ from nmcl.pipeline.media.limits import MediaSettings
 
 
 def is_webp(file: BinaryIO) -> bool:
-    """Whether an open file begins as WebP does. Leaves it at its beginning."""
+    """Return whether an open file starts like WebP; the position is reset to its beginning."""
     file.seek(0)
     head = file.read(12)
     file.seek(0)
@@ -22,7 +22,7 @@ def is_webp(file: BinaryIO) -> bool:
 
 
 def webp_frames(file: BinaryIO, settings: MediaSettings) -> Iterator[TimedFrame]:
-    """Its pictures up to where it is damaged, `max_seconds` and the budget.
+    """Yield the file's pictures up to the first damage, `max_seconds` or the budget.
 
     Raises:
         ClipError: `no_picture`, `too_large`.
@@ -50,4 +50,4 @@ def webp_frames(file: BinaryIO, settings: MediaSettings) -> Iterator[TimedFrame]
 
 
 _LONGEST_SIDE = 1600
-"""Larger pictures are scaled down as they arrive: selectors keep dozens."""
+"""Larger pictures are scaled down as they arrive, because selectors keep dozens."""

@@ -1,4 +1,4 @@
-"""One file in, one Clip out, in this process."""
+"""Decoding of one file into one Clip, in this process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,34 +23,34 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 OF_THE_FILE = frozenset({"missing", "changed", "unreadable"})
-"""Kinds of failure that leave nothing of a file."""
+"""Kinds of failure after which nothing of a file can be used."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is wanted of one file."""
+    """Decoding request for one file."""
 
     path: Path
     frames: FrameSelector | None = None
-    """None: the picture is not decoded."""
+    """Frame selector; None: the picture is not decoded."""
     waveform: bool = False
     sha256: str = ""
-    """Of the content, by the catalogue: 64 hex digits; empty for any content."""
+    """SHA-256 of the content in the catalogue, 64 hex digits; empty for any content."""
     n_bytes: int | None = None
-    """Size of the file, by the catalogue; None for any."""
+    """Size of the file in the catalogue; None for any."""
 
 
 def decode(request: Request, settings: MediaSettings) -> Clip | ClipError:
-    """Decode one file in this process, picture and sound in one pass where both can be had.
+    """Decode one file in this process, picture and sound in one pass if possible.
 
     Returns:
-        the clip, whose `problems` say what is absent and why; a ClipError where nothing of the file can be used:
+        The clip, whose `problems` give what is absent and why; a ClipError if nothing of the file can be used:
         `missing`, `changed`, `unreadable`, `internal`. `Decoder` adds `timeout` and `crashed`.
     """
     try:
         with opened(request.path, request.sha256, request.n_bytes) as file:
             return _File(file, request, settings).clip()
-    except Exception as error:  # noqa: BLE001 (whatever a strange file raises is the outcome of that file alone)
+    except Exception as error:  # noqa: BLE001 (any error is an outcome of this file alone)
         return clip_error(error, settings.memory_mb)
 
 
@@ -72,7 +72,7 @@ class _File:
                 sound_is_open = False
                 if problem:
                     problems["waveform"] = problem
-            except Exception as error:  # as in `decode`; the sound may still be had
+            except Exception as error:  # as in `decode`; the sound may still be usable
                 problems["frames"] = failure = clip_error(error, self._settings.memory_mb)
                 if failure.kind in OF_THE_FILE:
                     raise failure from error
@@ -85,7 +85,7 @@ class _File:
     def _look(
         self, selector: FrameSelector
     ) -> tuple[np.ndarray, tuple[float, ...], np.ndarray | None, ClipError | None]:
-        """The chosen frames with their times, and what came of the sound beside them."""
+        """Return the selected frames with their times, and the result or error of the sound."""
         if animated.is_webp(self._file):
             chosen = selector(animated.webp_frames(self._file, self._settings))
             return *chosen, None, _NO_SOUND if self._request.waveform else None
@@ -128,7 +128,7 @@ class _File:
             if waveform is None:
                 waveform = by_ffmpeg(self._file, one.sound, one.n_channels, self._settings)
             return waveform, None
-        except Exception as error:  # noqa: BLE001 (as in `decode`; the picture is there)
+        except Exception as error:  # noqa: BLE001 (as in `decode`; the picture is usable)
             return None, clip_error(error, self._settings.memory_mb)
 
     @contextmanager
@@ -152,7 +152,7 @@ _NO_SOUND = ClipError("no_sound", "the file has no soundtrack")
 
 
 class _Pass:
-    """One pass over an open file: frames are handed out while the sound between them is kept."""
+    """One pass over an open file that yields frames and buffers the sound between them."""
 
     def __init__(
         self,
@@ -178,7 +178,7 @@ class _Pass:
         self._packets = work.until_unreadable(container.demux(streams)) if streams else iter(())
 
     def frames(self) -> Iterator[TimedFrame]:
-        """The frames up to `max_seconds`. Raises ClipError `no_picture`, `too_large`; TooMuchWork."""
+        """Yield the frames up to `max_seconds`. Raises ClipError `no_picture`, `too_large`; TooMuchWork."""
         picture = self._picture
         assert picture is not None
         clock = Clock(_frame_s(picture))
@@ -199,7 +199,7 @@ class _Pass:
             raise ClipError("no_picture", "no frame of the video stream can be decoded")
 
     def waveform(self) -> np.ndarray | None:
-        """The soundtrack as (n_samples,) int16, mono, 22,050 Hz; None if no sample can be decoded."""
+        """Return the soundtrack as (n_samples,) int16, mono, 22,050 Hz; None if no sample can be decoded."""
         for packet in self._packets:
             if self._heard.is_full:
                 break
@@ -209,7 +209,7 @@ class _Pass:
         return self._heard.samples()
 
     def _decoded_frames(self) -> "Iterator[tuple[VideoFrame, int]]":
-        """Each frame, and how many there are from the one before it to this one."""
+        """Yield each frame with the number of frames since the previous one."""
         number, last, n_passed = -1, -1, 1
         for packet in self._packets:
             if packet.stream is not self._picture:
@@ -234,7 +234,7 @@ class _Pass:
                 n_passed = 1
 
     def _drained(self) -> "list[VideoFrame]":
-        """Frames that the decoder still holds, before it goes on elsewhere."""
+        """Return the frames still buffered in the decoder, before a seek."""
         import av
 
         assert self._picture is not None
@@ -252,12 +252,12 @@ class _Pass:
         try:
             for frame in _decoded(packet):
                 self._heard.add(frame)
-        except Exception as error:  # noqa: BLE001 (kept until the picture is done)
+        except Exception as error:  # noqa: BLE001 (stored until the picture is done)
             self._sound_failure = error
 
 
 def _decoded(packet: "Packet") -> "list[Any]":
-    """The frames of a packet; none of a damaged one."""
+    """Return the frames of a packet; none of a damaged one."""
     import av
 
     try:
@@ -274,5 +274,5 @@ def _require_size(n_pixels: int, settings: MediaSettings) -> None:
 
 
 def _frame_s(picture: "VideoStream") -> float:
-    """How long one frame is shown, by the file's header."""
+    """Return the duration of one frame according to the file's header."""
     return 1 / float(picture.guessed_rate or picture.average_rate or 25)

@@ -1,4 +1,4 @@
-"""What a decoding process may raise, as a ClipError whose text is the same in every run."""
+"""Conversion of decoding errors to a ClipError with reproducible text."""
 
 import re
 import traceback
@@ -8,7 +8,7 @@ from nmcl.pipeline.errors import ClipError
 
 
 def clip_error(error: Exception, memory_mb: int) -> ClipError:
-    """A typed failure for anything that was raised; `internal` for what nobody foresaw."""
+    """Return a typed failure for any exception; `internal` for unexpected ones."""
     if isinstance(error, ClipError):
         return error
     if isinstance(error, MemoryError):
@@ -20,12 +20,12 @@ def clip_error(error: Exception, memory_mb: int) -> ClipError:
 
 
 def out_of_memory(memory_mb: int) -> ClipError:
-    """The failure of a file that needs more memory than a decoding process may have."""
+    """Return the failure of a file that exceeds a decoding process's memory limit."""
     return ClipError("too_large", f"needs more than {memory_mb} MiB to decode")
 
 
 def stable(text: str) -> str:
-    """A message without addresses of memory and folders, which differ from run to run."""
+    """Return a message without memory addresses and folders, which differ from run to run."""
     text = re.sub(r"\[([^\]@]*?)\s*@ 0x[0-9a-f]+\]", r"[\1]", text)
     text = re.sub(r"\b0x[0-9a-f]{6,}\b", "0x…", text)
     return re.sub(r"(?:file:)?(?:/[^\s/:'\"]+)+/", "", text)

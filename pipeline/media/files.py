@@ -1,4 +1,4 @@
-"""Opening a file that may be anything: a pipe, a device, a playlist, or not the file that was ingested."""
+"""Opening of untrusted files: possibly a pipe, a device, a playlist, or not the file that was ingested."""
 
 import errno
 import hashlib
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened(path: Path, sha256: str = "", n_bytes: int | None = None) -> Iterator[BinaryIO]:
-    """An ordinary file, open for reading, whose bytes stay the same while the block runs.
+    """Open an ordinary file for reading, and verify that its bytes stay the same within the block.
 
     Args:
-        sha256: 64 hex digits that the content must have; empty for any.
-        n_bytes: the size that the file must have; None for any.
+        sha256: Required 64 hex digits of the content; empty for any.
+        n_bytes: Required size of the file; None for any.
 
     Raises:
         ClipError: `missing` (not there, or cannot be opened), `unreadable` (empty, or not an ordinary file),
@@ -43,7 +43,7 @@ def opened(path: Path, sha256: str = "", n_bytes: int | None = None) -> Iterator
 
 def _open(path: Path) -> BinaryIO:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # before it is opened: opening a device may do something
+        if not stat.S_ISREG(path.stat().st_mode):  # before opening, as opening a device may have side effects
             raise ClipError("unreadable", "not an ordinary file (a folder, a pipe or a device)")
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
@@ -74,10 +74,10 @@ def _changed(found: str) -> ClipError:
 
 @contextmanager
 def container_of(file: BinaryIO, path: Path, max_pixels: int) -> "Iterator[InputContainer]":
-    """The file as a media container, from its beginning.
+    """Open the file as a media container, from its beginning.
 
     Raises:
-        ClipError: `unreadable`: FFmpeg knows no such container, or it is none that holds pictures or sound itself.
+        ClipError: `unreadable`: FFmpeg knows no such container, or the container holds no pictures or sound itself.
     """
     import av
 
@@ -95,7 +95,7 @@ def container_of(file: BinaryIO, path: Path, max_pixels: int) -> "Iterator[Input
 
 
 class _Named:
-    """An open file under a name of our own: FFmpeg guesses the container by content, then by the suffix."""
+    """Open file under a name of our own: FFmpeg guesses the container by content, then by the suffix."""
 
     def __init__(self, file: BinaryIO, suffix: str) -> None:
         self.name = f"file{suffix}"
@@ -103,7 +103,7 @@ class _Named:
         self._seek = file.seek
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """As of a file. A place that no file has, which a damaged header may name, is refused in FFmpeg's way."""
+        """Seek like a file. An impossible offset, which a damaged header may name, fails with FFmpeg's own error."""
         try:
             return self._seek(offset, whence)
         except (OSError, ValueError, OverflowError) as error:
@@ -126,7 +126,7 @@ FORMATS = (
     "jpeg_pipe,png_pipe,webp_pipe,bmp_pipe"
 )
 """Demuxers of FFmpeg that read nothing but the file itself. Playlists and scripts (hls, dash, concat, sdp, imf),
-patterns of file names, capture devices, subtitles and raw bytes are not among them."""
+file name patterns, capture devices, subtitles and raw bytes are excluded."""
 
 _SELF_CONTAINED = {"format_whitelist": FORMATS, "protocol_whitelist": "none", "enable_drefs": "0"}
-"""So that a file that refers to others, or to addresses, reaches none of them."""
+"""Options that block a file's references to other files or addresses."""

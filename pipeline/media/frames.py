@@ -1,4 +1,4 @@
-"""Decoded pictures: when they are shown, which way is up, and how many bytes they may keep."""
+"""Decoded pictures: display times, orientation, and memory limits."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from av import VideoFrame
 
 KEPT_BYTES = 8 * 2**20
-"""A larger picture is scaled down as it arrives: selectors keep dozens. 1080p with 10 bits, and 1440p with 8, are
-smaller."""
+"""Larger pictures are scaled down as they arrive, because selectors keep dozens. 1080p with 10 bits, and 1440p with 8,
+are smaller."""
 
 MAX_GAP_S = 10.0
-"""A longer step between the time stamps of consecutive frames is taken for a fault of the file."""
+"""A larger step between the time stamps of consecutive frames counts as a fault of the file."""
 
 
 @dataclass(frozen=True)
@@ -26,30 +26,31 @@ class TimedFrame:
     """One decoded picture."""
 
     time_s: float
-    """When it is shown, from the beginning of the clip."""
+    """Display time in seconds from the beginning of the clip."""
     luma: np.ndarray
-    """Brightness as the codec keeps it: shape (height, width), uint8. Not to be written to."""
+    """Brightness as stored by the codec: shape (height, width), uint8. Read-only."""
     picture: Callable[[], np.ndarray]
-    """Makes the picture: shape (height, width, 3), uint8, RGB, upright. Costs more than decoding: for few frames."""
+    """Return the picture: shape (height, width, 3), uint8, RGB, upright. Slower than decoding: call for few frames
+    only."""
 
 
 class FrameSelector(Protocol):
-    """Chooses frames while they stream by. Must be picklable: it is sent to the decoding process."""
+    """Protocol of frame selectors on a stream. Must be picklable: it is sent to the decoding process."""
 
     def __call__(self, frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
-        """Look at all frames of a clip in order of time, at least one.
+        """Select frames from all frames of a clip in order of time, at least one.
 
         Returns:
-            the chosen ones, shape (n_frames, height', width', 3), uint8, RGB, n_frames >= 1; and their times in
+            The selected frames, shape (n_frames, height', width', 3), uint8, RGB, n_frames >= 1; and their times in
             seconds.
         """
 
 
 class Clock:
-    """Turns time stamps into times that only go forward.
+    """Converts time stamps to monotonic times.
 
-    A stamp that is absent, does not go forward or jumps by more than `MAX_GAP_S` counts as one frame's duration, so
-    that a clip whose stamps restart or jump is seen to its end.
+    A stamp that is absent, does not increase or jumps by more than `MAX_GAP_S` counts as one frame's duration, so
+    that a clip whose stamps restart or jump is read to its end.
     """
 
     def __init__(self, frame_s: float) -> None:
@@ -58,11 +59,11 @@ class Clock:
         self._last_s: float | None = None
 
     def at(self, stamp_s: float | None, n_passed: int = 1) -> float:
-        """The time of the next frame in seconds.
+        """Return the time of the next frame in seconds.
 
         Args:
-            stamp_s: what the file says; None for nothing.
-            n_passed: frames since the one before, those that were not decoded included.
+            stamp_s: Time stamp in the file; None if absent.
+            n_passed: Frames since the previous one, including those that were not decoded.
         """
         if self._last_s is None:
             usual = 0.0
@@ -79,7 +80,7 @@ class Clock:
 
 
 def timed(frame: "VideoFrame", time_s: float) -> TimedFrame:
-    """A frame as selectors see it. Raises ClipError `no_picture`: its pixels are of a kind that cannot be converted."""
+    """Return a frame as selectors see it; raise ClipError `no_picture` if its pixel format cannot be converted."""
     if frame.width * frame.height <= KEPT_BYTES // 8:  # no picture takes more than 8 bytes a pixel
         return TimedFrame(time_s, _luma(frame), partial(_rgb, frame))
     n_bytes = sum(plane.buffer_size for plane in frame.planes)
@@ -92,12 +93,12 @@ def timed(frame: "VideoFrame", time_s: float) -> TimedFrame:
 
 
 def _luma(frame: "VideoFrame") -> np.ndarray:
-    """Brightness, without a copy where it is a plane of its own."""
+    """Return the brightness, without a copy if it is a plane of its own."""
     if not frame.format.name.startswith(_LUMA_FIRST) or frame.format.components[0].bits != 8:
         frame = _reformatted(frame, format="gray")
     plane = frame.planes[0]
     lines = np.asarray(memoryview(plane), np.uint8).reshape(-1, abs(plane.line_size))
-    if plane.line_size < 0:  # stored from the bottom line up
+    if plane.line_size < 0:  # stored bottom line first
         lines = lines[::-1]
     return lines[: frame.height, : frame.width]
 
@@ -123,7 +124,7 @@ def _reformatted(frame: "VideoFrame", **wanted: Any) -> "VideoFrame":
 
 @dataclass(frozen=True)
 class _Orientation:
-    """How a stored picture becomes upright: transposed, then mirrored left to right, then turned upside down."""
+    """Steps that make a stored picture upright: transpose, then mirror left to right, then flip upside down."""
 
     transposed: bool = False
     mirrored: bool = False
@@ -140,7 +141,7 @@ class _Orientation:
 
 
 def _orientation(frame: "VideoFrame") -> _Orientation:
-    """What the display matrix asks for, as ffmpeg's autorotate reads it; turns to the nearest right angle."""
+    """Return the orientation from the display matrix, as in ffmpeg's autorotate, rounded to the nearest right angle."""
     side_data: Any = frame.side_data
     matrix = side_data.get("DISPLAYMATRIX")
     if matrix is None:

@@ -1,4 +1,4 @@
-"""What decoding may cost, and which of the limits decide what comes out."""
+"""Decoding limits, and which of them decide the output."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -8,39 +8,41 @@ from annotated_types import Ge, Gt, Interval
 from nmcl.pipeline.addressing import Reference, Unhashed, hashed
 
 SAMPLE_RATE_HZ = 22_050
-"""Of every waveform (paper, section 4.2.2)."""
+"""Sample rate of every waveform (paper, section 4.2.2)."""
 
 AHEAD = 32
-"""Clips that wait decoded while a network works on those before: some 50 MB."""
+"""Decoded clips that wait for a network: some 50 MB."""
 
 CODE_VERSION = 3
-"""Goes into the address of what is made from frames and waveforms: raise it when decoding gives other values."""
+"""Version of the code, part of the address of all that uses frames and waveforms; raise it when decoded values
+change."""
 
 
 @dataclass(frozen=True)
 class MediaSettings:
-    """Limits for one file. Those with a reference can change a vector; the others guard the run."""
+    """Frozen limits for one file. Those with a reference can change a vector; the others guard the run."""
 
     timeout_s: Annotated[float, Gt(0), Unhashed()] = 600.0
-    """Wall-clock time for one file; then its process is killed. A guard: the budget keeps real clips far below it."""
+    """Wall-clock timeout of one file; then its process is killed. A guard: the budget keeps real clips far below it."""
     max_seconds: Annotated[float, Gt(0), Reference(180.0)] = 180.0
-    """Only the beginning of a longer video is looked at."""
+    """Only the beginning of a longer video is decoded."""
     max_pixels: Annotated[int, Ge(1), Reference(8192 * 4608)] = 8192 * 4608
     """A larger picture is refused: it would need gigabytes."""
     budget_megapixels: Annotated[int, Ge(1), Reference(12_000)] = 12_000
-    """Pictures of one video that are decoded, all together, in pixels of H.264; other codecs count for more. Of a
-    video with more, only parts are: the codec's key frames, or the beginning of each stretch between them. The
+    """Decoding budget of one video for all pictures together, in pixels of H.264; other codecs count for more. Of a
+    video over budget, only parts are decoded: the codec's key frames, or the beginning of each stretch between them.
+    The
     default is 180 s of 1080p at 30 a second, or 15 s of 4K HEVC: about a minute of computing."""
     memory_mb: Annotated[int, Ge(256), Unhashed()] = 4096
     """Address space of one decoding process."""
     workers: Annotated[int, Ge(0), Unhashed()] = 0
-    """Decoding processes; 0 for one a core."""
+    """Number of decoding processes; 0 for one per core."""
     max_fetch_mb: Annotated[int, Ge(1), Unhashed()] = 1024
-    """A larger file of a crawl on an object store is not fetched."""
+    """Maximum size of a file fetched from an object store."""
 
     max_failed_share: Annotated[float, Interval(ge=0, le=1), Unhashed()] = 0.2
-    """Of the videos that gave neither picture nor sound; above it `run` and `extract` end with exit code 3."""
+    """Share of videos with neither picture nor sound above which `run` and `extract` end with exit code 3."""
 
     def address(self) -> dict[str, object]:
-        """What decides the frames and waveforms of a file, besides the file."""
+        """Return everything that decides the frames and waveforms of a file, besides the file."""
         return {**hashed(self), "code_version": CODE_VERSION}

@@ -1,4 +1,4 @@
-"""Decoding processes that may be killed at any time without harm to any file but the one that does it."""
+"""Pool of decoding processes that may be killed at any time without affecting other files."""
 
 import os
 import pickle
@@ -25,24 +25,24 @@ from nmcl.pipeline.records import Clip, Need
 
 Outcome = Clip | ClipError
 _Result = bytes | ClipError
-"""An outcome as a process sends it, pickled; or the failure of the process. Who reads a clip unpickles it."""
+"""Pickled outcome as sent by a process, or the failure of the process. The reader of a clip unpickles it."""
 _Job = tuple[Request, "Future[_Result]"]
 
 TRIES = 3
-"""A file whose process ends is tried again this many times in all, the later ones with no other file beside it."""
+"""Maximum attempts for a file whose process ends; retries run without any other file in parallel."""
 
 STARTS = 20
-"""Processes in a row that end before they are ready: then the fault is not of the moment."""
+"""Consecutive processes that may end before they are ready; more mean a permanent fault."""
 
 START_S = 120.0
-"""A process that is not ready by then is replaced."""
+"""Timeout for a process to become ready; then it is replaced."""
 
 _READY, _TAKEN = b"ready", b"taken"
 _OUT_OF_MEMORY_STATUS = 3
 
 
 class Decoder:
-    """A pool of decoding processes.
+    """Pool of decoding processes.
 
     Use as a context manager; `clips` may be called any number of times, also from several threads.
     """
@@ -68,10 +68,10 @@ class Decoder:
             worker.join()
 
     def clips(self, requests: Iterable[Request]) -> Iterator[Outcome]:
-        """Decode files side by side; results come in the order of the requests, `AHEAD` at most before the reader.
+        """Decode files in parallel; yield results in the order of the requests, at most `AHEAD` ahead of the reader.
 
         Raises:
-            WorkerError: no decoding process can be started.
+            WorkerError: If no decoding process can be started.
         """
         ahead: deque[Future[_Result]] = deque()
         try:
@@ -89,7 +89,7 @@ class Decoder:
 
 
 class _Turn:
-    """Lets any number of files be decoded side by side, or one that killed its process alone."""
+    """Lock under which any number of files are decoded in parallel, or one that killed its process alone."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -127,11 +127,11 @@ class _Died(Exception):
 
 
 class _Late(Exception):
-    """The process was not done in time, and was killed."""
+    """The process timed out and was killed."""
 
 
 class _Worker(threading.Thread):
-    """Keeps one process at work: replaces it when it ends, and tries its file again."""
+    """Runs one process: replaces it when it ends, and retries its file."""
 
     def __init__(self, jobs: "SimpleQueue[_Job | None]", turn: _Turn, settings: MediaSettings) -> None:
         super().__init__(name="decoder", daemon=True)
@@ -142,7 +142,7 @@ class _Worker(threading.Thread):
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """End what it does; called from another thread."""
+        """Stop the work; called from another thread."""
         self._stopped.set()
         if child := self._child:
             child.kill()
@@ -160,7 +160,7 @@ class _Worker(threading.Thread):
             self._child.kill()
 
     def _outcome(self, request: Request) -> _Result:
-        """What comes of a file; of its sound and picture alone where both together end or outlast the process."""
+        """Return the outcome of a file; of its sound and picture separately if both together crash or time out."""
         outcome = self._tried(request)
         if isinstance(outcome, bytes):
             return outcome
@@ -194,7 +194,7 @@ class _Worker(threading.Thread):
         return ClipError("timeout", f"not decoded within {self._settings.timeout_s:g} s")
 
     def _decoded(self, request: Request) -> bytes:
-        """Raises _Died, _Late; WorkerError."""
+        """Return the pickled outcome; raise _Died, _Late or WorkerError."""
         for _ in range(STARTS):
             child = self._ready_child()
             if child.took(request):
@@ -249,7 +249,7 @@ def _no_processes(end: str) -> WorkerError:
 
 
 class _Child:
-    """One process, with a pipe of its own."""
+    """One process with a pipe of its own."""
 
     def __init__(self, settings: MediaSettings) -> None:
         context = get_context("spawn")  # a fork of a process with running threads may hang
@@ -259,11 +259,11 @@ class _Child:
         theirs.close()
 
     def is_ready(self) -> bool:
-        """Waits until it can be used; False if it ended before."""
+        """Wait until the process can be used; return False if it ended before."""
         return self._said(START_S) == _READY or self._gone()
 
     def took(self, request: Request) -> bool:
-        """Hands over a file; False if the process ended before it began."""
+        """Send a file; return False if the process ended before it began."""
         try:
             self._pipe.send(request)
         except OSError:
@@ -271,7 +271,7 @@ class _Child:
         return self._said(START_S) == _TAKEN or self._gone()
 
     def outcome(self, timeout_s: float) -> bytes:
-        """What came of the file, pickled. Raises _Died, _Late."""
+        """Return the pickled outcome of the file; raise _Died or _Late."""
         said = self._said(timeout_s)
         if said:
             return said
@@ -281,16 +281,16 @@ class _Child:
 
     @property
     def end(self) -> str:
-        """How it ended."""
+        """Exit reason of the process."""
         code = self._process.exitcode
         return f"signal {-code}" if code is not None and code < 0 else f"status {code}"
 
     def kill(self) -> None:
-        """End it now."""
+        """Kill the process immediately."""
         self._process.kill()
 
     def _said(self, timeout_s: float) -> bytes | None:
-        """What it says next; None if it says nothing in time, nothing if it ended."""
+        """Return the next message; None on timeout, empty if the process ended."""
         try:
             return self._pipe.recv_bytes() if self._pipe.poll(timeout_s) else None
         except (EOFError, OSError):
@@ -304,9 +304,9 @@ class _Child:
 
 
 def _decode_all(pipe: Connection, settings: MediaSettings, parent: int) -> None:
-    """The whole life of a decoding process."""
+    """Run the main loop of a decoding process."""
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it
     if os.getppid() != parent:
         return
     _limit(settings.memory_mb)
@@ -318,7 +318,7 @@ def _decode_all(pipe: Connection, settings: MediaSettings, parent: int) -> None:
             pipe.send_bytes(_TAKEN)
             outcome = decode(request, settings)
             if not is_fresh and _ran_out(outcome, settings):
-                os._exit(_OUT_OF_MEMORY_STATUS)  # what earlier files left behind may be why: tried again alone
+                os._exit(_OUT_OF_MEMORY_STATUS)  # earlier files may have used the memory: retried alone
             pipe.send_bytes(pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL))
             is_fresh = False
 
@@ -329,17 +329,17 @@ def _ran_out(outcome: Outcome, settings: MediaSettings) -> bool:
 
 
 def _limit(memory_mb: int) -> None:
-    """One thread a decoder, quiet, bounded memory: many small files are decoded side by side."""
+    """Set one thread per decoder, no logs and a memory limit: many small files are decoded in parallel."""
     import av
     import cv2
 
     av.logging.set_level(av.logging.PANIC)
     cv2.setNumThreads(1)
-    limit = _address_space() + memory_mb * 2**20  # what the interpreter has mapped already is no file's doing
+    limit = _address_space() + memory_mb * 2**20  # excludes what the interpreter has mapped already
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def _address_space() -> int:
-    """Bytes that this process has mapped."""
+    """Return the number of bytes mapped by this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     return pages * resource.getpagesize()

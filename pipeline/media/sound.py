@@ -1,4 +1,4 @@
-"""Soundtracks as mono 16-bit samples of one rate, whatever their channels."""
+"""Conversion of soundtracks to mono 16-bit samples of one rate, whatever their channels."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from av import AudioFrame, AudioStream
 
 FFMPEG_TRIES = 3
-"""Of the ffmpeg program on one soundtrack, where a signal ends it."""
+"""Attempts of the ffmpeg program on one soundtrack if a signal ends it."""
 
 
 class _Mixer(Protocol):
@@ -38,14 +38,14 @@ class Sound:
 
     @property
     def is_full(self) -> bool:
-        """Whether more would be beyond `max_seconds`."""
+        """Whether `max_seconds` is reached."""
         return self._room <= 0
 
     def add(self, frame: "AudioFrame") -> None:
-        """Take what comes next. Rate and channels may change on the way.
+        """Add the next frame. Rate and channels may change between frames.
 
         Raises:
-            ClipError: `unreadable`: the samples are of a kind that cannot be mixed.
+            ClipError: `unreadable`: the sample format cannot be mixed.
         """
         kind = (frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate)
         if kind != self._kind:
@@ -57,7 +57,7 @@ class Sound:
             self._keep(self._mixer.resample(frame))
 
     def samples(self) -> np.ndarray | None:
-        """What was collected: shape (n_samples,), int16; None for nothing."""
+        """Return the collected samples: shape (n_samples,), int16; None if there are none."""
         self._flush()
         if not self._blocks:
             return None
@@ -76,7 +76,7 @@ class Sound:
 
 
 def _mixer_for(frame: "AudioFrame") -> "tuple[_Mixer, list[AudioFrame]]":
-    """What mixes frames such as this one, and what it makes of it."""
+    """Return a mixer for frames of this format, and its output for this frame."""
     import av
 
     kinds = (partial(av.AudioResampler, "s16", "mono", SAMPLE_RATE_HZ), partial(_Average, frame))
@@ -92,7 +92,7 @@ def _mixer_for(frame: "AudioFrame") -> "tuple[_Mixer, list[AudioFrame]]":
 
 
 class _Average:
-    """Averages channels whose places FFmpeg knows no mix for, by its `pan` filter."""
+    """Averages channels for which FFmpeg knows no mix, by its `pan` filter."""
 
     def __init__(self, frame: "AudioFrame") -> None:
         from av.filter import Graph
@@ -112,7 +112,7 @@ class _Average:
         self._graph.link_nodes(*chain, self._graph.add("abuffersink")).configure()
 
     def resample(self, frame: "AudioFrame | None") -> "Iterable[AudioFrame]":
-        """As `av.AudioResampler.resample`."""
+        """Behave like `av.AudioResampler.resample`."""
         import av
 
         self._graph.push(frame)
@@ -125,10 +125,10 @@ class _Average:
 
 
 def by_ffmpeg(file: BinaryIO, sound: "AudioStream", n_channels: int | None, settings: MediaSettings) -> np.ndarray:
-    """A soundtrack that PyAV cannot decode, by the ffmpeg program, which may be newer.
+    """Decode a soundtrack that PyAV cannot, with the ffmpeg program, which may be newer.
 
     Args:
-        n_channels: to be averaged where ffmpeg knows no mix of them.
+        n_channels: Number of channels to average if ffmpeg knows no mix of them.
 
     Raises:
         ClipError: `unreadable`, `timeout`, `crashed`.
@@ -142,7 +142,7 @@ def by_ffmpeg(file: BinaryIO, sound: "AudioStream", n_channels: int | None, sett
 
 
 def _average(n_channels: int) -> str:
-    """A filter of FFmpeg that averages channels."""
+    """Return a filter of FFmpeg that averages channels."""
     return "pan=mono|c0=" + "+".join(f"{1 / n_channels:.9f}*c{i}" for i in range(n_channels))
 
 
@@ -164,7 +164,7 @@ def _run_ffmpeg(file: BinaryIO, sound: "AudioStream", mix: dict[str, str], setti
 
 
 def _undisturbed(arguments: list[str], file: BinaryIO) -> "subprocess.CompletedProcess[bytes]":
-    """The ffmpeg program, once more where a signal ended it: what it wrote by then is no soundtrack.
+    """Run the ffmpeg program, and retry if a signal ended it: its partial output is no soundtrack.
 
     Raises:
         ClipError: `timeout`, `crashed`.
@@ -186,9 +186,9 @@ def _undisturbed(arguments: list[str], file: BinaryIO) -> "subprocess.CompletedP
 
 
 def _program() -> str:
-    """The ffmpeg program that `imageio_ffmpeg` brings.
+    """Return the path of the ffmpeg program that `imageio_ffmpeg` includes.
 
-    Its own function runs the program first, and takes it for absent where that was killed.
+    Its own function runs the program first, and reports it as absent if that run was killed.
     """
     import imageio_ffmpeg
 

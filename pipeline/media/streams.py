@@ -1,4 +1,4 @@
-"""Which of a file's tracks is looked at and listened to, and how much work it is."""
+"""Selection of a file's picture and sound tracks."""
 
 import re
 from collections.abc import Iterable
@@ -10,10 +10,11 @@ if TYPE_CHECKING:
 
 
 def main_picture(streams: "Iterable[VideoStream]") -> "VideoStream | None":
-    """The track that a player shows; None if there is none that can be decoded.
+    """Return the track that a player shows; None if none can be decoded.
 
-    Attached covers are no video. Of the others: not a still or much shorter than the longest; marked as default; the
-    largest picture; the first.
+    Attached covers are no video. Of the others, in order of preference: not a still or much shorter than the longest;
+    marked
+    as default; the largest picture; the first.
     """
     from av.stream import Disposition
 
@@ -31,9 +32,10 @@ def main_picture(streams: "Iterable[VideoStream]") -> "VideoStream | None":
 
 
 def main_sound(streams: "Iterable[AudioStream]") -> "AudioStream | None":
-    """The soundtrack that a player plays; None if there is none.
+    """Return the soundtrack that a player plays; None if there is none.
 
-    One that can be decoded; not much shorter than the longest; not a commentary; marked as default; the first.
+    In order of preference: can be decoded; not much shorter than the longest; not a commentary; marked as default; the
+    first.
     """
     from av.stream import Disposition
 
@@ -51,10 +53,11 @@ def main_sound(streams: "Iterable[AudioStream]") -> "AudioStream | None":
 
 
 def n_unnamed_channels(container: "InputContainer", sound: "AudioStream") -> int | None:
-    """How many channels a soundtrack has whose layout has no name, such as BL+BR; None if it has a name.
+    """Return the number of channels of a soundtrack whose layout has no name, such as BL+BR; None if it has a name.
 
-    PyAV frees the map of a layout with an order of its own twice: such a soundtrack must not be decoded by it. Asking
-    PyAV for the layout would do the same, so FFmpeg's description of the file is read.
+    PyAV frees the map of a layout with custom order twice: it must not decode such a soundtrack. Asking PyAV for the
+    layout
+    would do the same, so FFmpeg's description of the file is read.
     """
     import av
 
@@ -69,12 +72,12 @@ def n_unnamed_channels(container: "InputContainer", sound: "AudioStream") -> int
 
 
 def is_decodable(stream: "AudioStream | VideoStream") -> bool:
-    """Whether the FFmpeg inside PyAV has a decoder for it."""
+    """Return whether the FFmpeg inside PyAV has a decoder for the stream."""
     return stream.codec_context is not None
 
 
 def _seconds(stream: "AudioStream | VideoStream") -> float:
-    """How long a track is; 0 if the file does not say so."""
+    """Return the duration of a track; 0 if the file does not give it."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     said = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))

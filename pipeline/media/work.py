@@ -1,4 +1,4 @@
-"""How much of a picture track is decoded: all of it, or the parts that a budget of work allows.
+"""Selection of the parts of a picture track that fit the decoding budget.
 
 Work is counted in pixels, never in seconds: the same file gives the same frames on any machine.
 """
@@ -30,34 +30,34 @@ _HARDER = {
     "vvc": 10,
     "jpeg2000": 60,
 }
-"""How many times the work of H.264 a pixel of these codecs takes, about; 1 for all others."""
+"""Approximate cost per pixel of these codecs relative to H.264; 1 for all others."""
 
 _LEAST_PIXELS = 2**15
-"""A smaller picture is as much work as this many pixels."""
+"""Minimum cost of a frame, in pixels; smaller pictures count as this many."""
 
 FEW_KEY_FRAMES = 8
-"""With fewer in a track, the frames after each are decoded too."""
+"""With fewer key frames in a track, the frames after each are decoded too."""
 
 LEAST_FRAMES = 16
-"""Are decoded, however large."""
+"""Minimum number of frames decoded, however large."""
 
 
 class TooMuchWork(Exception):
-    """A track holds more than its header says: to be planned by what it holds."""
+    """A track holds more than its header states, and must be planned from its packets."""
 
 
 def cost(codec: str, n_pixels: int) -> int:
-    """Work of one frame, in pixels of an easy codec."""
+    """Return the cost of one frame, in pixels of H.264."""
     return max(n_pixels, _LEAST_PIXELS) * _HARDER.get(codec, 1)
 
 
 def budget(settings: MediaSettings) -> int:
-    """Work that one video may take, in the unit of `cost`."""
+    """Return the decoding budget of one video, in the unit of `cost`."""
     return settings.budget_megapixels * 10**6
 
 
 def estimated_frames(container: "InputContainer", picture: "VideoStream", settings: MediaSettings) -> float | None:
-    """Frames in the part that is looked at, by the file's header; None if it does not say."""
+    """Return the number of frames within `max_seconds` according to the file's header; None if unknown."""
     container_s = (container.duration or 0) / 10**6
     seconds = float(picture.duration * picture.time_base) if picture.duration and picture.time_base else container_s
     rate = float(picture.average_rate or picture.guessed_rate or 0)
@@ -69,15 +69,15 @@ def estimated_frames(container: "InputContainer", picture: "VideoStream", settin
 
 @dataclass(frozen=True)
 class Parts:
-    """The packets of a picture track that are decoded, by their number; each stretch begins with a key frame."""
+    """Packets of a picture track to decode, by their number; each stretch begins with a key frame."""
 
     numbers: frozenset[int]
 
 
 def parts(container: "InputContainer", picture: "VideoStream", frame_s: float, settings: MediaSettings) -> Parts | None:
-    """What of a track is decoded within the budget; None for all of it. Reads the file to its end.
+    """Return the parts of a track to decode within the budget; None for all of it. Reads the file to its end.
 
-    All key frames, or as many of them as the budget allows, evenly; where they are few, as much of the beginning of
+    All key frames, or as many of them as the budget allows, evenly spaced; if they are few, as much of the beginning of
     each stretch between them as the budget allows.
     """
     packets = list(_packets(container, picture, frame_s, settings.max_seconds))
@@ -92,7 +92,7 @@ def parts(container: "InputContainer", picture: "VideoStream", frame_s: float, s
     numbers: set[int] = set()
     for key, end in zip(keys, [*keys[1:], len(packets)], strict=True):
         begins = packets[key][1]
-        # Pictures shown before their key frame need the stretch before it.
+        # Pictures shown before their key frame need the previous stretch.
         usable = (i for i in range(key, end) if begins is None or (packets[i][1] or begins) >= begins)
         numbers.update(i for i, _ in zip(usable, range(n_allowed // len(keys)), strict=False))
     return Parts(frozenset(numbers))
@@ -101,7 +101,7 @@ def parts(container: "InputContainer", picture: "VideoStream", frame_s: float, s
 def _packets(
     container: "InputContainer", picture: "VideoStream", frame_s: float, max_seconds: float
 ) -> Iterator[tuple[bool, int | None]]:
-    """Of each packet up to `max_seconds`: whether it is a key frame, and its time stamp."""
+    """Yield for each packet up to `max_seconds` whether it is a key frame, and its time stamp."""
     clock = Clock(frame_s)
     for packet in until_unreadable(container.demux(picture)):
         if not packet.size:
@@ -115,7 +115,7 @@ def _packets(
 
 
 def until_unreadable(packets: "Iterator[Packet]") -> "Iterator[Packet]":
-    """The packets of a damaged file up to where its container makes no sense any more."""
+    """Yield the packets of a damaged file up to the first that its container cannot read."""
     import av
 
     try:

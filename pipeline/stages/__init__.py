@@ -1,1 +1,1 @@
-"""The stages as plain functions: ingest, split, fit, extract, complete, drift, verify."""
+"""Pipeline stages as plain functions: ingest, split, fit, extract, complete, drift, verify."""

@@ -1,4 +1,4 @@
-"""Complete: every modality of every video, what was missing filled in from what was observed."""
+"""Completion stage: fills in missing modalities of every video from its observed ones."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -20,16 +20,16 @@ from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import decode, encode, from_vectors, to_vectors
 
 ONE_THREAD_VALUES = 2**24
-"""Below so many values (7,000 videos) the matrix products are short: threads lose more by waiting than they gain."""
+"""Below this many values (7,000 videos) the matrix products are short: threads cost more by waiting than they save."""
 _alone = threading.Lock()
-"""The number of BLAS threads belongs to the process, and not to those who work side by side in it."""
+"""Guards the number of BLAS threads, which is global to the process."""
 
 
 def fit_completion(blocks: dict[str, np.ndarray], settings: CompletionSettings, progress: Progress = silent) -> State:
-    """Choose a completer and fit it; `info["held_out"]` compares all of them, whichever was chosen.
+    """Select and fit a completer; `info["held_out"]` compares all of them, whichever was selected.
 
     Args:
-        blocks: by modality, (N, D) float32, NaN rows where absent; rows without any modality are left out.
+        blocks: By modality, (N, D) float32, NaN rows where absent; rows without any modality are left out.
     """
     present = np.any([~np.isnan(block).any(axis=1) for block in blocks.values()], axis=0)
     rows = {name: block[present] for name, block in blocks.items()}
@@ -46,18 +46,18 @@ def fit_completion(blocks: dict[str, np.ndarray], settings: CompletionSettings, 
 def complete_part(
     store: Store, part: Part, features: Mapping[Modality, Artifact], state: State, into: Artifact
 ) -> bool:
-    """Fill in one part, unless that was done. Returns whether there was anything to do."""
+    """Fill in one part unless that was done; return whether there was anything to do."""
     name = into.part(part.key)
     if store.exists(name):
         return False
     blocks: dict[str, np.ndarray] = {m: load_vectors(store, artifact, part) for m, artifact in features.items()}
     columns: dict[str, pa.Array] = {"video_id": pa.array([v.video_id for v in load_part(store, part)], pa.string())}
     empty = completion.empty_rows(blocks)
-    with _alone, threadpool_limits(1, user_api="blas"):  # a product shared out among threads may round differently
+    with _alone, threadpool_limits(1, user_api="blas"):  # products split among threads may round differently
         completed = completion.complete(blocks, state)
     for modality, vectors in completed.items():
         observed = ~np.isnan(blocks[modality]).any(axis=1)
-        filled = np.where(empty[:, None], np.float32(np.nan), vectors)  # nothing is known of such a video
+        filled = np.where(empty[:, None], np.float32(np.nan), vectors)  # nothing is known about such a video
         columns[modality] = from_vectors(filled)
         columns[f"{modality}_observed"] = pa.array(observed)
     into.note_recipe(store)
@@ -66,10 +66,11 @@ def complete_part(
 
 
 def load_features(store: Store, catalogue: Catalogue, artifact: Artifact, rows: np.ndarray | None = None) -> np.ndarray:
-    """One modality's vectors of the videos of a catalogue, in order: shape (N, D), float32, NaN rows where absent.
+    """Return one modality's vectors of a catalogue's videos, in order: shape (N, D), float32, NaN rows where absent.
 
     Args:
-        rows: which of the videos, shape (n_videos,), bool; None: all. The others are in memory for one part at a time.
+        rows: Mask of the videos to load, shape (n_videos,), bool; None: all. The others are in memory for one part at a
+            time.
     """
     chosen = np.ones(catalogue.n_videos, bool) if rows is None else rows
     starts = np.cumsum([part.n_videos for _, part in catalogue.parts()])[:-1]
@@ -78,7 +79,7 @@ def load_features(store: Store, catalogue: Catalogue, artifact: Artifact, rows: 
 
 
 def load_completed(store: Store, catalogue: Catalogue, artifact: Artifact, modalities: Sequence[str]) -> FeatureRows:
-    """The completed vectors of all videos of a catalogue, in order; NaN only where a video has no modality at all."""
+    """Return the completed vectors of a catalogue's videos, in order; NaN only if a video has no modality at all."""
     tables = []
     for _, part in catalogue.parts():
         name = artifact.part(part.key)

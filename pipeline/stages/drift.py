@@ -1,10 +1,10 @@
 """Drift between a new crawl and the crawls that a model was trained on.
 
-Every figure is a measure of two groups of rows, 0 where they are alike. A permutation test says how much of it is due
-to the small number of rows.
+Every figure measures the difference of two groups of rows, 0 if they are alike. A permutation test gives the share that
+is due to the small number of rows.
 
-Letters: N rows of both groups together, the reference's first; P permutations; D features. `permutations` says which
-rows count as new, shape (P, N), bool. Measures are sums over rows, so all permutations are one matrix product.
+Letters: N rows of both groups together, the reference's first; P permutations; D features. `permutations` gives the
+rows that count as new, shape (P, N), bool. Measures are sums over rows, so all permutations are one matrix product.
 """
 
 from collections.abc import Callable
@@ -19,22 +19,24 @@ from nmcl.pipeline.features import mean_and_deviation
 from nmcl.pipeline.storage.run_files import DriftFigure
 
 Measure = Callable[[np.ndarray], np.ndarray]
-"""From which rows count as new, shape (P, N), bool, to values, shape (P,): the first as observed, then permuted."""
+"""Function from masks of new rows, shape (P, N), bool, to values, shape (P,): the first as observed, then permuted."""
 ALPHA = 0.05
-"""Level of the permutation test: a figure with a larger p-value is not drift, however large it is."""
+"""Significance level of the permutation test."""
 
 
 @dataclass(frozen=True)
 class DriftSettings:
-    """Which drift stops a retraining: a figure that exceeds what chance gives by more than its limit.
+    """Frozen limits of drift; a figure that exceeds its mean under the null distribution by more stops a retraining.
 
-    Between two crawls of 480 and 150 clips of one source no figure exceeded chance by more than 0.04. Between them and
-    rendered clips of other places the mean shift did by 0.25 (text), 0.60 (pictures) and 1.5 (sound), the covariance
+    Between two crawls of 480 and 150 clips of one source no figure exceeded the null mean by more than 0.04. Between
+    them
+    and rendered clips of other places the mean shift did by 0.25 (text), 0.60 (pictures) and 1.5 (sound), the
+    covariance
     shift by 0.39, 1.5 and 0.61, the discrepancy by 0.07, 0.12 and 0.41; 0.57 more of the words were unknown.
     """
 
     stop: Annotated[bool, Reference(True)] = True
-    """False: drift is reported and the retraining goes on."""
+    """False: drift is reported and the retraining continues."""
     max_failed: Annotated[float, Interval(ge=0, le=1), Reference(0.25)] = 0.25
     """Change of the share of files that do not decode."""
     max_missing: Annotated[float, Interval(ge=0, le=1), Reference(0.25)] = 0.25
@@ -46,30 +48,34 @@ class DriftSettings:
     max_mmd: Annotated[float, Ge(0), Reference(0.1)] = 0.1
     """Squared maximum mean discrepancy under a Gaussian kernel, 0..2."""
     max_unknown_words: Annotated[float, Interval(ge=0, le=1), Reference(0.25)] = 0.25
-    """Change of the share of words that the paragraph vectors do not know, against validation and test videos."""
+    """Change of the share of words unknown to the paragraph vectors, against validation and test videos."""
     max_label_shift: Annotated[float, Interval(ge=0, le=1), Reference(0.5)] = 0.5
     """Total variation: the share of labelled videos that would have to be of another venue."""
     min_rows: Annotated[int, Ge(4), Reference(30)] = 30
-    """Fewer rows of either crawl are reported and stop nothing."""
+    """With fewer rows of either crawl, figures are reported but stop nothing."""
     max_rows: Annotated[int, Ge(4), Reference(2000)] = 2000
-    """Rows of each crawl that are looked at, drawn at random."""
+    """Maximum number of rows used of each crawl, drawn at random."""
     components: Annotated[int, Ge(1), Reference(16)] = 16
-    """Principal components whose covariance is compared."""
+    """Number of principal components whose covariance is compared."""
     permutations: Annotated[int, Ge(20), Reference(100)] = 100
     seed: Annotated[int, Ge(0), Reference(0)] = 0
 
 
 def of_files(reference: np.ndarray, new: np.ndarray, settings: DriftSettings) -> dict[str, DriftFigure]:
-    """Args: reference, new: which videos do not decode, shapes (R,) and (M,), bool."""
+    """Return the drift of decoding failures.
+
+    Args:
+        reference, new: Masks of the videos that do not decode, shapes (R,) and (M,), bool.
+    """
     rows = _together(reference, new, settings)
     return {"failed": _figure(share_shift(rows.values), rows, settings.max_failed, settings)}
 
 
 def of_vectors(reference: np.ndarray, new: np.ndarray, settings: DriftSettings) -> dict[str, DriftFigure]:
-    """Missingness, and shifts of mean, covariance and distribution of the vectors that are there.
+    """Return missingness, and shifts of mean, covariance and distribution of the observed vectors.
 
     Args:
-        reference, new: of the decoded videos, shapes (R, D) and (M, D), float32, NaN rows where absent.
+        reference, new: Vectors of the decoded videos, shapes (R, D) and (M, D), float32, NaN rows where absent.
     """
     rows = _together(reference, new, settings)
     absent = np.isnan(rows.values).any(axis=1)
@@ -85,14 +91,22 @@ def of_vectors(reference: np.ndarray, new: np.ndarray, settings: DriftSettings) 
 
 
 def of_words(reference: np.ndarray, new: np.ndarray, settings: DriftSettings) -> dict[str, DriftFigure]:
-    """Args: reference, new: of each description its unknown words and all its words, shapes (R, 2) and (M, 2)."""
+    """Return the drift of the share of unknown words.
+
+    Args:
+        reference, new: Numbers of unknown words and of all words of each description, shapes (R, 2) and (M, 2).
+    """
     rows = _together(reference, new, settings)
     measure = rate_shift(rows.values[:, 0], rows.values[:, 1])
     return {"unknown_words": _figure(measure, rows, settings.max_unknown_words, settings)}
 
 
 def of_labels(reference: np.ndarray, new: np.ndarray, settings: DriftSettings) -> dict[str, DriftFigure]:
-    """Args: reference, new: index of the label of each labelled video, shapes (R,) and (M,)."""
+    """Return the drift of the label distribution.
+
+    Args:
+        reference, new: Index of the label of each labelled video, shapes (R,) and (M,).
+    """
     rows = _together(reference, new, settings)
     return {"label_shift": _figure(total_variation(rows.values), rows, settings.max_label_shift, settings)}
 
@@ -104,7 +118,7 @@ class _Rows:
 
 
 def sample(rows: np.ndarray, settings: DriftSettings) -> np.ndarray:
-    """Those of some rows that are looked at, so that no others need to be loaded. Shapes (N,), bool."""
+    """Return the mask of the rows to use, so that no others need to be loaded. Shapes (N,), bool."""
     looked_at = np.zeros_like(rows)
     looked_at[_sample(np.flatnonzero(rows), settings.max_rows, settings.seed)] = True
     return looked_at
@@ -116,7 +130,7 @@ def _together(reference: np.ndarray, new: np.ndarray, settings: DriftSettings) -
 
 
 def _sample(rows: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """At most `n` of the rows, in order."""
+    """Return at most `n` of the rows, in order."""
     if len(rows) <= n:
         return rows
     return rows[np.sort(np.random.default_rng(seed).choice(len(rows), n, replace=False))]
@@ -138,12 +152,12 @@ def _figure(measure: Measure, rows: _Rows, limit: float, settings: DriftSettings
 
 
 def share_shift(flags: np.ndarray) -> Measure:
-    """Difference of the shares of rows that have something, 0..1. Args: flags: shape (N,), bool."""
+    """Return a measure of the difference, 0..1, of the shares of rows with a flag, shape (N,), bool."""
     return rate_shift(flags, np.ones(len(flags)))
 
 
 def rate_shift(counted: np.ndarray, of: np.ndarray) -> Measure:
-    """Difference of two rates, each a sum over a sum. Args: counted, of: shape (N,)."""
+    """Return a measure of the difference of two rates, each a sum of `counted` over a sum of `of`, shape (N,) each."""
     sums = np.stack([counted, of], axis=1).astype(np.float64)
 
     def measure(permutations: np.ndarray) -> np.ndarray:
@@ -154,9 +168,10 @@ def rate_shift(counted: np.ndarray, of: np.ndarray) -> Measure:
 
 
 def mean_shift(rows: np.ndarray) -> Measure:
-    """Root mean square over features of the difference of means, in within-crawl standard deviations.
+    """Return a measure: the root mean square over features of the difference of means, in within-crawl deviations.
 
-    Args: rows: shape (N, D), standardised.
+    Args:
+        rows: Shape (N, D), standardised.
     """
     squares = rows**2
 
@@ -172,9 +187,10 @@ def mean_shift(rows: np.ndarray) -> Measure:
 
 
 def covariance_shift(rows: np.ndarray) -> Measure:
-    """Frobenius norm of the difference of covariance matrices over that of the reference's.
+    """Return a measure: the Frobenius norm of the difference of covariance matrices over that of the reference's.
 
-    Args: rows: shape (N, D), few features.
+    Args:
+        rows: Shape (N, D), few features.
     """
 
     def one(is_new: np.ndarray) -> float:
@@ -186,9 +202,12 @@ def covariance_shift(rows: np.ndarray) -> Measure:
 
 
 def squared_mmd(kernel: np.ndarray) -> Measure:
-    """Unbiased estimate of the squared maximum mean discrepancy, which may lie below 0.
+    """Return a measure: the unbiased estimate of the squared maximum mean discrepancy, which may be below 0.
 
-    Gretton et al., "A Kernel Two-Sample Test", JMLR 2012, eq. 3. Args: kernel: of all pairs of rows, shape (N, N).
+    Gretton et al., "A Kernel Two-Sample Test", JMLR 2012, eq. 3.
+
+    Args:
+        kernel: Kernel of all pairs of rows, shape (N, N).
     """
     diagonal = np.diagonal(kernel)
 
@@ -203,7 +222,11 @@ def squared_mmd(kernel: np.ndarray) -> Measure:
 
 
 def total_variation(labels: np.ndarray) -> Measure:
-    """Half the L1 distance of two distributions over venues, 0..1. Args: labels: indices, shape (N,)."""
+    """Return a measure: half the L1 distance, 0..1, of two distributions over venues.
+
+    Args:
+        labels: Label indices, shape (N,).
+    """
     counts = np.eye(int(labels.max(initial=0)) + 1)[labels]
 
     def measure(permutations: np.ndarray) -> np.ndarray:
@@ -214,12 +237,12 @@ def total_variation(labels: np.ndarray) -> Measure:
 
 
 def _sides(permutations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows are the reference's and which are new, as factors of matrix products."""
+    """Return the masks of the reference's rows and the new rows, as factors of matrix products."""
     return (~permutations).astype(np.float64), permutations.astype(np.float64)
 
 
 def standardized(rows: np.ndarray) -> np.ndarray:
-    """By mean and standard deviation of all rows, float64; features that do not vary are left out."""
+    """Standardise by mean and standard deviation of all rows, float64; constant features are left out."""
     rows = rows.astype(np.float64)
     if len(rows) == 0:
         return rows
@@ -229,9 +252,9 @@ def standardized(rows: np.ndarray) -> np.ndarray:
 
 
 def principal(rows: np.ndarray, is_new: np.ndarray, n_components: int, seed: int) -> np.ndarray:
-    """Whitened scores in the first principal components, shape (N, k); a shift between the crawls' means is taken out.
+    """Return whitened scores in the first principal components, shape (N, k), without the crawls' mean shift.
 
-    Components of both crawls, so that neither has an advantage; fewer where a crawl has few rows.
+    Components of both crawls, so that neither has an advantage; fewer if a crawl has few rows.
     """
     sizes = int(is_new.sum()), int((~is_new).sum())
     k = min(n_components, rows.shape[1], min(sizes) // 2)
@@ -246,7 +269,7 @@ def principal(rows: np.ndarray, is_new: np.ndarray, n_components: int, seed: int
 
 
 def gaussian_kernel(rows: np.ndarray) -> np.ndarray:
-    """exp(-d^2 / (2 s^2)) of all pairs of rows, shape (N, N), with the median distance as s."""
+    """Return exp(-d^2 / (2 s^2)) of all pairs of rows, shape (N, N), with the median distance as s."""
     if rows.size == 0:
         return np.ones((len(rows), len(rows)))
     from sklearn.metrics.pairwise import euclidean_distances

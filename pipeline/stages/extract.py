@@ -1,4 +1,4 @@
-"""Extract: one part of the catalogue in, one part of every modality's features out. Each file is decoded once."""
+"""Extraction stage: computes every modality's features of one catalogue part. Each file is decoded once."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -36,68 +36,70 @@ if TYPE_CHECKING:
     from nmcl.pipeline.extractor import Extractor
 
 CLIPS_AT_A_TIME = 32
-"""Handed to an extractor together: enough frames for full batches, few enough to bound memory."""
+"""Clips per call of an extractor: enough frames for full batches, few enough to bound memory."""
 
 CODE_VERSION = 2
-"""Goes into the address of all features: raise it when the rows of a part are put together in another way."""
+"""Version of the code, part of the address of all features; raise it when the rows of a part are assembled
+differently."""
 
 DECODED: frozenset[Need] = frozenset(MODALITY)
-"""What comes from the file, and not from the catalogue."""
+"""Needs that are decoded from the file, not read from the catalogue."""
 
 
 @dataclass(frozen=True)
 class Feature:
-    """One modality's features: who makes them, from what it learnt, and where they go."""
+    """One modality's features: the extractor, its fitted state, and the output artifact."""
 
     extractor: "Extractor"
     state: State
     artifact: Artifact
     code: str = ""
-    """The address of the present recipe, for the parts' metadata, where the artifact's own names earlier code."""
+    """Address of the present recipe, for the parts' metadata, if the artifact itself names earlier code."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that is to be extracted, whatever the part."""
+    """Everything to extract, whatever the part."""
 
     features: tuple[Feature, ...]
     frames: FrameSelector
-    """Chooses the key frames, in the decoding process."""
+    """Selector of the key frames, which runs in the decoding process."""
     failures: Artifact
     retry: Retry | None = None
-    """Which recorded failures are tried again; None: those are left as they are."""
+    """Which recorded failures are retried; None: no failures."""
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What became of a part. Small: it is all that an engine carries."""
+    """Result of a part. Small: it is all that an engine transfers."""
 
     part: str
     n_videos: int
     n_failed: int
-    """Videos that gave neither picture nor sound."""
+    """Number of videos that gave neither picture nor sound."""
     was_done: bool
     """True if there was nothing left to do."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """What they went to: `decoding` (waiting for decoded clips), each modality, `writing`."""
+    """Seconds by step: `decoding` (waiting for decoded clips), each modality, `writing`."""
 
 
 def extract_part(
     store: Store, crawl: str, folder: str, part: Part, job: Job, decoder: Decoder, progress: Progress = silent
 ) -> Receipt:
-    """Make what is missing of a part's features and failures, and try again what `job.retry` wants.
+    """Compute what is missing of a part's features and failures, and retry what `job.retry` selects.
 
-    A file once known to fail is not decoded again without `job.retry`, so that features made later agree with those
-    made now. Whatever moment the process is killed at, a row that is null because of a failure has that failure on
-    record: new failures are written before the features, and those that passed are removed after them.
+    A file known to fail is not decoded again without `job.retry`, so that features made later agree with those made
+    now.
+    The process may be killed at any moment: a row that is null because of a failure always has that failure on record.
+    New failures are written before the features, and resolved ones are removed after them.
 
     Args:
-        crawl: its name, for messages.
-        folder: where it is.
+        crawl: Its name, for messages.
+        folder: Location of the crawl.
 
     Raises:
-        CrawlError: the crawl as a whole is no longer there.
-        InternalError: our own code fails on every file.
+        CrawlError: If the whole crawl has disappeared.
+        InternalError: If our own code fails on every file.
     """
     first_time = not store.exists(job.failures.part(part.key))
     recorded: Failures = {} if first_time else load_failures(store, job.failures, part)
@@ -142,12 +144,12 @@ def extract_part(
 
 
 def n_failed(failures: Failures) -> int:
-    """Videos that gave neither picture nor sound."""
+    """Return the number of videos that gave neither picture nor sound."""
     return sum(any(failure.modality is None for failure in of_video) for of_video in failures.values())
 
 
 def _passed(before: Failures, after: Failures) -> bool:
-    """Whether anything that had failed can be had now."""
+    """Return whether anything that had failed now succeeds."""
     return any(_lost(before[video_id]) - _lost(after.get(video_id, ())) for video_id in before)
 
 
@@ -158,7 +160,7 @@ def _lost(failures: Sequence[Failure]) -> set[Need]:
 def _needs(
     video: Video, missing: Sequence[Feature], recorded: Failures, retried: Mapping[str, Sequence[Failure]]
 ) -> frozenset[Need]:
-    """What must be decoded of a video: for new features what is not known to fail, and what is tried again."""
+    """Return what must be decoded of a video: what new features need and is not known to fail, and what is retried."""
     new = {feature.extractor.need for feature in missing} & DECODED
     known, again = _lost(recorded.get(video.video_id, ())), _lost(retried.get(video.video_id, ()))
     return frozenset((new - known) | again)
@@ -173,7 +175,7 @@ def _clips(
     results: dict[str, tuple[Failure, ...]],
     bugs: list[tuple[Video, Clip | ClipError]],
 ) -> Iterator[Clip]:
-    """One clip a video, in order, with whatever could be had of it. What went wrong is put into the last two."""
+    """Yield one clip per video, in order, with whatever could be decoded; failures go into `results` and `bugs`."""
     wanted = [Wanted(source, video, need) for video, need in zip(videos, needs, strict=True) if need]
     decoded = clips_of(wanted, frames, decoder)
     for video, need in zip(videos, needs, strict=True):
@@ -188,7 +190,7 @@ def _clips(
 def _merged(
     videos: Sequence[Video], needs: Sequence[frozenset[Need]], recorded: Failures, results: Failures
 ) -> dict[str, tuple[Failure, ...]]:
-    """The failures on record with those of this time."""
+    """Return the recorded failures merged with the new ones."""
     merged = {}
     for video, need in zip(videos, needs, strict=True):
         before = recorded.get(video.video_id, ())
@@ -197,14 +199,14 @@ def _merged(
 
 
 def _both(recorded: Failures, final: Failures, video_id: str) -> tuple[Failure, ...]:
-    """What is on record while features are written: new failures, and those that are about to pass."""
+    """Return the failures recorded while features are written: new ones, and those about to be resolved."""
     before, after = recorded.get(video_id, ()), final[video_id]
     covered = {failure.modality for failure in before}
     return (*before, *(failure for failure in after if failure.modality not in covered))
 
 
 class _Table:
-    """The rows of one modality's part: all new, or as written with some of them made again."""
+    """Rows of one modality's part: all new, or as written with some of them recomputed."""
 
     def __init__(self, feature: Feature, videos: Sequence[Video], written: bytes | None) -> None:
         self._feature = feature
@@ -232,7 +234,7 @@ class _Table:
         return self._feature.extractor.need
 
     def add(self, rows: Sequence[tuple[int, Clip]]) -> None:
-        """Args: rows: clips, with their places among the videos."""
+        """Add clips with their positions among the videos."""
         rows = [(i, clip) for i, clip in rows if np.isnan(self._vectors[i]).any()]
         if not rows:
             return
@@ -265,6 +267,6 @@ class _Table:
 
 
 def load_vectors(store: Store, artifact: Artifact, part: Part, column: str = "vector") -> np.ndarray:
-    """One modality's vectors of a part: shape (part.n_videos, D), float32, NaN rows where absent."""
+    """Return one modality's vectors of a part: shape (part.n_videos, D), float32, NaN rows where absent."""
     name = artifact.part(part.key)
     return to_vectors(decode(store.read(name), name, part.n_videos).column(column))

@@ -1,4 +1,4 @@
-"""Fit: an extractor learns from the videos that are in neither validation nor test, and from no others."""
+"""Fit stage: extractors are fitted only to videos that are in neither validation nor test."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What an extractor learned."""
+    """Result of fitting an extractor."""
 
     state: State
     left_out: tuple[tuple[Video, Failure], ...]
-    """Videos that it should have learned from, but for a failure that may pass."""
+    """Training videos skipped because of a failure that may be temporary."""
 
 
 def sample(videos: Sequence[Video], n_videos: int, seed: int) -> list[Video]:
-    """At most `n_videos`, chosen by a keyed hash of their content: the order of the catalogue does not matter.
+    """Return at most `n_videos`, selected by a keyed hash of their content, independent of the catalogue's order.
 
     Re-uploads count once.
     """
@@ -46,16 +46,16 @@ def fit_extractor(
     decoder: Decoder,
     progress: Progress = silent,
 ) -> Fitted:
-    """Let `extractor` learn from `videos`. Files that do not decode are skipped.
+    """Fit `extractor` to `videos`. Files that do not decode are skipped.
 
-    A failure that may pass is tried a second time at once, so that the order of the clips stays the same.
+    A failure that may be temporary is retried once immediately, so that the order of the clips stays the same.
 
     Args:
-        folders: where each crawl is, by its name.
+        folders: Location of each crawl, by its name.
 
     Raises:
-        CrawlError: a crawl as a whole is no longer there.
-        InternalError: our own code fails on every file.
+        CrawlError: If a whole crawl has disappeared.
+        InternalError: If our own code fails on every file.
     """
     left_out: list[tuple[Video, Failure]] = []
     clips = _clips(extractor, videos, folders, frames, decoder, left_out)
@@ -77,7 +77,7 @@ def _clips(
     decoder: Decoder,
     left_out: list[tuple[Video, Failure]],
 ) -> Iterator[Clip]:
-    """One clip a video, empty where nothing can be had of it."""
+    """Yield one clip per video, empty if nothing can be decoded."""
     if extractor.need == "description":
         yield from (Clip(description=video.description) for video in videos)
         return

@@ -1,4 +1,4 @@
-"""Ingest: a folder of crawled videos becomes rows of the catalogue. Identity is the content's hash."""
+"""Ingest stage: turns a folder of crawled videos into catalogue rows, identified by their content's hash."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,12 +34,12 @@ _HASHES_BETWEEN_SAVES = 20_000
 
 @dataclass(frozen=True)
 class IngestSettings:
-    """How a crawl is read and cut."""
+    """Frozen settings of how a crawl is read and cut into parts."""
 
     part_size: Annotated[int, Interval(ge=1, le=65_536)] = 256
-    """Videos in a part: what a kill loses at most, and what an engine hands out at a time."""
+    """Videos per part: the most that a kill loses, and the unit of work of an engine."""
     max_rejected_share: Annotated[float, Interval(ge=0, le=1)] = MAX_REJECTED_SHARE
-    """Of a manifest's rows that may be unusable and are left out; 20 may be in any case."""
+    """Share of a manifest's rows that may be unusable and are left out; 20 may be in any case."""
     absent: tuple[str, ...] = ABSENT
     """Words that mean an empty cell in a manifest, and no text in a sidecar, in any case."""
 
@@ -52,16 +52,17 @@ def ingest(
     catalogue_name: str = TRAINING,
     progress: Progress = silent,
 ) -> Catalogue:
-    """Read a crawl, hash its files, and write what is new of it into the catalogue.
+    """Read a crawl, hash its files, and write new videos into the catalogue.
 
-    Files whose size and time of change are known are not read again. Rows that an earlier ingest of the same folder
-    cut into a part stay in that part; new ones make new parts.
+    Files of known size and change time are not read again. Rows that an earlier ingest of the same folder put into a
+    part
+    stay in that part; new ones make new parts.
 
     Returns:
-        the catalogue, this crawl included.
+        The catalogue, this crawl included.
 
     Raises:
-        CrawlError: the folder or its manifest cannot be used.
+        CrawlError: If the folder or its manifest cannot be used.
     """
     source = crawl_source(crawl)
     _refuse_nesting(store, source.address)
@@ -95,7 +96,7 @@ def _unique_name(source: CrawlSource, catalogue: Catalogue) -> str:
 
 @dataclass(frozen=True)
 class _Stat:
-    """What tells that a file has not changed since it was hashed."""
+    """File metadata that shows whether a file has changed since it was hashed."""
 
     n_bytes: int
     mtime_ns: int
@@ -105,7 +106,7 @@ class _Stat:
 def _hash_files(
     store: Store, source: CrawlSource, crawl: str, entries: Sequence[Entry], progress: Progress
 ) -> dict[str, _Stat]:
-    """Size, time of change and SHA-256 by path. A file that cannot be read is left out."""
+    """Return size, change time and SHA-256 by path. A file that cannot be read is left out."""
     name = f"videos/files-{crawl}.parquet"
     known = _load_stats(store, name)
     found: dict[str, _Stat] = {}
@@ -173,12 +174,12 @@ def _save_stats(store: Store, name: str, stats: dict[str, _Stat]) -> None:
 
 
 def _rejected_file(crawl: str, address: str, catalogue: str) -> str:
-    """Where the rows of a crawl's manifest are listed that cannot be used."""
+    """Return the name of the file that lists the unusable manifest rows of a crawl."""
     return f"videos/rejected-{crawl if catalogue == TRAINING else f'{crawl}-{digest(address, 6)}'}.parquet"
 
 
 def _save_rejected(store: Store, name: str, listing: Listing) -> Iterator[str]:
-    """Write the rows that cannot be used, in place of those of an earlier ingest. Yields a note, if there are any."""
+    """Write the unusable rows, replacing those of an earlier ingest. Yields a note, if there are any."""
     if not listing.rejected:
         if store.exists(name):
             store.remove(name)
@@ -222,7 +223,7 @@ def _rows(crawl: str, listing: Listing, stats: dict[str, _Stat]) -> list[Video]:
 
 
 def _cut(videos: Sequence[Video], old_parts: Sequence[Sequence[Video]], size: int) -> list[list[Video]]:
-    """Slices of `size`. Videos of an old part stay together, new ones come after."""
+    """Return slices of `size`. Videos of an old part stay together, new ones come after."""
     by_id = {video.video_id: video for video in videos}
     slices = [[by_id.pop(old.video_id) for old in part if old.video_id in by_id] for part in old_parts]
     new = list(by_id.values())

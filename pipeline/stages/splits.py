@@ -1,4 +1,4 @@
-"""Which labelled videos train, validate and test: by venue, seeded, and never one content on two sides."""
+"""Seeded splits of labelled videos by venue, which never put the same content into two splits."""
 
 import hashlib
 import math
@@ -16,13 +16,13 @@ from nmcl.pipeline.text import counted, examples, listed
 
 Label = TypeVar("Label", str, int)
 SetAside = Literal["unreadable", "rare_venue", "conflicting_venue"]
-"""Why a labelled video is in no split: its file could not be read, its venue has too few videos, or the same
+"""Reason why a labelled video is in no split: its file could not be read, its venue has too few videos, or the same
 bytes were first labelled with another venue."""
 
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """Shares of the splits, which sum to 1, and which venues to keep. The defaults are the paper's."""
+    """Frozen shares of the splits, which sum to 1, and which venues to keep. The defaults are the paper's."""
 
     train: Annotated[float, Gt(0), Lt(1), Reference(0.49)] = 0.49
     validation: Annotated[float, Gt(0), Lt(1), Reference(0.21)] = 0.21
@@ -40,7 +40,7 @@ class SplitSettings:
             )
 
     def shares(self, splits: Collection[Split]) -> dict[Split, float]:
-        """The shares of some of the splits, scaled to sum to 1."""
+        """Return the shares of some of the splits, scaled to sum to 1."""
         given = {"train": self.train, "validation": self.validation, "test": self.test}
         total = sum(given[split] for split in splits)
         return {split: given[split] / total for split in SPLITS if split in splits}
@@ -48,7 +48,7 @@ class SplitSettings:
 
 @dataclass(frozen=True)
 class Assignment:
-    """Where one video goes. Videos without a venue have neither."""
+    """Assignment of one video. Videos without a venue have neither split nor reason."""
 
     split: Split | None = None
     set_aside: SetAside | None = None
@@ -56,18 +56,18 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Splits:
-    """Where all videos go. A video with a split is labelled with one of `venues`."""
+    """Assignments of all videos. A video with a split is labelled with one of `venues`."""
 
     assignments: tuple[Assignment, ...]
-    """One for each video, in the order they were given."""
+    """Assignments of the videos, in the order they were given."""
     venues: tuple[str, ...]
-    """The venues to learn, sorted."""
+    """Venues used as classes, sorted."""
     set_aside_venues: dict[str, int]
-    """Venue to its number of distinct videos, where those are too few."""
+    """Number of distinct videos of each venue that has too few."""
     counts: dict[Split, int]
-    """Videos in each split, copies included."""
+    """Number of videos in each split, copies included."""
     notes: tuple[str, ...]
-    """What the user should be told."""
+    """Messages for the user."""
     settings: SplitSettings
 
 
@@ -77,25 +77,27 @@ class _Content:
 
     sha256: str
     venue: str
-    """That of the first labelled one."""
+    """Venue of the first labelled one."""
     given: frozenset[Split]
-    """Every split that the manifests give it."""
+    """Every split that the manifests assign to it."""
     split: Split | None
-    """The first of those; else `train` where its crawl gives splits to others; else None."""
+    """First of those; else `train` if its crawl assigns splits to others; else None."""
 
 
 def assign(videos: Sequence[Video], settings: SplitSettings, earlier: Mapping[str, Split] | None = None) -> Splits:
-    """Puts labelled videos into splits.
+    """Assign labelled videos to splits.
 
-    A split given by a manifest holds, and what such a manifest leaves open trains. Videos of the other crawls
-    are shared out within each venue: each venue's shares are rounded up or down, and the totals are within
-    one video of theirs, except that a venue with three videos or more has one in every split. Copies follow
-    the first of them: by name of the crawl, then by `duplicate_of`, then by `video_id`. The order of `videos`
-    does not matter.
+    Splits given by a manifest are kept; other videos of such a manifest are used for training. Videos of the other
+    crawls
+    are distributed within each venue: each venue's shares are rounded up or down, and the totals are within one video
+    of
+    theirs, except that a venue with three videos or more has one in every split. Copies follow the first of them: by
+    name
+    of the crawl, then by `duplicate_of`, then by `video_id`. The order of `videos` does not matter.
 
     Args:
-        earlier: content hash to the split it had in an earlier run, which it keeps whatever a manifest says, so
-            that a new model is not tested on what the old one learnt from.
+        earlier: Content hash -> split in an earlier run, which takes precedence over manifests, so that a new model is
+            not tested on training videos of the old one.
     """
     groups = _by_content(videos)
     crawls_with_splits = {video.crawl for video in videos if video.split and video.venue}
@@ -117,7 +119,7 @@ def assign(videos: Sequence[Video], settings: SplitSettings, earlier: Mapping[st
 
 
 def require_trainable(splits: Splits) -> None:
-    """Raises CrawlError unless there are two venues to tell apart, with videos in every split."""
+    """Raise CrawlError unless there are at least two venues, with videos in every split."""
     minimum = splits.settings.min_venue_videos
     if len(splits.venues) < 2:
         fewer = listed(f"{venue!r} {n:,}" for venue, n in splits.set_aside_venues.items())
@@ -144,7 +146,7 @@ def _remedy(splits: Splits) -> str:
 
 
 def _by_content(videos: Iterable[Video]) -> dict[str, list[Video]]:
-    """Readable videos by their hash, the first of the copies first."""
+    """Return readable videos by their hash, the first of the copies first."""
     groups: dict[str, list[Video]] = defaultdict(list)
     for video in videos:
         if video.sha256:
@@ -177,7 +179,7 @@ def _assignment(video: Video, split_of: Mapping[str, Split], venue_of: Mapping[s
 def _place(
     contents: Sequence[_Content], settings: SplitSettings, earlier: Mapping[str, Split]
 ) -> tuple[dict[str, Split], list[str]]:
-    """The split of each content hash, and what to tell of it."""
+    """Return the split of each content hash, and notes about it."""
     given = {content.split for content in contents}
     absent = [split for split in SPLITS if split not in given] if "train" in given else []
     placed: dict[str, Split] = {}
@@ -200,7 +202,7 @@ def _place(
 
 
 def _share_out(contents: Iterable[_Content], shares: Mapping[Split, float], seed: int) -> dict[str, Split]:
-    """Shares contents out among splits within each venue, in an order that seed and bytes decide."""
+    """Distribute contents among splits within each venue, in an order decided by seed and bytes."""
     hashes: dict[str, list[str]] = defaultdict(list)
     for content in contents:
         hashes[content.venue].append(content.sha256)
@@ -214,7 +216,7 @@ def _share_out(contents: Iterable[_Content], shares: Mapping[Split, float], seed
 
 
 def allot(sizes: Mapping[Label, int], shares: Mapping[Split, float]) -> dict[Label, dict[Split, int]]:
-    """How many rows of each class go to each split; at least one where the class has as many rows as there are splits.
+    """Return how many rows of each class go to each split; at least one if the class has as many rows as splits.
 
     Rounding each venue alone would add up: six venues of 80 would be 1.2 videos off in total. So the totals
     of the splits are rounded first, by largest remainder, and each venue gives its odd videos to the splits

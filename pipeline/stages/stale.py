@@ -1,4 +1,4 @@
-"""What a retry makes out of date: files of other artifacts that were made while a video could not be decoded."""
+"""Removal of artifacts that a retry makes stale: files made while a video could not be decoded."""
 
 from collections.abc import Sequence
 
@@ -19,12 +19,13 @@ def remove_stale(
 ) -> None:
     """Remove a part from the features of other settings and from completed vectors, to be made again when needed.
 
-    Features whose files are gone from the crawl are kept: they could not be made again. Finished runs keep their
+    Features whose files are gone from the crawl are kept, because they could not be made again. Finished runs keep
+    their
     models, scores and predictions.
 
     Args:
-        own: features that the caller brings up to date itself.
-        decoded: the videos of the part that did not fail.
+        own: Features that the caller updates itself.
+        decoded: Videos of the part that did not fail.
     """
     is_whole = all(source.stat(video.path) is not None for video in decoded)
     for folder in store.list("features") if is_whole else ():
@@ -37,6 +38,6 @@ def remove_stale(
 
 
 def remove_part(store: Store, folder: str, key: str) -> None:
-    """Remove one part of an artifact and its digest, where they are there."""
+    """Remove one part of an artifact and its digest, if they exist."""
     for suffix in ("", DIGEST_SUFFIX):
         store.remove(f"{folder}/part-{key}.parquet{suffix}")

@@ -1,4 +1,4 @@
-"""Verify: whether a store holds what it should. Each part against its recipe, its digest and the catalogue's rows."""
+"""Verification of a store: each part is checked against its recipe, its digest and the catalogue's rows."""
 
 import hashlib
 import random
@@ -30,7 +30,7 @@ from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import decode
 
 SOURCES = 32
-"""Files of each crawl that are read again."""
+"""Number of files of each crawl that are read again."""
 
 PARTED = ("features", "completed", "failures")
 """Kinds of artifacts that are cut into parts."""
@@ -38,33 +38,33 @@ PARTED = ("features", "completed", "failures")
 
 @dataclass(frozen=True)
 class Problem:
-    """Something in a store that is wrong."""
+    """Problem found in a store."""
 
     file: str
-    """Relative to the store; of a crawl its address and path."""
+    """File name relative to the store; for a crawl its address and path."""
     problem: str
     """What was found, and what was expected."""
     removes: tuple[str, ...] = ()
-    """Files that `repair` removes, so that the next command makes them again; none where that would not help."""
+    """Files that `repair` removes, so that the next command makes them again; none if that would not help."""
     what_to_do: str = "nmcl verify --repair removes it, and the next nmcl run makes it again."
 
 
 @dataclass
 class Findings:
-    """What was looked at, and what is wrong."""
+    """Checked files and problems of a store."""
 
     checked: Counter[str] = field(default_factory=Counter)
-    """Files by kind."""
+    """Number of files by kind."""
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """What could not be looked at, and why."""
+    """What could not be checked, and why."""
 
 
 def verify(store: Store, n_sources: int = SOURCES, seed: int = 0, progress: Progress = silent) -> Findings:
-    """Look at everything in a store. Nothing is changed.
+    """Check everything in a store without changing it.
 
     Args:
-        n_sources: files of each crawl that are read again and compared with the catalogue, chosen by `seed`.
+        n_sources: Files of each crawl that are read again and compared with the catalogue, selected by `seed`.
     """
     findings = Findings()
     catalogues = _catalogues(store, findings)
@@ -80,7 +80,7 @@ def verify(store: Store, n_sources: int = SOURCES, seed: int = 0, progress: Prog
 
 
 def repair(store: Store, findings: Findings) -> int:
-    """Remove what is wrong, so that the next command makes it again. Returns the number of files removed."""
+    """Remove what is wrong, so that the next command makes it again; return the number of files removed."""
     names = dict.fromkeys(name for problem in findings.problems for name in problem.removes)
     for name in names:
         store.remove(name)
@@ -88,7 +88,7 @@ def repair(store: Store, findings: Findings) -> int:
 
 
 def to_json(findings: Findings) -> dict[str, Any]:
-    """For programs: `ok`, `checked`, `problems` (`file, problem, what_to_do, repairable`) and `notes`."""
+    """Return the JSON output: `ok`, `checked`, `problems` (`file, problem, what_to_do, repairable`) and `notes`."""
     problems = [
         {"file": p.file, "problem": p.problem, "what_to_do": p.what_to_do, "repairable": bool(p.removes)}
         for p in findings.problems
@@ -102,7 +102,7 @@ def to_json(findings: Findings) -> dict[str, Any]:
 
 
 def _catalogues(store: Store, findings: Findings) -> dict[str, Catalogue]:
-    """Every catalogue of the store that can be read, by its name."""
+    """Return every catalogue of the store that can be read, by its name."""
     names = [TRAINING]
     names += [f"predicted/{name}" for name in store.list("predicted") if name.endswith(".json")]
     names += [f"runs/{run}/catalogue.json" for run in store.list("runs")]
@@ -121,7 +121,7 @@ def _catalogues(store: Store, findings: Findings) -> dict[str, Catalogue]:
 def _check_catalogues(
     store: Store, catalogues: Mapping[str, Catalogue], findings: Findings
 ) -> dict[str, Sequence[Video]]:
-    """The videos of each part whose rows are right, by the part's key."""
+    """Return the videos of each part whose rows are correct, by the part's key."""
     parts: dict[Part, set[str]] = {}
     for name, catalogue in catalogues.items():
         for _, part in catalogue.parts():
@@ -154,7 +154,7 @@ def _key(videos: Sequence[Video]) -> str:
 
 
 def _check_parts(store: Store, rows: Mapping[str, Sequence[Video]], findings: Findings, progress: Progress) -> None:
-    """Features, completed vectors and failures."""
+    """Check features, completed vectors and failures."""
     folders = [f"{kind}/{name}" for kind in PARTED for name in store.list(kind)]
     decodings = _recorded_failures(store)
     for done, folder in enumerate(folders, start=1):
@@ -162,7 +162,7 @@ def _check_parts(store: Store, rows: Mapping[str, Sequence[Video]], findings: Fi
         parts = [name for name in files if name.startswith("part-") and name.endswith(".parquet")]
         recipe, problem = _recipe(store, folder)
         if problem and not parts and not store.exists(f"{folder}/{RECIPE}"):
-            continue  # nothing is there, as after a repair
+            continue  # absent, as after a repair
         if problem:
             removes = (f"{folder}/{RECIPE}", *(f"{folder}/{name}" for name in parts))
             findings.problems.append(Problem(f"{folder}/{RECIPE}", problem, removes))
@@ -179,7 +179,7 @@ def _check_parts(store: Store, rows: Mapping[str, Sequence[Video]], findings: Fi
 
 
 def _downstream(store: Store, folder: str, name: str) -> Iterator[str]:
-    """What is made from a part and would keep its mistake."""
+    """Yield the files that are made from a part and would keep its error."""
     if folder.startswith("failures/"):
         return
     if folder.startswith("features/"):
@@ -189,7 +189,7 @@ def _downstream(store: Store, folder: str, name: str) -> Iterator[str]:
 
 
 def _recipe(store: Store, folder: str) -> tuple[dict[str, Any], str | None]:
-    """What is hashed of the recipe of an artifact, and what is wrong with it."""
+    """Return the hashed part of an artifact's recipe, and what is wrong with it."""
     try:
         recipe = store.read_json(f"{folder}/{RECIPE}")
     except StoreError as error:
@@ -201,7 +201,7 @@ def _recipe(store: Store, folder: str) -> tuple[dict[str, Any], str | None]:
 
 
 def _recorded_failures(store: Store) -> dict[str, str]:
-    """Folders of failures by the digest of the decoding they belong to."""
+    """Return folders of failures by the digest of the decoding they belong to."""
     found = {}
     for name in store.list("failures"):
         recipe, problem = _recipe(store, f"failures/{name}")
@@ -284,7 +284,7 @@ def _undecodable(name: str, data: bytes) -> str | None:
 
 
 def _check_small_files(store: Store, findings: Findings) -> None:
-    """What commands keep to be quicker, and can do without; and the settings."""
+    """Check the settings, and the optional files that only make commands faster."""
     if store.exists(SETTINGS):
         try:
             store.read_json(SETTINGS)

@@ -34,11 +34,11 @@ def wrong_part(
     """Return what is wrong with one part, or None.
 
     Args:
-        store, folder, name: where the file is.
-        recipe: what is hashed of the recipe of its artifact.
-        videos: those of the catalogue's part, if the catalogue has it.
-        decodings: folders of failures, by the digest of the decoding they belong to.
-        dims: widths of the vectors in the artifact's parts so far; that of this part is added.
+        store, folder, name: Location of the file.
+        recipe: The hashed part of its artifact's recipe.
+        videos: Videos of the catalogue's part, if the catalogue has it.
+        decodings: Folders of failures, by the digest of the decoding they belong to.
+        dims: Widths of the vectors in the artifact's parts so far; that of this part is added.
     """
     kind = folder.split("/")[0]
     try:
@@ -59,7 +59,7 @@ def wrong_part(
 
 
 def wrong_digest(store: Store, name: str, data: bytes) -> str | None:
-    """What a file's digest says against it. Files of earlier versions have none."""
+    """Return how a file contradicts its digest, or None. Files of earlier versions have no digest."""
     if not store.exists(name + DIGEST_SUFFIX):
         return None
     wanted = store.read(name + DIGEST_SUFFIX).decode(errors="replace").split(" ", 1)[0]
@@ -101,7 +101,7 @@ def _wrong_vectors(
         for video_id in table.column("video_id").to_pylist()
     ]
     lasting = np.array([any(not f.is_transient for f in found) for found in of_rows], bool)
-    if (lasting & ~absent).any():  # while a retry goes on, a vector may be there before its failure is removed
+    if (lasting & ~absent).any():  # during a retry, a vector may exist before its failure is removed
         return f"{int((lasting & ~absent).sum()):,} of its videos have a vector, and a lasting failure on record"
     explained = np.array([bool(found) for found in of_rows], bool)
     if "remark" in table.column_names:
@@ -114,7 +114,7 @@ def _wrong_vectors(
 def _failures_beside(
     store: Store, name: str, recipe: Mapping[str, Any], decodings: Mapping[str, str]
 ) -> Failures | None:
-    """The failures that belong to a part of features; None where none were recorded for it."""
+    """Return the failures that belong to a part of features; None if none were recorded for it."""
     folder = decodings.get(digest(recipe["decoding"])) if "decoding" in recipe else None
     if folder is None or not store.exists(f"{folder}/{name}"):
         return None
@@ -123,7 +123,10 @@ def _failures_beside(
 
 
 def _wrong_completed(store: Store, name: str, recipe: Mapping[str, Any], table: pa.Table) -> str | None:
-    """Whether what is said to be observed is what was extracted, and only videos without any modality lack vectors."""
+    """Return what is wrong with completed vectors, or None.
+
+    Observed flags must match the extracted vectors, and only videos without any modality may lack vectors.
+    """
     any_observed = np.any([table.column(f"{m}_observed").to_numpy() for m in MODALITIES], axis=0)
     for modality in MODALITIES:
         observed = table.column(f"{modality}_observed").to_numpy()

@@ -1,4 +1,4 @@
-"""Addresses: an artifact is named by the hash of how it was made. Cache, resume and provenance are this one rule."""
+"""Content addresses: an artifact is named by the hash of its recipe, which gives caching, resuming and provenance."""
 
 import hashlib
 import json
@@ -16,53 +16,53 @@ from nmcl.pipeline.storage.store import Store
 
 
 def digest(value: Any, length: int = 12) -> str:
-    """Hash of a JSON value; equal values give equal digests, whatever the order of their keys.
+    """Return the hash of a JSON value; equal values give equal digests, whatever the order of their keys.
 
     Args:
-        length: hex digits kept; 12 make a chance collision among a million artifacts about 1 in 500.
+        length: Hex digits kept; with 12, a random collision among a million artifacts has a chance of about 1 in 500.
     """
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
 RECIPE = "recipe.json"
-"""In the folder of an artifact: how it was made."""
+"""File in the folder of an artifact that describes how it was made."""
 SETTINGS_IN_FULL = "settings_in_full"
-"""Key of the recipe that is not hashed. Recipes of earlier versions lack it: all of them is hashed."""
+"""Key of the recipe that is not hashed. Recipes of earlier versions lack it and are hashed completely."""
 
 
 def hashed_part(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a recipe is hashed."""
+    """Return the part of a recipe that is hashed."""
     return {name: value for name, value in recipe.items() if name != SETTINGS_IN_FULL}
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """Something the pipeline makes, and its recipe: settings, code version, weights' checksum, input artifacts."""
+    """Pipeline artifact and its recipe: settings, code version, weights' checksum, input artifacts."""
 
     kind: str
     """Folder and name, such as `features/visual`."""
     recipe: dict[str, Any]
-    """JSON values; all that decides the content. Of settings, those that `nmcl.pipeline.addressing.hashed` gives."""
+    """JSON values that decide the content. Of settings, those that `nmcl.pipeline.addressing.hashed` returns."""
     settings: Mapping[str, Any] = field(default_factory=dict, compare=False)
-    """All settings in force, by section: for people, and no part of the address."""
+    """All settings in force, by section: for people, and not part of the address."""
 
     @property
     def address(self) -> str:
-        """12 hex digits."""
+        """Address of 12 hex digits."""
         return digest(self.recipe)
 
     @property
     def folder(self) -> str:
-        """Where it lies in the store."""
+        """Folder in the store."""
         return f"{self.kind}-{self.address}"
 
     def part(self, key: str) -> str:
-        """Name of the file of one part."""
+        """Return the name of the file of one part."""
         return f"{self.folder}/part-{key}.parquet"
 
     def note_recipe(self, store: Store) -> None:
-        """Lay the recipe beside the artifact, and all settings in force, for people and for provenance."""
+        """Write the recipe next to the artifact, with all settings in force, for people and for provenance."""
         name = f"{self.folder}/{RECIPE}"
         if not store.exists(name):
             in_full = {SETTINGS_IN_FULL: self.settings} if self.settings else {}
@@ -73,10 +73,11 @@ DIGEST_SUFFIX = ".sha256"
 
 
 def write_with_digest(store: Store, name: str, data: bytes) -> None:
-    """Write a file with its SHA-256 in a file beside it, as `sha256sum --check` reads it.
+    """Write a file with its SHA-256 in a file next to it, in the format of `sha256sum --check`.
 
-    A digest never contradicts its file, whatever moment the process is killed at: for a new file it is written first,
-    and that of a file that is replaced is removed before.
+    A digest never contradicts its file, even if the process is killed: for a new file it is written first, and that of
+    a
+    replaced file is removed before.
     """
     line = f"{hashlib.sha256(data).hexdigest()}  {name.rsplit('/', 1)[-1]}\n".encode()
     if store.exists(name):
@@ -96,22 +97,22 @@ def add_digest(store: Store, name: str) -> None:
 
 
 def save_state(store: Store, artifact: Artifact, state: State) -> None:
-    """Write a state. `state.json` goes last: where it exists, the state is whole."""
+    """Write a state. `state.json` is written last: if it exists, the state is complete."""
     artifact.note_recipe(store)
     write_with_digest(store, f"{artifact.folder}/state.safetensors", save(state.arrays))
     store.write_json(f"{artifact.folder}/state.json", state.info)
 
 
 def has_state(store: Store, artifact: Artifact) -> bool:
-    """Whether the state was written."""
+    """Return whether the state was written."""
     return store.exists(f"{artifact.folder}/state.json")
 
 
 def load_state(store: Store, artifact: Artifact | None) -> State:
-    """Read a state back, array for array; an empty one for an extractor that learns nothing, which has no artifact.
+    """Load a state, array for array; an empty one for an extractor without training, which has no artifact.
 
     Raises:
-        StoreError: it is missing or damaged.
+        StoreError: If it is missing or damaged.
     """
     if artifact is None:
         return State()

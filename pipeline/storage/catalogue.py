@@ -1,4 +1,4 @@
-"""The catalogue: which crawls a store holds, cut into parts once. A later crawl adds parts and changes none."""
+"""Catalogue of a store's crawls, cut into parts once. A later crawl adds parts and changes none."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -13,22 +13,22 @@ from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import decode, encode, from_videos, to_videos
 
 TRAINING = "catalogue.json"
-"""The crawls that a store is trained on. Crawls that are only predicted have catalogues of their own."""
+"""Catalogue of the crawls that a store is trained on. Crawls that are only predicted have catalogues of their own."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A fixed slice of a crawl, the unit of work."""
+    """Fixed slice of a crawl, the unit of work."""
 
     key: Address
-    """Hash of all that extractors see of its videos; names the part's file in every artifact."""
+    """Hash of everything that extractors see of its videos; names the part's file in every artifact."""
     rows: Address
     """Hash of its rows, labels included; names the part's file of the catalogue."""
     n_videos: Annotated[int, Ge(1)]
 
     @property
     def file(self) -> str:
-        """Where its rows lie in the store."""
+        """Name of the file of its rows in the store."""
         return f"videos/part-{self.rows}.parquet"
 
 
@@ -37,43 +37,43 @@ class Crawl:
     """One ingested folder."""
 
     name: Name
-    """Of the folder; made unique within the store."""
+    """Name of the folder, made unique within the store."""
     folder: str
-    """Where it lay when it was ingested: an absolute path."""
+    """Location when it was ingested: an absolute path."""
     parts: tuple[Part, ...]
     notes: tuple[str, ...]
-    """What the user was told about the manifest."""
+    """Messages about the manifest that the user was shown."""
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All crawls of one purpose, in the order they came."""
+    """All crawls of one purpose, in the order they were added."""
 
     crawls: tuple[Crawl, ...] = ()
 
     def parts(self) -> Iterator[tuple[Crawl, Part]]:
-        """Every part with the crawl it belongs to."""
+        """Yield every part with the crawl it belongs to."""
         for crawl in self.crawls:
             for part in crawl.parts:
                 yield crawl, part
 
     @property
     def n_videos(self) -> int:
-        """Rows in all."""
+        """Total number of rows."""
         return sum(part.n_videos for _, part in self.parts())
 
     def videos(self, store: Store) -> list[Video]:
-        """All rows, in order."""
+        """Return all rows, in order."""
         return [video for _, part in self.parts() for video in load_part(store, part)]
 
     def with_crawl(self, crawl: Crawl) -> "Catalogue":
-        """The same with one crawl added, or replaced where its folder is known."""
+        """Return the catalogue with one crawl added, or replaced if its folder is known."""
         others = [c if c.folder != crawl.folder else crawl for c in self.crawls]
         return Catalogue(tuple(others) if crawl in others else (*others, crawl))
 
 
 def make_part(store: Store, videos: Sequence[Video]) -> Part:
-    """Write a slice of the catalogue, unless it is there."""
+    """Write a slice of the catalogue, unless it exists."""
     part = Part(
         key=digest([[v.video_id, v.sha256, v.description] for v in videos]),
         rows=digest([asdict(video) for video in videos]),
@@ -85,16 +85,16 @@ def make_part(store: Store, videos: Sequence[Video]) -> Part:
 
 
 def load_part(store: Store, part: Part) -> list[Video]:
-    """The rows of a part."""
+    """Return the rows of a part."""
     return to_videos(decode(store.read(part.file), part.file, part.n_videos))
 
 
 def load_catalogue(store: Store, name: str = TRAINING) -> Catalogue:
-    """The catalogue as written; an empty one where nothing was ingested. Raises StoreError where it is damaged."""
+    """Load a catalogue, empty if nothing was ingested; raise StoreError if it is damaged."""
     return store.find_record(name, Catalogue) or Catalogue()
 
 
 def save_catalogue(store: Store, catalogue: Catalogue, name: str = TRAINING) -> None:
-    """Write the catalogue; it is the last file of an ingest, so what it names exists."""
+    """Write the catalogue, the last file of an ingest, so that everything it names exists."""
     if load_catalogue(store, name) != catalogue:
         store.write_json(name, asdict(catalogue))

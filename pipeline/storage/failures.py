@@ -1,4 +1,4 @@
-"""Failures: which videos gave no picture or no sound, and why. Each is a row of a part of its own artifact."""
+"""Records of videos that gave no picture or no sound, and why. Each is a row of a part of its own artifact."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -13,16 +13,16 @@ from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import decode, encode
 
 MAX_ATTEMPTS = 3
-"""How often a file with a transient failure is tried in all, one command after the other."""
+"""Maximum attempts for a file with a transient failure, over successive commands."""
 
 MODALITY: Mapping[Need, Modality] = {"frames": "visual", "waveform": "acoustic"}
-"""What is missing where the decoder could not give what was needed."""
+"""Modality that is missing if the decoder could not provide the need."""
 
 INTERNAL = "internal"
-"""What nobody foresaw: a bug of ours, unless the file is very odd."""
+"""Unexpected failure: a bug of ours, unless the file is very odd."""
 
 NO_SOUND = "no_sound"
-"""A file without a soundtrack: data, and no failure."""
+"""File without a soundtrack: data, and no failure."""
 
 WHAT_TO_DO: Mapping[str, str] = {
     "missing": "Put the file back, or mount the disk; the next command tries it again.",
@@ -35,65 +35,65 @@ WHAT_TO_DO: Mapping[str, str] = {
     "internal": "A bug of nmcl: please report the detail. A new version of the decoding code tries it again.",
     "rejected": "Correct the row of the manifest that the detail names, and ingest the crawl again.",
 }
-"""For people, by kind."""
+"""Advice for the user, by kind."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why one video lacks a modality, or everything that a file holds."""
+    """Reason why one video lacks a modality, or everything in its file."""
 
     modality: Modality | None
-    """None: nothing can be had of the file."""
+    """None: nothing of the file can be used."""
     kind: str
     """See `ClipError`."""
     detail: str
     """What was found, for a person."""
     attempts: int = 1
-    """How many commands have tried, this kind of failure being one that may pass."""
+    """Number of commands that have tried, for a transient kind of failure."""
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.detail}"
 
     @property
     def is_transient(self) -> bool:
-        """Whether it may pass without any change of the file."""
+        """Whether it may be resolved without any change of the file."""
         return self.kind in TRANSIENT
 
     @property
     def needs(self) -> frozenset[Need]:
-        """What the decoder would have to give."""
+        """What the decoder would have to provide."""
         return frozenset(need for need, modality in MODALITY.items() if self.modality in (None, modality))
 
 
 Failures = Mapping[str, tuple[Failure, ...]]
-"""By video_id; videos without a failure are left out."""
+"""Failures by video_id; videos without a failure are left out."""
 
 
 @dataclass(frozen=True)
 class Retry:
-    """Which recorded failures are tried again. By default the transient ones, up to `MAX_ATTEMPTS` in all."""
+    """Frozen selection of recorded failures to retry. By default the transient ones, up to `MAX_ATTEMPTS` in all."""
 
     kinds: frozenset[str] | None = field(default=TRANSIENT)
-    """None: all."""
+    """Kinds to retry; None: all."""
     max_attempts: int | None = MAX_ATTEMPTS
-    """None: any number."""
+    """Maximum attempts in all; None: any number."""
 
     def wants(self, failure: Failure) -> bool:
-        """Whether this failure is tried again."""
+        """Return whether this failure is retried."""
         is_kind = self.kinds is None or failure.kind in self.kinds
         return is_kind and (self.max_attempts is None or failure.attempts < self.max_attempts)
 
     def among(self, failures: Failures) -> dict[str, tuple[Failure, ...]]:
-        """The failures that are tried again, by video_id."""
+        """Return the failures to retry, by video_id."""
         wanted = {video_id: tuple(f for f in of_video if self.wants(f)) for video_id, of_video in failures.items()}
         return {video_id: of_video for video_id, of_video in wanted.items() if of_video}
 
 
 def refuse_bug(clips: Iterable[tuple[Video, Clip | ClipError]], n_decoded: int) -> None:
-    """Raises InternalError where our own code fails on every file: that is no fact about the files.
+    """Raise InternalError if our own code fails on every file, which is no fact about the files.
 
     Args:
-        clips: those that failed in our own code.
+        clips: Clips that failed in our own code.
     """
     bugs = list(clips)
     if len(bugs) > 1 and len(bugs) == n_decoded:
@@ -108,7 +108,7 @@ def refuse_bug(clips: Iterable[tuple[Video, Clip | ClipError]], n_decoded: int) 
 
 
 def failures_of_clip(clip: Clip | ClipError, needs: frozenset[Need]) -> tuple[Failure, ...]:
-    """What went wrong with one decoded file. Args: needs: what was asked for."""
+    """Return the failures of one decoded file among its requested `needs`."""
     if isinstance(clip, ClipError):
         return (Failure(None, clip.kind, clip.detail),)
     problems = {need: problem for need, problem in clip.problems.items() if need in needs}
@@ -120,12 +120,12 @@ def failures_of_clip(clip: Clip | ClipError, needs: frozenset[Need]) -> tuple[Fa
 
 
 def tried_again(before: Sequence[Failure], needs: frozenset[Need], after: Sequence[Failure]) -> tuple[Failure, ...]:
-    """The failures of one video after some needs were tried again.
+    """Return the failures of one video after some needs were retried.
 
     Args:
-        before: as recorded.
-        needs: what was tried.
-        after: what went wrong this time.
+        before: Failures on record.
+        needs: Needs that were retried.
+        after: Failures of this attempt.
     """
     kept = [failure for failure in before if not failure.needs <= needs]
     attempts = max((failure.attempts for failure in before if failure.needs <= needs), default=0) + 1
@@ -156,7 +156,7 @@ _SCHEMA = pa.schema(
 
 
 def load_failures(store: Store, artifact: Artifact, part: Part) -> dict[str, tuple[Failure, ...]]:
-    """The failures of a part, by video_id. Earlier versions recorded files as a whole, without attempts."""
+    """Return the failures of a part, by video_id. Earlier versions recorded whole files, without attempts."""
     name = artifact.part(part.key)
     table = decode(store.read(name), name)
     own = [f.name for f in fields(Failure) if f.name in table.column_names]

@@ -1,4 +1,4 @@
-"""Files of this machine's disk, written whole or not at all."""
+"""Atomic writes of files on this machine's disk."""
 
 import os
 import tempfile
@@ -10,10 +10,10 @@ from nmcl.pipeline.scratch import scratch
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file, and the folders above it, whole or not at all: a temporary file beside it, fsync, rename.
+    """Write a file atomically, and create its folders: a temporary file next to it, fsync, rename.
 
     Raises:
-        StoreError: it cannot be written.
+        StoreError: If it cannot be written.
     """
     with writing(str(path)):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -22,7 +22,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def replace_file(path: Path, data: bytes, scratch_folder: Path) -> None:
-    """The same with a temporary file in another folder of the same disk. Raises OSError."""
+    """Replace a file atomically, with a temporary file in another folder of the same disk; raise OSError on failure."""
     handle, temporary = tempfile.mkstemp(dir=scratch_folder)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -1,9 +1,9 @@
-"""One writer of a store that has no file locks: a lease object that its holder renews while it works.
+"""Single-writer lock for a store without file locks: a lease object that its holder renews while it works.
 
-Whoever finds a lease watches it. One that is renewed belongs to a writer who lives; one that is not, for as long as
-PATIENCE_S, to one who was killed, and is taken over. No clock is compared with another machine's. Taking over is a
-conditional write (`If-Match`), so that of two only one succeeds, where the service knows them, as S3 does; on others
-two commands that start within a second after a crash may both go on, which costs work and, as files are named by
+A process that finds a lease watches it. A lease that is renewed belongs to a live writer; one that is not renewed for
+PATIENCE_S belongs to a killed one, and is taken over. No clock is compared with another machine's. Taking over is a
+conditional write (`If-Match`), so that of two only one succeeds, if the service supports them, as S3 does. On others,
+two commands that start within a second after a crash may both continue, which costs work and, as files are named by
 their content's recipe, changes no vector.
 """
 
@@ -28,18 +28,18 @@ _NOT_MET = ("PreconditionFailed", "ConditionalRequestConflict")
 
 @dataclass(frozen=True)
 class Found:
-    """A lease as it was read."""
+    """Lease as it was read."""
 
     version: str
-    """Changes with every renewal."""
+    """Version that changes with every renewal."""
     token: str
-    """Of its holder."""
+    """Token of its holder."""
     holder: str
     """Host and process, for people."""
 
 
 class Lease:
-    """The lease object at one path of an fsspec file system."""
+    """Lease object at one path of an fsspec file system."""
 
     def __init__(self, fs: Any, path: str, url: str) -> None:
         self._fs = fs
@@ -49,15 +49,15 @@ class Lease:
         self._renewals = 0
         self._version = ""
         self.is_lost = False
-        """Whether another writer took it over, because it was not renewed in time."""
+        """Whether another writer took over the lease because it was not renewed in time."""
 
     @contextmanager
     def held(self) -> Iterator["Lease"]:
-        """Hold it while the block runs.
+        """Hold the lease within the block.
 
         Raises:
-            StoreTakenError: another writer holds it.
-            StoreError: it cannot be written.
+            StoreTakenError: If another writer holds it.
+            StoreError: If it cannot be written.
         """
         with writing(self._url):
             self._take()
@@ -70,7 +70,7 @@ class Lease:
             stop.set()
             renewing.join()
             if not self.is_lost:
-                with suppress(StoreError), writing(self._url):  # one that nobody renews is taken over
+                with suppress(StoreError), writing(self._url):  # an unremoved lease is not renewed, and is taken over
                     self._fs.rm_file(self._path)
 
     def _take(self) -> None:
@@ -79,7 +79,7 @@ class Lease:
         while not self._write({"mode": "create"}):
             found = self._read()
             if found is None:
-                continue  # it was given back this moment
+                continue  # it was released in the meantime
             if seen is not None and found.version != seen.version:
                 raise StoreTakenError(
                     f"Another nmcl command ({found.holder}) is writing to {self._url}. "
@@ -103,15 +103,15 @@ class Lease:
                     self.is_lost = True
                     return
                 renewed = time.monotonic()
-            except StoreError:  # the service may answer again before anyone's patience ends
+            except StoreError:  # the service may recover before another writer takes over
                 self.is_lost = time.monotonic() - renewed > PATIENCE_S
 
     def _replacing(self, version: str) -> dict[str, Any]:
-        """The condition that nobody has written meanwhile, where the service knows it."""
+        """Return the condition that the object is unchanged, if the service supports it."""
         return {"IfMatch": version} if "s3" in self._fs.protocol else {}
 
     def _write(self, condition: dict[str, Any]) -> bool:
-        """Whether the lease is ours now."""
+        """Write the lease and return whether we now hold it."""
         self._renewals += 1
         holder = f"{socket.gethostname()}, process {os.getpid()}"
         content = {"token": self._token, "renewals": self._renewals, "holder": holder}
@@ -138,11 +138,11 @@ class Lease:
         try:
             found = json.loads(content)
             return Found(version or str(found["renewals"]), str(found["token"]), str(found["holder"]))
-        except (ValueError, KeyError, TypeError, RecursionError):  # nobody renews it
+        except (ValueError, KeyError, TypeError, RecursionError):  # a damaged lease is never renewed
             return Found(version or content.hex(), "", "an unknown process")
 
 
 def _code(error: OSError) -> str:
-    """What S3 calls its answer."""
+    """Return S3's error code."""
     response: dict[str, Any] = getattr(error.__cause__, "response", {})
     return str(response.get("Error", {}).get("Code", ""))

@@ -1,7 +1,7 @@
-"""The records that the JSON files of a run hold. The scorer, the pages and the commands use the same ones.
+"""Record types of a run's JSON files, shared by the scorer, the pages and the commands.
 
-Shares and scores are in 0..1, and None where a measure is not defined. Where a key on disk differs from the name of its
-field, the field has it as an alias. All counts are of videos unless said otherwise.
+Shares and scores are in 0..1, and None if a measure is not defined. If a key on disk differs from the name of its
+field, the field has it as an alias. All counts are of videos unless stated otherwise.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 from nmcl.pipeline.storage.shapes import Count
 
 COUNTS = ("videos", "train", "validation", "test", "unlabelled")
-"""Those that every version of `Metrics.counts` has."""
+"""Counts that every version of `Metrics.counts` has."""
 
 
 def _with_counts(*names: str) -> AfterValidator:
@@ -27,11 +27,11 @@ def _with_counts(*names: str) -> AfterValidator:
 
 @dataclass(frozen=True)
 class Timing:
-    """How long a stage worked for a run, over all its interruptions."""
+    """Time that a stage worked for a run, over all its interruptions."""
 
     seconds: float = 0.0
     spent: Mapping[str, float] = field(default_factory=dict)
-    """How they divide, summed over parts and workers."""
+    """Seconds by step, summed over parts and workers."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,18 @@ class SplitScores:
     macro_f1: float | None = None
     auc_micro: float | None = None
     auc_macro: float | None = None
-    """Each class against the rest, mean over the classes with labels of both kinds."""
+    """One-vs-rest AUC, mean over the classes with labels of both kinds."""
     top5: float | None = None
     """Share of videos whose label is among the min(5, K) most probable of K classes."""
     log_loss: float | None = None
-    """Nats."""
+    """Log loss in nats."""
     majority_share: float | None = None
     """Accuracy of always predicting the most frequent label."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    """How missing modalities were completed."""
+    """Completion of missing modalities."""
 
     method: str
     held_out: Mapping[str, Any]
@@ -69,7 +69,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class Metrics:
-    """The evaluation of a run."""
+    """Evaluation of a run."""
 
     test: SplitScores
     validation: SplitScores
@@ -77,19 +77,19 @@ class Metrics:
     """By modality: the same model trained and tested on it alone."""
     counts: Annotated[Mapping[str, Count], _with_counts(*COUNTS)]
     notices: tuple[str, ...]
-    """What the reader must know before believing a number."""
+    """Caveats that the reader must know before trusting a number."""
     seconds: Mapping[str, float]
     """Wall-clock time by stage."""
     extract_seconds: Mapping[str, float] = field(default_factory=dict)
-    """How the time of `extract` divides."""
+    """Seconds of `extract` by step."""
     classes: Annotated[tuple[str, ...], Field(alias="venues")] = ()
     """K names, in the order of the model's probabilities."""
     set_aside: Annotated[Mapping[str, int], Field(alias="set_aside_venues")] = field(default_factory=dict)
-    """Labels with too few videos to be classes -> how many they have."""
+    """Labels with too few videos to be classes -> their number of videos."""
     completion: Completion | None = None
     autoencoder: Mapping[str, Any] = field(default_factory=dict)
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
-    """The model's own, on validation videos."""
+    """The model's own diagnostics, on validation videos."""
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -99,13 +99,13 @@ class Metrics:
 
     @property
     def headline(self) -> dict[str, Any]:
-        """The test scores that the list of runs and the history of champions show."""
+        """Test scores shown in the list of runs and the history of champions."""
         return {"macro_f1": self.test.macro_f1, "micro_f1": self.test.micro_f1, "n_rows": self.test.n_rows}
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What the store reads of a model's card; `nmcl.model.checkpoint` has all of it."""
+    """Fields of a model's card that the store reads; `nmcl.model.checkpoint` has all of it."""
 
     classes: Annotated[tuple[str, ...], Field(alias="venues")]
     weights_sha256: str = ""
@@ -113,19 +113,19 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class CrawlDiff:
-    """What a crawl holds that the champion was not trained on."""
+    """Content of a crawl that the champion was not trained on."""
 
     crawl: str
     n_videos: Count
-    """Of new content."""
+    """Number of videos with new content."""
     n_labelled: Count
-    """Of those, the labelled ones."""
+    """Number of labelled videos among them."""
     n_known: Count
-    """All others: their content is in the champion's crawls, or in a crawl that came before."""
+    """All others: their content is in the champion's crawls, or in an earlier crawl."""
     n_renamed: Count
-    """Of the known ones, those in another crawl under another name."""
+    """Known videos that are in another crawl under another name."""
     n_relabelled: Count
-    """Of the known ones, those with another label, or in the same crawl without one: the earlier label counts."""
+    """Known videos with another label, or in the same crawl without one: the earlier label counts."""
 
 
 @dataclass(frozen=True)
@@ -133,13 +133,13 @@ class DriftFigure:
     """One measure of drift, tested by permutations of the rows."""
 
     value: float | None
-    """None where either side has too few rows to measure."""
+    """None if either side has too few rows to measure."""
     null_mean: Annotated[float | None, Field(alias="by_chance")]
-    """Mean of the same measure over the permutations."""
+    """Mean of the null distribution, the measure over the permutations."""
     p_value: float | None
     """Share of permutations with at least this value."""
     limit: float
-    """Of `value - null_mean`."""
+    """Limit of `value - null_mean`."""
     n_reference: Count
     """Rows of the champion's crawls."""
     n_new: Count
@@ -158,7 +158,7 @@ class ClassChanges:
     too_few: tuple[str, ...]
     """Labels of new videos that have too few videos to be classes."""
     not_seen: tuple[str, ...]
-    """Classes of both that no new video has, where other new videos are labelled."""
+    """Classes of both that no new video has, if other new videos are labelled."""
 
 
 @dataclass(frozen=True)
@@ -166,11 +166,11 @@ class DriftNote:
     """Drift of the new videos of a retraining."""
 
     champion: str
-    """Folder of its run."""
+    """Folder of the champion's run."""
     crawls: Mapping[str, str]
     """Name of each crawl with new videos -> digest of its content."""
     figures: Mapping[str, Mapping[str, DriftFigure]]
-    """By subject (a modality, `files` or `labels`) and name."""
+    """Figures by subject (a modality, `files` or `labels`) and name."""
     exceeded: tuple[str, ...]
     """`SUBJECT.NAME` of the figures beyond their limits."""
     stopped: bool
@@ -180,11 +180,11 @@ class DriftNote:
     diffs: Annotated[tuple[CrawlDiff, ...], Field(alias="news")]
     classes: Annotated[ClassChanges, Field(alias="venues")]
     when: str
-    """UTC, ISO 8601."""
+    """Time in UTC, ISO 8601."""
 
     @property
     def flat(self) -> Iterator[tuple[str, str, DriftFigure]]:
-        """Subject, name and figure."""
+        """Yield subject, name and figure."""
         for subject, figures in self.figures.items():
             for name, figure in figures.items():
                 yield subject, name, figure
@@ -192,75 +192,75 @@ class DriftNote:
 
 @dataclass(frozen=True)
 class Slice:
-    """Champion and challenger on the same test videos."""
+    """Comparison of champion and challenger on the same test videos."""
 
     n_rows: Count
     champion: Mapping[str, float | None]
     """micro_f1 and macro_f1; empty without rows."""
     challenger: Mapping[str, float | None]
     gain: float | None
-    """Macro-F1 of the challenger less that of the champion."""
+    """Macro-F1 of the challenger minus that of the champion."""
     interval: tuple[float, float] | None
-    """95 % of `gain`, by paired bootstrap."""
+    """95 % confidence interval of `gain`, by paired bootstrap."""
     wins: Count
-    """Rows that only the challenger got right."""
+    """Rows that only the challenger classified correctly."""
     losses: Count
-    """Rows that only the champion got right."""
+    """Rows that only the champion classified correctly."""
     p_value: float | None
-    """McNemar's exact test, two-sided."""
+    """p-value of McNemar's exact test, two-sided."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Agreement of labels and the champion's predictions beyond chance."""
+    """Chance-corrected agreement of labels and the champion's predictions."""
 
     n_rows: Count
     kappa: float | None
-    """Cohen's: 1 always agree, 0 as by chance; None without rows."""
+    """Cohen's kappa: 1 is full agreement, 0 is chance level; None without rows."""
 
 
 @dataclass(frozen=True)
 class NewClass:
-    """A class that only the challenger knows."""
+    """Class that only the challenger knows."""
 
     n_rows: Count
-    """Its test videos."""
+    """Number of its test videos."""
     recall: float | None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that the promotion rule uses."""
+    """Everything that the promotion rule uses."""
 
     frozen: Slice
     """The champion's test videos."""
     fresh: Slice
-    """Test videos that came since."""
+    """Test videos added since."""
     together: Slice
     trusted: Agreement
-    """On the champion's test videos."""
+    """Agreement on the champion's test videos."""
     crawls: Mapping[str, Agreement]
-    """On all labelled videos of each new crawl; the champion was trained on none of them."""
+    """Agreement on all labelled videos of each new crawl; the champion was trained on none of them."""
     new_classes: Annotated[Mapping[str, NewClass], Field(alias="new_venues")]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the promotion rule says."""
+    """Result of the promotion rule."""
 
     promoted: bool
     reasons: tuple[str, ...]
-    """One for each part of the rule that decided."""
+    """One reason for each part of the rule that decided."""
     doubted: tuple[str, ...]
     """New crawls that later challengers are trained on only when they are named."""
 
 
 @dataclass(frozen=True)
 class ComparisonNote:
-    """Champion against challenger, and the verdict."""
+    """Comparison of champion and challenger, and the verdict."""
 
     champion: str
-    """Folder of its run."""
+    """Folder of the champion's run."""
     challenger: str
     crawls: Mapping[str, str]
     """Name of each new crawl -> digest of its content."""
@@ -274,4 +274,4 @@ class ComparisonNote:
     """Whether the extractors were fitted again."""
     diffs: Annotated[tuple[CrawlDiff, ...], Field(alias="news")]
     when: str
-    """UTC, ISO 8601."""
+    """Time in UTC, ISO 8601."""

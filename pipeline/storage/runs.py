@@ -1,7 +1,7 @@
 """Runs: their files as records, which of them is the champion, and the history of champions.
 
-`champions.json` is written at once, oldest entry first, so history and choice cannot disagree. The link `champion`
-follows it, for people.
+`champions.json` is written atomically, oldest entry first, so history and champion cannot disagree. The link `champion`
+is updated after it, for people.
 """
 
 import getpass
@@ -38,9 +38,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Run:
-    """One training and its results. A file is read when it is first asked for, and then kept in memory.
+    """Training run and its results. A file is read on first access, and then cached in memory.
 
-    Reading raises StoreError where a file is damaged.
+    Reading raises StoreError if a file is damaged.
     """
 
     store: Store
@@ -69,24 +69,24 @@ class Run:
 
     @cached_property
     def recipe(self) -> dict[str, Any]:
-        """Raises StoreError where it is missing."""
+        """Recipe of the run; raises StoreError if it is missing."""
         recipe: dict[str, Any] = self.store.read_json(self.file(RECIPE))
         return recipe
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Nested, as the version that trained the run wrote them. Raises StoreError where they are missing."""
+        """Nested settings as written by the version that trained the run; raises StoreError if they are missing."""
         settings: dict[str, Any] = self.store.read_json(self.file(SETTINGS))
         return settings
 
     @cached_property
     def catalogue(self) -> Catalogue:
-        """The crawls it was trained on, as they were; empty where an earlier version did not keep them."""
+        """Crawls it was trained on, as they were; empty if an earlier version did not store them."""
         return load_catalogue(self.store, self.file(CATALOGUE))
 
     @cached_property
     def splits(self) -> dict[str, Split] | None:
-        """Split of each labelled video by content hash; None where an earlier version did not keep them."""
+        """Split of each labelled video by content hash; None if an earlier version did not store them."""
         name = self.file(ASSIGNED)
         if not self.store.exists(name):
             return None
@@ -113,22 +113,22 @@ class Run:
 
     @property
     def when(self) -> str:
-        """When its last stage was done, UTC; empty where there is no file."""
+        """End time of its last stage, UTC; empty if there is no file."""
         files = map(self.file, (METRICS, MODEL, DRIFT, RECIPE))
         return next((self.store.modified(name) for name in files if self.store.exists(name)), "")
 
     @property
     def data(self) -> dict[str, Any]:
-        """What it was trained on: `crawls`, and of a finished run counts of their videos."""
+        """Training data: `crawls`, and for a finished run counts of their videos."""
         counts = {name: self.metrics.counts[name] for name in COUNTS} if self.metrics else {}
         return {"crawls": [crawl.name for crawl in self.catalogue.crawls], **counts}
 
     def file(self, name: str) -> str:
-        """Name of one of its files within the store."""
+        """Return the name of one of its files within the store."""
         return f"{self.folder}/{name}"
 
     def require_metrics(self) -> Metrics:
-        """Raises StoreError unless the run is finished."""
+        """Return the metrics; raise StoreError unless the run is finished."""
         if self.metrics is None:
             raise StoreError(f"{self.store.url}/{self.folder} is not a finished run. Run the command that began it.")
         return self.metrics
@@ -160,13 +160,13 @@ class Promotion:
 
     run: RunFolder
     before: str | None
-    """The champion until then."""
+    """Previous champion."""
     how: How
     """`first`: the first run of a store, `retrain`: a challenger that won, `promote` and `rollback`: by hand."""
     why: str
     who: str
     when: str
-    """UTC, ISO 8601, seconds."""
+    """Time in UTC, ISO 8601, seconds."""
     data: Mapping[str, Any]
     """`Run.data` at that time."""
     metrics: Mapping[str, Any]
@@ -175,29 +175,29 @@ class Promotion:
 
 @dataclass(frozen=True)
 class History:
-    """The content of `champions.json`."""
+    """Content of `champions.json`."""
 
     history: tuple[Promotion, ...] = ()
-    """Oldest first."""
+    """Promotions, oldest first."""
     champion: str | None = None
 
 
 def history(store: Store) -> tuple[Promotion, ...]:
-    """All promotions, oldest first."""
+    """Return all promotions, oldest first."""
     return (store.find_record(CHAMPIONS, History) or History()).history
 
 
 def champion(store: Store) -> Run | None:
-    """The run that predictions come from; None before there is one."""
+    """Return the run used for predictions; None before there is one."""
     entries = history(store)
     return Run(store, entries[-1].run) if entries else None
 
 
 def promote(run: Run, how: How, why: str) -> Promotion:
-    """Make a run the champion, unless it is. Interrupted, either all of it happened or nothing.
+    """Promote a run to champion, unless it is already; an interruption leaves either all of it done or nothing.
 
     Raises:
-        StoreError: the run is not finished.
+        StoreError: If the run is not finished.
     """
     store, metrics, entries = run.store, run.require_metrics(), history(run.store)
     entry = entries[-1] if entries else None
@@ -214,7 +214,7 @@ def rollback(store: Store) -> Promotion:
     """Return to the champion before the present one, whatever was rolled back since.
 
     Raises:
-        StoreError: there is none, or its run is gone.
+        StoreError: If there is none, or its run is gone.
     """
     entries = history(store)
     stack: list[str] = []
@@ -232,21 +232,21 @@ def rollback(store: Store) -> Promotion:
 def _who() -> str:
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a number that nobody has
+    except (KeyError, OSError):  # a container may run under a user id without a name
         user = str(os.getuid())
     return f"{user}@{socket.gethostname()}"
 
 
 def all_runs(store: Store) -> list[Run]:
-    """Every run of a store, finished or not, by name."""
+    """Return every run of a store, finished or not, by name."""
     return [Run(store, f"runs/{name}") for name in store.list("runs")]
 
 
 def find_run(store: Store, name: str) -> Run:
-    """The run of a name, of a beginning of a name or an address that no other has, or `latest`.
+    """Return the run with this name, a unique prefix of it, a unique address, or `latest`.
 
     Raises:
-        StoreError: no run or several have it.
+        StoreError: If no run or several match.
     """
     wanted = name.rstrip("/").rsplit("/", 1)[-1]
     runs = {run.folder.removeprefix("runs/"): run for run in all_runs(store)}
@@ -265,17 +265,17 @@ def find_run(store: Store, name: str) -> Run:
 
 @dataclass(frozen=True)
 class ListedRun:
-    """A run as `nmcl runs --json` lists it."""
+    """Run as listed by `nmcl runs --json`."""
 
     run: str
     state: State
-    """`challenger`: it lost, or nobody promoted it; `stopped`: by drift."""
+    """`challenger`: it lost, or was never promoted; `stopped`: by drift."""
     is_latest: bool
     when: str
     who: str | None
-    """Who promoted it last."""
+    """User who last promoted it."""
     why: str | None
-    """Of its last promotion, else of its comparison."""
+    """Reason of its last promotion, else of its comparison."""
     data: Mapping[str, Any]
     metrics: Mapping[str, Any]
     """`Metrics.headline`; empty before it is finished."""
@@ -283,7 +283,7 @@ class ListedRun:
 
 
 def list_runs(store: Store) -> list[ListedRun]:
-    """Every run of a store, oldest first."""
+    """Return every run of a store, oldest first."""
     entries = history(store)
     return sorted((_listed(run, entries) for run in all_runs(store)), key=lambda run: (run.when, run.run))
 

@@ -1,4 +1,4 @@
-"""What the JSON files of a store hold, as far as it is read back.
+"""Schemas of a store's JSON files, as far as they are read back.
 
 `Store.read_json` checks a file by its name; `Store.read_record` reads one into a frozen dataclass.
 
@@ -26,37 +26,37 @@ T = TypeVar("T")
 
 
 class Marker(TypedDict):
-    """`store.json`."""
+    """Content of `store.json`."""
 
     format: int
 
 
 class Pointer(TypedDict):
-    """`latest.json` and `champion.json`."""
+    """Content of `latest.json` and `champion.json`."""
 
     leads_to: RunFolder
 
 
 class RunRecipe(TypedDict):
-    """`recipe.json` of a run."""
+    """Content of a run's `recipe.json`."""
 
     completed: Address
 
 
 class CompletedRecipe(TypedDict):
-    """Of completed vectors."""
+    """Recipe of completed vectors."""
 
     completion: Address
 
 
 class CompletionRecipe(TypedDict):
-    """Of a completer's state."""
+    """Recipe of a completer's state."""
 
     features: Annotated[list[Address], Len(3, 3)]
 
 
 class FeaturesRecipe(TypedDict):
-    """Of the vectors of a modality."""
+    """Recipe of a modality's vectors."""
 
     state: Address | None
 
@@ -71,16 +71,16 @@ _SHAPES: tuple[tuple[str, Any], ...] = (
     (r"features/.+/recipe\.json", FeaturesRecipe),
     (r".+/(state|recipe)\.json", dict[str, Any]),
 )
-"""By a pattern of the whole name, the first that fits."""
+"""Schemas by a pattern of the whole file name; the first match is used."""
 
 
 def of(name: str) -> Any:
-    """What a file of the store must hold, by its name in it."""
+    """Return the schema of a file of the store, by its name in it."""
     return next((kind for pattern, kind in _SHAPES if re.fullmatch(pattern, name, re.DOTALL)), Any)
 
 
 def parse_json(data: bytes, kind: Any = Any) -> Any:
-    """JSON of a type that can be written again. Raises ValueError or RecursionError."""
+    """Parse JSON of a type that can be written again. Raises ValueError or RecursionError."""
     content = json.loads(data, parse_constant=_no_number, parse_float=_finite)
     json.dumps(content, ensure_ascii=False).encode()  # halves of surrogate pairs could not be written again
     require(kind, content)
@@ -88,19 +88,19 @@ def parse_json(data: bytes, kind: Any = Any) -> Any:
 
 
 def parse_record(data: bytes, kind: type[T]) -> T:
-    """JSON as a frozen dataclass; keys that it does not name are ignored. Raises ValueError or RecursionError."""
+    """Parse JSON as a frozen dataclass, ignoring unknown keys. Raises ValueError or RecursionError."""
     parse_json(data)  # stricter than pydantic: no NaN, nothing that could not be written again
     record: T = _validated(lambda: adapter(kind).validate_json(data, strict=True))
     return record
 
 
 def to_json(record: Any) -> Any:
-    """The inverse of `parse_record`, as JSON values: fields that have an alias are written under it."""
+    """Return a record as JSON values for `parse_record`: fields with an alias are written under it."""
     return adapter(type(record)).dump_python(record, by_alias=True, warnings=False)
 
 
 def require(kind: Any, content: Any) -> None:
-    """Raises ValueError unless JSON content is of a type."""
+    """Raise ValueError unless JSON content is of a type."""
     _validated(lambda: adapter(kind).validate_python(content, strict=True))
 
 
@@ -125,4 +125,4 @@ def _finite(text: str) -> float:
 
 
 adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
-"""Of a type; making one takes milliseconds."""
+"""Return the cached adapter of a type; creating one takes milliseconds."""

@@ -1,4 +1,4 @@
-"""Checks of a stored state: compiled code uses its arrays and trusts their shapes."""
+"""Checks of a stored state, because compiled code uses its arrays and trusts their shapes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from nmcl.pipeline.records import State
 
 @contextmanager
 def checking_state(name: str) -> Iterator[None]:
-    """Turn a ValueError or KeyError of the checks in the block into a StoreError. Args: name: of the state's folder."""
+    """Convert a ValueError or KeyError of the checks in the block to a StoreError for the state's folder `name`."""
     try:
         yield
     except KeyError as error:
@@ -21,7 +21,7 @@ def checking_state(name: str) -> Iterator[None]:
 
 
 def require_array(state: State, name: str, shape: tuple[int | None, ...], dtype: type = np.float32) -> np.ndarray:
-    """An array of a state. Raises ValueError or KeyError unless it is there, of this shape, type, and finite.
+    """Return an array of a state; raise ValueError or KeyError unless it has this shape and type, and is finite.
 
     Args:
         shape: None: any number above 0.

@@ -1,21 +1,20 @@
-"""The store: one folder (or object-store URL) that holds everything the pipeline made. The only door to fsspec.
+"""Store: one folder (or object-store URL) for everything the pipeline makes. The only module that imports fsspec.
 
-    store.json                                   what this folder is
+    store.json                                   marks this folder as a store
     catalogue.json                               the crawls that were ingested, and their parts in order
     videos/part-KEY.parquet                      rows of the catalogue
-    states/NAME-ADDRESS/                         what an extractor or a completer learnt
+    states/NAME-ADDRESS/                         fitted states of extractors and completers
     features/MODALITY-ADDRESS/part-KEY.parquet   vectors, null where absent, and failures
     completed/ADDRESS/part-KEY.parquet           every modality of every video, and which were observed
     runs/NAME-ADDRESS/                           model, metrics, predictions, report
     latest -> runs/NAME-ADDRESS                  the newest run
-    champion -> runs/NAME-ADDRESS                the run that predictions come from
-    champions.json                               how it came to be so
+    champion -> runs/NAME-ADDRESS                the run used for predictions
+    champions.json                               the history of champions
 
 On an object store, which has no links, `latest.json` and `champion.json` name the folder.
 
-A file is written whole or not at all: to a temporary name, flushed to disk, then renamed; on an object store by one
-request. So a file that exists is done, and a process killed at any point leaves a store that the same command goes on
-with.
+Files are written atomically: to a temporary name, flushed to disk, then renamed; on an object store by one request. So
+a file that exists is complete, and after a kill at any point the same command can resume.
 """
 
 import fcntl
@@ -45,19 +44,21 @@ _MARKER = "store.json"
 _SCRATCH = ".tmp"
 _LOCK = ".lock"
 POINTERS = ("latest", "champion")
-"""Names that lead to a folder."""
+"""Names that link to a folder."""
 KEPT = (_MARKER, "catalogue.json", "settings.json", "champions.json")
 """Files that no command makes again."""
 _held: dict[str, Lease | None] = {}
-"""Stores that this process has locked, by URL: a flow within a flow may lock again."""
+"""Stores that this process has locked, by URL: nested flows may lock again."""
 T = TypeVar("T")
 
 
 def file_system(url: str) -> tuple[Any, str]:
-    """The file system of a URL, and the path in it. What others write is seen at once: listings are not kept.
+    """Return the file system of a URL, and the path in it.
+
+    Listings are not cached, so others' writes are visible at once.
 
     Raises:
-        StoreError: no such protocol, or its package is not installed.
+        StoreError: If the protocol is unknown, or its package is not installed.
     """
     try:
         fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
@@ -75,7 +76,7 @@ def file_system(url: str) -> tuple[Any, str]:
 
 
 def is_url(address: str) -> bool:
-    """Whether an address is a URL of another place than this machine's disk."""
+    """Return whether an address is a URL and not a path on this machine's disk."""
     return "://" in address and not address.startswith(("file://", "local://"))
 
 
@@ -86,14 +87,14 @@ class Store:
         self.fs, self.root = file_system(str(root))
         self.is_local: bool = "file" in self.fs.protocol
         self.url: str = self.root if self.is_local else self.fs.unstrip_protocol(self.root)
-        """What opens it again, here and on other machines."""
+        """Address that opens the store again, here and on other machines."""
 
     @classmethod
     def open(cls, root: str | Path) -> "Store":
         """Open a store that exists.
 
         Raises:
-            StoreError: there is none, or it was written by a newer version.
+            StoreError: If there is none, or it was written by a newer version.
         """
         store = cls(root)
         if not store.exists(_MARKER):
@@ -108,10 +109,10 @@ class Store:
 
     @classmethod
     def create(cls, root: str | Path) -> "Store":
-        """Open the store at `root`, made anew where the folder is absent or empty.
+        """Open the store at `root`, or create it if the folder is absent or empty.
 
         Raises:
-            StoreError: the folder holds other things, or is a file.
+            StoreError: If the folder holds other things, or is a file.
         """
         store = cls(root)
         if store.is_local and os.path.isfile(store.root):
@@ -133,28 +134,28 @@ class Store:
         return f"{self.root}/{name}" if name else self.root
 
     def where(self, name: str) -> str:
-        """What a person opens: an absolute path on this machine's disk, or a URL."""
+        """Return the location for people: an absolute path on this machine's disk, or a URL."""
         return str(self.local_path(name).absolute()) if self.is_local else self.fs.unstrip_protocol(self._full(name))
 
     def local_path(self, name: str = "") -> Path:
-        """Where `name` lies on this machine's disk. Raises StoreError for an object store."""
+        """Return the path of `name` on this machine's disk. Raises StoreError for an object store."""
         if not self.is_local:
             raise StoreError(f"{self.url} is an object store; a local folder is needed here.")
         return Path(self._full(name))
 
     def exists(self, name: str) -> bool:
-        """Whether the file was written; if so, whole."""
+        """Return whether the file was written; if so, it is complete."""
         with translated(self.where(name), "read"):
             if not self.is_local:
                 return bool(self.fs.exists(self._full(name)))
-            try:  # os.path.exists takes a file that may not be looked at for one that is not there
+            try:  # os.path.exists returns False for a file without permission
                 os.stat(self._full(name))
             except (FileNotFoundError, NotADirectoryError):
                 return False
             return True
 
     def has_all(self, names: Iterable[str]) -> bool:
-        """Whether all these files were written. Each folder is looked at once, however many of its files are named."""
+        """Return whether all these files were written; each folder is listed once, however many files are named."""
         found: dict[str, set[str]] = {}
         for name in names:
             folder, _, file = name.rpartition("/")
@@ -165,13 +166,13 @@ class Store:
         return True
 
     def modified(self, name: str) -> str:
-        """When a file was written: UTC, ISO 8601."""
+        """Return the time a file was written: UTC, ISO 8601."""
         with translated(self.where(name), "read"):
             moment: datetime = self.fs.modified(self._full(name))
         return moment.astimezone(UTC).isoformat(timespec="milliseconds")
 
     def list(self, folder: str) -> list[str]:
-        """Names right under `folder`, sorted; empty where there is no such folder."""
+        """Return the names directly under `folder`, sorted; empty if there is no such folder."""
         try:
             with translated(self.url, "read"):
                 entries = self.fs.ls(self._full(folder), detail=False)
@@ -180,7 +181,7 @@ class Store:
         return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries)
 
     def read(self, name: str) -> bytes:
-        """All bytes of a file. Raises StoreError where it is missing."""
+        """Return all bytes of a file. Raises StoreError if it is missing."""
         try:
             with translated(self.where(name), "read"):
                 return bytes(self.fs.cat_file(self._full(name)))
@@ -190,23 +191,23 @@ class Store:
             ) from error
 
     def read_json(self, name: str) -> Any:
-        """Parsed JSON of a file.
+        """Return the parsed JSON of a file.
 
         Raises:
-            StoreError: the file is missing, damaged, or not what its name promises (`nmcl.pipeline.storage.shapes`).
+            StoreError: If the file is missing, damaged, or not of its name's schema (`nmcl.pipeline.storage.shapes`).
         """
         return self._parsed(name, lambda data: shapes.parse_json(data, shapes.of(name)))
 
     def read_record(self, name: str, kind: type[T]) -> T:
-        """A JSON file as a frozen dataclass. Keys that it does not name are ignored.
+        """Return a JSON file as a frozen dataclass. Unknown keys are ignored.
 
         Raises:
-            StoreError: the file is missing, damaged, or of another shape.
+            StoreError: If the file is missing, damaged, or of another shape.
         """
         return self._parsed(name, lambda data: shapes.parse_record(data, kind))
 
     def find_record(self, name: str, kind: type[T]) -> T | None:
-        """As `read_record`; None where there is no file."""
+        """Return `read_record` of a file; None if there is none."""
         return self.read_record(name, kind) if self.exists(name) else None
 
     def _parsed(self, name: str, parse: Callable[[bytes], T]) -> T:
@@ -217,7 +218,7 @@ class Store:
             raise self.damaged(name, str(error)) from error
 
     def damaged(self, name: str, reason: str) -> StoreError:
-        """The error that a file is not what nmcl wrote. Args: reason: what was found in it."""
+        """Return the error of a file that nmcl did not write like this; `reason` is what was found in it."""
         if name in KEPT:
             way_out = "Restore it from a backup"
             way_out += "" if name in (_MARKER, "catalogue.json") else ", or delete it"
@@ -226,7 +227,7 @@ class Store:
         return StoreError(f"{self.where(name)} is damaged or was not written by nmcl ({reason[:500]}). {way_out}.")
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file whole, or leave what was there. Raises StoreError when that cannot be done."""
+        """Write a file completely, or leave the old content; raise StoreError on failure."""
         lease = _held.get(self.url)
         if lease is not None and lease.is_lost:
             raise StoreError(f"{self.url} was not reached for long, and another nmcl command took it over. Run again.")
@@ -242,15 +243,15 @@ class Store:
         self.write(name, f"{text}\n".encode())
 
     def remove(self, name: str) -> None:
-        """Remove a file, where it is there. Raises StoreError when that cannot be done."""
+        """Remove a file if it exists; raise StoreError on failure."""
         with suppress(FileNotFoundError), translated(self.where(name), "removed"):
             self.fs.rm_file(self._full(name))
 
     def point(self, name: str, target: str) -> None:
-        """Make `name` lead to the folder `target`, at once: a symbolic link on disk, a small file elsewhere.
+        """Link `name` to the folder `target` atomically: a symbolic link on disk, a small file elsewhere.
 
         Args:
-            name: one of `latest` and `champion`.
+            name: One of `latest` and `champion`.
         """
         if self.leads(name, target):
             return
@@ -265,11 +266,11 @@ class Store:
             os.replace(temporary, link)
 
     def leads(self, name: str, target: str) -> bool:
-        """Whether `point` made `name` lead to `target`."""
+        """Return whether `name` links to `target`."""
         return self.target(name) == target
 
     def target(self, name: str) -> str | None:
-        """The folder that `name` leads to; None where it was never made to."""
+        """Return the folder that `name` links to; None if it was never set."""
         if self.is_local:
             with translated(self.url, "read"), suppress(FileNotFoundError, NotADirectoryError):
                 link = self.local_path(name)
@@ -282,7 +283,7 @@ class Store:
 
     @contextmanager
     def folder_to_read(self, folder: str) -> Iterator[Path]:
-        """The files right in a folder, on this machine's disk while the block runs."""
+        """Provide the files directly in a folder on this machine's disk within the block."""
         if self.is_local:
             yield self.local_path(folder)
             return
@@ -294,7 +295,7 @@ class Store:
 
     @contextmanager
     def folder_to_write(self, folder: str) -> Iterator[Path]:
-        """A folder on this machine's disk whose files are in the store after the block, in the order of writing."""
+        """Provide a folder on this machine's disk whose files are stored after the block, in the order of writing."""
         if self.is_local:
             yield self.local_path(folder)
             return
@@ -311,20 +312,20 @@ class Store:
 
     @property
     def is_held(self) -> bool:
-        """Whether this process has locked it."""
+        """Whether this process has locked the store."""
         return self.url in _held
 
     @contextmanager
     def locked(self, may_be_read_only: bool = False) -> Iterator[None]:
-        """Hold the store for one writer, and sweep what a killed one left. May be nested.
+        """Lock the store for one writer, and remove what a killed one left. May be nested.
 
         Args:
-            may_be_read_only: go on unlocked where nothing can be written anyway: for commands that may find
-                everything there.
+            may_be_read_only: Continue unlocked if nothing can be written anyway: for commands that may find everything
+                done.
 
         Raises:
-            StoreTakenError: another process holds it.
-            StoreError: it cannot be written.
+            StoreTakenError: If another process holds the lock.
+            StoreError: If the store cannot be written.
         """
         if self.is_held or (may_be_read_only and self._is_read_only):
             yield

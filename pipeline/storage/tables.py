@@ -1,9 +1,9 @@
 """Arrow tables as the Parquet files of a store, which no other module reads or writes.
 
-Other modules build and use Arrow tables, and two handle Parquet files that are not of a store:
+Other modules build and use Arrow tables, and two handle Parquet files outside a store:
 `nmcl.flows.run.predict` writes predictions, `nmcl.pipeline.crawl.formats` reads manifests.
 
-Equal tables give equal bytes: no time, path or host enters a file.
+Equal tables give equal bytes: no time, path or host is written to a file.
 """
 
 import warnings
@@ -35,14 +35,14 @@ VIDEO_SCHEMA = pa.schema(
 
 
 def encode(table: pa.Table) -> bytes:
-    """A table as the bytes of one Parquet file."""
+    """Return a table as the bytes of one Parquet file."""
     buffer = BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()
 
 
 class _Vectors:
-    """The type of a column of `from_vectors`, of any length."""
+    """Type of a column of `from_vectors`, of any length."""
 
 
 _TEXT, _VECTORS = pa.string(), _Vectors()
@@ -57,7 +57,7 @@ _SHAPES: Mapping[str, Mapping[str, Any]] = {
         **{f"{modality}_observed": pa.bool_() for modality in MODALITIES},
     },
 }
-"""Columns that a file must have, by how its name in the store begins; it may have more."""
+"""Required columns of a file, by the start of its name in the store; it may have more."""
 _OPTIONAL: Mapping[str, Mapping[str, Any]] = {
     "features/": {
         "remark": pa.field("remark", _TEXT),
@@ -65,27 +65,27 @@ _OPTIONAL: Mapping[str, Mapping[str, Any]] = {
     },
     "failures/": {"modality": pa.field("modality", _TEXT), "attempts": pa.int32()},
 }
-"""Columns that a file may have, and then of these types: earlier versions wrote fewer."""
+"""Optional columns of a file with their required types: earlier versions wrote fewer."""
 _RUN_SHAPES: Mapping[str, Mapping[str, Any]] = {
     "splits.parquet": {"sha256": _TEXT, "split": _TEXT},
     "predictions.parquet": {"video_id": _TEXT, "status": _TEXT, "venue_1": pa.field("venue_1", _TEXT)},
 }
-"""The same of the files of a run, by the rest of their name. A field may be null, a type alone may not."""
+"""Required columns of the files of a run, by the rest of their name. A field may be null, a type alone may not."""
 
 
 def decode(data: bytes, name: str, n_rows: int | None = None) -> pa.Table:
-    """The table in the bytes of a Parquet file of the store.
+    """Return the table in the bytes of a Parquet file of the store.
 
     Args:
-        name: of the file in the store; it tells which columns there must be.
-        n_rows: that there must be; None: any number.
+        name: Name of the file in the store; it decides the required columns.
+        n_rows: Required number of rows; None: any number.
 
     Raises:
-        StoreError: they are not one, or not with these columns and rows; names the file.
+        StoreError: If it is no such file, or lacks these columns or rows; names the file.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of metadata that nobody reads
+            warnings.simplefilter("ignore")  # about metadata that is never used
             table = pq.read_table(BytesIO(data), partitioning=None)
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError, OverflowError) as error:
@@ -131,22 +131,22 @@ def _damaged(name: str, found: str) -> StoreError:
 
 
 def from_videos(videos: Sequence[Video]) -> pa.Table:
-    """Rows of the catalogue as a table of VIDEO_SCHEMA."""
+    """Return rows of the catalogue as a table of VIDEO_SCHEMA."""
     return pa.Table.from_pylist([asdict(video) for video in videos], schema=VIDEO_SCHEMA)
 
 
 def to_videos(table: pa.Table) -> list[Video]:
-    """Rows of the catalogue out of a table of VIDEO_SCHEMA."""
+    """Return rows of the catalogue from a table of VIDEO_SCHEMA."""
     names = [field.name for field in fields(Video)]
     columns = [table.column(name).to_pylist() for name in names]
     return [Video(*row) for row in zip(*columns, strict=True)]
 
 
 def from_vectors(vectors: np.ndarray) -> pa.Array:
-    """Vectors as a column of fixed-size lists.
+    """Return vectors as a column of fixed-size lists.
 
     Args:
-        vectors: shape (N, D), float32; a row of NaN becomes null.
+        vectors: Shape (N, D), float32; a row of NaN becomes null.
     """
     present = ~np.isnan(vectors).any(axis=1)
     values = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1))
@@ -154,7 +154,7 @@ def from_vectors(vectors: np.ndarray) -> pa.Array:
 
 
 def to_vectors(column: pa.ChunkedArray) -> np.ndarray:
-    """The inverse of `from_vectors`: shape (N, D), float32, NaN rows where null."""
+    """Return a column of `from_vectors` as shape (N, D), float32, NaN rows where null."""
     array = column.combine_chunks()
     array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
     dim = array.type.list_size
