@@ -1,1 +1,1 @@
-"""How vectors become a decision: NMCL and its rivals, training, evaluation, checkpoints."""
+"""Models on feature vectors: NMCL and its baselines, training, evaluation and checkpoints."""

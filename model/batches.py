@@ -1,4 +1,4 @@
-"""Rows of a dataset as tensors on a device."""
+"""Batches of a data set as tensors on a device."""
 
 import numpy as np
 import torch
@@ -9,19 +9,22 @@ from nmcl.model.data import Dataset
 from nmcl.pipeline.features import FeatureRows
 
 KEPT_SHARE = 0.5
-"""Of a GPU's free memory that training rows may take, to stay there."""
+"""Largest share of a GPU's free memory that resident training rows may take."""
 
 
 def tensors(rows: FeatureRows, index: np.ndarray | slice, device: torch.device) -> tuple[Features, Mask]:
-    """Some rows as tensors on a device."""
+    """Return features and masks of some rows as tensors on a device."""
     features = {name: torch.from_numpy(array[index]).to(device) for name, array in rows.modalities.items()}
     observed = {name: torch.from_numpy(mask[index]).to(device) for name, mask in rows.observed.items()}
     return features, observed
 
 
 class Batches:
-    """Rows with their labels, taken by number. On a GPU all of them are kept where they fit: to gather rows there takes
-    a fraction of what it takes to gather them here and send them."""
+    """Labelled rows on a device, indexed by row numbers.
+
+    On a GPU all rows stay resident if they fit: gathering them there takes a fraction of the time of gathering them on
+    the CPU and copying them.
+    """
 
     def __init__(self, rows: Dataset, device: torch.device) -> None:
         self.rows = rows
@@ -32,7 +35,7 @@ class Batches:
         return len(self.rows)
 
     def __getitem__(self, index: np.ndarray) -> tuple[Features, Mask, Tensor]:
-        """Features, masks and labels; labels have shape (len(index),), int64."""
+        """Return features, masks and labels of some rows; labels have shape (len(index),), int64."""
         if self._kept is None:
             return self._load(index)
         features, observed, label = self._kept

@@ -1,24 +1,25 @@
-"""How far models' probabilities are to be trusted, told by validation rows: sharpness, and weights of a pool."""
+"""Calibration of model probabilities on validation rows: inverse temperatures and stacking weights."""
 
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax
 
 SHARPNESS = (0.1, 100.0)
-"""Bounds of the factor of scores before the softmax."""
+"""Bounds of the inverse temperature."""
 
 
 def inverse_temperature(
     scores: np.ndarray, label: np.ndarray, bounds: tuple[float, float] = SHARPNESS, smooth: bool = True
 ) -> float:
-    """The factor of log-probabilities or scores (N, K) under which the labels are likeliest: temperature scaling.
+    """Fit the inverse temperature of log-probabilities or scores (N, K) by maximum likelihood of the labels.
 
-    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. Labels are doubted as in Platt, "Probabilistic
-    outputs for support vector machines", 1999: a model without a mistake on few rows would become sure of everything.
+    Temperature scaling: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. Labels are smoothed as in
+    Platt, "Probabilistic outputs for support vector machines", 1999: otherwise a model without a mistake on few rows
+    would become arbitrarily confident.
 
     Args:
-        bounds: of the factor.
-        smooth: whether labels are doubted.
+        bounds: bounds of the inverse temperature.
+        smooth: whether to smooth the labels.
     """
     n_rows, n_classes = scores.shape
     doubt = 1 / (n_rows + 2) if smooth else 0.0
@@ -33,21 +34,22 @@ def inverse_temperature(
 
 
 def pool_weights(log_probability: np.ndarray, label: np.ndarray, prior: float) -> np.ndarray:
-    """Weights W of a logarithmic opinion pool, log p_k = sum_i sum_j W_ikj log p_ij + const, under which the labels are
-    likeliest: shape (M, K, K).
+    """Fit the stacking weights W, shape (M, K, K), of a log-linear ensemble by maximum likelihood of the labels.
+
+        log p_k = sum_i sum_j W_ikj log p_ij + const
 
     Stacking (Wolpert, "Stacked generalization", Neural Networks 5, 1992) by multinomial logistic regression, as
-    matrix scaling does with one model (Guo et al., ICML 2017). A model that is good on the whole may be blind to a pair
-    of classes that another tells apart: W_ikk says how much it counts for a class, W_ikj how much what it thinks of one
-    class counts for another. The likelihood has one maximum.
+    matrix scaling does with one model (Guo et al., ICML 2017). A model that is good overall may confuse a pair of
+    classes that another separates: W_ikk is the weight of model i's log-probability of class k for that class, W_ikj
+    the weight of its log-probability of class j for class k. The likelihood has one maximum.
 
     Args:
-        log_probability: of M models, shape (M, N, K).
+        log_probability: log-probabilities of M models, shape (M, N, K).
         label: shape (N,).
-        prior: of the distance from the plain mean, W_ikj = (k = j) / M: `prior` times the square of an entry's
-            distance, over the square of `confusion` of both classes, is what it costs in nats of the likelihood of all
-            rows. A few validation rows are no ground for leaving a model out, and classes that nobody confuses
-            have nothing to tell of each other.
+        prior: strength of the penalty on the distance from the plain mean, W_ikj = (k = j) / M. The penalty, in nats of
+            the likelihood of all rows, is `prior` times the squared distance of an entry over the squared `confusion`
+            of both classes. A few validation rows do not justify leaving a model out, and the log-probability of a
+            class says little about another one that no model confuses it with.
     """
     n_models, n_rows, n_classes = log_probability.shape
     target = np.eye(n_classes)[label]
@@ -67,11 +69,11 @@ def pool_weights(log_probability: np.ndarray, label: np.ndarray, prior: float) -
 
 
 def confusion(log_probability: np.ndarray) -> np.ndarray:
-    """How far classes are taken for each other, shape (K, K), 0.001..1; 1 on the diagonal.
+    """Return how much each pair of classes is confused, shape (K, K), 0.001..1; 1 on the diagonal.
 
-    Minus the correlation of being j and being k, for labels drawn from decisions p (N, K): sum_n p_nj p_nk over the
-    geometric mean of sum_n p_nj (1 - p_nj) and the same of k. It is 1 where two classes are confused with each other
-    alone.
+    This is minus the correlation of being j and being k, for labels drawn from probabilities p (N, K): sum_n p_nj p_nk
+    over the geometric mean of sum_n p_nj (1 - p_nj) and the same sum for k. It is 1 where two classes are confused only
+    with each other.
     """
     probability = np.exp(log_probability)
     doubt = np.sqrt((probability * (1 - probability)).sum(axis=0) + 1e-12)

@@ -1,6 +1,6 @@
-"""A trained model on disk: `model.safetensors` for numbers, `model.json` for the rest. Loading runs no code.
+"""Checkpoints of trained models: `model.safetensors` for arrays, `model.json` for the rest. Loading runs no code.
 
-`model.json` carries the digest of its weights, so files of two different saves never pass for one model.
+`model.json` holds the digest of the weights, so files of two different saves are never loaded as one model.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ FORMAT = 1
 MAX_CARD_BYTES = 64 << 20
 MAX_DIM = 1 << 24
 _EARLIER_NMCL = "network.members.0."
-"""Prefix of the names of NMCL's weights in files of earlier versions."""
+"""Prefix of NMCL's weight names in files of earlier versions."""
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
@@ -53,7 +53,7 @@ class Card:
 
 
 def save(trained: Trained, folder: Path) -> None:
-    """Write both files, each whole or not at all; equal models give equal bytes.
+    """Write both files, each atomically; equal models give equal bytes.
 
     Raises:
         StoreError: the folder cannot be written.
@@ -75,7 +75,7 @@ def save(trained: Trained, folder: Path) -> None:
 
 
 def load(folder: Path) -> Trained:
-    """Read what `save` wrote; predictions are the same to the last bit.
+    """Load a model that `save` wrote; predictions are bit-identical.
 
     Raises:
         ModelError: a file is missing, damaged, too large, not of this format, or does not fit the other.
@@ -89,7 +89,7 @@ def load(folder: Path) -> Trained:
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise ModelError(f"{folder / WEIGHTS} is no safetensors file: {error}; train again") from error
     settings = _settings(card)
-    with torch.device("meta"):  # no memory is taken before the shapes are known to fit
+    with torch.device("meta"):  # allocate no memory before the shapes are checked
         network = method(card.name).build(Shape(card.dims, card.venues), settings)
     if card.settings.get("members", 1) != 1:
         raise ModelError(f"{folder} holds {card.settings['members']} networks, expected one; train again")
@@ -105,8 +105,7 @@ def load(folder: Path) -> Trained:
 
 
 def _tensors(trained: Trained) -> dict[str, Tensor]:
-    """All numbers of a model by the names in its file; modalities by position, since they may be called
-    anything."""
+    """Return all arrays of a model by their names in the file; modalities by position, as they may have any name."""
     state = trained.network.state_dict()
     tensors = {f"network.{name}": value.cpu().contiguous() for name, value in state.items()}
     for i, name in enumerate(trained.dims):
@@ -136,9 +135,9 @@ def _read_card(path: Path) -> Card:
 
 
 def _settings(card: Card) -> Any:
-    """The settings dataclass of the card's model, with values of the right types and ranges.
+    """Return the validated settings dataclass of the card's model.
 
-    What the version that wrote the card did not know has its reference.
+    Settings that the writing version did not have get their references.
     """
     kind = type(method(card.name).settings)
     known = with_references(kind, card.settings)

@@ -1,13 +1,13 @@
-"""Champion against challenger: both decide the same videos, and a written rule says which one is to be used.
+"""Comparison of champion and challenger on the same videos, and the rule that decides about promotion.
 
-**Which labels can be trusted.** The champion's own test videos were labelled before the new crawl came, no model has
-learnt from them, and the champion was chosen under these labels: they are trusted, and a challenger that is worse on
-them has lost, whatever else it can do. Videos whose label was changed since are left out, as nobody knows which of the
-two is right. A new crawl's labels have no such record, and they are in the challenger's training and validation videos
-too: one that learnt a systematic mistake wins on test videos with the same mistake. So the fresh slice can confirm a
-challenger, never excuse it. And it counts only if its labels and the champion, who has not seen them, agree far more
-often than by chance (Cohen's kappa), measured by how well the champion agrees with the labels it is trusted for. Where
-they do not, the labels are wrong or the places look new; a person can tell which, a score cannot.
+**Which labels are trusted.** The champion's own test videos were labelled before the new crawl, no model was trained on
+them, and the champion was chosen under these labels. They are trusted: a challenger that is worse on them is rejected,
+whatever its other results. Videos whose label has changed since are left out, as it is unknown which of the two is
+right. A new crawl's labels have no such record, and the challenger's training and validation videos contain them too: a
+challenger that fitted a systematic labelling mistake wins on test videos with the same mistake. So the fresh slice can
+confirm a challenger, but never outweigh the frozen test set. It also counts only if its labels agree far better than
+random with the champion, which was not trained on them (Cohen's kappa), relative to the champion's kappa on trusted
+labels. Otherwise the labels are wrong or the places look new; this needs a person, a score cannot decide it.
 
 **The rule.** The challenger is promoted if
 
@@ -15,12 +15,13 @@ they do not, the labels are wrong or the places look new; a person can tell whic
    `min_agreement` of its kappa on its own test videos;
 2. not worse on the frozen test set: its macro-F1 is at most `max_loss` below the champion's, and McNemar's exact test
    does not find (p < `alpha`) that the champion is right more often;
-3. not worse on the fresh slice: neither does it there;
-4. better: on the videos of both together its macro-F1 is more than `min_gain` above the champion's, or it tells a venue
-   that the champion does not know, with at least `min_recall` on that venue's test videos.
+3. not worse on the fresh slice: McNemar's test does not find it there either;
+4. better: on the videos of both slices together its macro-F1 is more than `min_gain` above the champion's, or it
+   recognises a venue that the champion does not know, with a recall of at least `min_recall` on that venue's test
+   videos.
 
-With few test videos, 4 alone would be a coin toss between equals; 2 makes it one that costs nothing. Stricter: raise
-`min_gain`. Scores are of videos of the venues that both know, each model deciding among those.
+With few test videos, 4 alone would choose randomly between equal models; 2 makes that choice harmless. Raise `min_gain`
+for a stricter rule. Scores are those of videos of the venues that both models know, and each decides among those.
 """
 
 from dataclasses import dataclass
@@ -36,23 +37,24 @@ from nmcl.pipeline.storage.run_files import Agreement, Comparison, Slice, Verdic
 
 @dataclass(frozen=True)
 class PromotionSettings:
-    """The numbers of the rule above."""
+    """Frozen thresholds of the promotion rule; see the module docstring."""
 
     max_loss: Annotated[float, Interval(ge=0, le=1), Reference(0.01)] = 0.01
-    """Of macro-F1 on the frozen test set."""
+    """Largest accepted loss of macro-F1 on the frozen test set."""
     min_gain: Annotated[float, Interval(ge=0, le=1), Reference(0.0)] = 0.0
-    """Of macro-F1 on both slices together; exceeded, not just reached."""
+    """Gain of macro-F1 on both slices together that must be exceeded."""
     alpha: Annotated[float, Interval(ge=0, le=1), Reference(0.05)] = 0.05
     min_agreement: Annotated[float, Interval(ge=0, le=1), Reference(0.5)] = 0.5
-    """Kappa on a new crawl over kappa on the champion's test videos; 0 trusts any labels."""
+    """Smallest ratio of kappa on a new crawl to kappa on the champion's test videos; 0 trusts any labels."""
     judged_rows: Annotated[int, Ge(1), Reference(10)] = 10
-    """A crawl with fewer labelled videos is taken on trust: it can do little."""
+    """Smallest number of labelled videos for which a crawl is judged; smaller crawls are trusted, as their effect is
+    small."""
     min_recall: Annotated[float, Interval(ge=0, le=1), Reference(0.5)] = 0.5
-    """Of a venue that only the challenger knows."""
+    """Smallest recall of a venue that only the challenger knows."""
 
 
 def compare(label: np.ndarray, champion: np.ndarray, challenger: np.ndarray) -> Slice:
-    """Args: true and decided venues, indices, shape (N,)."""
+    """Compare the predictions of both models with the labels; all are class indices of shape (N,)."""
     if len(label) == 0:
         return Slice(0, {}, {}, None, None, 0, 0, None)
     from nmcl.model.statistics import bootstrap, macro_f1, mcnemar_test
@@ -73,18 +75,18 @@ def compare(label: np.ndarray, champion: np.ndarray, challenger: np.ndarray) -> 
 
 
 def agreement(label: np.ndarray, decided: np.ndarray) -> Agreement:
-    """Args: labels and what the champion decided, indices, shape (N,)."""
+    """Return Cohen's kappa of labels and the champion's predictions, both class indices of shape (N,)."""
     if len(label) == 0:
         return Agreement(0, None)
     from sklearn.metrics import cohen_kappa_score
 
     if len(np.unique(np.concatenate([label, decided]))) == 1:
-        return Agreement(len(label), 1.0)  # where there is nothing to tell apart, kappa is 0 / 0
+        return Agreement(len(label), 1.0)  # kappa is 0 / 0 with a single class
     return Agreement(len(label), float(cohen_kappa_score(label, decided)))
 
 
 def promotion_verdict(found: Comparison, settings: PromotionSettings) -> Verdict:
-    """Apply the rule."""
+    """Apply the promotion rule to a comparison."""
     doubted = {name: reason for name, a in found.crawls.items() if (reason := _mistrust(name, a, found, settings))}
     worse = [*_worse("frozen test set", found.frozen, settings, settings.max_loss)]
     worse += _worse("fresh slice", found.fresh, settings, None) if not doubted else []

@@ -1,7 +1,6 @@
-"""What a model learns from: named modalities with labels, and the standardiser fitted on training rows.
+"""Data sets of named modalities with labels, and the standardiser fitted on training rows.
 
-Letters used in all of `model`: N rows (videos), M modalities, D_m features of modality m, K venues, H hidden
-units.
+Notation used throughout `model`: N rows (videos), M modalities, D_m features of modality m, K venues, H hidden units.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,10 +14,10 @@ from nmcl.pipeline.features import FeatureRows, mean_and_deviation
 
 @dataclass(frozen=True)
 class Dataset(FeatureRows):
-    """Rows with their labels, all finite: what was absent has been completed. Modalities are in sorted order."""
+    """Labelled rows with finite values: absent modalities have been completed. Modalities are in sorted order."""
 
     label: np.ndarray
-    """Shape (N,), int64, index of the class, 0..K-1."""
+    """Class indices, shape (N,), int64, 0..K-1."""
 
     def __post_init__(self) -> None:
         modalities, observed = checked(self.modalities, self.observed)
@@ -33,11 +32,11 @@ class Dataset(FeatureRows):
         object.__setattr__(self, "label", label.astype(np.int64))
 
     def side_by_side(self) -> np.ndarray:
-        """All modalities in one array, shape (N, sum of D_m), float32."""
+        """Return the concatenated modalities, shape (N, sum of D_m), float32."""
         return np.concatenate(list(self.modalities.values()), axis=1)
 
     def only(self, names: Iterable[str]) -> "Dataset":
-        """The same rows with some of the modalities."""
+        """Return the same rows with some of the modalities."""
         kept = set(names)
         unknown = sorted(kept - self.modalities.keys())
         if unknown:
@@ -52,11 +51,10 @@ class Dataset(FeatureRows):
 def checked(
     modalities: Mapping[str, np.ndarray], observed: Mapping[str, np.ndarray] | None
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Modalities as float32 and masks as bool, both in sorted order; a missing mask means that all is
-    observed.
+    """Return modalities as float32 and masks as bool, both sorted; a missing mask means that all rows are observed.
 
     Raises:
-        ModelError: no modality, a shape that does not fit the others, or a value that is not finite.
+        ModelError: there is no modality, a shape does not fit the others, or a value is not finite.
     """
     if not modalities:
         raise ModelError("found no modality, expected at least one named array of shape (N, D)")
@@ -66,7 +64,7 @@ def checked(
     arrays: dict[str, np.ndarray] = {}
     full: dict[str, np.ndarray] = {}
     for name in sorted(modalities):
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
+        with np.errstate(over="ignore"):  # float32 overflow becomes infinite and is rejected below
             array = np.asarray(modalities[name], dtype=np.float32)
         if array.ndim != 2 or array.shape[1] == 0:
             raise ModelError(f"modality {name!r} has shape {array.shape}, expected (N, D) with D >= 1")
@@ -84,18 +82,18 @@ def checked(
 
 @dataclass(frozen=True)
 class Standardizer:
-    """Brings each feature to mean 0 and variance 1 over the training rows."""
+    """Scales each feature to mean 0 and variance 1 over the training rows."""
 
     mean: dict[str, np.ndarray]
-    """By modality, shape (D_m,), float32, in the features' own units."""
+    """Mean by modality, shape (D_m,), float32, in the features' own units."""
     scale: dict[str, np.ndarray]
-    """By modality, shape (D_m,), float32, > 0; 1 where the feature is constant."""
+    """Standard deviation by modality, shape (D_m,), float32, > 0; 1 where the feature is constant."""
 
     @staticmethod
     def fit(train: FeatureRows) -> "Standardizer":
-        """Learn from the rows in which a modality was observed, or from all if it never was.
+        """Fit to the rows in which a modality was observed, or to all rows if it never was.
 
-        Completed vectors lie near the mean and would make the scale too small.
+        Completed vectors are close to the mean and would make the scale too small.
         """
         mean, scale = {}, {}
         for name, array in train.modalities.items():
@@ -106,10 +104,10 @@ class Standardizer:
         return Standardizer(mean, scale)
 
     def apply(self, modalities: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Standardised copies, shape (N, D_m), float32.
+        """Return standardised copies, shape (N, D_m), float32.
 
         Raises:
-            ModelError: other modalities or dimensions than those it was fitted on.
+            ModelError: the modalities or dimensions differ from those it was fitted on.
         """
         expected = {name: len(mean) for name, mean in self.mean.items()}
         found = {name: modalities[name].shape[1] for name in sorted(modalities)}
@@ -118,5 +116,5 @@ class Standardizer:
         return {name: (modalities[name] - self.mean[name]) / self.scale[name] for name in expected}
 
     def standardized(self, rows: Dataset) -> Dataset:
-        """The same rows, standardised."""
+        """Return the same rows, standardised."""
         return Dataset(self.apply(rows.modalities), rows.observed, rows.label)

@@ -1,4 +1,4 @@
-"""Scores of class probabilities: the paper's measures and a few more."""
+"""Evaluation of class probabilities by the paper's measures and a few more."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from nmcl.pipeline.errors import ModelError
 from nmcl.pipeline.storage.run_files import SplitScores
 
 CURVE_POINTS = 201
-"""Points of a ROC curve, at even steps of the false positive rate."""
+"""Number of points of a ROC curve, at equal steps of the false positive rate."""
 TOP = 5
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A ROC curve: two sequences of the same length, rising from 0 to 1."""
+    """ROC curve as two sequences of the same length, increasing from 0 to 1."""
 
     fpr: Sequence[float] | np.ndarray
     tpr: Sequence[float] | np.ndarray
@@ -31,28 +31,28 @@ class ClassScores:
     recall: float
     f1: float
     auc: float | None
-    """Against the rest; None unless there are labels of both kinds."""
+    """AUC of the class against the rest; None unless there are labels of both kinds."""
     support: int
-    """Rows with this label."""
+    """Number of rows with this label."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All measures of N rows of K classes."""
+    """All measures for N rows and K classes."""
 
     scores: SplitScores
     confusion: np.ndarray
     """Shape (K, K), int64: rows are labels, columns predictions."""
     per_class: Mapping[str, ClassScores]
     roc: Mapping[Literal["micro", "macro"], Curve]
-    """Those that are defined."""
+    """ROC curves that are defined."""
 
 
 def f1(label: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
-    """Micro and macro-F1, 0..1, of indices of shape (N,).
+    """Return micro and macro-F1, 0..1, of class indices of shape (N,).
 
-    With one label per row, micro-F1 is the accuracy. The macro average runs over the venues that occur as a
-    label or a prediction: one that is absent from a split cannot be got right or wrong.
+    With one label per row, micro-F1 is the accuracy. The macro average is over the venues that occur as a label or a
+    prediction: one that is absent from a split cannot be right or wrong.
     """
     from sklearn.metrics import f1_score  # takes a second; most processes never score
 
@@ -69,7 +69,7 @@ def evaluate(probability: np.ndarray, label: np.ndarray, venues: tuple[str, ...]
         venues: K names.
 
     Raises:
-        ModelError: no rows, or shapes that do not fit.
+        ModelError: there are no rows, or the shapes do not fit.
     """
     from sklearn.metrics import confusion_matrix
 
@@ -114,8 +114,7 @@ def _checked(probability: np.ndarray, label: np.ndarray, n_classes: int) -> tupl
 
 
 def _top_accuracy(probability: np.ndarray, label: np.ndarray) -> float:
-    """Share of rows whose label is among the most probable; of equals the first venues count, as in
-    argmax."""
+    """Return the share of rows whose label is among the `TOP` most probable; ties go to the first, as in argmax."""
     order = np.argsort(-probability, axis=1, kind="stable")[:, :TOP]
     return float((order == label[:, None]).any(axis=1).mean())
 
@@ -141,7 +140,7 @@ def _per_class(
 
 
 def _curve(truths: Iterable[np.ndarray], scores: Iterable[np.ndarray], area: float | None) -> Curve | None:
-    """Mean of the ROC curves that are defined, at even steps of the false positive rate; None without one."""
+    """Return the mean of the defined ROC curves at equal steps of the false positive rate; None if there are none."""
     from sklearn.metrics import roc_curve
 
     grid = np.linspace(0.0, 1.0, CURVE_POINTS)

@@ -1,4 +1,4 @@
-"""Labelled features without their videos: what a comparative study works on, and its `.npz` file."""
+"""Tables of labelled features without their videos, the input of comparative studies, and their `.npz` files."""
 
 import zipfile
 import zlib
@@ -13,16 +13,16 @@ from nmcl.pipeline.records import SPLITS
 from nmcl.pipeline.text import counted, listed
 
 MAX_BYTES = 64 << 30
-"""A feature file may unpack to this much: 25 times the paper's crawl."""
+"""Largest unpacked size of a feature file: 25 times the paper's crawl."""
 UNREADABLE = (OSError, ValueError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What numpy and zipfile raise on damaged, encrypted and foreign files; a RuntimeError also stands for a kind of
-compression that zipfile does not know."""
+"""Errors that numpy and zipfile raise on damaged, encrypted and other files; zipfile also raises RuntimeError for an
+unknown kind of compression."""
 LABEL, SPLIT = "label", "split"
 
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """N labelled rows of named modalities."""
+    """Table of N labelled rows with named modalities."""
 
     modalities: dict[str, np.ndarray]
     """By name in sorted order, shape (N, D_m), float32; a row is all NaN where the modality is absent."""
@@ -31,15 +31,15 @@ class FeatureTable:
     venues: tuple[str, ...]
     """K names, sorted; integer labels in the order of the integers."""
     split: np.ndarray | None = None
-    """Shape (N,), text: `train`, `validation` or `test`; None where the study has to split."""
+    """Shape (N,), text: `train`, `validation` or `test`; None if the study has to split."""
     notes: tuple[str, ...] = ()
-    """What a reader must know before believing a number."""
+    """Caveats that a reader of the results must know."""
 
     def __len__(self) -> int:
         return len(self.label)
 
     def only(self, names: Iterable[str]) -> "FeatureTable":
-        """The same rows with some of the modalities.
+        """Return the same rows with some of the modalities.
 
         Raises:
             StoreError: there is no such modality.
@@ -53,13 +53,13 @@ class FeatureTable:
 
 
 def read_feature_file(path: Path) -> FeatureTable:
-    """Read an `.npz` of features: every 2-D float array is a modality by its name, NaN rows are absent.
+    """Read an `.npz` file of features: every 2-D float array is a named modality, and NaN rows are absent.
 
-    `label` (N,) holds integers or strings; a row with an empty string is left out. `split` (N,), which may be
-    absent, holds 0 for training, 1 for validation, 2 for test; rows with another number are left out.
+    `label` (N,) holds integers or strings; a row with an empty string is left out. The optional `split` (N,) holds 0
+    for training, 1 for validation, 2 for test; rows with another number are left out.
 
     Raises:
-        StoreError: not such a file, with what was found and what was expected.
+        StoreError: the file is not of this form; the message gives what was found and expected.
     """
     expected = (
         "Write it with numpy.savez(path, label=..., NAME=array, ...); labels must be integers or strings, not objects."
@@ -101,7 +101,7 @@ def read_feature_file(path: Path) -> FeatureTable:
 def labelled(
     modalities: Mapping[str, np.ndarray], label: np.ndarray, split: np.ndarray | None, notes: tuple[str, ...] = ()
 ) -> FeatureTable:
-    """A table from sound arrays and labels of any kind that sorts.
+    """Build a table from valid arrays and labels of any sortable type.
 
     Raises:
         StoreError: fewer than two different labels.
@@ -114,13 +114,14 @@ def labelled(
 
 
 def read_arrays(path: Path, expected: str) -> dict[str, np.ndarray]:
-    """All arrays of an `.npz` file, nothing pickled.
+    """Return all arrays of an `.npz` file without pickled objects.
 
     Args:
+        path: the file.
         expected: what the file should hold, a sentence for the error.
 
     Raises:
-        StoreError: there is no such file, it is damaged, or it would unpack to too much.
+        StoreError: there is no such file, it is damaged, or its unpacked size is too large.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -136,10 +137,10 @@ def read_arrays(path: Path, expected: str) -> dict[str, np.ndarray]:
 
 
 def _modality(path: Path, name: str, array: np.ndarray, n_rows: int) -> np.ndarray:
-    """As float32, each row all NaN or finite."""
+    """Return the modality as float32, each row all NaN or all finite."""
     if array.shape[0] != n_rows or array.shape[1] == 0:
         raise StoreError(f"{path}: {name!r} has shape {array.shape}; expected ({n_rows}, D) with D >= 1.")
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
+    with np.errstate(over="ignore"):  # float32 overflow becomes infinite and is rejected below
         values = array.astype(np.float32)
     n_nan = np.isnan(values).sum(axis=1)
     partial = np.flatnonzero((n_nan > 0) & (n_nan < values.shape[1]))
@@ -155,7 +156,7 @@ def _modality(path: Path, name: str, array: np.ndarray, n_rows: int) -> np.ndarr
 
 
 def _labels(path: Path, label: np.ndarray, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """The labels, and which rows have one."""
+    """Return the labels, and which rows have one."""
     if label.shape != (n_rows,):
         raise StoreError(f"{path}: {LABEL!r} has shape {label.shape}; expected ({n_rows},), one per row.")
     if np.issubdtype(label.dtype, np.integer):
@@ -168,7 +169,7 @@ def _labels(path: Path, label: np.ndarray, n_rows: int) -> tuple[np.ndarray, np.
 
 
 def _split(path: Path, split: np.ndarray, n_rows: int) -> np.ndarray:
-    """The numbers of the file as names of splits; empty for other numbers."""
+    """Return the names of the splits for the file's numbers; empty for other numbers."""
     if split.shape != (n_rows,) or not np.issubdtype(split.dtype, np.integer):
         raise StoreError(
             f"{path}: {SPLIT!r} is {split.dtype} of shape {split.shape}; expected ({n_rows},) integers, "

@@ -7,17 +7,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 CHUNK_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 26}
-"""Numbers (16 and 256 MiB in float32) that the scaled weights of one chunk of categories may take, if that is at least
-one category: a GPU has the memory, and waits for every small piece of work."""
+"""Largest number of elements (16 and 256 MiB in float32) of the scaled weights of one chunk of categories, but at least
+one category. A GPU has the memory and is slow on many small kernels."""
 
 
 def categories_per_chunk(n_rows: int, n_features: int, n_categories: int, device: str = "cpu") -> int:
-    """How many categories are done at once: at least 1, never all of several."""
+    """Return how many categories to process at once: at least 1, and never all of several."""
     return max(1, min(CHUNK_ELEMENTS[device] // max(1, n_rows * n_features), n_categories // 2))
 
 
 def xavier_linear(n_in: int, n_out: int, gain: float = 1.0) -> nn.Linear:
-    """One layer, (N, n_in) -> (N, n_out)."""
+    """Create a linear layer, (N, n_in) -> (N, n_out), with Xavier weights and zero biases."""
     layer = nn.Linear(n_in, n_out)
     nn.init.xavier_uniform_(layer.weight, gain=gain)
     nn.init.zeros_(layer.bias)
@@ -27,11 +27,12 @@ def xavier_linear(n_in: int, n_out: int, gain: float = 1.0) -> nn.Linear:
 def perceptron(
     n_features: int, widths: Sequence[int], n_classes: int, dropout: float, batch_norm: bool = False
 ) -> nn.Sequential:
-    """From (N, n_features) to logits (N, n_classes).
+    """Create a multilayer perceptron from (N, n_features) to logits (N, n_classes).
 
     Args:
-        widths: of each hidden layer, which is linear, normalised if asked for, ReLU and dropout.
-        dropout: share of hidden units, 0..1.
+        widths: width of each hidden layer, which is linear, optional batch normalisation, ReLU and dropout.
+        dropout: dropout rate of the hidden units, 0..1.
+        batch_norm: whether to batch-normalise the hidden layers.
     """
     layers: list[nn.Module] = []
     for n_in, n_out in zip([n_features, *widths], widths, strict=False):
@@ -43,10 +44,10 @@ def perceptron(
 
 
 class BatchNorm(nn.Module):
-    """`nn.BatchNorm1d`, except that a batch of a single row, which has no variance, is brought to the running mean and
-    variance also in training, and does not change them.
+    """Batch normalisation like `nn.BatchNorm1d` that also accepts a batch of a single row in training.
 
-    It counts no batches: all state of a model is float32.
+    A single row has no variance, so it is normalised by the running mean and variance and does not update them.
+    There is no batch counter: all state of a model is float32.
     """
 
     mean: Tensor
@@ -60,6 +61,6 @@ class BatchNorm(nn.Module):
         self.register_buffer("variance", torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """From (N, width) to the same shape."""
+        """Normalise rows of shape (N, width)."""
         from_batch = self.training and len(x) > 1
         return functional.batch_norm(x, self.mean, self.variance, self.weight, self.bias, training=from_batch)

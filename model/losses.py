@@ -1,4 +1,4 @@
-"""The two losses of eq. 20: agreement of the consistent parts, and cross-entropy of the fused decision."""
+"""The two losses of eq. 20: divergence of the consistent parts, and cross-entropy of the fused prediction."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -7,18 +7,18 @@ import torch
 from torch import Tensor
 
 ConsistencyKind = Literal["jeffreys", "paper", "none"]
-"""How p_h and p_g of eq. 12 are drawn together.
+"""How the loss penalises disagreement of p_h and p_g of eq. 12.
 
-- `paper`: eq. 13 to the letter, sum (p_g log p_h - p_h log p_g). It is 0 where they agree but has no minimum
+- `paper`: eq. 13 as printed, sum (p_g log p_h - p_h log p_g). It is 0 where they agree but has no minimum
   there and no lower bound; minimising it drives the two apart. Kept to reproduce the paper.
 - `jeffreys`: half of sum (p_h - p_g) (log p_h - log p_g), the symmetric divergence whose cross terms eq. 13
-  has, one with the other sign. >= 0, and 0 only where they agree.
+  has, one with the opposite sign. >= 0, and 0 only where they agree.
 - `none`: no such term.
 """
 
 
 def divergence(log_p_host: Tensor, log_p_guest: Tensor, kind: ConsistencyKind) -> Tensor:
-    """Per row, shape (N,), nats, from log-probabilities of shape (N, K)."""
+    """Return the divergence per row, shape (N,), nats, from log-probabilities of shape (N, K)."""
     p_host, p_guest = log_p_host.exp(), log_p_guest.exp()
     if kind == "paper":
         return (p_guest * log_p_host - p_host * log_p_guest).sum(dim=1)
@@ -28,10 +28,9 @@ def divergence(log_p_host: Tensor, log_p_guest: Tensor, kind: ConsistencyKind) -
 
 
 def late_fusion(branches: Sequence[Tensor], weights: Tensor) -> Tensor:
-    """Log of the mixture of the branches' distributions, shape (N, K).
+    """Return the log of the mixture of the branches' distributions, shape (N, K).
 
-    Equation 18 adds them up, so its "probabilities" sum to M; the mean is meant, with the same gradient and
-    argmax.
+    Equation 18 is a sum, so its "probabilities" sum to M; the mean is meant, with the same gradient and argmax.
 
     Args:
         branches: M log-probabilities of shape (N, K).
@@ -41,8 +40,7 @@ def late_fusion(branches: Sequence[Tensor], weights: Tensor) -> Tensor:
 
 
 def cross_entropy(log_probability: Tensor, label: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Equation 19 per row, shape (N,), nats; a share `smoothing` of the target is spread over all K
-    venues."""
+    """Return the cross-entropy of eq. 19 per row, shape (N,), nats, with label smoothing over all K venues."""
     own = -log_probability.gather(1, label[:, None]).squeeze(1)
     if smoothing == 0.0:
         return own

@@ -1,4 +1,4 @@
-"""Every model by its name. A new one is a file and a line here."""
+"""Registry of all models by name. To add one, add a file and a line here."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,14 +25,14 @@ from nmcl.pipeline.errors import ModelError
 
 @dataclass(frozen=True)
 class Method:
-    """How a model is built."""
+    """Registry entry of a model: constructor, default settings and search grid."""
 
     build: Callable[[Shape, Any], Classifier]
-    """From the shape and settings of the type of `settings`."""
+    """Constructor from a shape and settings of the type of `settings`."""
     settings: Any
-    """The defaults, a frozen dataclass."""
+    """Default settings, a frozen dataclass."""
     grid: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    """What a search tries: the dotted name of a setting -> its values."""
+    """Search grid: the dotted name of a setting -> its values."""
 
 
 NETWORK_GRID = {
@@ -40,7 +40,8 @@ NETWORK_GRID = {
     "train.learning_rate": (0.001, 0.005, 0.01, 0.05, 0.1),
     "dropout": (0.0, 0.1, 0.3, 0.5),
 }
-"""Batch sizes and learning rates are the paper's (section 5.1.3), which names dropout and no rate."""
+"""Search grid of networks: batch sizes and learning rates are the paper's (section 5.1.3), which has dropout but gives
+no rate."""
 DARE_GRID = {
     "train.batch_size": (128, 256, 512),
     "train.learning_rate": (0.001, 0.005, 0.01, 0.05, 0.1),
@@ -80,14 +81,14 @@ MODELS: dict[str, Method] = {
 ABLATIONS: dict[str, Method] = {
     f"printed_{name}": Method(StackedNMCL, as_printed(name), NETWORK_GRID) for name in DEVIATIONS
 }
-"""NMCL with one departure from the paper undone: what each is worth."""
+"""Ablations: NMCL with one deviation from the paper reverted, to measure its effect."""
 
 
 def method(name: str) -> Method:
-    """The entry of a name.
+    """Return the registry entry of a model.
 
     Raises:
-        ModelError: there is none.
+        ModelError: there is no model of this name.
     """
     known = MODELS | ABLATIONS
     if name not in known:

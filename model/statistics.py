@@ -1,4 +1,4 @@
-"""How sure a difference is."""
+"""Significance tests and confidence intervals for differences between methods."""
 
 from collections.abc import Callable
 
@@ -9,14 +9,14 @@ RESAMPLES = 1000
 
 
 def paired_t_test(first: np.ndarray, second: np.ndarray, overlap: float = 0.0) -> float | None:
-    """Two-sided p-value that the paired values have equal means; None with fewer than two pairs.
+    """Return the two-sided p-value of a paired t-test for equal means; None with fewer than two pairs.
 
-    Equal values give 1; a difference that never varies gives 0.
+    Equal values give 1; a constant nonzero difference gives 0.
 
     Args:
-        overlap: test rows over training rows where each pair is another random split of the same rows, as in Nadeau
+        overlap: ratio of test to training rows where each pair is another random split of the same rows, as in Nadeau
             and Bengio, "Inference for the Generalization Error" (2003): the splits share rows, so the plain test
-            (0) takes a difference for surer than it is.
+            (0) overstates significance.
     """
     difference = np.asarray(first, np.float64) - np.asarray(second, np.float64)
     n = len(difference)
@@ -30,7 +30,7 @@ def paired_t_test(first: np.ndarray, second: np.ndarray, overlap: float = 0.0) -
 
 
 def mcnemar_test(right: np.ndarray, right_too: np.ndarray) -> float:
-    """Exact two-sided p-value that two methods are right equally often. Args: shape (N,), bool."""
+    """Return the exact two-sided p-value of McNemar's test on two bool arrays (N,) of right predictions."""
     only_first, only_second = int((right & ~right_too).sum()), int((right_too & ~right).sum())
     if only_first + only_second == 0:
         return 1.0
@@ -45,12 +45,12 @@ def bootstrap(
     row: np.ndarray | None = None,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """95 % interval of `measure(label, predicted) - measure(label, predicted_too)` over resampled rows.
+    """Return the 95 % bootstrap interval of `measure(label, predicted) - measure(label, predicted_too)`.
 
     Args:
         label, predicted, predicted_too: shape (N,), indices.
-        row: shape (N,), which row each is, 0 and up: several predictions of one row, as of several seeds, are drawn
-            together, as they are no news of other rows. None: all are different.
+        row: row number of each entry, shape (N,), >= 0; None if all are different. Predictions of the same row, such as
+            those of several seeds, are resampled together, because they are not independent.
     """
     if row is None:
         row = np.arange(len(label))
@@ -65,7 +65,7 @@ def bootstrap(
 
 
 def macro_f1(label: np.ndarray, predicted: np.ndarray) -> float:
-    """As `nmcl.model.evaluate.f1`, several times faster: the bootstrap asks a thousand times."""
+    """Return the macro-F1 of `nmcl.model.evaluate.f1`, several times faster, for the bootstrap's thousand calls."""
     n = int(max(label.max(), predicted.max())) + 1
     hits = np.bincount(label[label == predicted], minlength=n)
     total = np.bincount(label, minlength=n) + np.bincount(predicted, minlength=n)

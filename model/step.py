@@ -1,4 +1,4 @@
-"""One step of gradient descent: forward, backward, clipping, optimiser. On a GPU it can be recorded and replayed."""
+"""One training step: forward, backward, clipping and optimiser. On a GPU it can be recorded as a CUDA graph."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from nmcl.model.base import Features, Mask
 
 Loss = Callable[[Features, Mask, Tensor], Tensor]
-"""From a batch, with labels of shape (N,), int64, to its mean loss, a scalar."""
+"""Function from a batch, with labels of shape (N,), int64, to its mean loss, a scalar."""
 
 EAGER_STEPS = 3
-"""Before a step is recorded: libraries choose their kernels and the optimiser makes its state in the first ones."""
+"""Eager steps before recording: in the first ones libraries choose kernels and the optimiser creates its state."""
 
 
 class Step:
-    """Teaches a network one batch."""
+    """A training step of a network on one batch."""
 
     def __init__(
         self,
@@ -24,14 +24,14 @@ class Step:
         optimizer: torch.optim.Optimizer,
         gradient_clip: float,
     ) -> None:
-        """Args: gradient_clip: largest norm of the gradient."""
+        """Create a step that clips the norm of the gradient to `gradient_clip`."""
         self.loss = loss
         self.parameters = parameters
         self.optimizer = optimizer
         self.gradient_clip = gradient_clip
 
     def __call__(self, features: Features, observed: Mask, label: Tensor) -> Tensor:
-        """The loss before the step, a scalar on the device; valid until the next call."""
+        """Run a step and return the loss before it, a scalar on the device that is valid until the next call."""
         loss = self.loss(features, observed, label)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -41,15 +41,15 @@ class Step:
 
 
 class RecordedStep(Step):
-    """The same on CUDA, as a graph: a step of NMCL is some 700 small pieces of work, which take the GPU a fifth of the
-    time that it takes to ask for them one by one.
+    """A training step recorded and replayed as a CUDA graph.
 
-    Only batches of one size are replayed, others are done eagerly. What the recorded work is must not depend on the
-    batch, and nothing in it may run on the CPU.
+    A step of NMCL has some 700 small kernels, and executing them takes the GPU a fifth of the time that launching them
+    one by one takes. Only batches of one size are replayed; others run eagerly. The recorded operations must not depend
+    on the batch, and none may run on the CPU.
     """
 
     def __init__(self, step: Step, size: int) -> None:
-        """Args: step: what is recorded; its optimiser must be `capturable`. size: rows of the batches replayed."""
+        """Wrap `step`, whose optimiser must be `capturable`, for replay on batches of `size` rows."""
         super().__init__(step.loss, step.parameters, step.optimizer, step.gradient_clip)
         self.size = size
         self._n_eager = 0
@@ -72,7 +72,7 @@ class RecordedStep(Step):
         return self._loss
 
     def _aside(self, features: Features, observed: Mask, label: Tensor) -> Tensor:
-        """A step in a stream of its own, as what comes before a recording must be."""
+        """Run an eager step in a separate stream, as required before a recording."""
         present = torch.cuda.current_stream()
         self._stream.wait_stream(present)
         with torch.cuda.stream(self._stream):
@@ -81,7 +81,7 @@ class RecordedStep(Step):
         return loss
 
     def _record(self, features: Features, observed: Mask, label: Tensor) -> None:
-        """Nothing is learnt of this batch before the first replay."""
+        """Record the step; the parameters do not change before the first replay."""
         self._batch = _in_order(features, observed, label)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):

@@ -1,4 +1,4 @@
-"""The training loop shared by all models learnt by gradient descent."""
+"""The training loop shared by all models trained by gradient descent."""
 
 import math
 from abc import abstractmethod
@@ -26,59 +26,58 @@ from nmcl.pipeline.progress import Progress
 MatmulPrecision = Literal["highest", "high", "medium"]
 
 DECIDE_ROWS = 1024
-"""Rows per batch where no gradient is needed."""
+"""Rows per batch in inference."""
 DIAGNOSED_ROWS = 4096
-"""Validation rows that a model's diagnostics look at, the first ones."""
+"""Number of validation rows, the first ones, used for a model's diagnostics."""
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How a network is trained. Xavier initialisation and Adam are the paper's; where it is silent, see each
-    field."""
+    """Frozen training settings. Xavier initialisation and Adam are the paper's; fields document our own choices."""
 
     learning_rate: Annotated[float, Gt(0), Le(1), Reference(2e-3)] = 2e-3
     batch_size: Annotated[int, Ge(1), Reference(256)] = 256
     min_steps: Annotated[int, Ge(1), Reference(4)] = 4
-    """Batches per epoch at least: small data are cut into smaller batches, or an epoch would be one step."""
+    """Smallest number of batches per epoch: on small data sets batches are smaller, or an epoch would be one step."""
     weight_decay: Annotated[float, Ge(0), Reference(5.0)] = 5.0
-    """Decoupled from the gradient (AdamW), on weight matrices only."""
+    """Weight decay, decoupled from the gradient (AdamW), on weight matrices only."""
     gradient_clip: Annotated[float, Gt(0), Reference(5.0)] = 5.0
     """Largest norm of the gradient of one step."""
     max_epochs: Annotated[int, Ge(1), Reference(60)] = 60
     patience: Annotated[int, Ge(1), Reference(20)] = 20
-    """Epochs without a better validation macro-F1 before stopping."""
+    """Epochs without a better validation macro-F1 before training stops."""
     window: Annotated[int, Ge(1), Reference(5)] = 5
-    """Epochs whose mean validation macro-F1 an epoch is judged by: that of one epoch on few rows is mostly luck."""
+    """Number of epochs whose mean validation macro-F1 scores an epoch: a single epoch on few rows is mostly noise."""
     schedule: Annotated[Literal["constant", "cosine"], Reference("cosine")] = "cosine"
-    """`cosine` falls from the learning rate to zero over `max_epochs`."""
+    """`cosine` decays from the learning rate to zero over `max_epochs`."""
     device: Annotated[Literal["auto", "cpu", "cuda"], Unhashed()] = "auto"
-    """`auto` is CUDA where there is one."""
+    """`auto` is CUDA if available."""
     matmul: Annotated[MatmulPrecision, Reference("highest")] = "highest"
-    """Of matrix products in training, in torch's words: `high` multiplies in TF32 and `medium` in bfloat16, each where
-    the hardware can (of a GPU, those of the full memory); sums, weights and the decisions stay float32. `medium` takes
-    four tenths off a step with the full memory, or more."""
+    """Precision of matrix products in training, in torch's terms: `high` multiplies in TF32 and `medium` in bfloat16,
+    each where the hardware supports it (on a GPU, in the products of the full memory); sums, weights and predictions
+    stay float32. `medium` makes a step with the full memory at least 40 % shorter."""
 
 
 class Network(Classifier):
-    """A model trained by `train_network`; a subclass gives `forward`, `loss` and its settings' `train`."""
+    """Base class of models trained by `train_network`; subclasses provide `forward`, `loss` and `training_settings`."""
 
     training_settings: TrainSettings
     recordable: ClassVar[bool] = False
-    """Whether a step is the same work whatever is in the batch, all of it on the device. See `RecordedStep`."""
+    """Whether a step runs the same operations for any batch, all on the device; see `RecordedStep`."""
 
     @abstractmethod
     def loss(self, features: Features, observed: Mask, label: Tensor) -> Tensor:
-        """Mean loss of a batch in training mode, a scalar; `label` has shape (N,), int64."""
+        """Return the mean loss of a batch in training mode, a scalar; `label` has shape (N,), int64."""
 
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
         return train_network(self, self.training_settings, train, validation, progress)
 
 
 def pick_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """The device of a setting.
+    """Return the device of a setting.
 
     Raises:
-        ModelError: CUDA was asked for and there is none.
+        ModelError: CUDA was requested and is not available.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise ModelError("no CUDA device was found; set device to 'auto' or 'cpu'")
@@ -87,7 +86,7 @@ def pick_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
 
 @contextmanager
 def multiplying(precision: MatmulPrecision) -> Iterator[None]:
-    """Within the block, float32 matrices are multiplied so. See `torch.set_float32_matmul_precision`."""
+    """Set the precision of float32 matrix products within the block; see `torch.set_float32_matmul_precision`."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
     try:
@@ -99,14 +98,14 @@ def multiplying(precision: MatmulPrecision) -> Iterator[None]:
 def train_network(
     network: Network, settings: TrainSettings, train: Dataset, validation: Dataset, progress: Progress
 ) -> tuple[Epoch, ...]:
-    """Train in place; leaves the weights of the best epoch, on the CPU.
+    """Train in place and restore the weights of the best epoch, on the CPU.
 
-    Best is the highest validation macro-F1 over the `window` epochs that end there, and among equals the lowest
-    validation loss: with few validation rows many epochs tie. Same seed, machine and number of threads give the
+    The best epoch has the highest mean validation macro-F1 over the last `window` epochs, and among equals the lowest
+    validation loss: with few validation rows many epochs tie. The same seed, machine and number of threads give the
     same bytes.
 
     Raises:
-        ModelError: the loss is not finite, or the device is not there.
+        ModelError: the loss is not finite, or the device is not available.
     """
     device = pick_device(settings.device)
     network.to(device)
@@ -145,7 +144,7 @@ class _Best:
 
     def stop_after(self, epoch: Epoch, network: nn.Module) -> bool:
         self.recent.append(epoch.validation.macro_f1)
-        # Epochs before the first count as zero, so that a lucky start does not stand for a whole window.
+        # Missing epochs of the first window count as zero, so that one lucky epoch does not win.
         score = (sum(self.recent) / self.window, -epoch.validation_loss)
         if score > self.score:
             self.score, self.number = score, epoch.number
@@ -154,7 +153,7 @@ class _Best:
 
 
 def _step(network: Network, settings: TrainSettings, size: int) -> Step:
-    """A step on batches of `size` rows."""
+    """Create a training step for batches of `size` rows."""
     optimizer = _optimizer(network, settings)
     step = Step(network.loss, list(network.parameters()), optimizer, settings.gradient_clip)
     return RecordedStep(step, size) if network.recordable and _device_of(network).type == "cuda" else step
@@ -174,7 +173,7 @@ def _optimizer(network: nn.Module, settings: TrainSettings) -> torch.optim.AdamW
     device = _device_of(network)
     if device.type == "cpu":
         return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
-    # A number would be recorded as it is; a tensor on the device is read again by each replay.
+    # A number would be recorded as a constant; a tensor on the device is read by each replay.
     rate = torch.tensor(settings.learning_rate, device=device)
     return torch.optim.AdamW(groups, lr=rate, fused=True, capturable=True)
 
@@ -190,7 +189,7 @@ def _set_rate(optimizer: torch.optim.Optimizer, settings: TrainSettings, number:
 
 
 def _train_epoch(step: Step, batches: Batches, size: int) -> float:
-    """One pass over the training rows in random order; mean loss."""
+    """Run one epoch over the training rows in random order and return the mean loss."""
     order = torch.randperm(len(batches)).numpy()
     total = torch.zeros((), device=batches.device)
     for start in range(0, len(order), size):
@@ -200,8 +199,7 @@ def _train_epoch(step: Step, batches: Batches, size: int) -> float:
 
 
 def predict_batches(network: Classifier, rows: FeatureRows, device: torch.device) -> Iterator[Output]:
-    """The network's outputs on standardised rows, batch by batch, in evaluation mode and without
-    gradients."""
+    """Yield the network's outputs on standardised rows by batch, in evaluation mode and without gradients."""
     network.eval()
     with torch.inference_mode():
         for start in range(0, len(rows), DECIDE_ROWS):
@@ -223,7 +221,7 @@ def _validate(network: Classifier, validation: Dataset, number: int, loss: float
 
 
 def diagnosed(network: Classifier, rows: FeatureRows, device: torch.device) -> dict[str, Any]:
-    """What the network tells about itself on the first of some standardised rows."""
+    """Return the network's diagnostics on the first `DIAGNOSED_ROWS` standardised rows."""
     network.eval()
     with torch.inference_mode():
         return network.diagnose(*tensors(rows, slice(DIAGNOSED_ROWS), device))

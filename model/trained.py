@@ -1,4 +1,4 @@
-"""From labelled features to a trained model, and from a trained model to predictions."""
+"""Train a model on labelled features, and predict with a trained model."""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -22,48 +22,48 @@ _torch_generator_turn = threading.Lock()
 
 @dataclass(frozen=True)
 class Prediction:
-    """Venue probabilities of N rows."""
+    """Predicted venue probabilities of N rows."""
 
     probability: np.ndarray
     """Shape (N, K), float32, rows sum to 1."""
     per_modality: dict[str, np.ndarray]
-    """The same by modality branch; empty for a model without branches."""
+    """Probabilities by modality branch, shape (N, K); empty for a model without branches."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A model with all that its predictions depend on."""
+    """A trained model with everything that its predictions depend on."""
 
     name: str
-    """In the registry."""
+    """Name in the registry."""
     settings: Any
-    """The frozen dataclass of that model."""
+    """Settings, the frozen dataclass of that model."""
     venues: tuple[str, ...]
     """Name of each class, in the order of probability columns."""
     seed: int
     standardizer: Standardizer
     network: Classifier
     history: tuple[Epoch, ...]
-    """One per epoch; empty for a model that is not learnt by epochs."""
+    """One entry per epoch; empty for closed-form models."""
     diagnostics: dict[str, Any]
-    """What the model tells about itself on validation rows, JSON values."""
+    """Diagnostics of the model on validation rows, JSON values."""
 
     @property
     def dims(self) -> dict[str, int]:
-        """D_m by modality."""
+        """The dimension D_m of each modality."""
         return {name: len(mean) for name, mean in self.standardizer.mean.items()}
 
     def predict(
         self, modalities: Mapping[str, np.ndarray], observed: Mapping[str, np.ndarray] | None = None
     ) -> Prediction:
-        """Decide N rows.
+        """Predict N rows.
 
         Args:
             modalities: the modalities it was trained on, shape (N, D_m), float32, as extracted and completed.
-            observed: which rows were extracted, shape (N,), bool; None: all.
+            observed: which rows were extracted, shape (N,), bool; None for all.
 
         Raises:
-            ModelError: other modalities or dimensions than it was trained on, or values that are not finite.
+            ModelError: the modalities or dimensions differ from training, or values are not finite.
         """
         arrays, masks = checked(modalities, observed)
         rows = FeatureRows(self.standardizer.apply(arrays), masks)
@@ -86,18 +86,23 @@ def fit(
     progress: Progress = silent,
     start: "Trained | None" = None,
 ) -> Trained:
-    """Train a model of the registry. Everything is fitted on training rows; validation rows choose the best
-    epoch.
+    """Train a model of the registry on training rows; validation rows choose the best epoch.
 
     Args:
+        name: name in the registry.
+        train: training rows.
+        validation: validation rows.
+        venues: name of each class.
         settings: the model's own settings dataclass; None for its defaults.
-        seed: same seed, machine and number of threads give the same bytes.
-        start: a model on the same features, whose standardisation and weights training starts from where it is learnt
-            by gradient descent; None: from scratch. Of other venues, what depends on the venues starts anew.
+        seed: the same seed, machine and number of threads give the same bytes.
+        progress: progress callback.
+        start: a model on the same features, whose standardisation is used and whose gradient-trained weights are the
+            initial ones; None trains from scratch. If its venues differ, weights that depend on the venues are
+            initialised again.
 
     Raises:
-        ModelError: an unknown model, no rows, labels outside the venues, splits of different modalities,
-            settings of another model, or a loss that is not finite; or a start of another kind.
+        ModelError: the model is unknown, there are no rows, labels are outside the venues, splits have different
+            modalities, settings are those of another model, the loss is not finite, or `start` does not fit.
     """
     entry = method(name)
     chosen = entry.settings if settings is None else settings
@@ -129,7 +134,7 @@ def fit_alone(
     seed: int = 0,
     progress: Progress = silent,
 ) -> dict[str, Trained]:
-    """The same model on each single modality (the paper's Table 3), by modality."""
+    """Train the same model on each single modality (the paper's Table 3); return the models by modality."""
     return {
         modality: fit(name, train.only([modality]), validation.only([modality]), venues, settings, seed, progress)
         for modality in train.modalities
@@ -137,17 +142,17 @@ def fit_alone(
 
 
 def can_start_warm(name: str) -> bool:
-    """Whether training can start from the weights of another model of that name: closed forms cannot."""
+    """Return whether training can start from the weights of another model of that name; closed forms cannot."""
     entry = method(name)
     with torch.device("meta"):
         return isinstance(entry.build(Shape({"any": 1, "other": 1}, ("a", "b")), entry.settings), Network)
 
 
 def _adopt(network: Classifier, start: Trained, shape: Shape) -> None:
-    """Begin with the weights of `start` where they mean the same: of other venues, all that no number of venues shapes.
+    """Load the weights of `start`; if its venues differ, only those whose shape does not depend on the venues.
 
     Raises:
-        ModelError: it has other settings.
+        ModelError: `start` has other settings.
     """
     learnt = _learnt_by_gradient(network)
     weights = {name: value for name, value in start.network.state_dict().items() if name in learnt}
@@ -162,7 +167,7 @@ def _adopt(network: Classifier, start: Trained, shape: Shape) -> None:
 
 
 def _learnt_by_gradient(network: Classifier) -> set[str]:
-    """Names of the parameters and of the running statistics beside them. Closed forms keep what they learn apart."""
+    """Return the names of parameters and of running statistics in the same modules, but no buffers of closed forms."""
     return {
         f"{path}.{name}" if path else name
         for path, module in network.named_modules()
@@ -186,15 +191,14 @@ def _check_splits(train: Dataset, validation: Dataset, venues: tuple[str, ...]) 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Torch's global generators under a seed, restored afterwards. One fit at a time: the generators are
-    shared."""
+    """Seed torch's global generators and restore them afterwards, one fit at a time, as the generators are shared."""
     with _torch_generator_turn, torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
 
 
 def _probability(parts: list[torch.Tensor], n_classes: int) -> np.ndarray:
-    """Shape (N, K), float32; normalised once more in float64, so that rows sum to 1 to the last bits."""
+    """Return probabilities, shape (N, K), float32, normalised in float64 so that rows sum to 1 up to rounding."""
     if not parts:
         return np.zeros((0, n_classes), np.float32)
     probability = torch.softmax(torch.cat(parts).cpu().double(), dim=1)

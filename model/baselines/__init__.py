@@ -1,1 +1,1 @@
-"""The methods that NMCL is compared with: those of the paper, and what a user would pick today."""
+"""Baselines that NMCL is compared with: those of the paper, and common present-day choices."""

@@ -1,13 +1,14 @@
-"""DARE: concepts of each modality, drawn together within a venue and apart between venues, then a shallow net.
+"""DARE: concepts of each modality, made similar within a venue and different between venues, then a shallow net.
 
 Nie et al., "Enhancing Micro-video Understanding by Harnessing External Sounds", ACM MM 2017; equation numbers are
-those of "Multimodal Learning toward Micro-Video Understanding" (2019), section 5. Our readings:
+those of "Multimodal Learning toward Micro-Video Understanding" (2019), section 5. Our interpretations:
 
-- a^m = D^m x^m with a learnt D^m, and an offset, for every modality; the first sum of eq. 5.1 is then 0. The source has
-  concepts for sound only and leaves the others as they are; so eq. 5.3 could teach nothing without outside sounds.
-- a_i^T a_j of eq. 5.3 is divided by the square root of the width of a, or the sigmoid is flat from the start.
-- Partners of eq. 5.6 are sought within the mini-batch, so memory is bounded by its size; they are drawn without
-  replacement, and a row alone in its class has no positive ones. delta_m is the median distance.
+- a^m = D^m x^m with a trained D^m, and an offset, for every modality; the first sum of eq. 5.1 is then 0. The source
+  has concepts for sound only and leaves the other modalities unchanged, so eq. 5.3 would train nothing without outside
+  sounds.
+- a_i^T a_j of eq. 5.3 is divided by the square root of the width of a; otherwise the sigmoid saturates from the start.
+- Partners of eq. 5.6 are drawn within the mini-batch, so memory is bounded by its size; they are drawn without
+  replacement, and a row that is alone in its class has no positive ones. delta_m is the median distance.
 - All terms are means over rows or pairs, where the source has sums.
 """
 
@@ -31,40 +32,43 @@ from nmcl.pipeline.errors import ModelError
 from nmcl.pipeline.progress import Progress
 
 SPREAD_ROWS = 1024
-"""Training rows whose distances give the median of eq. 5.6."""
+"""Largest number of training rows used for the median distance of eq. 5.6."""
 
 
 @dataclass(frozen=True)
 class DareLiteSettings:
-    """The source's, where it gives any. On 980 training rows of three views none of twelve other choices gained more
-    than 0.3 points of validation macro-F1, about what another order of random numbers changes."""
+    """Frozen settings of DARE without outside sounds, with the source's values where it gives any.
+
+    On 980 training rows of three views none of twelve other choices gained more than 0.3 points of validation macro-F1,
+    about as much as another random seed changes.
+    """
 
     n_concepts: Annotated[int, Ge(1), Le(65536), Reference(313)] = 313
-    """K', width of each a^m; the source's sounds have 313 tags."""
+    """Width K' of each a^m; the source's sounds have 313 tags."""
     hidden: Annotated[int, Ge(1), Le(65536), Reference(1024)] = 1024
     dropout: Annotated[float, Ge(0), Lt(1), Reference(0.1)] = 0.1
-    """On a and on the hidden layer."""
+    """Dropout rate of a and of the hidden layer."""
     n_partners: Annotated[int, Ge(1), Reference(5)] = 5
-    """S of eq. 5.6, positive and negative ones of each row; the source does not say how many."""
+    """S of eq. 5.6, the number of positive and of negative partners per row; the source does not give it."""
     similarity_weight: Annotated[float, Ge(0), Reference(1.0)] = 1.0
-    """Of J2."""
+    """Weight of J2."""
     cross_entropy_weight: Annotated[float, Ge(0), Reference(0.0)] = 0.0
-    """Of a cross-entropy beside J3, which is not in the source."""
+    """Weight of a cross-entropy added to J3, which is not in the source."""
     train: TrainSettings = field(default_factory=TrainSettings)
 
 
 @dataclass(frozen=True)
 class DareSettings(DareLiteSettings):
-    """With the outside sounds of J1; `n_concepts` must be their number of tags."""
+    """Frozen settings of DARE with the outside sounds of J1; `n_concepts` must be their number of tags."""
 
     sounds: Annotated[str | None, Reference(None)] = None
     """Path of the `.npz` file that `read_tagged_sounds` describes. Only training reads it."""
     concept_weight: Annotated[float, Ge(0), Reference(1.0)] = 1.0
-    """Of J1."""
+    """Weight of J1."""
 
 
 class DareLite(Network):
-    """J2 + J3: without the outside sounds that DARE was made for."""
+    """DARE without outside sounds, trained on J2 + J3."""
 
     spread: Tensor
 
@@ -87,7 +91,7 @@ class DareLite(Network):
         return Output(self._decide(self._concepts(features)))
 
     def loss(self, features: Features, observed: Mask, label: Tensor) -> Tensor:
-        """J2 + J3, and a cross-entropy if asked for."""
+        """Return J2 + J3, plus the cross-entropy if it has a weight."""
         settings, concepts = self.settings, self._concepts(features)
         log_probability = self._decide(concepts)
         truth = functional.one_hot(label, log_probability.shape[1])
@@ -99,30 +103,30 @@ class DareLite(Network):
         return loss
 
     def _concepts(self, features: Features) -> Tensor:
-        """a, shape (N, M K')."""
+        """Return the concepts a, shape (N, M K')."""
         return torch.cat([d(features[name]) for d, name in zip(self.maps, self.names, strict=True)], dim=1)
 
     def _decide(self, concepts: Tensor) -> Tensor:
-        """Equations 5.7 and 5.8 with one hidden layer, the source's best."""
+        """Return the log-probabilities of eq. 5.7 and 5.8 with one hidden layer, the source's best."""
         hidden = torch.relu(self.hidden(self.dropout(concepts)))
         return torch.log_softmax(self.venues(self.dropout(hidden)), dim=1)
 
 
 class Dare(DareLite):
-    """J1 + J2 + J3."""
+    """DARE with outside sounds, trained on J1 + J2 + J3."""
 
     settings: DareSettings
 
     def __init__(self, shape: Shape, settings: DareSettings) -> None:
         super().__init__(shape, settings)
-        # What is heard outside is needed to learn, not to decide: no buffer, so no checkpoint holds it.
+        # Outside sounds are needed for training only: they are no buffer, so that checkpoints do not store them.
         self._outside: tuple[nn.Module, Tensor, Tensor] | None = None
 
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
-        """As any network.
+        """Read the outside sounds, then train as any network.
 
         Raises:
-            ModelError: no sounds are named, or they do not fit the model.
+            ModelError: `sounds` is not set, or the sounds do not fit the model.
         """
         if self.settings.sounds is None:
             raise ModelError(
@@ -138,7 +142,7 @@ class Dare(DareLite):
             self._outside = None
 
     def loss(self, features: Features, observed: Mask, label: Tensor) -> Tensor:
-        """J1 + J2 + J3; J1 on as many outside rows as the batch has, drawn at random."""
+        """Return J1 + J2 + J3, with J1 on as many random outside rows as the batch has rows."""
         loss = super().loss(features, observed, label)
         if self._outside is None:
             raise ModelError("the loss of dare needs the outside sounds that fit reads; call fit")
@@ -149,7 +153,7 @@ class Dare(DareLite):
 
 
 def median_distance(rows: Tensor) -> Tensor:
-    """Median Euclidean distance of pairs among at most SPREAD_ROWS of the rows, a scalar; 1 where it is 0."""
+    """Return the median Euclidean distance of pairs among at most SPREAD_ROWS random rows, a scalar; 1 if it is 0."""
     distance = functional.pdist(rows[torch.randperm(len(rows))[:SPREAD_ROWS]])
     median = distance.median() if len(distance) else rows.new_zeros(())
     return torch.where(median > 0, median, torch.ones_like(median))
@@ -157,20 +161,20 @@ def median_distance(rows: Tensor) -> Tensor:
 
 @torch.no_grad()
 def affinity(modalities: list[Tensor], spread: Tensor) -> Tensor:
-    """s_ij of eq. 5.6: mean over modalities of exp(-||x_i - x_j||^2 / delta_m^2), shape (N, N), in 0..1."""
+    """Return s_ij of eq. 5.6: mean over modalities of exp(-||x_i - x_j||^2 / delta_m^2), shape (N, N), in 0..1."""
     kernels = [torch.exp(-((torch.cdist(x, x) / delta) ** 2)) for x, delta in zip(modalities, spread, strict=True)]
     return torch.stack(kernels).mean(dim=0)
 
 
 @torch.no_grad()
 def partners(kernel: Tensor, allowed: Tensor, n_partners: int) -> tuple[Tensor, Tensor]:
-    """For each row at most S others, one after another with probability in proportion to the kernel.
+    """Draw at most S partners per row without replacement, with probability proportional to the kernel.
 
-    Adding Gumbel noise to the logarithms and taking the S largest is such a draw.
+    Adding Gumbel noise to the logarithms and taking the S largest implements this draw.
 
     Args:
         kernel: shape (N, N), >= 0.
-        allowed: shape (N, N), bool: which pairs may be drawn.
+        allowed: which pairs may be drawn, shape (N, N), bool.
 
     Returns:
         Columns, shape (N, min(S, N)), int64, and which of them were drawn, bool.
@@ -183,7 +187,7 @@ def partners(kernel: Tensor, allowed: Tensor, n_partners: int) -> tuple[Tensor, 
 
 
 def similarity(concepts: Tensor, kernel: Tensor, label: Tensor, n_partners: int) -> Tensor:
-    """J2 of eq. 5.3 to 5.5: mean of -log sigmoid(gamma_ij a_i^T a_j / sqrt(width)) over the drawn pairs, nats.
+    """Return J2 of eq. 5.3 to 5.5: mean of -log sigmoid(gamma_ij a_i^T a_j / sqrt(width)) over the drawn pairs, nats.
 
     gamma is +1 for partners of the same venue and -1 for others.
     """

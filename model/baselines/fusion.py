@@ -1,4 +1,4 @@
-"""The two places at which modalities are put together: before a classifier, or after one of each."""
+"""Base classes of early fusion, before one classifier, and late fusion, after one classifier per modality."""
 
 from collections.abc import Sequence
 
@@ -11,13 +11,19 @@ from nmcl.model.train import Network, TrainSettings
 
 
 class EarlyNetwork(Network):
-    """One classifier of the modalities side by side. Completed vectors are trusted."""
+    """Early fusion: one classifier on the concatenated modalities. Completed vectors count as observed."""
 
     def __init__(
         self, names: Sequence[str], classifier: nn.Module, train: TrainSettings, smoothing: float = 0.0
     ) -> None:
-        """Args: classifier: from (N, sum of D_m) to logits (N, K); smoothing: share of the target spread over all
-        venues."""
+        """Create the network.
+
+        Args:
+            names: the modalities.
+            classifier: maps (N, sum of D_m) to logits (N, K).
+            train: training settings.
+            smoothing: share of the target that is spread over all venues.
+        """
         super().__init__()
         self.names = list(names)
         self.classifier = classifier
@@ -29,15 +35,15 @@ class EarlyNetwork(Network):
         return Output(torch.log_softmax(logits, dim=1))
 
     def loss(self, features: Features, observed: Mask, label: Tensor) -> Tensor:
-        """Cross-entropy, nats."""
+        """Return the mean cross-entropy, nats."""
         return cross_entropy(self(features, observed).log_probability, label, self.smoothing).mean()
 
 
 class LateNetwork(Network):
-    """One classifier per modality, and the mean of their distributions. Completed vectors are trusted."""
+    """Late fusion: the mean of one classifier per modality. Completed vectors count as observed."""
 
     def __init__(self, names: Sequence[str], classifiers: Sequence[nn.Module], train: TrainSettings) -> None:
-        """Args: classifiers: by modality, from (N, D_m) to logits (N, K)."""
+        """Create the network from one classifier per name, each from (N, D_m) to logits (N, K)."""
         super().__init__()
         self.names = list(names)
         self.classifiers = nn.ModuleList(classifiers)
@@ -52,14 +58,13 @@ class LateNetwork(Network):
         )
 
     def loss(self, features: Features, observed: Mask, label: Tensor) -> Tensor:
-        """Mean over the modalities of each branch's own cross-entropy, nats: the branches are classifiers of their own,
-        fused only in what they say."""
+        """Return the mean cross-entropy of the branches, nats; branches are trained separately and fused afterwards."""
         branches = self(features, observed).per_modality.values()
         return torch.stack([cross_entropy(branch, label).mean() for branch in branches]).mean()
 
 
 def late_output(branches: dict[str, Tensor]) -> Output:
-    """The mean of the modalities' distributions, from their log-probabilities of shape (N, K)."""
+    """Return the mean of the modalities' distributions, from log-probabilities of shape (N, K)."""
     first = next(iter(branches.values()))
     shares = first.new_full((len(first), len(branches)), 1 / len(branches))
     return Output(late_fusion(list(branches.values()), shares), branches)

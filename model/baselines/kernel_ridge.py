@@ -1,10 +1,9 @@
-"""Kernel ridge: least squares on a mean of Gaussian kernels, one of each modality and one of all, in closed form.
+"""Kernel ridge: closed-form least squares on a mean of Gaussian kernels, one per modality and one of all together.
 
 Also known as regularised least-squares classification (Rifkin, Yeo and Poggio, 2003) and as the least-squares support
-vector machine (Suykens and Vandewalle, 1999). In the kernels of single modalities what one of them tells is found
-whatever the others tell and however many features they have; weights that are learnt for several kernels are hard to
-get better than the plain mean (Gönen and Alpaydın, "Multiple kernel learning algorithms", JMLR 12, 2011). On a few
-thousand rows of smooth features it is hard to beat.
+vector machine (Suykens and Vandewalle, 1999). The single-modality kernels capture the signal of each modality whatever
+the number of features of the others. Trained kernel weights are rarely better than the plain mean (Gönen and Alpaydın,
+"Multiple kernel learning algorithms", JMLR 12, 2011). On a few thousand rows of smooth features it is hard to beat.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,31 +23,34 @@ from nmcl.pipeline.addressing import Reference
 from nmcl.pipeline.progress import Progress
 
 CHUNK = 4096
-"""Rows whose kernel is held at once."""
+"""Rows whose kernel is in memory at once."""
 SMALLEST = 1e-12
-"""Eigenvalue of a kernel matrix that counts as this at least: rows may be equal."""
+"""Lower bound for eigenvalues of the kernel matrix, which is singular if rows are equal."""
 
 
 @dataclass(frozen=True)
 class KernelRidgeSettings:
-    """Defaults were chosen on splits of nine sets of features; half or twice the width changes macro-F1 by a few tenths
-    of a point."""
+    """Frozen settings of kernel ridge.
+
+    The defaults were chosen on splits of nine feature sets; half or twice the width changes macro-F1 by a few tenths of
+    a point.
+    """
 
     width: Annotated[float, Gt(0), Reference(0.4)] = 0.4
-    """k(x, y) = exp(-width ||x - y||^2 / D) of standardised features: two random rows have about exp(-2 width)."""
+    """Width in k(x, y) = exp(-width ||x - y||^2 / D) of standardised features: about exp(-2 width) for random rows."""
     ridge: Annotated[float, Gt(0), Reference(0.01)] = 0.01
-    """Added to the eigenvalues of the kernel matrix, whose diagonal is 1."""
+    """Ridge penalty, added to the eigenvalues of the kernel matrix, whose diagonal is 1."""
     landmarks: Annotated[int, Ge(1), Le(65536), Reference(1024)] = 1024
-    """Training rows that span the solution, drawn at random; with at least as many as rows it is exact."""
+    """Number of random training rows that span the solution; with at least as many as rows it is exact."""
 
 
 class KernelRidge(Classifier):
-    """log p = log softmax(s (k(x, Z) A + c)), with k the mean of exp(-width ||x_m - z_m||^2 / D_m) over the modalities
-    m and, where there are several, all of them side by side.
+    """Kernel ridge classifier with landmarks: log p = log softmax(s (k(x, Z) A + c)).
 
-    Z are landmarks (Nystroem's method; Williams and Seeger, NIPS 2001), A and c fit the venue's one-hot vector with
-    squared error, and the sharpness s makes the validation labels likeliest. For L landmarks it takes N L (D + L)
-    operations and L (L + D) numbers.
+    k is the mean of exp(-width ||x_m - z_m||^2 / D_m) over the modalities m and, where there are several, their
+    concatenation. Z are landmarks (Nystroem's method; Williams and Seeger, NIPS 2001), A and c fit the venue's one-hot
+    vector by least squares, and the inverse temperature s maximises the likelihood of the validation labels. For L
+    landmarks it takes N L (D + L) operations and L (L + D) numbers.
     """
 
     landmarks: Tensor
@@ -60,7 +62,7 @@ class KernelRidge(Classifier):
         super().__init__()
         self.settings = settings
         self.dims = list(shape.dims.values())
-        # A checkpoint's arrays have the size that shape and settings tell, so unused landmarks stay zero.
+        # The size of a checkpoint's arrays follows from shape and settings, so unused landmarks stay zero.
         self.register_buffer("landmarks", torch.zeros(settings.landmarks, sum(self.dims)))
         self.register_buffer("weight", torch.zeros(settings.landmarks, shape.n_classes))
         self.register_buffer("bias", torch.zeros(shape.n_classes))
@@ -90,14 +92,14 @@ class KernelRidge(Classifier):
         return Output(torch.log_softmax(self.sharpness * self._scores(features), dim=1))
 
     def _scores(self, features: Features) -> Tensor:
-        """Fits of the one-hot vectors, shape (N, K)."""
+        """Return the fitted one-hot vectors, shape (N, K)."""
         x = torch.cat(list(features.values()), dim=1)
         return (
             torch.cat([self._kernel(rows, self.landmarks) @ self.weight for rows in torch.split(x, CHUNK)]) + self.bias
         )
 
     def _kernel(self, x: Tensor, z: Tensor) -> Tensor:
-        """Mean of the kernels. Args: x: shape (N, D); z: shape (L, D). Result: shape (N, L)."""
+        """Return the mean of the kernels of x (N, D) and z (L, D), shape (N, L)."""
         of_modalities = zip(torch.split(x, self.dims, dim=1), torch.split(z, self.dims, dim=1), strict=True)
         distance = [torch.cdist(a.contiguous(), b.contiguous()).square() for a, b in of_modalities]
         scaled = [squares / dim for squares, dim in zip(distance, self.dims, strict=True)]
@@ -109,12 +111,14 @@ class KernelRidge(Classifier):
 def least_squares(
     mapped: Callable[[np.ndarray], np.ndarray], x: np.ndarray, label: np.ndarray, n_classes: int, ridge: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weight (L, K) and offset (K,) of mapped rows that fit their one-hot vectors; the offset is not penalised.
+    """Fit the weight (L, K) and offset (K,) from mapped rows to one-hot labels; the offset is not penalised.
 
     Args:
-        mapped: from rows (n, D) to their image (n, L).
-        x: shape (N, D), taken a chunk at a time.
+        mapped: maps rows (n, D) to features (n, L).
+        x: shape (N, D), processed in chunks.
         label: shape (N,).
+        n_classes: K.
+        ridge: penalty on the squared weights.
     """
 
     def chunks() -> Iterator[tuple[np.ndarray, np.ndarray]]:

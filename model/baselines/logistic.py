@@ -1,4 +1,4 @@
-"""Multinomial logistic regression on the standardised concatenation: the rival that any fusion must beat."""
+"""Multinomial logistic regression on the standardised concatenation: the baseline that any fusion must beat."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LogisticSettings:
-    """The strength of the L2 penalty is chosen by validation macro-F1."""
+    """Frozen settings of logistic regression; the L2 penalty is chosen by validation macro-F1."""
 
     inverse_penalties: Annotated[
         tuple[Annotated[float, Gt(0)], ...], MinLen(1), Reference((1e-4, 1e-3, 1e-2, 1e-1, 1.0))
     ] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-    """scikit-learn's C; the smallest that is best wins."""
+    """Candidates for scikit-learn's C; the smallest of the best is used."""
     max_iterations: Annotated[int, Ge(1), Reference(300)] = 300
 
 
 class Logistic(Classifier):
-    """log p = log softmax(x W + c) over the modalities side by side."""
+    """Logistic regression on the concatenated modalities: log p = log softmax(x W + c)."""
 
     weight: torch.Tensor
     bias: torch.Tensor
@@ -60,7 +60,7 @@ class Logistic(Classifier):
         return ()
 
     def _put(self, seen: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> None:
-        """Keep a solution; a venue without a training row gets a probability of practically zero."""
+        """Store a solution; a venue without a training row gets a probability of practically zero."""
         self.weight.zero_()
         self.bias.fill_(float(bias.min()) - 30.0)
         self.weight[:, seen] = torch.from_numpy(weight.T.astype(np.float32))
@@ -72,7 +72,7 @@ class Logistic(Classifier):
 
 
 def _multinomial(fitted: "LogisticRegression") -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients per class; scikit-learn keeps one row for two classes."""
+    """Return coefficients and intercepts per class; scikit-learn has a single row for two classes."""
     weight, bias = fitted.coef_, fitted.intercept_
     if len(weight) == 1:
         return np.concatenate([np.zeros_like(weight), weight]), np.concatenate([np.zeros_like(bias), bias])

@@ -10,9 +10,9 @@ from nmcl.pipeline.progress import Progress, within
 
 
 class LogisticLate(Classifier):
-    """The linear kind of late fusion. Each modality's penalty is chosen for itself; completed vectors are trusted.
+    """Linear late fusion. Each modality's penalty is chosen separately; completed vectors count as observed.
 
-    No single source: the usual first rival of any learnt fusion.
+    There is no single source: it is the usual first baseline for any trained fusion.
     """
 
     def __init__(self, shape: Shape, settings: LogisticSettings) -> None:

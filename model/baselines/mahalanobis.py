@@ -1,4 +1,4 @@
-"""Mahalanobis: kernel ridge on distances that are measured in units of what varies within venues."""
+"""Mahalanobis: kernel ridge on features whitened by the within-venue covariance."""
 
 import numpy as np
 import torch
@@ -11,17 +11,17 @@ from nmcl.model.data import Dataset
 from nmcl.pipeline.progress import Progress
 
 WHITE = "white"
-"""The one modality of the kernel."""
+"""Name of the kernel's single modality."""
 LEAST = 1e-3
-"""Shrinkage is this at least: what hardly varies within training venues may yet vary elsewhere."""
+"""Lower bound of the shrinkage: directions that hardly vary within training venues may vary in other data."""
 
 
 class Mahalanobis(Classifier):
-    """`KernelRidge` on x V, one vector for all modalities, with V of `within_class_whitening` scaled such that the
-    training rows have a mean square of 1.
+    """`KernelRidge` on whitened features x V, one vector for all modalities.
 
-    What varies within venues is scaled down, and directions of small variance are seen: it errs on other rows than
-    kernel ridge on features as they are. For D features it takes N D^2 + D^3 operations and D^2 numbers more.
+    V is that of `within_class_whitening`, scaled such that the training rows have a mean square of 1. Directions that
+    vary within venues are scaled down and those of small variance are scaled up, so it errs on other rows than plain
+    kernel ridge. For D features it takes N D^2 + D^3 operations and D^2 numbers more.
     """
 
     whitening: Tensor
@@ -54,12 +54,12 @@ class Mahalanobis(Classifier):
 
 
 def within_class_whitening(x: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """V = ((1 - r) S + r m I)^-1/2 with S the covariance within classes and m its mean variance, shape (D, D), float32.
+    """Return the within-class whitening matrix V, shape (D, D), float32.
 
-    Hatch, Kajarekar and Stolcke, "Within-class covariance normalization for SVM-based speaker recognition", 2006, with
-    the shrinkage r of Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", 2004,
-    Lemmas 3.2 to 3.4: near 0 with many more rows than features, near 1 with few. Where nothing varies within classes it
-    is I.
+    V = ((1 - r) S + r m I)^-1/2 with S the covariance within classes and m its mean variance: Hatch, Kajarekar and
+    Stolcke, "Within-class covariance normalization for SVM-based speaker recognition", 2006. The shrinkage r is that of
+    Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", 2004, Lemmas 3.2 to 3.4:
+    near 0 with many more rows than features, near 1 with few. V is I if nothing varies within classes.
 
     Args:
         x: shape (N, D).
@@ -82,8 +82,10 @@ def within_class_whitening(x: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 def _within_classes(x: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Of rows z less their class's mean: eigenvalues and -vectors of the covariance (the others are 0), and the mean of
-    ||z||^4."""
+    """Return eigenvalues and eigenvectors of the within-class covariance, and the mean of ||z||^4.
+
+    z is a row minus its class mean. Eigenvalues that are left out are 0.
+    """
     n_rows, n_features = x.shape
     classes, member = np.unique(label, return_inverse=True)
     means = np.stack([x[label == k].mean(axis=0, dtype=np.float64) for k in classes])

@@ -1,4 +1,4 @@
-"""Majority: how often each venue occurs, whatever the video shows."""
+"""Majority: venue frequencies of the training rows, whatever the video."""
 
 from dataclasses import dataclass
 
@@ -15,13 +15,13 @@ UNSEEN = -30.0
 
 @dataclass(frozen=True)
 class MajoritySettings:
-    """There is nothing to set."""
+    """Frozen settings of the majority baseline, which has none."""
 
 
 class Majority(Classifier):
-    """The share of each venue among the training rows, for every row: what any method must beat.
+    """Baseline that predicts each venue's share of the training rows for every row: any method must beat it.
 
-    Every row is decided as the most frequent venue. No source; the paper's Early Fusion scores like it.
+    The decision is always the most frequent venue. There is no source; the paper's Early Fusion scores like it.
     """
 
     log_share: Tensor

@@ -1,4 +1,4 @@
-"""MLP: what one would try first today on features side by side."""
+"""MLP: the usual first choice today for concatenated features."""
 
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -14,23 +14,24 @@ from nmcl.pipeline.addressing import Reference
 
 @dataclass(frozen=True)
 class MLPSettings:
-    """Two hidden layers of falling width."""
+    """Frozen settings of the MLP, which has two hidden layers of decreasing width."""
 
     hidden: Annotated[int, Ge(2), Le(65536), Reference(512)] = 512
-    """Width of the first hidden layer; the second has half of it."""
+    """Width of the first hidden layer; the second is half as wide."""
     dropout: Annotated[float, Ge(0), Lt(1), Reference(0.3)] = 0.3
-    """On both hidden layers."""
+    """Dropout rate of both hidden layers."""
     label_smoothing: Annotated[float, Ge(0), Lt(1), Reference(0.1)] = 0.1
-    """Share of the target spread over all venues; validation macro-F1 is as good as without or up to 0.003 better."""
+    """Share of the target spread over all venues; validation macro-F1 is as good as without it or up to 0.003 better.
+    """
     train: TrainSettings = field(default_factory=TrainSettings)
-    """The common ones: by validation on 980 rows of three views no rate from 5e-4 to 5e-3 or weaker decay was better by
-    more than its noise."""
+    """Common defaults: by validation on 980 rows of three views no learning rate from 5e-4 to 5e-3 or weaker decay was
+    better by more than the noise."""
 
 
 class MLP(EarlyNetwork):
-    """Linear, batch normalisation (Ioffe and Szegedy, ICML 2015), ReLU and dropout, twice, then a linear layer.
+    """MLP with two blocks of linear, batch normalisation (Ioffe and Szegedy, ICML 2015), ReLU and dropout, and a head.
 
-    No single source: the usual network for vectors, trained with AdamW like all others here.
+    There is no single source: it is the usual network for vectors, trained with AdamW like all others here.
     """
 
     def __init__(self, shape: Shape, settings: MLPSettings) -> None:

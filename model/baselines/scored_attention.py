@@ -1,12 +1,12 @@
-"""Attention of each category to each feature that depends on the row, without the tensor of all attended features.
+"""Row-dependent attention of each category to each feature, without materialising all attended features.
 
-Category k sees a row x through weights that a scoring function of both gives:
+Category k weights a row x by a scoring function of both:
 
     a_k = sigmoid(W_x x + W_c c_k),  psi_k = a_k * x,  theta_k = ReLU(W psi_k + b)...,  logit_k = z_k . theta_k + o_k
 
-The first equation is what sets it apart from the memory of eq. 15, which does not look at the row. All psi together
-have the shape (N, K, D), 450 MB for 256 rows at the paper's size, and automatic differentiation would keep several such
-tensors. Here a few categories are done at a time, and the backward pass computes them again.
+The first equation is the difference from the memory of eq. 15, which does not depend on the row. The tensor of all psi
+has the shape (N, K, D), 450 MB for 256 rows at the paper's size, and autograd would keep several of that size. Here a
+few categories are processed at a time and recomputed in the backward pass.
 """
 
 from collections.abc import Sequence
@@ -19,15 +19,15 @@ from nmcl.model.layers import categories_per_chunk, xavier_linear
 
 
 class ScoredAttention(nn.Module):
-    """From (N, D) to logits (N, K).
+    """Classifier with row-dependent attention per category, from (N, D) to logits (N, K).
 
-    Readings, as the paper has a sentence and no formula: c_k is one-hot, so W_c c_k is a free vector of each category,
-    zero at the start, when all categories attend alike; the layers after psi and their dropout are shared by the
-    categories.
+    The paper has a sentence and no formula. Interpretation: c_k is one-hot, so W_c c_k is a free vector per category,
+    initialised to zero, so that all categories start with the same attention; the categories share the layers after psi
+    and their dropout.
     """
 
     def __init__(self, n_features: int, widths: Sequence[int], n_classes: int, dropout: float) -> None:
-        """Args: widths: of each hidden layer after the attention, at least one."""
+        """Create the classifier; `widths` are those of the hidden layers after the attention, at least one."""
         super().__init__()
         self.widths = list(widths)
         self.row_score = xavier_linear(n_features, n_features)
@@ -44,7 +44,7 @@ class ScoredAttention(nn.Module):
         n_classes = len(self.category_score)
         step = categories_per_chunk(len(x), x.shape[1], n_classes, x.device.type)
         parts = [
-            # Nothing random happens inside, so no state of a generator needs to be kept.
+            # Nothing random happens inside, so no generator state needs to be saved.
             checkpoint(
                 self._logits,
                 x,
@@ -62,7 +62,10 @@ class ScoredAttention(nn.Module):
     def _logits(
         self, x: Tensor, row_score: Tensor, category_score: Tensor, vectors: Tensor, keep: Sequence[Tensor]
     ) -> Tensor:
-        """Of some categories, before the offset; `category_score` is (k, D), `vectors` (k, H), each `keep` (N, H)."""
+        """Return logits of k categories without the offset.
+
+        `category_score` has shape (k, D), `vectors` (k, H), each `keep` (N, H).
+        """
         theta = torch.sigmoid(row_score[:, None, :] + category_score) * x[:, None, :]
         for layer, kept in zip(self.hidden, keep, strict=True):
             theta = torch.relu(layer(theta)) * kept[:, None, :]

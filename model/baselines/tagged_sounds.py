@@ -1,4 +1,4 @@
-"""Clips from elsewhere with tags of what is heard: the outside knowledge of DARE, read from an `.npz` file."""
+"""Tagged sound clips from other sources, the outside knowledge of DARE, read from an `.npz` file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,27 +16,30 @@ EXPECTED = f"Write it with numpy.savez(path, NAME=features, {TAGS}=...) or with 
 
 @dataclass(frozen=True)
 class TaggedSounds:
-    """N' outside rows of one modality."""
+    """Features and tags of N' outside rows of one modality."""
 
     modality: str
     features: np.ndarray
-    """Shape (N', D_m), float32, standardised by their own mean and deviation: they come from other clips, often at
-    another level, and only what varies among them tells their tags apart."""
+    """Shape (N', D_m), float32, standardised by their own mean and deviation, as other clips often have another level.
+    """
     tags: np.ndarray
-    """Shape (N', K'), float32, 0..1: which concepts are in the clip."""
+    """Concepts in each clip, shape (N', K'), float32, 0..1."""
 
 
 def read_tagged_sounds(path: Path, dims: dict[str, int], n_concepts: int) -> TaggedSounds:
-    """Two arrays, nothing pickled: one of shape (N', D_m) under the name of a modality, and either `tags`, shape
-    (N', K'), 0..1, or `label`, shape (N',), integers 0..K'-1.
+    """Read tagged sounds from an `.npz` file without pickled objects.
+
+    It must hold two arrays: one of shape (N', D_m) named after a modality, and either `tags`, shape (N', K'), 0..1, or
+    `label`, shape (N',), integers 0..K'-1.
 
     Args:
+        path: the file.
         dims: D_m of the model's modalities.
         n_concepts: K'.
 
     Raises:
         StoreError: the file is missing or damaged.
-        ModelError: its arrays are others than these.
+        ModelError: the file holds other arrays.
     """
     arrays = read_arrays(path, EXPECTED)
     given = sorted(arrays.keys() & {TAGS, LABEL})
@@ -58,11 +61,11 @@ def read_tagged_sounds(path: Path, dims: dict[str, int], n_concepts: int) -> Tag
 
 
 def count_concepts(path: Path) -> int:
-    """K' of a file: the columns of its tags, or its largest label and one.
+    """Return K' of a file: the columns of its tags, or its largest label plus one.
 
     Raises:
         StoreError: the file is missing or damaged.
-        ModelError: it has neither.
+        ModelError: it has neither tags nor labels.
     """
     arrays = read_arrays(path, EXPECTED)
     tags, label = arrays.get(TAGS), arrays.get(LABEL)
@@ -74,7 +77,7 @@ def count_concepts(path: Path) -> int:
 
 
 def _tags(path: Path, kind: str, found: np.ndarray, n_rows: int, n_concepts: int) -> np.ndarray:
-    """Shape (N', K'), float32."""
+    """Return the checked tags, shape (N', K'), float32."""
     if kind == TAGS:
         fits = found.shape == (n_rows, n_concepts) and found.dtype.kind in "fiub"
         if fits and bool(((found >= 0) & (found <= 1)).all()):

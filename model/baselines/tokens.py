@@ -1,4 +1,4 @@
-"""Tokens: each modality is one token of a small Transformer, and a missing one is left out."""
+"""Tokens: a small Transformer with one token per modality, in which missing ones can be masked."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -18,27 +18,27 @@ N_HEADS = 4
 
 @dataclass(frozen=True)
 class TokensSettings:
-    """The source names no sizes; these are the usual small ones."""
+    """Frozen settings of Tokens; the source gives no sizes, and these are the usual small ones."""
 
     hidden: Annotated[int, Ge(N_HEADS), Le(65536), MultipleOf(N_HEADS), Reference(128)] = 128
-    """d, width of a token; the layers' feed-forward nets have twice that."""
+    """Width d of a token; the feed-forward nets of the layers are twice as wide."""
     n_layers: Annotated[int, Ge(1), Le(64), Reference(2)] = 2
     dropout: Annotated[float, Ge(0), Lt(1), Reference(0.1)] = 0.1
-    """On the tokens and inside the layers."""
+    """Dropout rate of the tokens and inside the layers."""
     missing: Annotated[Literal["completed", "masked"], Reference("completed")] = "completed"
-    """`completed`: trust the completed vector. `masked`: leave its token out."""
+    """`completed` uses the completed vector; `masked` leaves its token out."""
     modality_dropout: Annotated[float, Ge(0), Lt(1), Reference(0.1)] = 0.1
-    """Chance, in training, that a row's token is left out (never all of them)."""
+    """Probability, in training, that a row's token is left out (never all of them)."""
     train: TrainSettings = field(default_factory=lambda: TrainSettings(weight_decay=1.0))
-    """By validation on 980 rows of three views: macro-F1 0.887, with dropout 0.3 and five times the decay 0.883."""
+    """Validation macro-F1 on 980 rows of three views: 0.887, with dropout 0.3 and five times the decay 0.883."""
 
 
 class Tokens(Network):
-    """Linear maps to one token per modality, a class token, pre-norm Transformer layers, a linear head.
+    """Transformer classifier: a linear map to one token per modality, a class token, pre-norm layers, a linear head.
 
-    After the baseline SimBaMM of "Fusion or Confusion?" (arXiv 2512.22991). Readings: a learnt vector tells the
-    modalities apart, as there is no order; the decision is read from the class token. A row without any modality keeps
-    the class token alone.
+    After the baseline SimBaMM of "Fusion or Confusion?" (arXiv 2512.22991). Interpretation: a trained embedding
+    identifies each modality, as there is no order; the prediction is read from the class token. A row without any
+    modality keeps only the class token.
     """
 
     def __init__(self, shape: Shape, settings: TokensSettings) -> None:
@@ -65,19 +65,19 @@ class Tokens(Network):
         return Output(self._decide(features, self._present(observed)))
 
     def loss(self, features: Features, observed: Mask, label: Tensor) -> Tensor:
-        """Cross-entropy with some tokens left out, nats."""
+        """Return the mean cross-entropy with some tokens left out, nats."""
         present = self._present(observed)
         kept = torch.rand(present.shape, device=present.device) >= self.settings.modality_dropout
         kept = kept | ~(kept & present).any(dim=1, keepdim=True)
         return cross_entropy(self._decide(features, present & kept), label).mean()
 
     def _present(self, observed: Mask) -> Tensor:
-        """Which tokens a row has besides the class token's, shape (N, M), bool."""
+        """Return which tokens each row has besides the class token, shape (N, M), bool."""
         present = torch.stack([observed[name] for name in self.names], dim=1)
         return present if self.settings.missing == "masked" else torch.ones_like(present)
 
     def _decide(self, features: Features, present: Tensor) -> Tensor:
-        """Log-probabilities, shape (N, K)."""
+        """Return log-probabilities, shape (N, K)."""
         vectors = [to_token(features[name]) for to_token, name in zip(self.maps, self.names, strict=True)]
         tokens = torch.stack([torch.zeros_like(vectors[0]), *vectors], dim=1) + self.kinds
         absent = torch.cat([torch.zeros_like(present[:, :1]), ~present], dim=1)

@@ -1,14 +1,14 @@
-"""The objective of TRUMANN and its three steps, each of which minimises it over one of its unknowns.
+"""The objective of TRUMANN and its three steps, each minimising it over one of the unknowns.
 
     1/2 ||Y - B W||^2 + l1/2 sum_s ||X^s A^s - B||^2 + l2/2 sum_s ||A^s||^2
         + l3/2 (sum_v e_v sum_k ||w^k_{G_v}||)^2
 
 Zhang et al., ACM MM 2016, equations 4.4 to 4.18 of "Multimodal Learning toward Micro-Video Understanding" (2019).
-Letters: T venues, L columns of the common space B (N, L), G_v the venues under node v, w^k row k of W (L, T). The
-norm of the last term is sqrt(||.||^2 + EPSILON^2), so that rows may shrink to nothing.
+Notation: T venues, L columns of the common space B (N, L), G_v the venues under node v, w^k row k of W (L, T). The
+norm of the last term is sqrt(||.||^2 + EPSILON^2), so that rows may shrink to zero.
 
 Every B that solves its step is Z C with Z = [X^1 .. X^S, Y], so the steps need the rows only through Z^T Z: one pass
-of cost N (D+T)^2, after which a sweep costs the same for any N.
+of cost N (D+T)^2, after which the cost of a sweep does not depend on N.
 """
 
 from dataclasses import dataclass
@@ -22,19 +22,19 @@ EPSILON = 1e-6
 
 @dataclass(frozen=True)
 class Penalties:
-    """All > 0, for sums over N rows of features of variance 1."""
+    """Penalty weights, all > 0, for sums over N rows of features of variance 1."""
 
     space: float
-    """l1: of each modality's distance from the common space."""
+    """l1, the penalty on each modality's distance from the common space."""
     projection: float
-    """l2: of the size of the projections A^s."""
+    """l2, the penalty on the norm of the projections A^s."""
     tree: float
-    """l3: of the norms that select rows of W node by node."""
+    """l3, the penalty on the norms that select rows of W per node."""
 
 
 @dataclass(frozen=True)
 class Tree:
-    """Nodes over the venues."""
+    """Nodes of a tree over the venues."""
 
     members: np.ndarray
     """Shape (V, T), float64: 1 where the venue is under the node, else 0."""
@@ -44,7 +44,7 @@ class Tree:
 
 @dataclass(frozen=True)
 class Moments:
-    """What the steps need to know of the training rows."""
+    """Second moments of the training rows, which are all that the steps need."""
 
     gram: np.ndarray
     """Z^T Z, shape (D+T, D+T), float64."""
@@ -53,16 +53,16 @@ class Moments:
 
     @property
     def n_features(self) -> int:
-        """D."""
+        """The number of features D."""
         return int(self.blocks[-1].stop)
 
 
 @dataclass(frozen=True)
 class Solution:
-    """One value of all unknowns, float64."""
+    """Values of all unknowns, float64."""
 
     projection: np.ndarray
-    """The A^s one under the other, shape (D, L)."""
+    """The A^s stacked by rows, shape (D, L)."""
     space: np.ndarray
     """C with B = Z C, shape (D+T, L)."""
     tasks: np.ndarray
@@ -70,14 +70,14 @@ class Solution:
 
 
 def node_weights(members: np.ndarray, class_means: np.ndarray) -> np.ndarray:
-    """e_v of eq. 4.16 to 4.18, shape (V,), float64, in (0, 1]: how alike the venues under a node are.
+    """Return e_v of eq. 4.16 to 4.18, the similarity of the venues under a node, shape (V,), float64, in (0, 1].
 
     S_ij = exp(-||mean_i - mean_j||^2 / theta^2), theta the median distance, and e_v = u^T S u with u = 1/sqrt|G_v| on
-    G_v. That lies in 1..|G_v| where the text says 0..1, so it is divided by |G_v|: the mean of S over pairs.
+    G_v. That is in 1..|G_v| where the text says 0..1, so it is divided by |G_v|: the mean of S over pairs.
 
     Args:
         members: shape (V, T), 0 or 1, no empty row.
-        class_means: shape (T, D), float64; NaN rows are venues without training rows, like only themselves.
+        class_means: shape (T, D), float64; NaN for venues without training rows, which are similar only to themselves.
     """
     known = np.isfinite(class_means).all(axis=1)
     similarity = np.eye(len(class_means))
@@ -88,7 +88,7 @@ def node_weights(members: np.ndarray, class_means: np.ndarray) -> np.ndarray:
 
 
 def step_projection(moments: Moments, space: np.ndarray, penalties: Penalties) -> np.ndarray:
-    """All A^s by eq. 4.5."""
+    """Solve eq. 4.5 for all A^s."""
     inner = penalties.space * (moments.gram @ space)
     parts = []
     for block in moments.blocks:
@@ -99,17 +99,17 @@ def step_projection(moments: Moments, space: np.ndarray, penalties: Penalties) -
 
 
 def step_space(moments: Moments, projection: np.ndarray, tasks: np.ndarray, penalties: Penalties) -> np.ndarray:
-    """C of eq. 4.7: B = (Y W^T + l1 sum_s X^s A^s) (l1 S I + W W^T)^-1."""
+    """Solve eq. 4.7 for C: B = (Y W^T + l1 sum_s X^s A^s) (l1 S I + W W^T)^-1."""
     matrix = tasks @ tasks.T + penalties.space * len(moments.blocks) * np.eye(len(tasks))
     right = np.concatenate([penalties.space * projection, tasks.T])
     return np.asarray(solve(matrix, right.T, assume_a="pos").T)
 
 
 def step_tasks(moments: Moments, space: np.ndarray, tasks: np.ndarray, tree: Tree, penalties: Penalties) -> np.ndarray:
-    """W by eq. 4.11, 4.13 and 4.15, one solve a venue.
+    """Update W by eq. 4.11, 4.13 and 4.15, with one linear solve per venue.
 
     The text squares the norms of eq. 4.11; the bound (sum a)^2 <= sum a^2 / q that the step minimises is tight, and
-    so descends, for q proportional to a itself.
+    so guarantees descent, for q proportional to a itself.
     """
     image = moments.gram @ space
     gram, target = space.T @ image, image[moments.n_features :].T
@@ -122,12 +122,12 @@ def step_tasks(moments: Moments, space: np.ndarray, tasks: np.ndarray, tree: Tre
 
 
 def row_norms(tasks: np.ndarray, tree: Tree) -> np.ndarray:
-    """e_v ||w^k_{G_v}|| > 0 of row k and node v, shape (L, V)."""
+    """Return e_v ||w^k_{G_v}|| > 0 of each row k and node v, shape (L, V)."""
     return np.asarray(np.sqrt(tasks**2 @ tree.members.T + EPSILON**2) * tree.weights)
 
 
 def objective(moments: Moments, solution: Solution, tree: Tree, penalties: Penalties) -> float:
-    """The value that every step lowers."""
+    """Return the objective, which every step decreases."""
     n, projection, space = moments.n_features, solution.projection, solution.space
     misfit = -space @ solution.tasks
     misfit[n:] += np.eye(solution.tasks.shape[1])
@@ -142,14 +142,14 @@ def objective(moments: Moments, solution: Solution, tree: Tree, penalties: Penal
 
 
 def _energy(gram: np.ndarray, coefficients: np.ndarray) -> float:
-    """||Z M||^2."""
+    """Return ||Z M||^2."""
     return float(np.vdot(coefficients, gram @ coefficients))
 
 
 def sweeps(
     moments: Moments, tree: Tree, penalties: Penalties, start: np.ndarray, max_sweeps: int, tolerance: float
 ) -> tuple[Solution, list[float]]:
-    """Descend from W = `start`, shape (L, T), until the objective falls by less than a share `tolerance`.
+    """Minimise from W = `start`, shape (L, T), until the objective decreases by less than a share `tolerance`.
 
     Returns:
         The solution, and the objective after each sweep.

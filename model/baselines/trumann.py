@@ -1,7 +1,7 @@
-"""TRUMANN: a linear common space of the modalities, and venue tasks that share features along the venues' tree.
+"""TRUMANN: a linear common space of the modalities, and multi-task venue classifiers guided by the venues' tree.
 
 Zhang et al., "Shorter-is-Better: Venue Category Estimation from Micro-Video", ACM MM 2016; the equations are in
-`tree_guided`. Where the source is silent: features and one-hot labels are centred on the training rows, so that the
+`tree_guided`. Not specified by the source: features and one-hot labels are centred on the training rows, so that the
 prediction has an intercept, the venues' shares.
 """
 
@@ -24,48 +24,48 @@ from nmcl.pipeline.addressing import Reference
 from nmcl.pipeline.progress import Progress
 
 CHUNK_ROWS = 8192
-"""Rows held in float64 at once."""
+"""Rows in memory as float64 at once."""
 UNUSED = -1.0
-"""Stands in the objective's history where no sweep was made; the objective itself is >= 0."""
+"""Placeholder in the objective's history for sweeps that were not run; the objective itself is >= 0."""
 SHARPNESS = (math.exp(-5.0), math.exp(10.0))
-"""Bounds of the factor of the scores in the softmax."""
+"""Bounds of the inverse temperature of the scores."""
 
 PenaltyGrid = Annotated[tuple[Annotated[float, Ge(1e-6), Le(1e6)], ...], MinLen(1)]
 
 
 @dataclass(frozen=True)
 class TrumannSettings:
-    """The three penalties are chosen by validation macro-F1 among all combinations.
+    """Frozen settings of TRUMANN; the three penalties are chosen by validation macro-F1 among all combinations.
 
     Some seventy combinations were tried on 980 training rows of three views. Validation macro-F1 stayed within two
     points for l1 of 0.1 to 100, l2 up to 100 and l3 up to 0.001; an l1 of 0.001 cost three points; an l3 of 10, or of
-    0.001 with an l1 of 1000, left almost nothing of W.
+    0.001 with an l1 of 1000, shrank W to almost zero.
     """
 
     groups: Annotated[tuple[tuple[str, ...], ...], Reference(())] = ()
-    """The venues under each node of the tree. Names that are no venue of the model are left out; the root and every
-    venue alone are nodes in any case, and without groups the only ones."""
+    """Venues under each node of the tree. Names that are no venue of the model are ignored; the root and every single
+    venue are always nodes, and without groups the only ones."""
     width: Annotated[Annotated[int, Ge(1), Le(4096)] | None, Reference(None)] = None
-    """L, columns of the common space. None: 4/3 of the number of venues, as in the authors' code (250 for 188), but at
-    least 50."""
+    """Columns L of the common space; None for 4/3 of the number of venues, as in the authors' code (250 for 188), but
+    at least 50."""
     space_penalties: Annotated[PenaltyGrid, Reference((10.0,))] = (10.0,)
-    """l1."""
+    """Candidates for l1."""
     projection_penalties: Annotated[PenaltyGrid, Reference((1.0, 10.0, 100.0))] = (1.0, 10.0, 100.0)
-    """l2."""
+    """Candidates for l2."""
     tree_penalties: Annotated[PenaltyGrid, Reference((1e-6, 1e-4, 1e-2))] = (1e-6, 1e-4, 1e-2)
-    """l3."""
+    """Candidates for l3."""
     max_sweeps: Annotated[int, Ge(1), Le(10_000), Reference(10)] = 10
-    """The source needs fewer than 10."""
+    """Largest number of sweeps; the source needs fewer than 10."""
     tolerance: Annotated[float, Ge(0), Reference(1e-4)] = 1e-4
-    """Share of the objective by which a sweep must lower it, or it was the last."""
+    """Relative decrease of the objective below which the sweeps stop."""
 
 
 class Trumann(Classifier):
-    """log p = log softmax(s (x W' + c)): a linear score, made a probability.
+    """TRUMANN as a linear classifier: log p = log softmax(s (x W' + c)).
 
-    The source takes the largest entry of (1/S sum_s X^s A^s) W. W' holds the product of those matrices, and c the
-    venues' shares and the centring. The factor s is fitted on the training rows by maximum likelihood; it changes no
-    decision, and probabilities are somewhat too sure, as training rows fit better than others.
+    The source predicts the largest entry of (1/S sum_s X^s A^s) W. W' is the product of those matrices, and c combines
+    the venues' shares and the centring. The inverse temperature s is fitted on the training rows by maximum likelihood;
+    it changes no decision, and probabilities are somewhat overconfident, as training rows fit better than others.
     """
 
     weight: torch.Tensor
@@ -105,7 +105,7 @@ class Trumann(Classifier):
         return ()
 
     def _grid(self) -> Iterator[tuple[float, ...]]:
-        """The strongest penalties first: the first that is best wins."""
+        """Return the combinations with the strongest penalties first, as ties go to the first."""
         grids = (self.settings.space_penalties, self.settings.projection_penalties, self.settings.tree_penalties)
         return product(*(sorted(grid, reverse=True) for grid in grids))
 
@@ -124,7 +124,7 @@ class Trumann(Classifier):
         return Output(torch.log_softmax(self.sharpness * (x @ self.weight + self.bias), dim=1))
 
     def diagnose(self, features: Features, observed: Mask) -> dict[str, Any]:
-        """The tree, the penalties chosen, and the objective after each sweep with them."""
+        """Return the tree, the chosen penalties, and the objective after each sweep with them."""
         names = ("space", "projection", "tree")
         return {
             "tree": "given" if self.settings.groups else "flat",
@@ -135,8 +135,7 @@ class Trumann(Classifier):
 
 
 def tree_members(groups: tuple[tuple[str, ...], ...], venues: tuple[str, ...]) -> np.ndarray:
-    """Nodes over the venues, shape (V, T), float64, 0 or 1: the root, the groups that differ from all others, and
-    every venue alone."""
+    """Return the nodes over the venues, shape (V, T), float64, 0 or 1: root, distinct groups and single venues."""
     found = [tuple(venue in group for venue in venues) for group in map(frozenset, groups)]
     singles = [tuple(venue == other for other in venues) for venue in venues]
     nodes = dict.fromkeys([(True,) * len(venues), *(node for node in found if any(node)), *singles])
@@ -144,8 +143,7 @@ def tree_members(groups: tuple[tuple[str, ...], ...], venues: tuple[str, ...]) -
 
 
 def _moments(train: Dataset, n_classes: int) -> tuple[np.ndarray, Moments, np.ndarray]:
-    """Means of Z, shape (D+T,), its centred moments, and the class means of the features, shape (T, D), all
-    float64."""
+    """Return the means of Z (D+T,), its centred moments, and the class means of the features (T, D), float64."""
     blocks, width = [], 0
     for n_features in train.dims.values():
         blocks.append(slice(width, width + n_features))
@@ -166,7 +164,7 @@ def _moments(train: Dataset, n_classes: int) -> tuple[np.ndarray, Moments, np.nd
 
 
 def _linear(solution: Solution, mean: np.ndarray, n_modalities: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weight (D, T) and bias (T,) of the scores, float64."""
+    """Return the weight (D, T) and bias (T,) of the scores, float64."""
     weight = solution.projection @ solution.tasks / n_modalities
     return weight, mean[len(weight) :] - mean[: len(weight)] @ weight
 

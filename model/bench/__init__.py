@@ -1,1 +1,1 @@
-"""Benches of the network: one step, and training."""
+"""Benchmarks of the network: one step, and training."""

@@ -1,4 +1,4 @@
-"""One step of NMCL with the full attention memory, against the equations written down directly."""
+"""Benchmark of one step of NMCL with the full attention memory, against a direct implementation of the equations."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -24,11 +24,11 @@ REPEATS = 3
 STEPS_ON_GPU = 5
 COUNTED_ROWS = 4
 LOW_RANK = 1
-"""The rank that is the default of training."""
+"""Default rank of training."""
 
 
 def bench_head(size: Size = PAPER_SIZE, repeats: int = REPEATS, progress: Progress = silent) -> Result:
-    """Time and memory of one forward and backward pass."""
+    """Measure time and memory of one forward and backward pass."""
     flops = count_flops(size)
     figures: dict[str, float] = {"flops": flops}
     ratios: dict[str, float] = {}
@@ -65,13 +65,13 @@ def _ratios(measured: dict[str, float]) -> dict[str, float]:
 
 
 def measure_times(size: Size, repeats: int, device: Device) -> dict[str, float]:
-    """`gemm_flops_per_s`, and `step_s` of each way."""
+    """Return `gemm_flops_per_s`, and `step_s` of each way."""
     measures = {"gemm_flops_per_s": lambda: torch_gemm_flops_per_s(device)}
     return in_turns(measures | {f"{way}_step_s": _timed(way, size, device) for way in WAYS}, repeats)
 
 
 def _timed(way: Way, size: Size, device: Device) -> Callable[[], float]:
-    """A step a call. A GPU's libraries are slow in the first, which is not counted."""
+    """Return a function that times a step. On a GPU the first step is a warm-up, as libraries are slow in it."""
     step = step_of(network_of(way, size), size.rows(size.batch), device)
 
     def measure() -> float:
@@ -82,17 +82,17 @@ def _timed(way: Way, size: Size, device: Device) -> Callable[[], float]:
 
 
 def measure_peak(way: Way, size: Size, device: Device) -> float:
-    """Bytes; to be called in a process of its own, where none is left from before."""
+    """Return the peak memory of a step in bytes; call it in a new process, where nothing is allocated yet."""
     step = step_of(network_of(way, size), size.rows(size.batch), device)
     with computed(way):
         if device == "cpu":
             return float(peak_bytes_above(step))
-        step()  # libraries take room of their own in the first
+        step()  # libraries allocate their own memory in the first step
         return float(_peak_bytes_on_gpu(step))
 
 
 def _peak_bytes_on_gpu(work: Callable[[], object]) -> int:
-    """How far the allocated memory rises while `work` runs."""
+    """Return how much the allocated memory rises while `work` runs, in bytes."""
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     work()
@@ -100,7 +100,7 @@ def _peak_bytes_on_gpu(work: Callable[[], object]) -> int:
 
 
 def count_flops(size: Size) -> float:
-    """Operations in the matrix products of a direct step. They grow with the rows, so few are counted."""
+    """Return the operations in the matrix products of a direct step, extrapolated from a few rows."""
     step = step_of(network_of("direct", size), size.rows(COUNTED_ROWS))
     with computed("direct"), FlopCounterMode(display=False) as counter:
         step()
@@ -108,7 +108,7 @@ def count_flops(size: Size) -> float:
 
 
 def network_of(way: Way, size: Size) -> NMCL:
-    """The same weights whichever the way, but for those of the memory."""
+    """Return a network with the same weights for each way, except for those of the memory."""
     torch.manual_seed(0)
     rank = LOW_RANK if way == "low_rank" else None
     return NMCL(size.shape, replace(NMCLSettings(), attention_rank=rank))
@@ -116,14 +116,14 @@ def network_of(way: Way, size: Size) -> NMCL:
 
 @contextmanager
 def computed(way: Way) -> Iterator[None]:
-    """Within the block, heads are computed this way."""
+    """Compute heads this way within the block."""
     directly = patch.object(CategoryAttention, "apply", direct_logits) if way == "direct" else nullcontext()
     with directly, multiplying("medium" if way == "bfloat16" else "highest"):
         yield
 
 
 def direct_logits(x: Tensor, memory: Tensor, weight: Tensor, bias: Tensor, vectors: Tensor, keep: Tensor) -> Tensor:
-    """Equations 15 to 17 as they are written; shapes as in `CategoryAttention`."""
+    """Compute eq. 15 to 17 as printed; shapes as in `CategoryAttention`."""
     psi = x[:, None, :] * memory
     theta = torch.relu(psi @ weight.T + bias) * keep[:, None, :]
     return (theta * vectors).sum(dim=2)

@@ -1,4 +1,4 @@
-"""What benches of the network work on: random features of the paper's size."""
+"""Synthetic data for benchmarks of the network: random features of the paper's size."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,22 +16,22 @@ from nmcl.pipeline.bench.measure import gemm_flops_per_s
 
 Device = Literal["cpu", "cuda"]
 GEMM_SIDE: dict[Device, int] = {"cpu": 2048, "cuda": 8192}
-"""Rows and columns of a product that reaches the device's best rate."""
+"""Rows and columns of a matrix product that reaches the device's peak rate."""
 
 
 def devices() -> list[Device]:
-    """Where a bench of the network is run: on the CPU, and on a GPU where there is one."""
+    """Return the devices to benchmark: the CPU, and a GPU if there is one."""
     return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 
 def told(device: Device, values: dict[str, float]) -> dict[str, float]:
-    """Names of a GPU's values begin with `cuda_`."""
+    """Return the values with the prefix `cuda_` in the names of a GPU's."""
     return values if device == "cpu" else {f"{device}_{name}": value for name, value in values.items()}
 
 
 @dataclass(frozen=True)
 class Size:
-    """D_m, K and N of a step."""
+    """Dimensions D_m, K and N of a step."""
 
     acoustic: int = 200
     textual: int = 100
@@ -45,7 +45,7 @@ class Size:
         return Shape(dims, tuple(f"venue {k}" for k in range(self.n_classes)))
 
     def rows(self, n: int) -> Dataset:
-        """n random rows with random labels, all observed: time and memory do not depend on the values."""
+        """Return n random rows with random labels, all observed: time and memory do not depend on the values."""
         rng = np.random.default_rng(0)
         features = {name: rng.standard_normal((n, d), dtype=np.float32) for name, d in self.shape.dims.items()}
         observed = {name: np.ones(n, bool) for name in features}
@@ -59,7 +59,7 @@ PAPER_SIZE = Size()
 
 
 def step_of(network: Network, rows: Dataset, device: Device = "cpu") -> Callable[[], Tensor]:
-    """One forward and backward pass on all of the rows, as a call that returns the loss when it is there."""
+    """Return a function that runs a forward and backward pass on all rows and returns the loss once it is computed."""
     features, observed, label = Batches(rows, torch.device(device))[np.arange(len(rows))]
     network.to(device).train()
 
@@ -74,7 +74,7 @@ def step_of(network: Network, rows: Dataset, device: Device = "cpu") -> Callable
 
 
 def torch_gemm_flops_per_s(device: Device = "cpu") -> float:
-    """See `gemm_flops_per_s`; in float32."""
+    """Return the measured rate of torch's float32 matrix products; see `gemm_flops_per_s`."""
 
     def multiply(a: Tensor, b: Tensor) -> None:
         torch.mm(a, b)

@@ -1,4 +1,4 @@
-"""An epoch of NMCL at the paper's size, on synthetic features."""
+"""Benchmark of an epoch of NMCL at the paper's size, on synthetic features."""
 
 import statistics
 import time
@@ -17,25 +17,25 @@ from nmcl.pipeline.progress import Progress, silent
 TRAINING_ROWS = 132_371
 """49 % of the paper's 270,145 videos."""
 MEMORIES = {"low_rank": 1, "full_memory": None}
-"""The default of training, and the paper's; one network of each."""
+"""Attention ranks to benchmark: the default of training and the paper's, one network each."""
 
 
 EPOCHS = 3
-"""The first pays for the start and is not counted."""
+"""Number of epochs; the first includes the start-up and is not counted."""
 BATCHES_ON: dict[Device, int] = {"cpu": 1, "cuda": 20}
-"""How many times as many batches are trained on: a GPU is done with a few before they can be timed."""
+"""Factor for the number of batches: a GPU is too fast to time a few."""
 
 
 @dataclass(frozen=True)
 class Steps:
-    """How many batches an epoch has; None: as many as the paper's."""
+    """Number of batches per epoch; None for as many as in the paper."""
 
     low_rank: int | None = 10
     full_memory: int | None = 2
 
 
 def bench_train(size: Size = PAPER_SIZE, steps: Steps | None = None, progress: Progress = silent) -> Result:
-    """Seconds of an epoch: forward, backward, clipping and optimiser, and the validation of one row."""
+    """Measure the seconds of an epoch: forward, backward, clipping and optimiser, and the validation of one row."""
     steps = steps or Steps()
     figures: dict[str, float] = {}
     ratios: dict[str, float] = {}
@@ -77,7 +77,7 @@ def _settings(rank: int | None) -> NMCLSettings:
 
 
 def _epoch_s(settings: NMCLSettings, size: Size, n_rows: int, device: Device) -> float:
-    """Median seconds of the epochs after the first."""
+    """Return the median seconds of the epochs after the first."""
     torch.manual_seed(0)
     training = replace(settings.train, max_epochs=EPOCHS, min_steps=1, batch_size=size.batch, device=device)
     ends: list[float] = []

@@ -1,1 +1,1 @@
-"""NMCL, by the paper's equations, and what is stacked on it."""
+"""NMCL as defined by the paper's equations, and the stacked ensemble built on it."""

@@ -1,12 +1,13 @@
-"""The category-wise attention memory (eq. 15 to 17), exact and without the tensor of all scored features.
+"""Category-wise attention memory (eq. 15 to 17), computed exactly without materialising all attended features.
 
-Category j sees a row x through its own attention vector omega_j, and all share one hidden layer:
+Category j scales a row x by its own attention vector omega_j; all categories share one hidden layer:
 
     psi_j = omega_j * x,   theta_j = ReLU(W psi_j + b),   logit_j = z_j . theta_j + c_j
 
-All psi together have the shape (N, K, D), 500 MB for 256 rows at the paper's size. But W psi_j = (W omega_j) x: a few
-categories at a time, their weights are scaled, so that each takes three large matrix products, forward and backward,
-and what has the length D besides is of the size of weights, not of rows. Only theta is kept.
+The tensor of all psi has the shape (N, K, D): 500 MB for 256 rows at the paper's size. Because W psi_j = (W omega_j) x,
+the weights are scaled instead, for a few categories at a time. Each category then takes three large matrix products for
+forward and backward, and any other array with a dimension D has the size of weights, not of rows. Only theta is saved
+for the backward pass.
 """
 
 import math
@@ -19,18 +20,17 @@ from torch import Tensor, nn
 from nmcl.model.layers import categories_per_chunk, xavier_linear
 
 CACHED_ELEMENTS = 1 << 18
-"""Floats (1 MiB) of hidden layers that are worked on at a time, if that is at least one row's: they stay in a core's
-cache."""
+"""Floats (1 MiB) of hidden layers processed at once, but at least one row, so that they stay in a core's cache."""
 PANEL_COLUMNS = 1024
-"""Features that are led back at a time on a CPU: what a panel makes is used while a cache has it, and some libraries
-multiply narrow matrices up to a third faster."""
+"""Features per panel of the backward pass on a CPU: intermediate results stay in cache, and some libraries multiply
+narrow matrices up to a third faster."""
 
 
 class CategoryAttention(torch.autograd.Function):
-    """Logits of eq. 15 to 17 before the softmax, without c.
+    """Autograd function for the logits of eq. 15 to 17, before the softmax and without c.
 
     Shapes: x (N, D), memory (K, D), weight (H, D), bias (H,), vectors (K, H), keep (N, H); result (N, K).
-    `keep` multiplies theta: a dropout mask shared by the categories, whose hidden layer it is; it gets no
+    `keep` multiplies theta. It is a dropout mask shared by all categories, as the hidden layer is, and gets no
     gradient.
     """
 
@@ -81,8 +81,10 @@ class CategoryAttention(torch.autograd.Function):
 
 
 def _factor_dtype(x: Tensor) -> torch.dtype:
-    """Of the large products: bfloat16 if that was asked for and the hardware has it, which also halves what is read and
-    written."""
+    """Return the dtype of the factors of the large products: bfloat16 if requested and supported by the hardware.
+
+    bfloat16 also halves the memory traffic.
+    """
     asked_for = x.dtype == torch.float32 and torch.get_float32_matmul_precision() == "medium"
     return torch.bfloat16 if asked_for and (x.is_cuda or _cpu_has_bfloat16()) else x.dtype
 
@@ -94,28 +96,30 @@ def _cpu_has_bfloat16() -> bool:
 
 
 class _Buffers:
-    """Memory for the scaled weights of a few categories, which are made over and over: wide, and as narrow as factors
-    are. A GPU narrows and widens in passing; a CPU would take, and give back, a copy each time."""
+    """Reused buffers for the scaled weights of a few categories, in the weights' dtype and in the factors' dtype.
+
+    A GPU converts between the two at no extra cost; a CPU would allocate and free a copy each time.
+    """
 
     def __init__(self, attention: Tensor, weight: Tensor, dtype: torch.dtype) -> None:
-        """The most there is of each, attention (k, D) and weight (H, D), and the factors' dtype."""
+        """Allocate for the largest attention (k, D) and weight (H, D); `dtype` is that of the factors."""
         size = len(attention) * weight.numel()
         self._narrow = weight.new_empty(size, dtype=dtype)
         self._wide = self._narrow if weight.is_cuda or dtype == weight.dtype else weight.new_empty(size)
 
     def scaled(self, attention: Tensor, weight: Tensor) -> Tensor:
-        """Each category's weights, (k, H, D), narrow."""
+        """Return the weights scaled by each category's attention, shape (k, H, D), in the factors' dtype."""
         shape = (len(attention), *weight.shape)
         wide = torch.mul(attention[:, None, :], weight, out=self._wide[: math.prod(shape)].view(shape))
         return wide if self._wide is self._narrow else self._narrow[: wide.numel()].view(shape).copy_(wide)
 
     def widened(self, narrow: Tensor) -> Tensor:
-        """The same in the memory of what `scaled` has scaled."""
+        """Convert to the weights' dtype; this overwrites the buffer that `scaled` uses."""
         return narrow if self._wide is self._narrow else self._wide[: narrow.numel()].view(narrow.shape).copy_(narrow)
 
 
 def _add_weighted(total: Tensor, of_category: Tensor, attention: Tensor) -> None:
-    """total (H, D) += sum_j of_category_j (H, D) attention_j (D,): in one go on a GPU, in a core's cache on a CPU."""
+    """Compute total (H, D) += sum_j of_category_j (H, D) attention_j (D,): at once on a GPU, within cache on a CPU."""
     if total.is_cuda:
         total += (of_category * attention[:, None, :]).sum(dim=0)
         return
@@ -124,7 +128,7 @@ def _add_weighted(total: Tensor, of_category: Tensor, attention: Tensor) -> None
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """total += a @ b; the factors may be narrower."""
+    """Compute total += a @ b; the factors may have a narrower dtype."""
     if a.dtype == total.dtype:
         torch.addmm(total, a, b, out=total)
     else:
@@ -132,7 +136,7 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
 
 
 def _panels(x: Tensor) -> list[slice]:
-    """Columns that are led back at once: on a GPU all, on a CPU about equally many, at most `PANEL_COLUMNS`."""
+    """Return the column panels of the backward pass: all at once on a GPU, even panels <= `PANEL_COLUMNS` on a CPU."""
     n = x.shape[1]
     width = -(-n // -(-n // PANEL_COLUMNS)) if x.device.type == "cpu" else n
     return [slice(start, min(start + width, n)) for start in range(0, n, width)]
@@ -144,14 +148,15 @@ def _chunks(weight: Tensor, memory: Tensor) -> list[slice]:
 
 
 class LowRankAttention(torch.autograd.Function):
-    """Logits of eq. 16 and 17 before the softmax, without c, from hidden layers that are mixtures of a few:
+    """Autograd function for the logits of eq. 16 and 17 whose hidden layers are mixtures of R shared ones.
 
         theta_j = ReLU(sum_r mix_jr seen_r),   logit_j = z_j . theta_j
 
-    Shapes: seen (N, R, H), mix (K, R), vectors (K, H); result (N, K).
+    The logits are before the softmax and without c. Shapes: seen (N, R, H), mix (K, R), vectors (K, H); result (N, K).
 
-    The hidden layers of all categories, (N, K, H), are 50 MB for 256 rows at the paper's size. They are made for a few
-    rows at a time, which stay in a core's cache, and made again on the way back: cheaper than to read them.
+    The hidden layers of all categories, (N, K, H), take 50 MB for 256 rows at the paper's size. They are computed for a
+    few rows at a time, to stay in a core's cache, and recomputed in the backward pass, which is cheaper than reading
+    them from memory.
     """
 
     @staticmethod
@@ -179,12 +184,12 @@ class LowRankAttention(torch.autograd.Function):
 
 
 def _mixed(mix: Tensor, seen: Tensor) -> Tensor:
-    """mix @ each of seen; `torch.matmul` would make one product of them, and copy what it gives into order."""
+    """Return mix @ seen[n] for each row n; `torch.matmul` would use a single product and copy its result to reorder."""
     return torch.bmm(mix.expand(len(seen), -1, -1), seen)
 
 
 def _rows_in_cache(seen: Tensor, mix: Tensor) -> list[slice]:
-    """A GPU takes all rows at once: it has the bandwidth, and many small steps would keep it waiting."""
+    """Return the row chunks that fit in cache; all rows on a GPU, which has the bandwidth and stalls on small steps."""
     of_row = len(mix) * seen.shape[2]
     step = max(1, CACHED_ELEMENTS // of_row) if seen.device.type == "cpu" else len(seen)
     return [slice(start, start + step) for start in range(0, len(seen), step)]
@@ -193,23 +198,22 @@ def _rows_in_cache(seen: Tensor, mix: Tensor) -> list[slice]:
 def low_rank_logits(
     x: Tensor, plain: Tensor, left: Tensor, right: Tensor, weight: Tensor, vectors: Tensor, keep: Tensor
 ) -> Tensor:
-    """The same as `CategoryAttention` for a memory 1 + left @ right of rank r, left (K, r), right (r, D): N H r (D + K)
-    products instead of N H K D.
+    """Return the logits of `CategoryAttention` for a memory 1 + left @ right of rank r, left (K, r), right (r, D).
 
-    W psi_j = W x + sum_r left_jr W (right_r * x), and these r + 1 products are the same for all categories. `plain`
-    is the first with the bias, W x + b, shape (N, H).
+    This takes N H r (D + K) multiplications instead of N H K D: W psi_j = W x + sum_r left_jr W (right_r * x), and all
+    categories share these r + 1 products. `plain` is the first one with the bias, W x + b, shape (N, H).
     """
     products = torch.cat([plain[:, None, :], (x[:, None, :] * right) @ weight.T], dim=1)
     mix = torch.cat([left.new_ones(len(left), 1), left], dim=1)
-    seen = products * keep[:, None, :]  # keep >= 0, so it may go before the ReLU, where there is less of it
+    seen = products * keep[:, None, :]  # keep >= 0, so it commutes with the ReLU, and there are fewer values here
     logits: Tensor = LowRankAttention.apply(seen, mix, vectors)
     return logits
 
 
 class FoldedNorm(nn.Module):
-    """Batch normalisation of a linear layer as a scale and a shift of its units, to be folded into its weights: each
-    category scales the layer's input anew, and all are normalised as one that attends to all.
+    """Batch normalisation of a linear layer, as a scale and a shift that can be folded into the layer's weights.
 
+    Each category scales the layer's input differently; all use the moments of a category that attends to all features.
     Ioffe and Szegedy, ICML 2015. A single row is normalised by the running moments.
     """
 
@@ -225,7 +229,7 @@ class FoldedNorm(nn.Module):
         self.register_buffer("variance", torch.ones(width))
 
     def forward(self, plain: Tensor) -> tuple[Tensor, Tensor]:
-        """Scale and shift, shape (H,) each, that normalise what the layer gives, shape (N, H)."""
+        """Return the scale and shift, shape (H,) each, that normalise the layer's output, shape (N, H)."""
         mean, variance = self.mean, self.variance
         if self.training and len(plain) > 1:
             variance, mean = torch.var_mean(plain, dim=0, correction=0)
@@ -237,14 +241,14 @@ class FoldedNorm(nn.Module):
 
 
 class AttentionHead(nn.Module):
-    """Equations 15 to 17 for one modality: from an augmented vector to K log-probabilities.
+    """Attention head of one modality (eq. 15 to 17): maps an augmented vector to K log-probabilities.
 
-    The memory Omega starts at ones, where the head is one hidden layer shared by all categories; the paper
-    says only that it is initialised. It is kept as its difference from one, so weight decay draws it back to
+    The memory Omega is initialised to ones, so the head starts as one hidden layer shared by all categories; the paper
+    says only that it is initialised. It is stored as its difference from one, so weight decay pulls it back to
     "attend to all".
 
-    Open readings: the paper declares Omega as D_m x K although x^ is longer than x^m; here it is K x (D + H).
-    z_k has no modality index in eq. 17 while W^m has one, so the class vectors are given, not owned.
+    Interpretations: the paper declares Omega as D_m x K although x^ is longer than x^m; here it is K x (D + H).
+    z_k has no modality index in eq. 17 while W^m has one, so the class vectors are passed in, not owned.
     """
 
     def __init__(
@@ -257,10 +261,11 @@ class AttentionHead(nn.Module):
         rank: int | None = None,
         normalise: bool = False,
     ) -> None:
-        """
+        """Create the head.
+
         Args:
-            rank: None for a free memory of K D numbers, or r for one of r (K + D).
-            normalise: whether the hidden layer is batch-normalised, as it is for a category that attends to all.
+            rank: None for a full memory of K D parameters, r for one of r (K + D).
+            normalise: whether to batch-normalise the hidden layer, with the moments of a category that attends to all.
         """
         super().__init__()
         self.hidden = xavier_linear(n_features, n_hidden)
@@ -276,13 +281,13 @@ class AttentionHead(nn.Module):
             nn.init.normal_(self.memory_right)
 
     def memory(self) -> Tensor:
-        """Omega, shape (K, D + H)."""
+        """Return Omega, shape (K, D + H)."""
         if self.rank is None:
             return 1.0 + self.memory_offset
         return 1.0 + self.memory_left @ self.memory_right
 
     def logits(self, augmented: Tensor, class_vectors: nn.Linear) -> Tensor:
-        """Before the softmax of eq. 17, shape (N, K); `class_vectors` is z (K, H) and c (K,)."""
+        """Return the logits of eq. 17, shape (N, K); `class_vectors` holds z (K, H) and c (K,)."""
         x, vectors = self.input_dropout(augmented), class_vectors.weight
         weight, bias, plain = self.hidden.weight, self.hidden.bias, self.hidden(x)
         if self.norm is not None:
@@ -296,5 +301,5 @@ class AttentionHead(nn.Module):
         return logits + class_vectors.bias
 
     def forward(self, augmented: Tensor, class_vectors: nn.Linear) -> Tensor:
-        """Log-probabilities, shape (N, K)."""
+        """Return log-probabilities, shape (N, K)."""
         return torch.log_softmax(self.logits(augmented, class_vectors), dim=1)

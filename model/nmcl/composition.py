@@ -1,8 +1,7 @@
-"""What becomes of the consistent and complementary parts: eq. 10 and 11, and the paper's four other ways.
+"""Compositions of the consistent and complementary parts: eq. 10 and 11, and the paper's four variants.
 
-A composition turns the parts of every host modality into the vectors that are decided on, one head each. The
-other ways are the variants of section 5.3.2, which describes them in a sentence or two; the reading taken stands with
-each.
+A composition turns the parts of every host modality into the input vectors of the heads, one vector per head. The
+paper describes the variants in a sentence or two each (section 5.3.2); each class documents our interpretation.
 """
 
 from abc import ABC, abstractmethod
@@ -19,30 +18,30 @@ CompositionKind = Literal["cooperative", "variant_1", "variant_2", "variant_3", 
 
 
 class Composition(nn.Module, ABC):
-    """From M sets of parts to one vector per head."""
+    """Base class that combines the parts of M modalities into one vector per head."""
 
     hosts: list[str | None]
-    """The modality that each head belongs to; None where it belongs to all."""
+    """The modality of each head; None for a head of all modalities."""
     widths: list[int]
-    """Length of the vector of each head."""
+    """Length of each head's input vector."""
 
     def __init__(self, dims: Mapping[str, int], hidden: int, dropout: float) -> None:
-        """Args: dims: D_m by modality, in sorted order of names; hidden: H, width of an enhanced part."""
+        """Create the module from D_m by modality, sorted by name, and H, the width of an enhanced part."""
         super().__init__()
         self.dropout = nn.Dropout(dropout)
 
     @abstractmethod
     def forward(self, parts: Sequence[Components]) -> list[Tensor]:
-        """Vectors of shape (N, width), one per head, from the parts of each modality as host."""
+        """Return one vector of shape (N, width) per head from the parts of each modality as host."""
 
     def _enhance(self, layer: nn.Linear, consistent: Sequence[Tensor]) -> Tensor:
-        """Equation 10, shape (N, H)."""
+        """Return the enhanced consistent part of eq. 10, shape (N, H)."""
         enhanced: Tensor = self.dropout(torch.relu(layer(torch.cat(list(consistent), dim=1))))
         return enhanced
 
 
 class Cooperative(Composition):
-    """NMCL: x^ = [alpha_h, ReLU(W [beta_h, beta_g]), alpha_g] of each host (eq. 10 and 11)."""
+    """NMCL's composition: x^ = [alpha_h, ReLU(W [beta_h, beta_g]), alpha_g] for each host (eq. 10 and 11)."""
 
     def __init__(self, dims: Mapping[str, int], hidden: int, dropout: float) -> None:
         super().__init__(dims, hidden, dropout)
@@ -60,9 +59,9 @@ class Cooperative(Composition):
 
 
 class HostOnly(Composition):
-    """Variant-I, "Eq. 10 is removed": the guests' complementary part joins the host's own two parts.
+    """Variant-I, "Eq. 10 is removed": the guests' complementary part is added to the host's own two parts.
 
-    The guests' consistent part only serves the divergence, so each head sees [alpha_h, beta_h, alpha_g].
+    The guests' consistent part is used only in the divergence, so each head sees [alpha_h, beta_h, alpha_g].
     """
 
     def __init__(self, dims: Mapping[str, int], hidden: int, dropout: float) -> None:
@@ -75,7 +74,7 @@ class HostOnly(Composition):
 
 
 class ConsistentOnly(Composition):
-    """Variant-II, "discards Eq. 11": each head sees the enhanced part of eq. 10 and nothing else."""
+    """Variant-II, "discards Eq. 11": each head sees only the enhanced part of eq. 10."""
 
     def __init__(self, dims: Mapping[str, int], hidden: int, dropout: float) -> None:
         super().__init__(dims, hidden, dropout)
@@ -90,7 +89,7 @@ class ConsistentOnly(Composition):
 class SharedConsistent(Composition):
     """Variant-III: one enhanced part of all hosts' consistent parts, and each host's complementary part.
 
-    M + 1 heads, fused late: ReLU(W [beta_h of every modality]), and alpha_h of each modality.
+    It has M + 1 heads with late fusion: ReLU(W [beta_h of every modality]), and alpha_h of each modality.
     """
 
     def __init__(self, dims: Mapping[str, int], hidden: int, dropout: float) -> None:
@@ -105,7 +104,7 @@ class SharedConsistent(Composition):
 
 
 class TwoParts(Composition):
-    """Variant-IV: two heads, on all complementary parts and on all consistent parts, each of the hosts."""
+    """Variant-IV: one head on all hosts' complementary parts and one on all hosts' consistent parts."""
 
     def __init__(self, dims: Mapping[str, int], hidden: int, dropout: float) -> None:
         super().__init__(dims, hidden, dropout)

@@ -1,5 +1,4 @@
-"""The cooperative net: relation scores part a host modality and its guests into consistent and complementary
-features.
+"""The cooperative net: relation scores divide host and guest features into consistent and complementary parts.
 
 Equations are those of Wei et al., "Neural Multimodal Cooperative Learning Toward Micro-Video Understanding",
 IEEE TIP 29 (2020). Host h is one modality, guest g the concatenation of the others (eq. 2).
@@ -14,28 +13,28 @@ from torch import Tensor, nn
 from nmcl.model.layers import xavier_linear
 
 GateKind = Literal["sigmoid", "softmax_scaled", "paper"]
-"""How a relation score is made and cut.
+"""How relation scores are computed and thresholded.
 
-- `paper`: eq. 4 to 8 to the letter, w = 50. The scores of one row sum to 1, so with hundreds of features all
-  are near 0: consistent features vanish and complementary ones pass whole. Kept to reproduce the paper.
-- `softmax_scaled`: the softmax times the number of features (mean 1), cut at about 1, its weight clamped to
-  1.
-- `sigmoid`: each score a sigmoid in 0..1, as the text asks ("the degree reaches the highest at 1 and the
-  lowest at 0"), cut at about .5.
+- `paper`: eq. 4 to 8 as printed, w = 50. The scores of one row sum to 1, so with hundreds of features all
+  are near 0: consistent features vanish and complementary ones pass unchanged. Kept to reproduce the paper.
+- `softmax_scaled`: the softmax times the number of features (mean 1), with a threshold of about 1 and the
+  weight clamped to 1.
+- `sigmoid`: each score is a sigmoid in 0..1, as the text asks ("the degree reaches the highest at 1 and the
+  lowest at 0"), with a threshold of about .5.
 """
 ComplementKind = Literal["exclusive", "remainder"]
-"""The complementary weight.
+"""How the complementary weight is computed.
 
 - `remainder`: 1 - gamma, eq. 8. A consistent feature then stays in the complementary part with weight 1 - s,
-  which eq. 7 forbids.
+  which contradicts eq. 7.
 - `exclusive`: (1 - s) (1 - gate), the differentiable form of eq. 7.
 """
 SHARPNESS: dict[GateKind, float] = {"sigmoid": 10.0, "softmax_scaled": 5.0, "paper": 50.0}
-"""w of eq. 8; 50 is the paper's, the others make the gate as selective on scores of their own range."""
+"""w of eq. 8: 50 is the paper's value; the others make the gate equally selective for their ranges of scores."""
 
 
 def scores(logits: Tensor, kind: GateKind) -> Tensor:
-    """Relation scores of eq. 4 and 5 from shape (N, D_o): in 0..1, or with mean 1 for `softmax_scaled`."""
+    """Return the relation scores of eq. 4 and 5, shape (N, D_o): in 0..1, or with mean 1 for `softmax_scaled`."""
     if kind == "sigmoid":
         return torch.sigmoid(logits)
     softmax = torch.softmax(logits, dim=1)
@@ -44,11 +43,11 @@ def scores(logits: Tensor, kind: GateKind) -> Tensor:
 
 @dataclass(frozen=True)
 class Weights:
-    """How much of each feature is consistent and complementary; each of shape (N, D_o)."""
+    """Consistent and complementary weights of each feature, arrays of shape (N, D_o)."""
 
     score: Tensor
     gate: Tensor
-    """0..1; near 1 where the score is above the threshold."""
+    """Gate in 0..1; near 1 where the score is above the threshold."""
     consistent: Tensor
     """gamma, 0..1."""
     complementary: Tensor
@@ -56,7 +55,7 @@ class Weights:
 
 
 def divide(score: Tensor, threshold: Tensor, kind: GateKind, complement: ComplementKind) -> Weights:
-    """Equation 8 (`remainder`) or the differentiable eq. 6 and 7 (`exclusive`)."""
+    """Compute the weights by eq. 8 (`remainder`) or by the differentiable form of eq. 6 and 7 (`exclusive`)."""
     gate = torch.sigmoid(SHARPNESS[kind] * (score - threshold))
     weight = score.clamp(max=1.0)
     consistent = weight * gate
@@ -65,9 +64,10 @@ def divide(score: Tensor, threshold: Tensor, kind: GateKind, complement: Complem
 
 
 class Relation(nn.Module):
-    """Scores one side (host or guest) against everything and divides it: eq. 4 to 8 for one o in {h, g}.
+    """Scores one side (host or guest) against all features and divides it: eq. 4 to 8 for one o in {h, g}.
 
-    Equation 4 has one linear layer, the text beside it a hidden one; `hidden` None or a width chooses.
+    Equation 4 has a single linear layer, but its text describes a hidden layer. `hidden` is None for the former, or
+    the width of the latter.
     """
 
     def __init__(
@@ -86,17 +86,17 @@ class Relation(nn.Module):
         self.complement: ComplementKind = complement
         self.inner = xavier_linear(n_all, hidden) if hidden else None
         self.outer = xavier_linear(hidden or n_all, n_side, gain)
-        # A sigmoid keeps the threshold of eq. 6 within 0..1. The other kinds start it at their mean score.
+        # A sigmoid keeps the threshold of eq. 6 in 0..1. The other kinds initialise it to their mean score.
         start = {"sigmoid": 0.0, "softmax_scaled": 1.0, "paper": 1.0 / n_side}[kind]
         self.raw_threshold = nn.Parameter(torch.tensor(start))
 
     @property
     def threshold(self) -> Tensor:
-        """xi of eq. 6."""
+        """The threshold xi of eq. 6."""
         return torch.sigmoid(self.raw_threshold) if self.kind == "sigmoid" else self.raw_threshold
 
     def forward(self, everything: Tensor) -> Weights:
-        """From [host, guest], shape (N, D); the order within does not matter to a free weight matrix."""
+        """Compute the weights from [host, guest], shape (N, D); the weight matrix is full, so column order is free."""
         if self.inner is not None:
             everything = self.dropout(torch.relu(self.inner(everything)))
         return divide(scores(self.outer(everything), self.kind), self.threshold, self.kind, self.complement)
@@ -104,31 +104,31 @@ class Relation(nn.Module):
 
 @dataclass(frozen=True)
 class RelationSettings:
-    """How relation scores are made."""
+    """Frozen settings of the relation scores."""
 
     gate: GateKind
     complement: ComplementKind
     hidden: int | None
-    """Width of the scoring net's hidden layer; None: eq. 4 as printed, one linear layer."""
+    """Width of the scoring net's hidden layer; None for eq. 4 as printed, a single linear layer."""
     gain: float
-    """Scale of the Xavier initialisation of the scores' last layer."""
+    """Xavier gain of the scoring net's last layer."""
 
 
 @dataclass(frozen=True)
 class Components:
-    """A row's host and guest, taken apart."""
+    """Consistent and complementary parts of the host and guest features of N rows."""
 
     consistent: tuple[Tensor, Tensor]
     """beta_h (N, D_h) and beta_g (N, D_g) of eq. 9."""
     complementary: tuple[Tensor, Tensor]
-    """alpha_h and alpha_g of eq. 9, same shapes."""
+    """alpha_h and alpha_g of eq. 9, with the same shapes."""
     weights: tuple[Weights, Weights]
     opinions: tuple[Tensor, Tensor]
     """log p_h and log p_g of eq. 12, shape (N, K)."""
 
 
 class CooperativeNet(nn.Module):
-    """Equations 2 to 9 and 12 for one host modality; `nmcl.model.nmcl.composition` has eq. 10 and 11."""
+    """Cooperative net of one host modality: eq. 2 to 9 and 12; `nmcl.model.nmcl.composition` has eq. 10 and 11."""
 
     def __init__(self, n_host: int, n_guest: int, n_classes: int, dropout: float, relation: RelationSettings) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class CooperativeNet(nn.Module):
         self.guest_opinion = xavier_linear(n_guest, n_classes)
 
     def forward(self, host: Tensor, guest: Tensor) -> Components:
-        """From shapes (N, D_h) and (N, D_g)."""
+        """Divide host (N, D_h) and guest (N, D_g) into their parts."""
         everything = torch.cat([host, guest], dim=1)
         on_host, on_guest = self.host(everything), self.guest(everything)
         beta_h, beta_g = host * on_host.consistent, guest * on_guest.consistent

@@ -1,7 +1,6 @@
-"""Neural Multimodal Cooperative Learning: one cooperative net and one attention head per modality, fused
-late.
+"""Neural Multimodal Cooperative Learning: one cooperative net and attention head per modality, with late fusion.
 
-For any number of modalities. With one there is no guest: the head works on x^m itself (the paper's Table 3).
+Any number of modalities is supported. With one there is no guest: the head works on x^m itself (the paper's Table 3).
 """
 
 from dataclasses import dataclass, replace
@@ -21,66 +20,68 @@ from nmcl.model.train import Network, TrainSettings
 from nmcl.pipeline.addressing import Reference
 
 PeerKind = Literal["kernel_ridge", "mahalanobis", "logistic"]
-"""Models that may join the decision; see `nmcl.model.nmcl.stacking`."""
+"""Models that can be stacked with NMCL; see `nmcl.model.nmcl.stacking`."""
 OPEN, SHUT = 0.9, 0.1
-"""A gate above the one has decided for consistent, below the other for complementary."""
+"""Gate values above `OPEN` count as consistent, values below `SHUT` as complementary."""
 
 
 TRAIN = TrainSettings(learning_rate=5e-3, weight_decay=2.0, max_epochs=30)
-"""Learning rate of the paper's grid (slower ones miss what lies in features of small variance), and its 30 epochs."""
+"""A learning rate from the paper's grid (lower rates miss signal in low-variance features), and its 30 epochs."""
 
 
 @dataclass(frozen=True)
 class NMCLSettings:
-    """NMCL with repaired gate and divergence; `PAPER` has the printed ones.
+    """Frozen settings of NMCL with a corrected gate and divergence; `PAPER` has the printed ones.
 
-    Defaults were tried out on small data (235 to 450 training rows, 129 to 1580 features), where regularisation
-    decides: a narrow scoring net and nearly even first scores mattered most.
+    The defaults were tuned on small data sets (235 to 450 training rows, 129 to 1580 features), where regularisation
+    is decisive: a narrow scoring net and nearly uniform initial scores mattered most.
     """
 
     composition: Annotated[CompositionKind, Reference("cooperative")] = "cooperative"
-    """How the parts are put together again: as NMCL does, or as one of its variants."""
+    """How the parts are combined: as in NMCL, or as in one of its variants."""
     gate: Annotated[GateKind, Reference("sigmoid")] = "sigmoid"
     complement: Annotated[ComplementKind, Reference("exclusive")] = "exclusive"
     relation_hidden: Annotated[Annotated[int, Ge(1)] | None, Reference(16)] = 16
-    """Width of the scoring net's hidden layer, which the text of eq. 4 has and its formula lacks; None: no such
+    """Width of the scoring net's hidden layer, which the text of eq. 4 has and its formula lacks; None for no hidden
     layer."""
     relation_gain: Annotated[float, Ge(0), Reference(0.1)] = 0.1
-    """Scale of the Xavier initialisation of the scores: near 0 all features start alike instead of at random."""
+    """Xavier gain of the scoring layer: near 0, all features start with equal instead of random scores."""
     consistency: Annotated[ConsistencyKind, Reference("jeffreys")] = "jeffreys"
     consistency_weight: Annotated[float, Ge(0), Reference(0.1)] = 0.1
-    """Of L1 in eq. 20, where it is 1."""
+    """Weight of L1 in eq. 20, where it is 1."""
     opinion_weight: Annotated[float, Ge(0), Reference(0.1)] = 0.1
-    """Of the cross-entropy of p_h and p_g (eq. 12): nothing else supervises them, and constant ones agree
-    best."""
+    """Weight of the cross-entropy of p_h and p_g (eq. 12). Without it nothing supervises them, and constant predictions
+    agree best."""
     branch_weight: Annotated[float, Ge(0), Le(1), Reference(1.0)] = 1.0
-    """Of the mean of the heads' own cross-entropies; the rest is that of their mixture, eq. 19. In the mixture one
-    confident head silences the others; with 1 each learns by itself and only their decisions are fused."""
+    """Weight of the mean of the heads' own cross-entropies; the rest is the weight of eq. 19, that of their mixture. In
+    the mixture one confident head suppresses the gradients of the others; with 1 each head is trained on its own, and
+    only the decisions are fused."""
     hidden: Annotated[int, Ge(1), Le(65536), Reference(256)] = 256
     attention_rank: Annotated[Annotated[int, Ge(1), Le(65536)] | None, Reference(1)] = 1
-    """None: the full memory of eq. 15; r: one of rank r about ones, an order of magnitude cheaper at 188 venues and as
-    good on the data tried."""
+    """Rank r of the memory's difference from ones, an order of magnitude cheaper at 188 venues and as good on the data
+    tried; None for the full memory of eq. 15."""
     normalise: Annotated[bool, Reference(True)] = True
-    """Batch normalisation of the heads' hidden layer (eq. 16)."""
+    """Whether to batch-normalise the heads' hidden layer (eq. 16)."""
     peers: Annotated[tuple[PeerKind, ...], Reference(("kernel_ridge", "mahalanobis", "logistic"))] = (
         "kernel_ridge",
         "mahalanobis",
         "logistic",
     )
-    """What joins the fusion beside the network, with the weights that validation rows give."""
+    """Models stacked with the network, with weights fitted on validation rows."""
     shared_class_vectors: Annotated[bool, Reference(False)] = False
-    """One z_k for all modalities, as eq. 17 is printed."""
+    """Whether all modalities share one z_k, as eq. 17 is printed."""
     dropout: Annotated[float, Ge(0), Lt(1), Reference(0.3)] = 0.3
-    """On every hidden layer (eq. 4, 10 and 16); the paper gives no rate."""
+    """Dropout rate of every hidden layer (eq. 4, 10 and 16); the paper gives no rate."""
     input_dropout: Annotated[float, Ge(0), Lt(1), Reference(0.15)] = 0.15
-    """On the head's input x^."""
+    """Dropout rate of the head's input x^."""
     label_smoothing: Annotated[float, Ge(0), Lt(1), Reference(0.1)] = 0.1
-    """Share of the target of eq. 19 spread over all venues."""
+    """Share of the target of eq. 19 that is spread over all venues."""
     missing: Annotated[Literal["completed", "masked"], Reference("completed")] = "completed"
-    """`completed`: trust the completed vector. `masked`: zero it and leave its branch out of eq. 18."""
+    """`completed` uses the completed vector; `masked` zeroes it and leaves its branch out of eq. 18."""
     modality_dropout: Annotated[float, Ge(0), Lt(1), Reference(0.1)] = 0.1
-    """Chance, in training, that a row's modality is treated as missing (never all of them). On 235 videos of six venues
-    0.1 raised the validation accuracy from 0.955 to 0.963 (mean of four seeds): no branch can lean on one host."""
+    """Probability, in training, that a row's modality is treated as missing (never all of them). On 235 videos of six
+    venues 0.1 raised the validation accuracy from 0.955 to 0.963 (mean of four seeds): no branch can rely on one host.
+    """
     train: TrainSettings = TRAIN
 
 
@@ -101,7 +102,7 @@ PAPER = NMCLSettings(
     label_smoothing=0.0,
     modality_dropout=0.0,
 )
-"""Equations 4 to 20 as printed, with our optimiser settings where the paper gives none."""
+"""Settings for eq. 4 to 20 as printed, with our optimiser settings where the paper gives none."""
 
 DEVIATIONS: dict[str, tuple[str, ...]] = {
     "gate": ("gate",),
@@ -116,20 +117,20 @@ DEVIATIONS: dict[str, tuple[str, ...]] = {
     "regularisation": ("input_dropout", "label_smoothing", "modality_dropout"),
     "peers": ("peers",),
 }
-"""What sets the defaults apart from `PAPER`, by name: the settings that belong to each departure."""
+"""Differences between the defaults and `PAPER`: the name of each deviation -> its settings."""
 
 
 def as_printed(deviation: str) -> NMCLSettings:
-    """The defaults with one departure from the paper undone.
+    """Return the defaults with one deviation from the paper reverted.
 
     Raises:
-        KeyError: no departure is called so.
+        KeyError: there is no deviation of this name.
     """
     return replace(NMCLSettings(), **{name: getattr(PAPER, name) for name in DEVIATIONS[deviation]})
 
 
 class NMCL(Network):
-    """Equations 2 to 20."""
+    """The NMCL network, eq. 2 to 20."""
 
     recordable = True
 
@@ -143,7 +144,7 @@ class NMCL(Network):
             settings.gate, settings.complement, settings.relation_hidden, settings.relation_gain
         )
         alone = len(self.names) == 1
-        # Lists, not dicts by name: a modality may be called anything, a torch submodule may not.
+        # Lists, not dicts by name: a modality may have any name, a torch submodule may not.
         self.nets = nn.ModuleList(
             CooperativeNet(n, n_all - n, shape.n_classes, settings.dropout, relation)
             for n in ([] if alone else shape.dims.values())
@@ -169,7 +170,7 @@ class NMCL(Network):
         )
 
     def parts(self, features: Features, observed: Mask) -> list[Components]:
-        """Consistent and complementary parts with each modality as host, in sorted order; none of a single one."""
+        """Return the parts with each modality as host, in sorted order; empty for a single modality."""
         vectors = list(self.trusted(features, observed).values())
         found = []
         for i, net in enumerate(self.nets):
@@ -178,7 +179,7 @@ class NMCL(Network):
         return found
 
     def decide(self, features: Features, observed: Mask, parts: list[Components]) -> list[Tensor]:
-        """Log-probabilities of each head, shape (N, K)."""
+        """Return the log-probabilities of each head, shape (N, K)."""
         composed = self.composition(parts) if self.composition else list(self.trusted(features, observed).values())
         return [
             head(vector, self.class_vectors[i % len(self.class_vectors)])
@@ -191,7 +192,7 @@ class NMCL(Network):
         return Output(late_fusion(decisions, self._shares(observed)), per_modality)
 
     def loss(self, features: Features, observed: Mask, label: Tensor) -> Tensor:
-        """Equation 20 per row instead of in sum, with the weights of the settings."""
+        """Return the loss of eq. 20 as a mean over rows instead of a sum, weighted by the settings."""
         settings = self.settings
         features, observed = self._drop_modalities(features, observed)
         parts = self.parts(features, observed)
@@ -205,7 +206,7 @@ class NMCL(Network):
         return total.mean()
 
     def _opinion_loss(self, part: Components, label: Tensor) -> Tensor:
-        """The terms of one modality as host, shape (N,): eq. 13, and supervision of the opinions."""
+        """Return the loss terms of one host, shape (N,): eq. 13, and the cross-entropy of p_h and p_g."""
         settings = self.settings
         host, guest = part.opinions
         supervision = cross_entropy(host, label) + cross_entropy(guest, label)
@@ -213,15 +214,15 @@ class NMCL(Network):
         return settings.opinion_weight * supervision + settings.consistency_weight * agreement
 
     def trusted(self, features: Features, observed: Mask) -> Features:
-        """The modalities in order; zero, the training mean, where a missing one is not to be trusted."""
+        """Return the modalities in order; with `masked`, missing ones are zero, the training mean."""
         return {name: features[name] * self._trusted(observed[name])[:, None] for name in self.names}
 
     def _trusted(self, observed: Tensor) -> Tensor:
-        """Which rows of a modality count, shape (N,), bool."""
+        """Return which rows of a modality are used, shape (N,), bool."""
         return torch.ones_like(observed) if self.settings.missing == "completed" else observed
 
     def _shares(self, observed: Mask) -> Tensor:
-        """Weights of the late fusion, shape (N, number of heads); all equal where nothing is observed."""
+        """Return the late-fusion weights, shape (N, number of heads); uniform where nothing is observed."""
         everywhere = torch.ones_like(observed[self.names[0]])
         mask = torch.stack([everywhere if h is None else self._trusted(observed[h]) for h in self.hosts], dim=1)
         mask = mask | ~mask.any(dim=1, keepdim=True)
@@ -238,13 +239,13 @@ class NMCL(Network):
 
     @torch.no_grad()
     def diagnose(self, features: Features, observed: Mask) -> dict[str, Any]:
-        """How the gates divide each host: shares, norms, half Jeffreys divergence; means over the rows."""
+        """Return gate shares, norms and half the Jeffreys divergence of each host, means over the rows."""
         parts = zip(self.names, self.parts(features, observed), strict=False)
         return {name: _division(part) for name, part in parts}
 
 
 def _division(components: Components) -> dict[str, Any]:
-    """Diagnostics of one host modality; shares in 0..1, norms relative to the undivided vector's, nats."""
+    """Return diagnostics of one host modality: shares in 0..1, norms relative to the undivided vector's, nats."""
     sides = {}
     for side, weights, beta, alpha in zip(
         ("host", "guest"), components.weights, components.consistent, components.complementary, strict=True

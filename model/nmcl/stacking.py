@@ -1,8 +1,8 @@
-"""NMCL stacked with models in closed form, its peers, which join the late fusion as far as they help.
+"""Stacking of NMCL with closed-form models, its peers, weighted by how much they help on validation rows.
 
-Not in the paper. Stochastic gradients on few rows do not find everything: a kernel machine learns a smoother boundary,
-one whose distances are measured within venues sees directions of small variance, a well regularised logistic regression
-follows them; and all err on other rows.
+This is not in the paper. With few rows, gradient descent misses structure: a kernel machine fits a smoother boundary,
+one with within-venue distances uses directions of small variance, a well regularised logistic regression follows them,
+and all of them err on different rows.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,24 +28,27 @@ PEERS: dict[PeerKind, Callable[[Shape], Classifier]] = {
     "mahalanobis": lambda shape: Mahalanobis(shape, at_references(KernelRidgeSettings)),
     "logistic": lambda shape: Logistic(shape, at_references(LogisticSettings)),
 }
-"""Not with their defaults: the address of a run names its peers, not their settings."""
+"""Constructors by name. Settings are at their references: the address of a run names its peers, not their settings."""
 PRIOR = 10.0
-"""Of `pool_weights`; from 5 to 30 macro-F1 stays within a few tenths of a point, on splits of nine sets of features."""
+"""Prior of `pool_weights`; from 5 to 30 macro-F1 stays within a few tenths of a point on splits of nine feature sets.
+"""
 LEAST = -12.0
-"""Log-probability: no voice can forbid a venue, nor one that is turned around force it."""
+"""Lower bound of the members' log-probabilities: none can veto a venue, or force one through a negative weight."""
 
 
 class Peers(nn.Module):
-    """log p_k = sum_i sum_j W_ikj log p_ij + const over the network, which comes first, and each peer, all sharpened:
-    p_i = softmax(s_i log p_i).
+    """Ensemble of the network and its peers by stacking.
 
-    Before `fit` the network has all the weight.
+        log p_k = sum_i sum_j W_ikj log p_ij + const
+
+    The sum runs over the members: the network, which comes first, and each peer. Each is sharpened before by its
+    inverse temperature s_i: p_i = softmax(s_i log p_i). Before `fit` the network has all the weight.
     """
 
     weight: Tensor
-    """W, shape (1 + number of peers, K, K)."""
+    """Stacking weights W, shape (1 + number of peers, K, K)."""
     sharpness: Tensor
-    """Shape (1 + number of peers,)."""
+    """Inverse temperatures s_i, shape (1 + number of peers,)."""
 
     def __init__(self, shape: Shape, kinds: Sequence[PeerKind]) -> None:
         super().__init__()
@@ -56,12 +59,13 @@ class Peers(nn.Module):
         self.register_buffer("sharpness", torch.ones(1 + len(kinds)))
 
     def fit(self, train: Dataset, validation: Dataset, fused: np.ndarray, seed: int, progress: Progress) -> None:
-        """Learn the models from training rows; sharpness and weights by the likelihood of validation rows.
+        """Fit the peers on training rows, then the sharpness and weights by the likelihood of validation rows.
 
-        The factors come first: a cautious model would lose its say to a bold one that is right no more often.
+        The sharpness comes first: otherwise an underconfident model would lose weight to an overconfident one that is
+        right no more often.
 
         Args:
-            fused: log-probabilities of the validation rows, shape (N, K), by the network.
+            fused: the network's log-probabilities of the validation rows, shape (N, K).
         """
 
         def told(stage: str, done: int, total: int, note: str = "") -> None:
@@ -80,25 +84,27 @@ class Peers(nn.Module):
         self.weight.copy_(torch.from_numpy(pool_weights(voices, validation.label, PRIOR)))
 
     def forward(self, fused: Tensor, features: Features) -> Tensor:
-        """Log-probabilities, shape (N, K). Args: fused: those of the network; features: standardised."""
+        """Return log-probabilities, shape (N, K), from those of the network and the standardised features."""
         voices = self._sharpened([fused, *(model(features, {}).log_probability for model in self.models)])
         return torch.log_softmax((voices @ self.weight.mT).sum(dim=0), dim=1)
 
     def _sharpened(self, opinions: Sequence[Tensor]) -> Tensor:
-        """Log-probabilities p_i, shape (1 + number of peers, N, K)."""
+        """Return the sharpened log-probabilities log p_i, shape (1 + number of peers, N, K)."""
         factors = zip(self.sharpness, opinions, strict=True)
         return torch.stack([torch.log_softmax(factor * opinion, dim=1) for factor, opinion in factors]).clamp(min=LEAST)
 
     def shares(self) -> dict[str, float]:
-        """Of what voices count for the venues that they name, by name, 0..1 unless one errs more often than by chance;
-        the rest is the network's."""
+        """Return each peer's share of the diagonal weights by name; the rest is the network's.
+
+        Shares are in 0..1 unless a member is worse than chance.
+        """
         own = self.weight.diagonal(dim1=1, dim2=2).sum(dim=1)
         part = own / own.sum()
         return dict(zip(self.kinds, part[1:].tolist(), strict=True))
 
 
 class StackedNMCL(Network):
-    """NMCL and its peers. The network is trained first; then the peers and their weights are fitted."""
+    """NMCL stacked with its peers. The network is trained first; then the peers and their weights are fitted."""
 
     recordable = True
 
@@ -116,7 +122,7 @@ class StackedNMCL(Network):
         return Output(self.peers(own.log_probability, self.nmcl.trusted(features, observed)), own.per_modality)
 
     def loss(self, features: Features, observed: Mask, label: Tensor) -> Tensor:
-        """That of the network alone."""
+        """Return the loss of the network alone."""
         return self.nmcl.loss(features, observed, label)
 
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
@@ -129,7 +135,7 @@ class StackedNMCL(Network):
         return history
 
     def _trusted(self, rows: Dataset) -> Dataset:
-        """The rows with zeros, the training mean, where a missing modality is not to be trusted."""
+        """Return the rows; with `masked`, missing modalities are zero, the training mean."""
         if self.settings.missing == "completed":
             return rows
         masked = {name: array * rows.observed[name][:, None] for name, array in rows.modalities.items()}
@@ -137,6 +143,6 @@ class StackedNMCL(Network):
 
     @torch.no_grad()
     def diagnose(self, features: Features, observed: Mask) -> dict[str, Any]:
-        """`gates`: see `NMCL.diagnose`; `peers`: the share of each in the decision."""
+        """Return `gates`, see `NMCL.diagnose`, and `peers`, the share of each peer in the decision."""
         gates = self.nmcl.diagnose(features, observed)
         return {"gates": gates, "peers": self.peers.shares() if self.peers else {}}

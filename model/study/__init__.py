@@ -1,1 +1,1 @@
-"""Comparing methods: the same splits, the same completion and the same budget for each, over several seeds."""
+"""Comparative studies: methods with the same splits, completion and tuning budget, over several seeds."""

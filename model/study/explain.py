@@ -1,4 +1,4 @@
-"""What a trained NMCL has learnt, for figures: relation scores of single rows, and the attention memory."""
+"""Explanations of a trained NMCL for figures: relation scores of single rows, and the attention memory."""
 
 from collections.abc import Mapping
 
@@ -14,24 +14,27 @@ from nmcl.model.trained import Trained
 from nmcl.pipeline.errors import ModelError
 
 MOST_FEATURES = 40
-"""Features that a picture shows, those that vary most."""
+"""Number of features that a figure shows, those that vary most."""
 
 
 def relation(
     trained: Trained, modalities: Mapping[str, np.ndarray], row: int, host: str, title: str, venue: str
 ) -> RelationExample:
-    """Relation scores of one row's host features (Fig. 6): against each guest alone, then against all.
+    """Return the relation scores of one row's host features (Fig. 6): against each guest alone, then against all.
 
-    The paper's score of a host feature (eq. 4) is against all guests at once. Against one guest it is the score with
-    the others at their training mean.
+    The paper's score of a host feature (eq. 4) is against all guests at once. The score against one guest is computed
+    with the others at their training mean.
 
     Args:
+        trained: the model.
         modalities: by name, shape (N, D_m), as extracted and completed.
-        row: which of the N rows.
+        row: index of the row.
         host: name of a modality.
+        title: title of the example.
+        venue: true venue of the row.
 
     Raises:
-        ModelError: not an NMCL of two or more modalities.
+        ModelError: the model is not an NMCL of two or more modalities.
     """
     network = _cooperative(trained)
     at = network.names.index(host)
@@ -67,10 +70,10 @@ def relation(
 
 
 def attention_memory(trained: Trained, host: str) -> AttentionMemory:
-    """The memory of one host's head over the host's own features (Fig. 7), those that differ most between venues.
+    """Return the memory of one host's head for the host features that differ most between venues (Fig. 7).
 
     Raises:
-        ModelError: not an NMCL of two or more modalities.
+        ModelError: the model is not an NMCL of two or more modalities.
     """
     network = _cooperative(trained)
     head: AttentionHead = network.heads[network.names.index(host)]  # type: ignore[assignment]
@@ -82,7 +85,7 @@ def attention_memory(trained: Trained, host: str) -> AttentionMemory:
 
 
 def has_relations(trained: Trained) -> bool:
-    """Whether a model is an NMCL of two or more modalities."""
+    """Return whether a model is an NMCL of two or more modalities."""
     network = trained.network
     return isinstance(network, StackedNMCL) and bool(network.nmcl.nets)
 

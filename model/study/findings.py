@@ -1,4 +1,4 @@
-"""What a study has found so far, as artifacts of a store: a study that was killed continues where it was."""
+"""Partial results of a study as artifacts of a store, so that an interrupted study can resume."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ from nmcl.pipeline.storage.artifacts import Artifact, has_state, load_state, sav
 from nmcl.pipeline.storage.store import Store
 
 Finding = Outcome | CompleterScores | float | None
-"""A float is a validation score, None a training that diverged."""
+"""Result of a work item; a float is a validation score, None a training that diverged."""
 _SCORES: TypeAdapter[CompleterScores | float | None] = TypeAdapter(CompleterScores | float | None)
 _BRANCH = "per_modality/"
 _COUNTS = ("method", "seed", "seconds", "n_parameters")
@@ -23,23 +23,23 @@ _COUNTS = ("method", "seed", "seconds", "n_parameters")
 
 
 class Item(Protocol):
-    """A piece of work."""
+    """Protocol of a work item."""
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """Everything that decides the finding, as JSON values."""
+        """Everything that determines the finding, as JSON values."""
 
 
 def artifact_of(work: Callable[..., Finding], item: Item) -> Artifact:
-    """The artifact of a piece of work. Its address is the hash of the recipe."""
+    """Return the artifact of a work item; its address is the hash of the recipe."""
     return Artifact(work.__name__, {"code_version": CODE_VERSION, **item.recipe})
 
 
 def save_finding(store: Store, artifact: Artifact, found: Finding) -> None:
-    """Write a finding. The state goes last: where it exists, the finding is whole.
+    """Write a finding. The state is written last: if it exists, the finding is complete.
 
     Raises:
-        StoreError: it cannot be written.
+        StoreError: the finding cannot be written.
     """
     if not isinstance(found, Outcome):
         save_state(store, artifact, State(info={"scores": _SCORES.dump_python(found, mode="json")}))
@@ -53,7 +53,7 @@ def save_finding(store: Store, artifact: Artifact, found: Finding) -> None:
 
 
 def load_finding(store: Store, artifact: Artifact) -> tuple[Finding, ...]:
-    """The finding; nothing where it was not written or is damaged."""
+    """Return the finding as a tuple of one, or an empty tuple if it was not written or is damaged."""
     if not has_state(store, artifact):
         return ()
     try:

@@ -1,4 +1,4 @@
-"""One division of a feature table into training, validation and test rows, missing modalities filled in."""
+"""Folds: a split of a feature table into training, validation and test rows with missing modalities completed."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -16,12 +16,12 @@ from nmcl.pipeline.records import SPLITS, State
 from nmcl.pipeline.stages.splits import SplitSettings, allot
 
 LEAST_ROWS = 3
-"""A venue with fewer rows cannot be in every split."""
+"""Smallest number of rows of a venue: with fewer it cannot be in every split."""
 
 
 @dataclass(frozen=True)
 class Fold:
-    """The rows of one division."""
+    """Rows of one split of a table, with missing modalities completed."""
 
     seed: int
     table: FeatureTable
@@ -29,19 +29,19 @@ class Fold:
     split: np.ndarray
     """Shape (N,), text: `train`, `validation` or `test`."""
     completer: State
-    """Learnt from the training rows."""
+    """Completer fitted on the training rows."""
     train: Dataset
     validation: Dataset
     test: Dataset
 
     @property
     def venues(self) -> tuple[str, ...]:
-        """K names."""
+        """The K names of the venues."""
         return self.table.venues
 
     @cached_property
     def digest(self) -> str:
-        """Of all numbers and names, in hexadecimal."""
+        """Hexadecimal digest of all arrays and names."""
         hashed = hashlib.blake2b(repr((self.seed, self.venues, sorted(self.table.modalities))).encode(), digest_size=16)
         blocks = [self.split, self.table.label, *(block for _, block in sorted(self.table.modalities.items()))]
         for part in (self.train, self.validation, self.test):
@@ -53,13 +53,15 @@ class Fold:
 
 
 def fold(table: FeatureTable, seed: int, settings: CompletionSettings) -> Fold:
-    """Divide a table, and complete it by what its training rows tell.
+    """Split a table and complete it with a completer fitted on its training rows.
 
-    The table's own split wins; without one it is stratified by venue and seed. A single modality is completed by
-    its training mean: nothing else is known.
+    The table's own split is used if there is one; otherwise rows are split by seed, stratified by venue. A single
+    modality is completed by its training mean, as there is nothing else to complete it from.
 
     Args:
-        settings: `method` must not be `auto`.
+        table: the labelled rows.
+        seed: seed of the split.
+        settings: completion settings; `method` must not be `auto`.
 
     Raises:
         ModelError: a venue has too few rows to be split.
@@ -71,7 +73,7 @@ def fold(table: FeatureTable, seed: int, settings: CompletionSettings) -> Fold:
 
 
 def fit_completer(table: FeatureTable, train: np.ndarray, settings: CompletionSettings) -> State:
-    """Learn how to fill in from some rows. Args: train: shape (N,), bool."""
+    """Fit a completer on the rows that `train`, shape (N,), bool, selects."""
     if len(table.modalities) == 1:
         settings = replace(settings, method="mean")
     blocks = {name: block[train] for name, block in table.modalities.items()}
@@ -80,7 +82,7 @@ def fit_completer(table: FeatureTable, train: np.ndarray, settings: CompletionSe
 
 
 def rows(table: FeatureTable, chosen: np.ndarray, completer: State) -> Dataset:
-    """Some rows, completed. Args: chosen: shape (N,), bool."""
+    """Return the completed rows that `chosen`, shape (N,), bool, selects."""
     blocks = {name: block[chosen] for name, block in table.modalities.items()}
     observed = {name: ~np.isnan(block[:, 0]) for name, block in blocks.items()}
     with threadpool_limits(1):
@@ -88,7 +90,7 @@ def rows(table: FeatureTable, chosen: np.ndarray, completer: State) -> Dataset:
 
 
 def stratified(table: FeatureTable, seed: int) -> np.ndarray:
-    """A split of each class's rows by the default shares, at least one row in each part: shape (N,), text.
+    """Split each class's rows by the default shares, at least one row per part; return names of shape (N,), text.
 
     Raises:
         ModelError: a venue has too few rows.

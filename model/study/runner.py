@@ -1,4 +1,4 @@
-"""The pieces of a study in parallel, each done once even if the study is killed and run again."""
+"""Parallel runner for the work items of a study; a resumed study skips finished items."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -19,21 +19,21 @@ R = TypeVar("R", bound=Finding)
 T = TypeVar("T", bound=Item)
 
 MAX_SHARED_BYTES = 1 << 30
-"""Larger tables are worked on by one process with all threads: each further one would hold its own copy."""
+"""Size above which a table is processed by one process with all threads, as each further one would hold a copy."""
 
 
 @dataclass(frozen=True)
 class Runner:
-    """How the pieces are done."""
+    """Runs work items, in parallel if there are several jobs."""
 
     jobs: int = 1
-    """At a time; where there are several, each has a process and one thread of its own."""
+    """Number of parallel jobs; if several, each has its own process with one thread."""
     progress: Progress = silent
     store: Store | None = None
-    """Where findings are kept, and looked for first."""
+    """Store that findings are saved to and loaded from."""
 
     def side_by_side(self, stage: str, work: Callable[[T], R], items: Sequence[T], name: Callable[[T], str]) -> list[R]:
-        """Results in the order of the items.
+        """Run `work` on all items and return the results in their order; stored findings are reused.
 
         Raises:
             WorkerError: one of the processes was killed.
@@ -73,7 +73,7 @@ def _in_a_child(parent: int, work: Callable[[T], R], item: T) -> R:
 
 
 def default_jobs(n_bytes: int) -> int:
-    """How many trials at a time: one per core, but one where there is a GPU or the features are large."""
+    """Return the default number of jobs: one per core, but only one with a GPU or large features."""
     if torch.cuda.is_available() or n_bytes > MAX_SHARED_BYTES:
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""The parts of a study besides the comparison: subsets of the modalities, completion, and absence at prediction."""
+"""Sections of a study besides the comparison: subsets of the modalities, completion, and absence at prediction."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -24,14 +24,14 @@ from nmcl.pipeline.completion.scaling import fit_scaling
 from nmcl.pipeline.completion.table import check
 
 MOST_MODALITIES = 4
-"""Beyond so many, only single modalities, pairs and all but one are studied: the subsets double with each."""
+"""Number of modalities above which only singles, pairs and all but one are studied, as subsets grow exponentially."""
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 PROBE = "logistic"
-"""Decides the rows of the completion study: quick, and the same for every completer."""
+"""Classifier of the completion study: fast, and the same for every completer."""
 
 
 def subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Every proper subset of the modalities, single ones first."""
+    """Return the proper subsets of the modalities, smallest first; see `MOST_MODALITIES`."""
     sizes = range(1, len(names)) if len(names) <= MOST_MODALITIES else sorted({1, 2, len(names) - 1})
     return [subset for size in sizes for subset in itertools.combinations(sorted(names), size)]
 
@@ -39,9 +39,9 @@ def subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
 def study_subsets(
     folds: Sequence[Fold], method: str, settings: Any, completer: CompletionSettings, runner: Runner
 ) -> dict[tuple[str, ...], list[Outcome]]:
-    """One method on each proper subset of the modalities (Tables 3 and 4), on the folds' own splits.
+    """Run one method on each proper subset of the modalities (Tables 3 and 4), on the folds' own splits.
 
-    What is missing in a subset is completed from that subset alone.
+    Missing modalities of a subset are completed from that subset alone.
     """
     wanted = subsets(list(folds[0].table.modalities))
     trials = []
@@ -55,7 +55,7 @@ def study_subsets(
 
 @dataclass(frozen=True)
 class HiddenBlocks:
-    """One completer at one share hidden."""
+    """Work item: one completer at one hidden share."""
 
     whole: Fold
     hidden: float
@@ -70,10 +70,10 @@ class HiddenBlocks:
 
 
 def study_completion(whole: Fold, settings: CompletionSettings, runner: Runner) -> tuple[CompletionLevel, ...]:
-    """How well each completer fills in whole blocks hidden at random from 10 to 90 % of them.
+    """Score each completer on whole blocks hidden at random, with hidden shares from 10 to 90 %.
 
-    A row keeps at least one modality. Completers learn from training rows with blocks hidden alike; errors are
-    those of hidden blocks of test rows, and macro-F1 is that of a logistic regression on the incomplete test rows.
+    A row keeps at least one modality. Completers are fitted on training rows with blocks hidden in the same way; errors
+    are those of hidden blocks of test rows, and macro-F1 is that of a logistic regression on the incomplete test rows.
     """
     items = [HiddenBlocks(whole, hidden, name, settings) for hidden in LEVELS for name in COMPLETERS]
     found = iter(runner.side_by_side("completion", _hide, items, lambda item: f"{item.hidden:.0%} {item.completer}"))
@@ -106,7 +106,7 @@ def _hide(item: HiddenBlocks) -> CompleterScores:
 
 
 def hide(table: FeatureTable, share: float, seed: int) -> dict[str, np.ndarray]:
-    """Which observed blocks to hide, shape (N,), bool each: each with probability `share`, never a row's last."""
+    """Choose the observed blocks to hide, shape (N,), bool each, with probability `share`, but never a row's last."""
     random = np.random.default_rng((seed, round(1000 * share)))
     names = list(table.modalities)
     observed = np.stack([~np.isnan(table.modalities[name][:, 0]) for name in names], axis=1)
@@ -120,7 +120,7 @@ def hide(table: FeatureTable, share: float, seed: int) -> dict[str, np.ndarray]:
 def _errors(
     table: FeatureTable, left: FeatureTable, hidden: Mapping[str, np.ndarray], split: np.ndarray, state: Any
 ) -> dict[str, float | None]:
-    """NRMSE of hidden test blocks in units standardised on training rows: about 1 for the mean."""
+    """Return the NRMSE of hidden test blocks in units standardised on training rows: about 1 for the mean."""
     training = {name: block[split == "train"] for name, block in left.modalities.items()}
     scaling = fit_scaling(check(training), balance=False)
     test = {name: block[split == "test"] for name, block in left.modalities.items()}
@@ -139,10 +139,11 @@ Handling = Literal["completed", "masked"]
 def study_absence(
     folds: Sequence[Fold], outcomes: Mapping[Handling, Sequence[Outcome]]
 ) -> dict[str, dict[Handling, AbsenceScores]]:
-    """What NMCL loses where a modality is absent from every test row, by what is done about it.
+    """Return NMCL's scores if a modality is absent from every test row, for each way of handling it.
 
     Args:
-        outcomes: one kept outcome per fold, trained to trust completed vectors and to mask absent ones.
+        folds: the folds.
+        outcomes: one outcome with its model per fold, trained to use completed vectors or to mask absent ones.
     """
     found: dict[str, dict[Handling, AbsenceScores]] = {}
     for name in folds[0].table.modalities:
@@ -163,7 +164,7 @@ def _without(name: str, whole: Fold, outcome: Outcome) -> tuple[float, float]:
 
 
 def without(whole: Fold, name: str) -> Dataset:
-    """The test rows with one modality absent and filled in from the others."""
+    """Return the test rows with one modality absent and completed from the others."""
     table = whole.table
     absent = {n: np.full_like(block, np.nan) if n == name else block for n, block in table.modalities.items()}
     return rows(replace(table, modalities=absent), whole.split == "test", whole.completer)

@@ -1,4 +1,4 @@
-"""The whole comparison: every method on the same folds, Tables 2 to 5, and the numbers behind the figures."""
+"""The comparative study: every method on the same folds, Tables 2 to 5, and the data of the figures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -44,22 +44,22 @@ REFERENCE = "nmcl"
 VARIANTS = ("variant_1", "variant_2", "variant_3", "variant_4")
 Section = Literal["modalities", "completion", "absence"]
 EXAMPLES = 2
-"""Test rows whose relation scores are drawn, with each of the first PICTURED modalities as host."""
+"""Number of test rows whose relation scores are shown, with each of the first PICTURED modalities as host."""
 PICTURED = 3
 
 
 @dataclass(frozen=True)
 class StudySettings:
-    """What is compared, and how thoroughly."""
+    """Frozen settings of a study."""
 
     methods: tuple[str, ...] = tuple(MODELS)
     seeds: int = 5
     budget: int = 0
-    """Tries per method of the search on validation rows; 0: defaults are used as they are."""
+    """Trials per method of the search on validation rows; 0 uses the defaults."""
     jobs: int | None = None
-    """Trials at a time; None: one per core."""
+    """Number of parallel trials; None for one per core."""
     skip: tuple[Section, ...] = ()
-    """Sections that are left out."""
+    """Sections to skip."""
 
 
 def study(
@@ -71,15 +71,19 @@ def study(
 ) -> tuple[StudyData, dict[str, np.ndarray]]:
     """Compare methods on a table.
 
-    Without a split of its own the table is split anew for every seed; with one, seeds only change what methods draw.
-    Everything is fitted on training rows, and chosen on validation rows.
+    A table without its own split is split again for every seed; otherwise seeds change only the methods' random
+    numbers. Everything is fitted on training rows and chosen on validation rows.
 
     Args:
-        store: holds what an earlier, unfinished study found; that is not computed again.
+        table: the labelled rows.
+        settings: settings of the study.
+        models: registry entries by name.
+        progress: progress callback.
+        store: store with the findings of an earlier, unfinished study, which are not computed again.
 
     Returns:
-        What the study tells, without title, date and command; and the test predictions of every method and seed by
-        name, with their labels.
+        The results, without title, date and command; and the test predictions of every method and seed by name, with
+        their labels.
     """
     n_bytes = sum(block.nbytes for block in table.modalities.values())
     runner = Runner(settings.jobs or default_jobs(n_bytes), progress, store)
@@ -117,7 +121,7 @@ def study(
 
 
 def _completer(table: FeatureTable, progress: Progress) -> CompletionSettings:
-    """The completer of the smallest error on hidden blocks of the training rows of the first fold."""
+    """Choose the completer with the smallest error on hidden blocks of the first fold's training rows."""
     settings = CompletionSettings()
     progress("completer", 0, 1, "")
     first = fold(table, 0, replace(settings, method="mean"))
@@ -145,13 +149,13 @@ def _compare(folds: Sequence[Fold], chosen: Mapping[str, Any], runner: Runner) -
 
 
 def predictions(outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, np.ndarray]:
-    """Arrays by name: `label/SEED` (N,), and `METHOD/SEED` (N, K)."""
+    """Return the test predictions as arrays by name: `label/SEED` (N,), and `METHOD/SEED` (N, K)."""
     arrays = {f"label/{outcome.seed}": outcome.label for outcome in next(iter(outcomes.values()))}
     return arrays | {f"{name}/{o.seed}": o.probability for name, of_seeds in outcomes.items() for o in of_seeds}
 
 
 def method_rows(outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold]) -> list[MethodRow]:
-    """Table 2."""
+    """Return the rows of Table 2."""
     return [_method_row(name, outcomes, folds) for name in outcomes]
 
 
@@ -191,7 +195,7 @@ def _decided(own: Outcome, other: Outcome) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def _values(of_seeds: Sequence[Outcome], which: int) -> np.ndarray:
-    """Micro (0) or macro-F1 (1) of each seed."""
+    """Return micro (0) or macro-F1 (1) of each seed."""
     return np.array([f1(o.label, o.probability.argmax(axis=1))[which] for o in of_seeds])
 
 
@@ -201,13 +205,13 @@ def _spread_of_known(values: Sequence[float | None]) -> Spread:
 
 
 def _variant_rows(outcomes: Mapping[str, Sequence[Outcome]]) -> list[ScoreRow]:
-    """Table 5; empty without a variant."""
+    """Return the rows of Table 5; empty without a variant."""
     names = [name for name in (*VARIANTS, REFERENCE) if name in outcomes]
     return [_score_row(name, outcomes) for name in names] if set(names) & set(VARIANTS) else []
 
 
 def _score_row(name: str, outcomes: Mapping[str, Sequence[Outcome]]) -> ScoreRow:
-    """A row of Table 5."""
+    """Return a row of Table 5."""
     micro, macro = _values(outcomes[name], 0), _values(outcomes[name], 1)
     against = outcomes.get(REFERENCE) if name != REFERENCE else None
     return ScoreRow(
@@ -220,7 +224,7 @@ def _score_row(name: str, outcomes: Mapping[str, Sequence[Outcome]]) -> ScoreRow
 
 
 def _curves(outcomes: Mapping[str, Sequence[Outcome]], venues: tuple[str, ...]) -> dict[Any, dict[str, Curve]]:
-    """Fig. 4: ROC curves over the test rows of all seeds together."""
+    """Return the ROC curves of Fig. 4, over the test rows of all seeds together."""
     found: dict[Any, dict[str, Curve]] = {"micro": {}, "macro": {}}
     for name, of_seeds in outcomes.items():
         pooled = np.concatenate([o.probability for o in of_seeds]), np.concatenate([o.label for o in of_seeds])
@@ -231,7 +235,7 @@ def _curves(outcomes: Mapping[str, Sequence[Outcome]], venues: tuple[str, ...]) 
 
 @dataclass(frozen=True)
 class _Subject:
-    """NMCL, of which a study tells more than of the others."""
+    """NMCL's folds, outcomes and settings for the additional sections."""
 
     folds: Sequence[Fold]
     outcomes: Sequence[Outcome]
@@ -240,7 +244,7 @@ class _Subject:
 
 
 def _of_reference(data: StudyData, first: Fold, outcomes: Sequence[Outcome]) -> StudyData:
-    """Figures 5 to 7, and what the gates and branches do."""
+    """Add figures 5 to 7 and the diagnostics of gates and branches."""
     trained = outcomes[0].trained
     pictured = trained is not None and has_relations(trained)
     return replace(
@@ -255,7 +259,7 @@ def _of_reference(data: StudyData, first: Fold, outcomes: Sequence[Outcome]) -> 
 
 
 def _peer_note(outcomes: Sequence[Outcome]) -> list[str]:
-    """How much of the decision is not NMCL's own."""
+    """Return a notice about the peers' share in the decision; empty without peers."""
     told = [outcome.trained.diagnostics.get("peers", {}) for outcome in outcomes if outcome.trained]
     shares = [f"{name} has {_range([t[name] for t in told])}" for name in (told or [{}])[0]]
     if not shares:
@@ -272,7 +276,7 @@ def _range(shares: Sequence[float]) -> str:
 
 
 def _of_subsets(data: StudyData, subject: _Subject, completer: CompletionSettings) -> StudyData:
-    """Tables 3 and 4."""
+    """Add Tables 3 and 4."""
     of_subsets = study_subsets(subject.folds, REFERENCE, subject.settings, completer, subject.runner)
     by_name: dict[str, Sequence[Outcome]] = {"+".join(subset): of_seeds for subset, of_seeds in of_subsets.items()}
     by_name["+".join(data.dims)] = subject.outcomes
@@ -288,7 +292,7 @@ def _of_subsets(data: StudyData, subject: _Subject, completer: CompletionSetting
 
 
 def _of_absence(subject: _Subject) -> dict[str, dict[Handling, AbsenceScores]]:
-    """Loss of F1 without each modality, with settings that complete it and with settings that mask it."""
+    """Return the loss of F1 without each modality, if it is completed and if it is masked."""
     settings = replace(subject.settings, missing="masked")
     masked = [Trial(REFERENCE, settings, rows, rows.seed, keep=True) for rows in subject.folds]
     return study_absence(
@@ -301,12 +305,12 @@ def _of_absence(subject: _Subject) -> dict[str, dict[Handling, AbsenceScores]]:
 
 
 def _subset_row(name: str, of_seeds: Sequence[Outcome], whole: Sequence[Outcome]) -> ScoreRow:
-    """A row of Table 3, tested against all modalities."""
+    """Return a row of Table 3, tested against all modalities."""
     return _score_row(name, {name: of_seeds} if of_seeds is whole else {name: of_seeds, REFERENCE: whole})
 
 
 def _branch(of_seeds: Sequence[Outcome], modality: str) -> np.ndarray:
-    """Micro-F1 of one modality's branch by seed."""
+    """Return the micro-F1 of one modality's branch by seed."""
     return np.array([f1(o.label, o.per_modality[modality].argmax(axis=1))[0] for o in of_seeds])
 
 
@@ -315,7 +319,7 @@ def _histories(of_seeds: Sequence[Outcome]) -> list[tuple[Epoch, ...]]:
 
 
 def _epochs(of_seeds: Sequence[Outcome]) -> dict[str, list[EpochScores]]:
-    """Fig. 5: means over the seeds that were still training."""
+    """Return the data of Fig. 5, means over the seeds that were still training."""
     histories = _histories(of_seeds)
     names = [FUSED, *(histories[0][0].per_modality if histories[0] else ())]
     found: dict[str, list[EpochScores]] = {name: [] for name in names}
@@ -329,7 +333,7 @@ def _epochs(of_seeds: Sequence[Outcome]) -> dict[str, list[EpochScores]]:
 
 
 def _gates(of_seeds: Sequence[Outcome]) -> list[GatePoint]:
-    """Where the gates stand after each epoch, means over the seeds that were still training."""
+    """Return the gate diagnostics after each epoch, means over the seeds that were still training."""
     points = []
     histories = _histories(of_seeds)
     for number in range(1, max(map(len, histories)) + 1):
@@ -346,7 +350,7 @@ def _gates(of_seeds: Sequence[Outcome]) -> list[GatePoint]:
 
 
 def _collapse(of_seeds: Sequence[Outcome]) -> dict[str, dict[int, float]]:
-    """Share of the most frequent decision of each branch after each epoch, the largest of the seeds."""
+    """Return the share of each branch's most frequent prediction after each epoch, the maximum over the seeds."""
     found: dict[str, dict[int, float]] = {}
     for history in _histories(of_seeds):
         for epoch in history:
@@ -357,7 +361,7 @@ def _collapse(of_seeds: Sequence[Outcome]) -> dict[str, dict[int, float]]:
 
 
 def _relations(rows: Fold, outcome: Outcome) -> list[RelationExample]:
-    """Fig. 6: the most certain right decisions of different venues."""
+    """Return the examples of Fig. 6: the most confident right predictions of different venues."""
     assert outcome.trained is not None
     predicted, certainty = outcome.probability.argmax(axis=1), outcome.probability.max(axis=1)
     right = [int(row) for row in np.argsort(-certainty, kind="stable") if predicted[row] == outcome.label[row]]
@@ -372,6 +376,6 @@ def _relations(rows: Fold, outcome: Outcome) -> list[RelationExample]:
 
 
 def _memories(outcome: Outcome) -> list[AttentionMemory]:
-    """Fig. 7, of every host."""
+    """Return the data of Fig. 7 for every host."""
     assert outcome.trained is not None
     return [attention_memory(outcome.trained, host) for host in outcome.trained.dims]

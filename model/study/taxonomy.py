@@ -1,6 +1,6 @@
-"""The venues' tree: which venues of a data set lie together under each node of a taxonomy.
+"""Venue taxonomy: groups the venues of a data set by the nodes of a tree.
 
-A node of the tree may itself be a venue ("Museum" above "Art Museum"): its group holds it and all below it.
+A node of the tree may itself be a venue ("Museum" above "Art Museum"): its group contains it and all venues below it.
 """
 
 from collections import defaultdict
@@ -13,16 +13,16 @@ from nmcl.model.study.taxonomy_files import Node, normalised, read_nodes
 from nmcl.pipeline.errors import SettingsError
 
 MAX_DEPTH = 64
-"""Levels of a tree at most."""
+"""Largest number of levels of a tree."""
 N_SHOWN = 10
 
 
 @dataclass(frozen=True)
 class Taxonomy:
-    """A forest of named nodes under one root that has no name.
+    """Tree of named nodes under an unnamed root.
 
     Raises:
-        SettingsError: nodes lie below themselves, or more than MAX_DEPTH levels deep.
+        SettingsError: a node is its own descendant, or more than MAX_DEPTH levels deep.
     """
 
     nodes: tuple[Node, ...]
@@ -32,14 +32,15 @@ class Taxonomy:
             self._path(i)
 
     def groups_for(self, venues: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-        """Each different set of venues at or below one node: the root with all, the others by falling size, and every
-        venue alone. Venues stand in the order given; a venue that is not in the tree hangs on the root.
+        """Return the distinct sets of venues at or below a node: all venues, the others by decreasing size, singles.
+
+        Each set keeps the given order of venues. A venue that is not in the tree is placed directly under the root.
 
         Args:
-            venues: different names.
+            venues: distinct names.
 
         Raises:
-            SettingsError: a venue's name stands in several places of the tree, none below the other.
+            SettingsError: a venue's name occurs at several nodes that are not on one path.
         """
         below: dict[int, list[str]] = defaultdict(list)
         for venue in venues:
@@ -50,11 +51,11 @@ class Taxonomy:
         return tuple(dict.fromkeys([tuple(venues), *inner, *((venue,) for venue in venues)]))
 
     def missing(self, venues: Sequence[str]) -> tuple[str, ...]:
-        """The venues that are not in the tree, in the order given."""
+        """Return the venues that are not in the tree, in the given order."""
         return tuple(venue for venue in venues if normalised(venue) not in self._places)
 
     def note(self, venues: Sequence[str]) -> str | None:
-        """What a user should be told about venues that are not in the tree; None if all are."""
+        """Return a notice about venues that are not in the tree; None if all are."""
         missing = self.missing(venues)
         if not missing:
             return None
@@ -74,7 +75,7 @@ class Taxonomy:
         return dict(places)
 
     def _node(self, venue: str) -> int | None:
-        """Where a venue stands: of several places on one way down the deepest."""
+        """Return the node of a venue, the deepest if there are several on one path."""
         places = self._places.get(normalised(venue))
         if places is None:
             return None
@@ -88,7 +89,7 @@ class Taxonomy:
         return deepest
 
     def _path(self, i: int) -> list[int]:
-        """The node and all above it, upwards."""
+        """Return the node and its ancestors, from the bottom up."""
         path = [i]
         while (parent := self.nodes[path[-1]].parent) is not None:
             if parent in path:
@@ -109,7 +110,7 @@ class Taxonomy:
 
 
 def read_taxonomy(path: Path) -> Taxonomy:
-    """The tree in a file; `read_nodes` says what it may look like.
+    """Read a taxonomy from a file in one of the formats of `read_nodes`.
 
     Raises:
         SettingsError: the file cannot be read, is too large, or holds no tree.

@@ -1,4 +1,4 @@
-"""The nodes of a venue tree as files write them: CSV with parents, nested JSON, JSON with numbered groups."""
+"""Readers for files of venue trees: CSV with parents, nested JSON, and JSON with numbered groups."""
 
 import csv
 import io
@@ -21,34 +21,34 @@ COLUMNS = {
     "name": ("name", "venue", "category", "venue name", "category name"),
     "parent": ("parent", "parent id", "parent name", "parent category"),
 }
-"""Names of columns; case does not count, and "_" is a space. Other columns, such as `level`, are left alone."""
+"""Column names, ignoring case, with "_" as a space. Other columns, such as `level`, are ignored."""
 PARTS = ("id", "name", "parent")
 
 
 @dataclass(frozen=True)
 class Node:
-    """One node of a tree."""
+    """Node of a tree."""
 
     name: str
-    """Empty for a group that the file gives no name."""
+    """Name, empty for a group without a name in the file."""
     parent: int | None
-    """Position of its parent among the nodes, which may come later; None right under the root."""
+    """Position of the parent among the nodes, possibly a later one; None directly under the root."""
 
 
 def read_nodes(path: Path) -> tuple[Node, ...]:
-    """The nodes of a file, `.json` or else CSV; UTF-8, UTF-16 with its mark, or Windows-1252.
+    """Read the nodes of a file, `.json` or else CSV, encoded in UTF-8, UTF-16 with a BOM, or Windows-1252.
 
-    CSV: columns id, name, parent id, level, found by a header or taken in this order without one; the parent's cell is
-    empty right under the root. Or two columns, venue and parent, both names; a parent without a line of its own
-    stands right under the root.
+    CSV: columns id, name, parent id, level, identified by a header or in this order without one; the parent is empty
+    directly under the root. Or two columns, venue and parent, both names; a parent without its own line is placed
+    directly under the root.
 
-    JSON: nested objects, `{"Food": {"Bakery": {}}}`, the innermost perhaps as lists, `{"Food": ["Bakery"]}`; or
-    `{"leaves": {"1": "Bakery", ...}, "groups": [[1, 2], ...]}`, any two groups apart or one within the other, where
-    `weights` are left alone.
+    JSON: nested objects, `{"Food": {"Bakery": {}}}`, whose innermost level may be lists, `{"Food": ["Bakery"]}`; or
+    `{"leaves": {"1": "Bakery", ...}, "groups": [[1, 2], ...]}`, where any two groups are disjoint or nested, and
+    `weights` are ignored.
 
     Raises:
-        SettingsError: the file cannot be read, is too large, or holds something else; that includes an id given
-            twice, an unknown parent, and no node at all.
+        SettingsError: the file cannot be read, is too large, or has other content, such as a repeated id, an unknown
+            parent, or no nodes.
     """
     text = _text(path)
     nodes = _json(text, path) if path.suffix.lower() == ".json" else _csv(text, path)
@@ -60,8 +60,11 @@ def read_nodes(path: Path) -> tuple[Node, ...]:
 
 
 def normalised(name: str) -> str:
-    """What two spellings of one venue have in common: letters without case in Unicode's composed form, one kind of
-    apostrophe, "and" for "&", no space around "/", single spaces elsewhere."""
+    """Return a venue's name in normalised spelling.
+
+    It is case-folded, in Unicode's composed form, with one kind of apostrophe, "and" for "&", no space around "/" and
+    single spaces elsewhere.
+    """
     text = unicodedata.normalize("NFC", name).casefold().replace("’", "'").replace("&", " and ")
     return " ".join(re.sub(r"\s*/\s*", "/", text).split())
 
@@ -115,7 +118,7 @@ def _csv(text: str, path: Path) -> list[Node]:
 
 
 def _lines(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of each row with something in it."""
+    """Yield the line number and cells of each row that is not empty."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         for cells in reader:
@@ -126,14 +129,14 @@ def _lines(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _header(cells: Sequence[str]) -> dict[str, int]:
-    """Column of each part that the first row names; empty unless it names both a venue and its parent."""
+    """Return the column of each part named in the first row; empty unless it names both a venue and its parent."""
     plain = [" ".join(cell.casefold().replace("_", " ").split()) for cell in cells]
     found = {part: i for part in PARTS for i, cell in enumerate(plain) if cell in COLUMNS[part]}
     return found if "name" in found and "parent" in found else {}
 
 
 def _parts(cells: Sequence[str], header: dict[str, int], number: int, path: Path) -> tuple[str, str, str]:
-    """The row's own key, its name, and its parent; the key is the id, or the name where there are no ids."""
+    """Return the row's key, name and parent; the key is the id, or the name if there are no ids."""
     if len(cells) <= max(header.values()):
         raise _wrong(path, number, f"{len(cells)} cells", ", ".join(part for part in PARTS if part in header))
     name, parent = cells[header["name"]], cells[header["parent"]]
@@ -185,7 +188,7 @@ def _nested(content: object, path: Path) -> list[Node]:
 
 
 def _numbered(leaves: dict[str, object], groups: object, path: Path) -> list[Node]:
-    """Nodes of leaves by number and groups of numbers: the larger groups above the smaller ones within them."""
+    """Return the nodes of numbered leaves and groups; larger groups are above the smaller ones within them."""
     names = list(leaves.values())
     if list(leaves) != [str(i) for i in range(1, len(names) + 1)]:
         raise _shape(path, list(leaves)[:N_SHOWN], "leaves numbered 1, 2, 3 ... in order")
@@ -206,7 +209,7 @@ def _numbered(leaves: dict[str, object], groups: object, path: Path) -> list[Nod
 
 
 def _members(groups: object, n_leaves: int, path: Path) -> list[frozenset[int]]:
-    """Positions, from 0, of the leaves in each group of two or more; equal groups once."""
+    """Return the positions, from 0, of the leaves in each distinct group of two or more."""
     if not isinstance(groups, list):
         raise _shape(path, groups)
     found = []

@@ -1,4 +1,4 @@
-"""Training one method once."""
+"""Trials of a study: train one method once and predict the test rows."""
 
 import time
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from nmcl.pipeline.errors import ModelError
 
 @dataclass(frozen=True)
 class Trial:
-    """One method on one fold."""
+    """Work item: one method on one fold."""
 
     method: str
     settings: Any
     fold: Fold
     seed: int
     keep: bool = False
-    """Whether the outcome holds the trained model."""
+    """Whether the outcome contains the trained model."""
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -39,29 +39,29 @@ class Trial:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial gave."""
+    """Result of a trial."""
 
     method: str
     seed: int
     label: np.ndarray
-    """Of the test rows, shape (N,)."""
+    """Labels of the test rows, shape (N,)."""
     probability: np.ndarray
-    """Of the test rows, shape (N, K), float32."""
+    """Probabilities of the test rows, shape (N, K), float32."""
     per_modality: dict[str, np.ndarray]
-    """The same by branch."""
+    """Probabilities of the test rows by branch."""
     seconds: float
-    """Of training."""
+    """Training time."""
     n_parameters: int
-    """Numbers in the model's file besides the standardiser."""
+    """Number of values in the model's checkpoint, without the standardiser."""
     trained: Trained | None
-    """Where the trial asked for it."""
+    """The trained model, if the trial asks to keep it."""
 
 
 def run(trial: Trial) -> Outcome:
-    """Train on training rows, choose on validation rows, decide test rows.
+    """Run a trial: train on training rows, choose on validation rows, predict test rows.
 
     Raises:
-        ModelError: as `nmcl.model.trained.fit`.
+        ModelError: in the cases of `nmcl.model.trained.fit`.
     """
     rows = trial.fold
     start = time.perf_counter()
@@ -81,7 +81,7 @@ def run(trial: Trial) -> Outcome:
 
 
 def score(trial: Trial) -> float | None:
-    """Validation macro-F1 of a trial; None where its training diverges. Test rows are not looked at."""
+    """Return the validation macro-F1 of a trial, without using test rows; None if training diverges."""
     rows = trial.fold
     try:
         trained = fit(trial.method, rows.train, rows.validation, rows.venues, trial.settings, trial.seed)

@@ -1,4 +1,4 @@
-"""The search that every method gets alike: the same number of tries on the same validation rows."""
+"""Hyperparameter search with the same number of trials on the same validation rows for every method."""
 
 import dataclasses
 import itertools
@@ -17,13 +17,16 @@ from nmcl.model.study.trials import Trial, score
 def tune(
     methods: Mapping[str, Method], rows: Fold, budget: int, runner: Runner
 ) -> tuple[dict[str, Any], dict[str, list[Tried]]]:
-    """The best settings of each method by validation macro-F1, and all that was tried.
+    """Return the best settings of each method by validation macro-F1, and all trials.
 
-    Each method's defaults are its first try; the others are drawn from its grid without repetition. A method without
-    a grid chooses on validation rows by itself, or has nothing to choose.
+    Each method's defaults are its first trial; the others are drawn from its grid without repetition. A method without
+    a grid chooses on validation rows in its `fit`, or has nothing to choose.
 
     Args:
-        budget: tries per method, at least 1.
+        methods: registry entries by name.
+        rows: the fold.
+        budget: trials per method, at least 1.
+        runner: runs the trials.
     """
     plans = {name: candidates(method, budget, rows.seed) for name, method in methods.items()}
     trials = [
@@ -46,7 +49,7 @@ def tune(
 
 
 def candidates(method: Method, budget: int, seed: int) -> list[dict[str, Any]]:
-    """What to try: no change, then up to `budget - 1` points of the grid in random order."""
+    """Return the changes to try: no change, then up to `budget - 1` points of the grid in random order."""
     points = [dict(zip(method.grid, values, strict=True)) for values in itertools.product(*method.grid.values())]
     order = np.random.default_rng(seed).permutation(len(points))
     defaults = _named(method, {})
@@ -55,7 +58,7 @@ def candidates(method: Method, budget: int, seed: int) -> list[dict[str, Any]]:
 
 
 def changed(settings: Any, changes: Mapping[str, Any]) -> Any:
-    """Settings with other values under dotted names."""
+    """Return the settings with values replaced under dotted names."""
     for name, value in changes.items():
         settings = _replaced(settings, name.split("."), value)
     return settings
@@ -68,7 +71,7 @@ def _replaced(settings: Any, path: Sequence[str], value: Any) -> Any:
 
 
 def _named(method: Method, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The value of every setting in the grid, under some changes."""
+    """Return the value of every setting in the grid after some changes."""
     return {name: changes.get(name, _value(method.settings, name)) for name in method.grid}
 
 
