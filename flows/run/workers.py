@@ -146,9 +146,10 @@ def on_this_machine(
             raise
         except BaseException:  # Ctrl-C, or the exception of Prefect's signal handler
             interrupt()
-            for process in multiprocessing.active_children():  # a signal to the command alone does not reach them
-                if process.pid:
-                    os.kill(process.pid, signal.SIGINT)
+            if not engine.kind.shares_process:  # else the children are decoders, which their pool ends
+                for process in multiprocessing.active_children():  # a signal to the command alone does not reach them
+                    if process.pid:
+                        os.kill(process.pid, signal.SIGINT)
             raise
 
 

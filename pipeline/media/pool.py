@@ -8,13 +8,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 from nmcl.pipeline.errors import ClipError, WorkerError
 from nmcl.pipeline.media.decode import Request, decode
@@ -53,6 +53,7 @@ class Decoder:
 
     def __enter__(self) -> "Decoder":
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._closed = threading.Event()
         self._turn = _Turn()
         self._workers = [_Worker(self._jobs, self._turn, self.settings) for _ in range(self.workers)]
         for worker in self._workers:
@@ -60,12 +61,17 @@ class Decoder:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._closed.set()
         for worker in self._workers:
             worker.stop()
         for _ in self._workers:
             self._jobs.put(None)
         for worker in self._workers:
             worker.join()
+        with suppress(Empty):  # other threads may still wait for files that nobody will decode
+            while True:
+                if job := self._jobs.get_nowait():
+                    job[1].cancel()
 
     def clips(self, requests: Iterable[Request]) -> Iterator[Outcome]:
         """Decode files in parallel; yield results in the order of the requests, at most `AHEAD` ahead of the reader.
@@ -79,10 +85,12 @@ class Decoder:
                 future: Future[_Result] = Future()
                 ahead.append(future)
                 self._jobs.put((request, future))
+                if self._closed.is_set():
+                    future.cancel()
                 if len(ahead) > max(AHEAD, 4 * self.workers):
-                    yield _unpickled(ahead.popleft().result())
+                    yield _outcome(ahead.popleft())
             while ahead:
-                yield _unpickled(ahead.popleft().result())
+                yield _outcome(ahead.popleft())
         finally:
             for future in ahead:
                 future.cancel()
@@ -227,6 +235,13 @@ class _Worker(threading.Thread):
             self._child = None
             time.sleep(0.1)
         raise _no_processes(end)
+
+
+def _outcome(future: "Future[_Result]") -> Outcome:
+    try:
+        return _unpickled(future.result())
+    except CancelledError as error:
+        raise WorkerError("The decoder was closed.") from error
 
 
 def _unpickled(result: _Result) -> Outcome:

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from nmcl.pipeline.errors import ClipError
+from nmcl.pipeline.errors import ClipError, WorkerError
 from nmcl.pipeline.media import Decoder, MediaSettings, Request, TimedFrame, decode
 from nmcl.pipeline.records import Clip
 from tests.media import AllFrames, run_ffmpeg, shades, tone, write_video
@@ -238,6 +238,24 @@ if __name__ == "__main__":
     with Decoder(MediaSettings(workers=1)) as decoder:
         list(decoder.clips([Request(Path(sys.argv[1]), Waits(Path(sys.argv[2]), "begun"))]))
 """
+
+
+def test_nobody_waits_for_a_closed_pool(clip_file: Path) -> None:
+    """As a thread that still reads while an interrupted command closes the pool."""
+    problems: list[str] = []
+
+    def read() -> None:
+        try:
+            list(decoder.clips([Request(clip_file, AllFrames())]))
+        except WorkerError as error:
+            problems.append(str(error))
+
+    with Decoder(MediaSettings(workers=1)) as decoder:
+        pass
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    reader.join(30)
+    assert problems == ["The decoder was closed."]
 
 
 def test_decoding_processes_end_with_a_killed_parent(tmp_path: Path, clip_file: Path) -> None:
