@@ -183,7 +183,7 @@ class TextualExtractor:
 
         n_epochs = self.settings.epochs
 
-        class Tell(CallbackAny2Vec):  # type: ignore[misc]
+        class ReportEpochs(CallbackAny2Vec):  # type: ignore[misc]
             done = 0
 
             def on_epoch_end(self, model: Any) -> None:
@@ -195,7 +195,7 @@ class TextualExtractor:
         tagged = [TaggedDocument(words, [i]) for i, words in enumerate(texts)]
         model.build_vocab(tagged)
         tagged *= -(-self.settings.min_words // (n_words * n_epochs))
-        model.train(tagged, total_examples=len(tagged), epochs=n_epochs, callbacks=[Tell()])
+        model.train(tagged, total_examples=len(tagged), epochs=n_epochs, callbacks=[ReportEpochs()])
         return model
 
     def _infer(self, model: "Doc2Vec", words: list[str]) -> np.ndarray:

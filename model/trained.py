@@ -121,8 +121,8 @@ def fit(
             _adopt(network, start, Shape(train.dims, venues))
         history = network.fit(seen, held_out, seed, progress)
     network.cpu().eval()
-    told = diagnosed(network, held_out, torch.device("cpu"))
-    return Trained(name, chosen, venues, seed, standardizer, network, history, told)
+    diagnostics = diagnosed(network, held_out, torch.device("cpu"))
+    return Trained(name, chosen, venues, seed, standardizer, network, history, diagnostics)
 
 
 def fit_alone(
@@ -154,8 +154,8 @@ def _adopt(network: Classifier, start: Trained, shape: Shape) -> None:
     Raises:
         ModelError: `start` has other settings.
     """
-    learnt = _learnt_by_gradient(network)
-    weights = {name: value for name, value in start.network.state_dict().items() if name in learnt}
+    trainable = _gradient_state(network)
+    weights = {name: value for name, value in start.network.state_dict().items() if name in trainable}
     own = {name: value.shape for name, value in network.state_dict().items()}
     if start.venues != shape.venues:
         with torch.device("meta"):
@@ -166,7 +166,7 @@ def _adopt(network: Classifier, start: Trained, shape: Shape) -> None:
     network.load_state_dict(weights, strict=False)
 
 
-def _learnt_by_gradient(network: Classifier) -> set[str]:
+def _gradient_state(network: Classifier) -> set[str]:
     """Return the names of parameters and of running statistics in the same modules, but no buffers of closed forms."""
     return {
         f"{path}.{name}" if path else name

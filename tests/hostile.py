@@ -1,4 +1,4 @@
-"""Names that strangers may choose, each of which some edge would act on."""
+"""Untrusted names, each dangerous to some output."""
 
 HOSTILE = (
     "[/]",

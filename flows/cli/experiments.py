@@ -36,7 +36,7 @@ def reproduce(
         bool, typer.Option("--tune", help="Search batch size, learning rate and dropout on validation rows first.")
     ] = False,
     resplit: Annotated[
-        bool, typer.Option("--resplit", help="Split anew for every seed, even where a split is given.")
+        bool, typer.Option("--resplit", help="Draw a new split for every seed, even if one is given.")
     ] = False,
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Trainings at a time; one per core.")] = None,
     skip: Annotated[

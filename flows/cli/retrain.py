@@ -20,7 +20,7 @@ def retrain(
     out: Out = "out",
     warm_start: Annotated[bool, typer.Option("--warm-start", help="Start from the champion's weights.")] = False,
     refit: Annotated[
-        bool, typer.Option("--refit", help="Let the extractors learn anew from all crawls, beside those there are.")
+        bool, typer.Option("--refit", help="Fit the extractors again on all crawls; existing ones are kept.")
     ] = False,
     allow_drift: Annotated[bool, typer.Option("--allow-drift", help="Go on where the crawl has drifted.")] = False,
     *,

@@ -38,8 +38,8 @@ def up(
 ) -> None:
     """Start a Prefect server and a worker that stay, and register the deployments of prefect.yaml.
 
-    Where they run already they are left running, and the deployments are registered anew. A worker that ended is
-    started again beside its server. The log of each process before is kept, as server.log.1 and worker.log.1.
+    If they are running already they are left alone, and the deployments are registered again. A worker that ended is
+    restarted without its server. Logs of the previous processes are kept as server.log.1 and worker.log.1.
     """
     from nmcl.flows import console
     from nmcl.flows.cli import summary
@@ -61,7 +61,7 @@ def down() -> None:
 
 @command("nmcl announce new-crawl", "nmcl announce new-crawl --out out")
 def announce(crawl: Crawl, out: Out = "out") -> None:
-    """Tell the Prefect server that a crawl has landed: the deployment `retrain` takes it up into the store."""
+    """Announce a new crawl to the Prefect server, which starts the deployment `retrain` on it."""
     from nmcl.flows import console
     from nmcl.flows.run.sources import require_videos
     from nmcl.flows.service import service

@@ -60,7 +60,7 @@ def errors(
     json: Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="For spreadsheets.")] = False,
 ) -> None:
-    """List what could not be had of which videos, and what to do about it.
+    """List which videos failed, why, and what to do about it.
 
     One row for each kind of failure; with `--kind`, one for each video.
     """

@@ -75,8 +75,8 @@ def drift_rows(note: DriftNote) -> list[Row]:
 def class_notes(changes: ClassChanges) -> list[str]:
     """Return sentences about the classes that were added and dropped."""
     texts = {
-        "New venues, learnt": changes.added,
-        "Venues with too few videos to be learnt": changes.too_few,
+        "New venues, now classes": changes.added,
+        "New venues with too few videos": changes.too_few,
         "Venues that the new videos do not show, kept": changes.not_seen,
         "Venues with too few videos left, dropped": changes.dropped,
     }

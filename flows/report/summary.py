@@ -15,7 +15,7 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Confused:
-    """Two venues of which the first is often mistaken for the second."""
+    """A pair of venues; the first is often mistaken for the second."""
 
     venue: str
     taken_for: str

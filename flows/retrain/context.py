@@ -19,7 +19,7 @@ from nmcl.pipeline.storage.run_files import CrawlDiff
 from nmcl.pipeline.storage.runs import Run, champion
 from nmcl.pipeline.storage.store import Store
 
-LEARNT = ("visual", "acoustic", "textual", "completion")
+FITTED = ("visual", "acoustic", "textual", "completion")
 """Sections of the settings that decide the champion's states; they change only with `refit`."""
 
 
@@ -108,7 +108,7 @@ def settings_for(context: Context, changes: Tree, options: Options) -> Context:
         raise StoreError(f"{context.store.url} has no champion yet. Train one: `nmcl run CRAWL`.")
     if options.refit and options.warm_start:
         raise SettingsError("--warm-start needs the champion's vectors, --refit makes others. Choose one of them.")
-    refused = [name for name, values in changes.items() if name in LEARNT and not is_of_machine(name, values)]
+    refused = [name for name, values in changes.items() if name in FITTED and not is_of_machine(name, values)]
     if refused and not options.refit:
         raise SettingsError(
             f"{refused[0]}.* cannot change between champion and challenger: their vectors would differ. "
@@ -134,7 +134,7 @@ def prepare(context: Context, named: Sequence[str | Path] | None, options: Optio
     settings = context.settings
     if options.refit:  # the champion keeps its own extractors
         own = of_champion(best, {})
-        settings = replace(settings, **{section: getattr(own, section) for section in (*LEARNT, "media")})
+        settings = replace(settings, **{section: getattr(own, section) for section in (*FITTED, "media")})
     plan = Plan(store, catalogue, settings, lineage.splits, lineage.frozen, best.folder if warm else None)
     challenger = replace(plan, settings=context.settings, frozen=None) if options.refit else plan
     return RetrainContext(best, lineage, tuple(diffs), plan, challenger)

@@ -109,7 +109,7 @@ def _nothing(diffs: Sequence[CrawlDiff]) -> str:
     n_videos, n_known = sum(diff.n_videos for diff in diffs), sum(diff.n_known for diff in diffs)
     relabelled = sum(diff.n_relabelled for diff in diffs)
     if n_videos:
-        why = f"nothing to learn from: {n_videos:,} new videos, extracted, none labelled with a venue that is learnt"
+        why = f"nothing to learn from: {n_videos:,} new videos, extracted, none labelled with a venue of the model"
     else:
         why = f"nothing is new: all {n_known:,} videos are known"
     return why + (f", {relabelled:,} with another label than before: the earlier one counts" if relabelled else "")

@@ -142,7 +142,7 @@ def lineage_of(run: Run) -> Lineage:
     """
     if run.splits is None or not run.catalogue.crawls:
         raise StoreError(
-            f"{run.store.url}/{run.folder} does not tell which videos it was trained on: an earlier version made it, "
+            f"{run.store.url}/{run.folder} does not say which videos it was trained on: an earlier version made it, "
             f"or files are missing. Run the `nmcl run` that made it again, or promote another run: `nmcl runs`."
         )
     return Lineage(run.catalogue, run.splits, frozen_of(run))

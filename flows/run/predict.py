@@ -135,8 +135,8 @@ def load_run(model: str, changes: Tree) -> Frozen:
     """
     run, settings = settings_of_run(model, changes)
     states, extractors = frozen_of(run), Extractors(settings)
-    learnt = {modality: artifact.address for modality, artifact in states.states.items()}
-    features = {m: states.check(e, extractors.features(m, learnt.get(m))) for m, e in extractors.all.items()}
+    addresses = {modality: artifact.address for modality, artifact in states.states.items()}
+    features = {m: states.check(e, extractors.features(m, addresses.get(m))) for m, e in extractors.all.items()}
     return Frozen(
         store=run.store,
         settings=settings,

@@ -142,10 +142,10 @@ def on_this_machine(
                 yield Workers(stack.enter_context(start_threads(engine.workers)))
             else:
                 yield ProcessWorkers(stack, start_process)
-        except Exception:
-            raise
-        except BaseException:  # Ctrl-C, or the exception of Prefect's signal handler
-            interrupt()
+        except BaseException as error:
+            if isinstance(error, Exception):
+                raise
+            interrupt()  # Ctrl-C, or the exception of Prefect's signal handler
             if not engine.kind.shares_process:  # else the children are decoders, which their pool ends
                 for process in multiprocessing.active_children():  # a signal to the command alone does not reach them
                     if process.pid:

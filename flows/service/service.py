@@ -171,7 +171,7 @@ def _start(database: Database | None, before: Service | None, say: Say) -> Servi
     """Start server and worker if neither is usable.
 
     Args:
-        before: the previous service, of which one process may be left.
+        before: the previous service; one of its processes may still run.
     """
     _stop_noted()
     try:

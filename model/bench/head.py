@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from nmcl.model.bench.synthetic import PAPER_SIZE, Device, Size, devices, step_of, told, torch_gemm_flops_per_s
+from nmcl.model.bench.synthetic import (
+    PAPER_SIZE,
+    Device,
+    Size,
+    devices,
+    named_by_device,
+    step_of,
+    torch_gemm_flops_per_s,
+)
 from nmcl.model.nmcl.attention import CategoryAttention
 from nmcl.model.nmcl.nmcl import NMCL, NMCLSettings
 from nmcl.model.train import multiplying
@@ -39,8 +47,8 @@ def bench_head(size: Size = PAPER_SIZE, repeats: int = REPEATS, progress: Progre
         for done, way in enumerate(WAYS, start=1):
             progress("bench head", done, 1 + len(WAYS), f"memory of {way}, {device}")
             measured[f"{way}_peak_bytes"] = in_new_process(measure_peak, way, size, device)
-        figures |= told(device, measured)
-        ratios |= told(device, _ratios(measured))
+        figures |= named_by_device(device, measured)
+        ratios |= named_by_device(device, _ratios(measured))
     progress("bench head", 1 + len(WAYS), 1 + len(WAYS))
     notes = [
         f"one forward and backward pass of one network on synthetic features: {size}",

@@ -24,7 +24,7 @@ def devices() -> list[Device]:
     return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 
-def told(device: Device, values: dict[str, float]) -> dict[str, float]:
+def named_by_device(device: Device, values: dict[str, float]) -> dict[str, float]:
     """Return the values with the prefix `cuda_` in the names of a GPU's."""
     return values if device == "cpu" else {f"{device}_{name}": value for name, value in values.items()}
 

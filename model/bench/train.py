@@ -8,7 +8,15 @@ from itertools import pairwise
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from nmcl.model.bench.synthetic import PAPER_SIZE, Device, Size, devices, step_of, told, torch_gemm_flops_per_s
+from nmcl.model.bench.synthetic import (
+    PAPER_SIZE,
+    Device,
+    Size,
+    devices,
+    named_by_device,
+    step_of,
+    torch_gemm_flops_per_s,
+)
 from nmcl.model.nmcl.nmcl import NMCL, NMCLSettings
 from nmcl.model.train import train_network
 from nmcl.pipeline.bench.result import Result
@@ -58,8 +66,8 @@ def bench_train(size: Size = PAPER_SIZE, steps: Steps | None = None, progress: P
             f"{name}_epoch_s": step_s * TRAINING_ROWS / size.batch,
             f"{name}_floor_step_s": floor_s,
         }
-        figures |= told(device, of_memory)
-        ratios |= told(device, {f"{name}_to_floor": step_s / floor_s})
+        figures |= named_by_device(device, of_memory)
+        ratios |= named_by_device(device, {f"{name}_to_floor": step_s / floor_s})
         if wanted is not None:
             batches = n_rows // size.batch
             notes.append(f"{name}, {device}: {batches} batches, extrapolated to an epoch of {TRAINING_ROWS:,} rows")

@@ -123,7 +123,7 @@ class Components:
     complementary: tuple[Tensor, Tensor]
     """alpha_h and alpha_g of eq. 9, with the same shapes."""
     weights: tuple[Weights, Weights]
-    opinions: tuple[Tensor, Tensor]
+    auxiliary: tuple[Tensor, Tensor]
     """log p_h and log p_g of eq. 12, shape (N, K)."""
 
 
@@ -147,7 +147,7 @@ class CooperativeNet(nn.Module):
             consistent=(beta_h, beta_g),
             complementary=(host * on_host.complementary, guest * on_guest.complementary),
             weights=(on_host, on_guest),
-            opinions=(
+            auxiliary=(
                 torch.log_softmax(self.host_opinion(beta_h), dim=1),
                 torch.log_softmax(self.guest_opinion(beta_g), dim=1),
             ),

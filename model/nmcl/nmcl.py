@@ -202,13 +202,13 @@ class NMCL(Network):
         own = torch.stack([cross_entropy(d, label, settings.label_smoothing) for d in decisions], dim=1)
         total = (1 - settings.branch_weight) * mixture + settings.branch_weight * (shares * own).sum(dim=1)
         for name, part in zip(self.names, parts, strict=False):
-            total = total + self._trusted(observed[name]) * self._opinion_loss(part, label)
+            total = total + self._trusted(observed[name]) * self._auxiliary_loss(part, label)
         return total.mean()
 
-    def _opinion_loss(self, part: Components, label: Tensor) -> Tensor:
+    def _auxiliary_loss(self, part: Components, label: Tensor) -> Tensor:
         """Return the loss terms of one host, shape (N,): eq. 13, and the cross-entropy of p_h and p_g."""
         settings = self.settings
-        host, guest = part.opinions
+        host, guest = part.auxiliary
         supervision = cross_entropy(host, label) + cross_entropy(guest, label)
         agreement = divergence(host, guest, settings.consistency)
         return settings.opinion_weight * supervision + settings.consistency_weight * agreement
@@ -251,7 +251,7 @@ def _division(components: Components) -> dict[str, Any]:
         ("host", "guest"), components.weights, components.consistent, components.complementary, strict=True
     ):
         sides[side] = _side(weights, beta, alpha)
-    host, guest = components.opinions
+    host, guest = components.auxiliary
     return {**sides, "divergence": float(divergence(host, guest, "jeffreys").mean())}
 
 

@@ -68,30 +68,28 @@ class Peers(nn.Module):
             fused: the network's log-probabilities of the validation rows, shape (N, K).
         """
 
-        def told(stage: str, done: int, total: int, note: str = "") -> None:
+        def report(stage: str, done: int, total: int, note: str = "") -> None:
             progress("train: peers", done, total, note)
 
         features = {name: torch.from_numpy(array) for name, array in validation.modalities.items()}
-        opinions = [torch.from_numpy(fused)]
+        log_p = [torch.from_numpy(fused)]
         for model in self.models:
-            model.fit(train, validation, seed, told)  # type: ignore[operator]  # a Classifier
+            model.fit(train, validation, seed, report)  # type: ignore[operator]  # a Classifier
             with torch.inference_mode():
-                opinions.append(model(features, {}).log_probability)
-        self.sharpness.copy_(
-            torch.tensor([inverse_temperature(opinion.numpy(), validation.label) for opinion in opinions])
-        )
-        voices = self._sharpened(opinions).double().numpy()
-        self.weight.copy_(torch.from_numpy(pool_weights(voices, validation.label, PRIOR)))
+                log_p.append(model(features, {}).log_probability)
+        self.sharpness.copy_(torch.tensor([inverse_temperature(member.numpy(), validation.label) for member in log_p]))
+        sharpened = self._sharpened(log_p).double().numpy()
+        self.weight.copy_(torch.from_numpy(pool_weights(sharpened, validation.label, PRIOR)))
 
     def forward(self, fused: Tensor, features: Features) -> Tensor:
         """Return log-probabilities, shape (N, K), from those of the network and the standardised features."""
-        voices = self._sharpened([fused, *(model(features, {}).log_probability for model in self.models)])
-        return torch.log_softmax((voices @ self.weight.mT).sum(dim=0), dim=1)
+        sharpened = self._sharpened([fused, *(model(features, {}).log_probability for model in self.models)])
+        return torch.log_softmax((sharpened @ self.weight.mT).sum(dim=0), dim=1)
 
-    def _sharpened(self, opinions: Sequence[Tensor]) -> Tensor:
+    def _sharpened(self, log_p: Sequence[Tensor]) -> Tensor:
         """Return the sharpened log-probabilities log p_i, shape (1 + number of peers, N, K)."""
-        factors = zip(self.sharpness, opinions, strict=True)
-        return torch.stack([torch.log_softmax(factor * opinion, dim=1) for factor, opinion in factors]).clamp(min=LEAST)
+        factors = zip(self.sharpness, log_p, strict=True)
+        return torch.stack([torch.log_softmax(factor * member, dim=1) for factor, member in factors]).clamp(min=LEAST)
 
     def shares(self) -> dict[str, float]:
         """Return each peer's share of the diagonal weights by name; the rest is the network's.

@@ -260,8 +260,8 @@ def _of_reference(data: StudyData, first: Fold, outcomes: Sequence[Outcome]) -> 
 
 def _peer_note(outcomes: Sequence[Outcome]) -> list[str]:
     """Return a notice about the peers' share in the decision; empty without peers."""
-    told = [outcome.trained.diagnostics.get("peers", {}) for outcome in outcomes if outcome.trained]
-    shares = [f"{name} has {_range([t[name] for t in told])}" for name in (told or [{}])[0]]
+    peers = [outcome.trained.diagnostics.get("peers", {}) for outcome in outcomes if outcome.trained]
+    shares = [f"{name} has {_range([of_seed[name] for of_seed in peers])}" for name in (peers or [{}])[0]]
     if not shares:
         return []
     return [
@@ -337,14 +337,14 @@ def _gates(of_seeds: Sequence[Outcome]) -> list[GatePoint]:
     points = []
     histories = _histories(of_seeds)
     for number in range(1, max(map(len, histories)) + 1):
-        told = [history[number - 1].diagnostics["gates"] for history in histories if len(history) >= number]
-        for modality in told[0]:
+        gates = [history[number - 1].diagnostics["gates"] for history in histories if len(history) >= number]
+        for modality in gates[0]:
             for side in ("host", "guest"):
                 mean = {
-                    field: float(np.mean([t[modality][side][field] for t in told]))
+                    field: float(np.mean([of_seed[modality][side][field] for of_seed in gates]))
                     for field in ("open", "undecided", "shut", "consistent_norm", "complementary_norm")
                 }
-                divergence = float(np.mean([t[modality]["divergence"] for t in told]))
+                divergence = float(np.mean([of_seed[modality]["divergence"] for of_seed in gates]))
                 points.append(GatePoint(number, modality, side, divergence=divergence, **mean))
     return points
 

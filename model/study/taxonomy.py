@@ -94,7 +94,7 @@ class Taxonomy:
         while (parent := self.nodes[path[-1]].parent) is not None:
             if parent in path:
                 raise SettingsError(
-                    f"the taxonomy's node {self.nodes[i].name!r} lies below itself, by way of "
+                    f"the taxonomy's node {self.nodes[i].name!r} is below itself, through "
                     f"{self.nodes[path[-1]].name!r}; give one of them a parent nearer to the top, or none."
                 )
             path.append(parent)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nmcl.pipeline.completion.base import Blocks, CompletionSettings, Pattern
-from nmcl.pipeline.completion.filling import check_training, fill_in, learnt, present
+from nmcl.pipeline.completion.filling import check_training, fill_in, fitted_state, present
 from nmcl.pipeline.completion.held_out import held_out_nrmse
 from nmcl.pipeline.completion.scaling import Scaling, fit_scaling
 from nmcl.pipeline.completion.table import walk
@@ -54,7 +54,7 @@ class AlsCompleter:
             objectives.append(objective)
             progress("completion: als", len(objectives), settings.sweeps, f"objective {objective:.6g}")
         arrays = {f"factors/{name}": m.astype(np.float32) for name, m in factors.items()}
-        return learnt("als", settings, table, scaling, arrays, {"lambda": lam, "objectives": objectives})
+        return fitted_state("als", settings, table, scaling, arrays, {"lambda": lam, "objectives": objectives})
 
     def complete(self, blocks: Blocks, state: State) -> Blocks:
         lam: float = state.info["lambda"]

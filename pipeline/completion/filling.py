@@ -35,7 +35,7 @@ def present(table: FeatureRows) -> Pattern:
     return tuple(name for name, n in table.n_observed.items() if n)
 
 
-def learnt(
+def fitted_state(
     method: str,
     settings: CompletionSettings,
     table: FeatureRows,
@@ -65,7 +65,7 @@ def fill_in(blocks: Blocks, state: State, decode: Decode) -> Blocks:
         ModelError, StoreError: As `Completer.complete`.
     """
     table = check(blocks)
-    _refuse_strangers(table, state)
+    _refuse_other_blocks(table, state)
     scaling = scaling_of(state)
     never: list[str] = state.info["never_observed"]
     whole = {name: mask.all() for name, mask in table.observed.items()}
@@ -83,10 +83,10 @@ def fill_in(blocks: Blocks, state: State, decode: Decode) -> Blocks:
     return out
 
 
-def _refuse_strangers(table: FeatureRows, state: State) -> None:
+def _refuse_other_blocks(table: FeatureRows, state: State) -> None:
     """Raise ModelError unless blocks and widths are those of the fit."""
     if table.dims != state.info["blocks"]:
         raise ModelError(
-            f"The rows have modalities {table.dims} (columns each), but the completer learnt "
+            f"The rows have modalities {table.dims} (columns each), but the completer was fitted on "
             f"{state.info['blocks']}. Extract the features with the settings of the training, or fit again."
         )

@@ -18,7 +18,7 @@ from implicit.cpu.als import AlternatingLeastSquares
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
 
 from nmcl.pipeline.completion.base import Blocks, CompletionSettings, Pattern
-from nmcl.pipeline.completion.filling import check_training, fill_in, learnt, present
+from nmcl.pipeline.completion.filling import check_training, fill_in, fitted_state, present
 from nmcl.pipeline.completion.linear import Lines, columns, fit_line, lines_of, moments, patterns_to_learn
 from nmcl.pipeline.completion.scaling import Scaling, fit_scaling
 from nmcl.pipeline.completion.table import walk
@@ -65,7 +65,7 @@ class ImplicitCompleter:
                     seen = moments(np.concatenate([factors[rows], y[rows]], axis=1, dtype=np.float64))
                     lines.add(source, target, *fit_line(seen, factors.shape[1], settings.regularization))
         info = {"lines": lines.listed, "n_rows_used": len(table)}
-        return learnt("implicit", settings, full, scaling, {"items": items, **lines.arrays}, info)
+        return fitted_state("implicit", settings, full, scaling, {"items": items, **lines.arrays}, info)
 
     def complete(self, blocks: Blocks, state: State) -> Blocks:
         lines = lines_of(state)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nmcl.pipeline.completion.base import Blocks, CompletionSettings, Pattern
-from nmcl.pipeline.completion.filling import check_training, fill_in, learnt
+from nmcl.pipeline.completion.filling import check_training, fill_in, fitted_state
 from nmcl.pipeline.completion.scaling import fit_scaling
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import State
@@ -19,7 +19,7 @@ class MeanCompleter:
 
     def fit(self, blocks: Blocks, progress: Progress = silent) -> State:
         table = check_training(blocks)
-        return learnt("mean", self.settings, table, fit_scaling(table, balance=self.settings.balance))
+        return fitted_state("mean", self.settings, table, fit_scaling(table, balance=self.settings.balance))
 
     def complete(self, blocks: Blocks, state: State) -> Blocks:
         def decode(has: Pattern, z: np.ndarray, wanted: str) -> np.ndarray:

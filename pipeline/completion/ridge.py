@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nmcl.pipeline.completion.base import Blocks, CompletionSettings, Pattern
-from nmcl.pipeline.completion.filling import check_training, fill_in, learnt, present
+from nmcl.pipeline.completion.filling import check_training, fill_in, fitted_state, present
 from nmcl.pipeline.completion.linear import Lines, Moments, columns, fit_line, lines_of, moments, patterns_to_learn
 from nmcl.pipeline.completion.scaling import Scaling, fit_scaling
 from nmcl.pipeline.completion.table import walk
@@ -34,7 +34,7 @@ class RidgeCompleter:
             if support is not None:
                 width = sum(table.dims[name] for name in source)
                 lines.add(source, target, *fit_line(support, width, self.settings.regularization))
-        return learnt("ridge", self.settings, table, scaling, lines.arrays, {"lines": lines.listed})
+        return fitted_state("ridge", self.settings, table, scaling, lines.arrays, {"lines": lines.listed})
 
     def complete(self, blocks: Blocks, state: State) -> Blocks:
         lines = lines_of(state)

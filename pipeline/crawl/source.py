@@ -248,10 +248,10 @@ def _ahead(call: Callable[[int], R], numbers: Sequence[int]) -> Iterator[R]:
 
 def _version(info: dict[str, Any]) -> int:
     """Return the change marker of an object store as a number of 63 bits."""
-    told = [
+    markers = [
         str(info.get(key)) for key in ("ETag", "etag", "LastModified", "mtime", "updated", "last_modified", "created")
     ]
-    return int(hashlib.sha256(" ".join(told).encode()).hexdigest()[:15], 16)
+    return int(hashlib.sha256(" ".join(markers).encode()).hexdigest()[:15], 16)
 
 
 def _is_sound(name: str, left_out: dict[str, list[str]]) -> bool:

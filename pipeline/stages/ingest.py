@@ -85,7 +85,7 @@ def ingest(
 def _refuse_nesting(store: Store, crawl: str) -> None:
     out = str(store.local_path().resolve()) if store.is_local else store.url
     if f"{out}/".startswith(f"{crawl}/"):
-        raise CrawlError(f"The output {out} lies inside the crawl {crawl}. Name an --out outside of it.")
+        raise CrawlError(f"The output {out} is inside the crawl {crawl}. Name an --out outside of it.")
 
 
 def _unique_name(source: CrawlSource, catalogue: Catalogue) -> str:

@@ -69,8 +69,8 @@ def wrong_digest(store: Store, name: str, data: bytes) -> str | None:
 
 def _wrong_rows(kind: str, found: Sequence[str], wanted: Sequence[str]) -> str | None:
     if kind == "failures":
-        strangers = set(found) - set(wanted)
-        return f"it names {len(strangers):,} videos that the catalogue's part does not have" if strangers else None
+        unknown = set(found) - set(wanted)
+        return f"it names {len(unknown):,} videos that the catalogue's part does not have" if unknown else None
     if list(found) != list(wanted):
         return f"its {len(found):,} rows are not the {len(wanted):,} videos of the catalogue's part"
     return None

@@ -104,12 +104,12 @@ def test_fit_reads_its_clips_once(case: Case, clips: Sequence[Clip]) -> None:
 
 
 def test_fit_skips_absent_clips_and_tells_progress(case: Case, clips: Sequence[Clip]) -> None:
-    told: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
     extractor = case.extractor()
     mixed = [clip for pair in zip(clips, [Clip()] * len(clips), strict=True) for clip in pair]
-    state = extractor.fit(mixed, lambda stage, done, total, note="": told.append((done, total)))
+    state = extractor.fit(mixed, lambda stage, done, total, note="": reports.append((done, total)))
     assert same(state, extractor.fit(clips, silent))
-    assert all(0 <= done <= total for done, total in told)
+    assert all(0 <= done <= total for done, total in reports)
 
 
 def test_extract_changes_neither_state_nor_clips(case: Case, clips: Sequence[Clip]) -> None:

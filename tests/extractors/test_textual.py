@@ -140,10 +140,10 @@ from nmcl.extractors.textual import TextualExtractor, TextualSettings
 from nmcl.pipeline.progress import silent
 from nmcl.pipeline.records import Clip, State
 folder = Path(sys.argv[1])
-told = json.loads((folder / "told.json").read_text())
-extractor = TextualExtractor(TextualSettings(**told["settings"]))
-clips = [Clip(description=text) for text in told["texts"]]
-kept = State(load_file(folder / "state.safetensors"), told["info"])
+case = json.loads((folder / "case.json").read_text())
+extractor = TextualExtractor(TextualSettings(**case["settings"]))
+clips = [Clip(description=text) for text in case["texts"]]
+kept = State(load_file(folder / "state.safetensors"), case["info"])
 again = extractor.fit(clips, silent)
 assert again.info == kept.info
 assert all(again.arrays[name].tobytes() == kept.arrays[name].tobytes() for name in kept.arrays)
@@ -156,8 +156,8 @@ def test_another_process_with_another_hash_seed_gives_the_same_bytes(tmp_path: P
     extractor, clips = TextualExtractor(settings), [*texts(SEA, 20, 1), *texts(CITY, 20, 2)]
     state = extractor.fit(clips, silent)
     save_file(state.arrays, tmp_path / "state.safetensors")
-    told = {"settings": asdict(settings), "info": state.info, "texts": [clip.description for clip in clips]}
-    (tmp_path / "told.json").write_text(json.dumps(told))
+    case = {"settings": asdict(settings), "info": state.info, "texts": [clip.description for clip in clips]}
+    (tmp_path / "case.json").write_text(json.dumps(case))
     environment = {**os.environ, "PYTHONHASHSEED": "4711"}
     root = Path(__file__).resolve().parents[2]
     subprocess.run([sys.executable, "-c", CHILD, str(tmp_path)], check=True, env=environment, cwd=root, timeout=120)

@@ -38,7 +38,7 @@ def test_the_packaged_file_is_what_was_published() -> None:
 
 
 def test_a_damaged_published_file_is_refused(tmp_path: Path) -> None:
-    """Also one that lies in torch's cache, which torch itself does not look at again."""
+    """Also a file in torch's cache, which torch itself does not check again."""
     folder = tmp_path / "torch" / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, folder / "resnet50-0676ba61.pth")

@@ -49,7 +49,7 @@ class Job:
 
 @pytest.fixture(scope="module")
 def prepared(disk: Disk, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for `job`; `pristine`, where everything is learnt; and `after`, how an undisturbed job ends."""
+    """A folder for `job`; `pristine`, where everything is fitted; and `after`, how an undisturbed job ends."""
     folder = tmp_path_factory.mktemp("sources")
     job = Job(folder / "job", disk)
     job.folder.mkdir()
@@ -119,7 +119,7 @@ def test_a_file_that_vanished_is_tried_again_when_it_is_back(job: Job, prepared:
     assert job.run("complete") == 0, disk.said
     found = differences(job.folder, prepared / "after")
     assert {difference.split("/")[1] for difference in found} <= {"states", "completed"}
-    assert all(difference.startswith("extra") for difference in found)  # what was learnt without it has its own address
+    assert all(difference.startswith("extra") for difference in found)  # what was fitted without it has its own address
 
 
 @pytest.mark.long

@@ -70,7 +70,7 @@ def quick() -> Settings:
 
 @pytest.fixture(scope="session")
 def fitted(small_crawl: Path, quick: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store in which everything is learnt from `small_crawl`, and nothing extracted."""
+    """A store in which everything is fitted on `small_crawl`, and nothing extracted."""
     out = tmp_path_factory.mktemp("fitted") / "out"
     context = Context(Store.create(out), quick)
     remember(context.store, quick)

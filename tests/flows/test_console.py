@@ -1,4 +1,4 @@
-"""What reaches a terminal: text of strangers is shown and does nothing."""
+"""What reaches a terminal: untrusted text is shown and does nothing."""
 
 import io
 import re

@@ -232,7 +232,7 @@ def test_ingest_keeps_the_stores_settings(
         ("one_venue", "at least two venues"),
         ("bad_row", "line 3"),
         ("unknown_setting", "Did you mean visual.backbone"),
-        ("nested_out", "lies inside the crawl"),
+        ("nested_out", "is inside the crawl"),
         ("foreign_out", "neither empty nor an nmcl store"),
         ("no_store", "is not an nmcl store"),
         ("no_format", "ends in .parquet or .csv"),

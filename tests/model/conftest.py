@@ -1,4 +1,4 @@
-"""A small world with a known answer: each modality tells a different half of what the venue is."""
+"""A small world with a known answer: each modality holds a different half of what the venue is."""
 
 import numpy as np
 import pytest

@@ -83,7 +83,7 @@ def found(**parts: object) -> Comparison:
         ({"frozen": slice_of(0.009, 30, 5, 1e-4)}, True, "better", ()),
         ({"fresh": slice_of(-0.05)}, True, "better", ()),
         ({"fresh": slice_of(-0.05, 1, 12, 0.003)}, False, "surely worse on the fresh", ("b",)),
-        ({"together": slice_of(0.0), "new_classes": {"zoo": NewClass(8, 0.5)}}, True, "tells zoo", ()),
+        ({"together": slice_of(0.0), "new_classes": {"zoo": NewClass(8, 0.5)}}, True, "recognizes zoo", ()),
         ({"together": slice_of(0.0), "new_classes": {"zoo": NewClass(8, 0.4)}}, False, "not better", ()),
         ({"frozen": slice_of(-0.2), "new_classes": {"zoo": NewClass(8, 1.0)}}, False, "worse on the frozen", ("b",)),
         ({"frozen": slice_of(None), "fresh": slice_of(None), "together": slice_of(None)}, False, "no test video", ()),

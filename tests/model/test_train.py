@@ -81,19 +81,19 @@ def test_small_data_are_cut_into_more_batches() -> None:
 
 
 @dataclass(frozen=True)
-class Told:
+class Report:
     stage: str
     done: int
     total: int
 
 
-def test_progress_is_told_each_epoch(train: Dataset, validation: Dataset) -> None:
-    told: list[Told] = []
+def test_progress_is_reported_each_epoch(train: Dataset, validation: Dataset) -> None:
+    reports: list[Report] = []
     network = NMCL(Shape(train.dims, VENUES), quick())
     history = network.fit(
-        train, validation, 0, lambda stage, done, total, note="": told.append(Told(stage, done, total))
+        train, validation, 0, lambda stage, done, total, note="": reports.append(Report(stage, done, total))
     )
-    assert [t for t in told if t.stage == "train"] == [Told("train", epoch.number, 8) for epoch in history]
+    assert [t for t in reports if t.stage == "train"] == [Report("train", epoch.number, 8) for epoch in history]
 
 
 def test_a_loss_that_is_not_finite_stops_with_advice(train: Dataset, validation: Dataset) -> None:

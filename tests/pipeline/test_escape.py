@@ -1,4 +1,4 @@
-"""Text of strangers at the edges."""
+"""Untrusted text in terminals, pages and CSV files."""
 
 import re
 

@@ -111,8 +111,9 @@ def warnings(data: StudyData) -> Iterator[str]:
     )
     if close:
         yield (
-            f"The opinions of host and guest hardly differ (below {SMALL_DIVERGENCE} nats) in {joined(list(close))}. "
-            "That is what opinions that are the same for every row look like: they agree and tell nothing."
+            "The auxiliary predictions of host and guest hardly differ "
+            f"(below {SMALL_DIVERGENCE} nats) in {joined(list(close))}. "
+            "Predictions that are the same for every row look like this: they agree, but carry no information."
         )
     for branch, share in last_collapse(data).items():
         if share > COLLAPSED:

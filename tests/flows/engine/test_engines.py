@@ -134,11 +134,11 @@ def test_the_same_bytes_though_a_worker_is_killed(
         assert command.poll() is None, command.communicate()
         if engine != "threads":  # they are the command's own process
             workers_among(roots)[0].kill()
-        printed, told = command.communicate()
-    assert command.returncode == 0, told
+        printed, output = command.communicate()
+    assert command.returncode == 0, output
     assert made(Store.open(out)) == expected
     assert printed.lstrip().startswith("Vectors")  # nothing of the engine's own
-    assert {line.split(":")[0] for line in told.splitlines()} == {"extract", "completion", "complete"}, told
+    assert {line.split(":")[0] for line in output.splitlines()} == {"extract", "completion", "complete"}, output
     assert json.loads((out / "settings.json").read_text())["engine"]["name"] == engine
 
 
@@ -176,11 +176,11 @@ def work(item, progress):
 @flow
 def waiting():
     settings = EngineSettings(name={name!r}, address={address!r})
-    tell = lambda stage, done, total, note="": print(done, total, note, flush=True)
+    report = lambda stage, done, total, note="": print(done, total, note, flush=True)
     try:
         items = [WorkItem("crawl", "crawl", Part(key, "", 2)) for key in ("0", "600")]
         with map_by(settings) as map_items:
-            map_items("work", work, items, tell)
+            map_items("work", work, items, report)
     except WorkerError as error:
         print(error)
 
@@ -228,8 +228,8 @@ def test_a_cluster_without_workers_is_waited_for_aloud_and_one_that_is_gone_is_a
         assert waiting.stdout.readline().strip() == f"0 4 {lack}"
         begin(worker)
         wait_for(lambda: waiting.stdout.readline().strip() == "2 4")
-    told = waiting.communicate(timeout=30)[0]
-    assert f"The {name} cluster at {address} does not answer any more" in told
+    output = waiting.communicate(timeout=30)[0]
+    assert f"The {name} cluster at {address} does not answer any more" in output
 
 
 WARM = """
@@ -256,7 +256,7 @@ warm()
 
 
 def test_a_ray_worker_with_a_gpu_does_all_parts_in_one_process(environment: dict[str, str], tmp_path: Path) -> None:
-    """Ray ends a process that had a GPU after each task unless told otherwise: its network would be loaded anew.
+    """Ray ends a process that had a GPU after each task unless configured otherwise: its network would be loaded again.
 
     The GPU is one in Ray's books alone, so this is seen without one.
     """
@@ -290,9 +290,9 @@ def test_ctrl_c_leaves_parts_unfinished_and_nothing_running(
     wait_for(lambda: any(out.glob("features/*/part-*")) or command.poll() is not None)
     family = psutil.Process(command.pid).children(recursive=True)
     command.send_signal(signal.SIGINT)
-    _, told = command.communicate(timeout=120)
-    assert command.returncode == 130, told
-    assert told.strip().endswith("Interrupted. What was finished is kept; the same command goes on from there.")
+    _, output = command.communicate(timeout=120)
+    assert command.returncode == 130, output
+    assert output.strip().endswith("Interrupted. What was finished is kept; the same command goes on from there.")
     assert psutil.wait_procs(family, 10)[1] == []
     assert made(Store.open(out)).items() < expected.items()
 
@@ -312,10 +312,10 @@ def test_a_server_that_is_gone_is_said(environment: dict[str, str], fitted: Path
     finally:
         server.kill()
         server.wait()
-    _, told = command.communicate(timeout=240)
-    assert command.returncode == 2, told
-    assert f"The Prefect server at {url} does not answer" in told
-    assert "Traceback" not in told
+    _, output = command.communicate(timeout=240)
+    assert command.returncode == 2, output
+    assert f"The Prefect server at {url} does not answer" in output
+    assert "Traceback" not in output
 
 
 @pytest.mark.parametrize(

@@ -435,7 +435,7 @@ def test_promote_and_rollback_refuse_what_they_cannot_do(store: Store) -> None:
 def test_a_run_that_does_not_tell_where_it_comes_from(store: Store, crawl: Path) -> None:
     run = champion_of(store)
     store.local_path(f"{run}/splits.parquet").unlink()  # as an earlier version left it
-    with pytest.raises(StoreError, match="does not tell which videos"):
+    with pytest.raises(StoreError, match="does not say which videos"):
         begin(store, crawl)
     up_to(Context(store, from_tree(QUICK)), "evaluate")
     assert begin(store, crawl)[1].champion.folder == run
@@ -447,10 +447,10 @@ def test_a_run_that_does_not_tell_where_it_comes_from(store: Store, crawl: Path)
 
 def test_listed_for_people_and_for_programs(store: Store) -> None:
     root = str(store.local_path())
-    told = CliRunner().invoke(app, ["runs", "--out", root])
-    assert told.exit_code == 0
-    assert "Latest: runs/majority-" in told.stdout
-    assert "(first) the first run" in told.stdout
+    listed = CliRunner().invoke(app, ["runs", "--out", root])
+    assert listed.exit_code == 0
+    assert "Latest: runs/majority-" in listed.stdout
+    assert "(first) the first run" in listed.stdout
     listed = json.loads(CliRunner().invoke(app, ["runs", "--out", root, "--json"]).stdout)
     assert listed["champion"] == listed["runs"][0]["run"] == listed["history"][0]["run"]
     assert [run["state"] for run in listed["runs"]] == ["champion", "challenger"]

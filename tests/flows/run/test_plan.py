@@ -1,4 +1,4 @@
-"""What may be learnt from, and which addresses a change of settings or data touches."""
+"""What extractors are fitted on, and which addresses a change of settings or data touches."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -211,7 +211,7 @@ def test_outside_sounds_teach_the_concepts(train: Dataset, validation: Dataset, 
     features, tags = outside()
     tags = np.concatenate([tags, np.zeros((200, 3), np.float32)], axis=1)
     path = sounds(tmp_path, sound=features, tags=tags)
-    # A window over all epochs keeps the last one, in which the concepts have been learnt.
+    # A window over all epochs keeps the last one, in which the concepts have been learned.
     long = TrainSettings(max_epochs=60, window=60, device="cpu", weight_decay=0.0, learning_rate=1e-2)
     settings = DareSettings(n_concepts=5, hidden=64, sounds=path, similarity_weight=0.1, concept_weight=3.0, train=long)
     torch.manual_seed(0)

@@ -65,10 +65,10 @@ def test_together_is_better_than_alone_and_survives_a_copy(rows: tuple[Dataset, 
 
 def test_progress_counts_through_all_modalities(rows: tuple[Dataset, Dataset]) -> None:
     train, validation = rows
-    told: list[tuple[str, int, int]] = []
+    reports: list[tuple[str, int, int]] = []
 
     def note(stage: str, done: int, total: int, note: str = "") -> None:
-        told.append((stage, done, total))
+        reports.append((stage, done, total))
 
     LogisticLate(Shape(train.dims, VENUES), LogisticSettings(PENALTIES)).fit(train, validation, 0, note)
-    assert told == [("train", done, 6) for done in range(1, 7)]
+    assert reports == [("train", done, 6) for done in range(1, 7)]

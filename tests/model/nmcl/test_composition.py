@@ -14,7 +14,7 @@ HIDDEN = 4
 
 
 def parts(n_rows: int = 5) -> list[Components]:
-    """Parts of random numbers; weights and opinions play no role here."""
+    """Parts of random numbers; weights and auxiliary predictions play no role here."""
     torch.manual_seed(0)
     found = []
     for n_host in DIMS.values():

@@ -110,6 +110,6 @@ def test_components_follow_equations_9_and_12() -> None:
         ):
             for side, vector in zip(part, expected, strict=True):
                 np.testing.assert_allclose(side[n], vector, atol=1e-12)
-        for side, beta, opinion in zip(("host", "guest"), (beta_h, beta_g), found.opinions, strict=True):
+        for side, beta, auxiliary in zip(("host", "guest"), (beta_h, beta_g), found.auxiliary, strict=True):
             logits = value[f"{side}_opinion.weight"] @ beta + value[f"{side}_opinion.bias"]
-            np.testing.assert_allclose(opinion[n].exp(), reference.softmax(logits), atol=1e-12)
+            np.testing.assert_allclose(auxiliary[n].exp(), reference.softmax(logits), atol=1e-12)

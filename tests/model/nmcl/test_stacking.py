@@ -28,16 +28,16 @@ def decisions(seed: int, right: float, boldness: float) -> tuple[np.ndarray, np.
 def test_the_weights_are_the_likeliest() -> None:
     first, label = decisions(0, 0.9, 3.0)
     second = np.roll(decisions(1, 0.8, 3.0)[0], 7, axis=0)
-    opinions, prior = np.stack([first, second]), 2.0
-    found = pool_weights(opinions, label, prior)
-    pooled = softmax(opinions.mean(axis=0), axis=1)
+    log_p, prior = np.stack([first, second]), 2.0
+    found = pool_weights(log_p, label, prior)
+    pooled = softmax(log_p.mean(axis=0), axis=1)
     indicator = np.sqrt((pooled * (1 - pooled)).sum(axis=0))
     confused = np.clip(np.einsum("nj,nk->jk", pooled, pooled) / np.outer(indicator, indicator), 1e-3, 1)
     np.fill_diagonal(confused, 1)
 
     def penalised(flat: np.ndarray) -> float:
         weights = flat.reshape(2, 4, 4)
-        score = np.einsum("ikj,inj->nk", weights, opinions)
+        score = np.einsum("ikj,inj->nk", weights, log_p)
         distance = ((weights - np.eye(4) / 2) ** 2 / confused**2).sum()
         return float(prior * distance - np.log(softmax(score, axis=1)[np.arange(500), label]).sum())
 
@@ -109,12 +109,12 @@ def test_the_fusion_is_the_pool(
     with torch.inference_mode():
         whole = found.network(features, observed)
         heads = torch.stack(list(whole.per_modality.values())).exp().mean(dim=0)
-        opinions = [heads.log(), *(model(features, {}).log_probability for model in peers.models)]
+        log_p = [heads.log(), *(model(features, {}).log_probability for model in peers.models)]
     product = torch.ones(len(test), len(VENUES))
-    for weight, factor, opinion in zip(peers.weight, peers.sharpness, opinions, strict=True):
-        told = torch.softmax(factor * opinion, dim=1).clamp(min=math.exp(LEAST))
+    for weight, factor, opinion in zip(peers.weight, peers.sharpness, log_p, strict=True):
+        sharpened = torch.softmax(factor * opinion, dim=1).clamp(min=math.exp(LEAST))
         for k, row in enumerate(weight):
-            product[:, k] *= (told**row).prod(dim=1)
+            product[:, k] *= (sharpened**row).prod(dim=1)
     expected = product / product.sum(dim=1, keepdim=True)
     torch.testing.assert_close(whole.log_probability.exp(), expected, atol=1e-5, rtol=1e-4)
 

@@ -100,16 +100,16 @@ def test_a_study_goes_on_where_it_was(table: FeatureTable, tmp_path: Path) -> No
         ("logistic", "nmcl", "majority"), seeds=2, jobs=1, skip=("modalities", "completion", "absence")
     )
     whole = study(table, settings, models)
-    told: list[tuple[str, int]] = []
+    reports: list[tuple[str, int]] = []
 
     def listen(stage: str, done: int, total: int, note: str = "") -> None:
-        told.append((stage, done))
+        reports.append((stage, done))
 
     for n_done in (3, 5):
         with pytest.raises(Stopped):
             study(table, settings, models, stop_at(n_done), Store(tmp_path))
     data, predictions = study(table, settings, models, listen, Store(tmp_path))
-    assert [done for stage, done in told if stage == "methods"] == [5, 6]
+    assert [done for stage, done in reports if stage == "methods"] == [5, 6]
     for name, expected in whole[1].items():
         assert predictions[name].tobytes() == expected.tobytes()
     assert [row.macro_f1 for row in data.methods] == [row.macro_f1 for row in whole[0].methods]

@@ -1,4 +1,4 @@
-"""Splits are stratified and seeded, and nothing is learnt from rows that are held out."""
+"""Splits are stratified and seeded, and nothing is fitted on held-out rows."""
 
 from dataclasses import replace
 

@@ -41,12 +41,12 @@ def table(n: int = 240, seed: int = 0) -> FeatureTable:
 
 
 @pytest.fixture(scope="module")
-def told() -> tuple[StudyData, dict[str, np.ndarray]]:
+def finished() -> tuple[StudyData, dict[str, np.ndarray]]:
     return study(table(), StudySettings(METHODS, seeds=2, jobs=1), QUICK)
 
 
-def test_every_section_is_there(told: tuple[StudyData, dict[str, np.ndarray]]) -> None:
-    content = results(told[0])
+def test_every_section_is_there(finished: tuple[StudyData, dict[str, np.ndarray]]) -> None:
+    content = results(finished[0])
     json.dumps(content, allow_nan=False)
     assert list(content["methods"]) == list(METHODS)
     for name, row in content["methods"].items():
@@ -66,12 +66,12 @@ def test_every_section_is_there(told: tuple[StudyData, dict[str, np.ndarray]]) -
     assert set(content["absence"]["sight"]) == {"completed", "masked"}
     assert content["modalities"]["sight+sound+words"]["macro_f1"] == content["methods"]["nmcl"]["macro_f1"]
     assert any("kernel_ridge has" in notice for notice in content["notices"])
-    assert len(told[0].relations) == 6
-    assert [memory.host for memory in told[0].attention] == singles
+    assert len(finished[0].relations) == 6
+    assert [memory.host for memory in finished[0].attention] == singles
 
 
-def test_scores_are_those_of_the_predictions(told: tuple[StudyData, dict[str, np.ndarray]]) -> None:
-    data, predictions = told
+def test_scores_are_those_of_the_predictions(finished: tuple[StudyData, dict[str, np.ndarray]]) -> None:
+    data, predictions = finished
     for row in data.methods:
         for seed in data.seeds:
             label, probability = predictions[f"label/{seed}"], predictions[f"{row.name}/{seed}"]
@@ -80,8 +80,8 @@ def test_scores_are_those_of_the_predictions(told: tuple[StudyData, dict[str, np
     assert (by_name["logistic"].macro_f1.mean or 0) > (by_name["majority"].macro_f1.mean or 0) + 0.2
 
 
-def test_gates_and_branches_are_told_of_every_epoch(told: tuple[StudyData, dict[str, np.ndarray]]) -> None:
-    data = told[0]
+def test_gates_and_branches_of_every_epoch(finished: tuple[StudyData, dict[str, np.ndarray]]) -> None:
+    data = finished[0]
     n_epochs = len(data.epochs["fused"])
     assert n_epochs == 8
     assert len(data.gates) == n_epochs * 3 * 2
@@ -90,11 +90,11 @@ def test_gates_and_branches_are_told_of_every_epoch(told: tuple[StudyData, dict[
     assert all(0.2 < share <= 1 for of_branch in data.collapse.values() for share in of_branch.values())
 
 
-def test_two_processes_give_the_same_numbers(told: tuple[StudyData, dict[str, np.ndarray]]) -> None:
+def test_two_processes_give_the_same_numbers(finished: tuple[StudyData, dict[str, np.ndarray]]) -> None:
     settings = StudySettings(("logistic", "majority"), seeds=2, jobs=2, skip=SKIP)
     _, predictions = study(table(), settings, QUICK)
     for name in ("logistic/0", "logistic/1", "majority/0"):
-        np.testing.assert_allclose(predictions[name], told[1][name], atol=1e-6)
+        np.testing.assert_allclose(predictions[name], finished[1][name], atol=1e-6)
 
 
 def _killed(item: int) -> int:

@@ -1,4 +1,4 @@
-"""Venue trees from every kind of file, names told apart and brought together, and what is refused."""
+"""Venue trees from every kind of file, names distinguished and merged, and what is refused."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Small worlds whose missing blocks can be told from the others."""
+"""Small worlds whose missing blocks can be predicted from the others."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

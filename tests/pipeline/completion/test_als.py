@@ -135,14 +135,14 @@ def test_regularisation_is_chosen_by_hidden_blocks(make_world: WorldMaker) -> No
 
 
 def test_progress_tells_sweeps_and_objective(make_world: WorldMaker) -> None:
-    told: list[tuple[str, int, int, str]] = []
+    reports: list[tuple[str, int, int, str]] = []
 
     def listen(stage: str, done: int, total: int, note: str = "") -> None:
-        told.append((stage, done, total, note))
+        reports.append((stage, done, total, note))
 
     AlsCompleter(CompletionSettings(regularization=0.1, sweeps=3, tolerance=0)).fit(make_world()[1], listen)
-    assert [(done, total) for _, done, total, _ in told] == [(1, 3), (2, 3), (3, 3)]
-    assert told[0][3].startswith("objective ")
+    assert [(done, total) for _, done, total, _ in reports] == [(1, 3), (2, 3), (3, 3)]
+    assert reports[0][3].startswith("objective ")
 
 
 def test_real_views_come_out_as_published_elsewhere(digits: tuple[Blocks, Blocks]) -> None:

@@ -35,13 +35,13 @@ def test_library_stays_silent_on_screen(capfd: pytest.CaptureFixture[str]) -> No
 
 
 def test_its_sweeps_are_told() -> None:
-    told: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
 
     def listen(stage: str, done: int, total: int, note: str = "") -> None:
-        told.append((done, total))
+        reports.append((done, total))
 
     ImplicitCompleter(CompletionSettings(rank=4, sweeps=3)).fit(checkerboard()[1], listen)
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert reports == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_many_rows_are_sampled_and_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,5 +105,5 @@ def test_several_crawls_in_one_store(store: Store, tmp_path: Path) -> None:
 
 def test_output_inside_the_crawl_is_refused(tmp_path: Path) -> None:
     folder = make_crawl(tmp_path / "crawl", "ab")
-    with pytest.raises(CrawlError, match="lies inside the crawl"):
+    with pytest.raises(CrawlError, match="is inside the crawl"):
         ingest(Store.create(folder / "out"), folder, ColumnSettings(), SMALL_PARTS)

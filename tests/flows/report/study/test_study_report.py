@@ -64,7 +64,7 @@ def spread(mean: float, std: float, n_seeds: int, random: np.random.Generator) -
 
 
 def study(name: str = "", n_seeds: int = 5, n_methods: int = 17, n_venues: int = 188) -> StudyData:
-    """An artificial study; `name` is added to all that strangers name."""
+    """An artificial study; `name` is added to all untrusted names."""
     random = np.random.default_rng(0)
     rows = [_method(*row, n_seeds, random) for row in METHODS[-n_methods:]]
     if name:
