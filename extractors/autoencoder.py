@@ -49,16 +49,14 @@ class AutoencoderSettings:
     """Widths of the hidden layers, the code last: the paper's, section 4.2.2."""
     corruption: Annotated[float, Interval(ge=0, le=2), Reference(0.3)] = 0.3
     """Standard deviation of the noise, relative to that of its input. 0.1 classified venues equally well, 0.8 ten
-    points
-    worse; masking a third of the inputs instead was three points worse."""
+    points worse; masking a third of the inputs instead was three points worse."""
     epochs: Annotated[int, Ge(0), Reference(2)] = 2
     """Epochs of pre-training per layer."""
     fine_tune_epochs: Annotated[int, Ge(0), Reference(5)] = 5
     """Epochs of fine-tuning of the unrolled network."""
     min_steps: Annotated[int, Ge(0), Reference(1000)] = 1000
     """Minimum steps of the unrolled network, and a quarter as many for each layer; small training sets are repeated to
-    reach
-    it. Codes tuned for 480 steps classified venues 5 points worse than for 1200, and 2400 were no better."""
+    reach it. Codes tuned for 480 steps classified venues 5 points worse than for 1200, and 2400 were no better."""
     batch_size: Annotated[int, Ge(1), Reference(256)] = 256
     learning_rate: Annotated[float, Gt(0), Reference(2e-3)] = 2e-3
     """Adam's learning rate at the peak of a one-cycle schedule."""

@@ -22,12 +22,11 @@ RUN_S = 0.2
 class KeyFrames:
     """Select frame 0 and the cuts; remaining slots are filled with frames spread evenly over the clip.
 
-    The method of the paper's group (their published `extract_frame.py`): the L1 distance between the 256-bin
-    histograms of consecutive frames; a cut is a frame whose distance to the previous one exceeds mean + 3 standard
-    deviations of the clip's distances; the largest are kept; of directly consecutive cuts only the first. The paper
-    says
-    no more than "keyframes by OpenCV" (section 4.2.1). Most clips have only one or two cuts; on clips of moving
-    pictures, filling up raised the accuracy of a linear classifier from 0.91 to 0.94.
+    The method of the paper's group (their published `extract_frame.py`): the L1 distance between the 256-bin histograms
+    of consecutive frames; a cut is a frame whose distance to the previous one exceeds mean + 3 standard deviations of
+    the clip's distances; the largest are kept; of directly consecutive cuts only the first. The paper says no more than
+    "keyframes by OpenCV" (section 4.2.1). Most clips have only one or two cuts; on clips of moving pictures, filling up
+    raised the accuracy of a linear classifier from 0.91 to 0.94.
 
     At a constant frame rate, positions are frame counts; with a variable rate, "evenly" and "directly" refer to time.
     """

@@ -20,8 +20,7 @@ def log_spectrogram(waveform: np.ndarray) -> np.ndarray:
     """Return the log-power spectrogram of a sound: 10 log10 |STFT|^2, in dB, with the waveform's full scale at 1.
 
     Frame t is centred on sample t * HOP, with silence around the sound; so there are 1 + n_samples // HOP frames
-    however
-    short it is.
+    however short it is.
 
     Args:
         waveform: Shape (n_samples,), int16, mono, 22,050 Hz; n_samples >= 1.

@@ -51,8 +51,7 @@ class TextualSettings:
     """UTF-8 file of additional training texts, one per line; empty for none."""
     max_words: Annotated[int, Ge(1), Reference(30_000)] = 30_000
     """Vocabulary size: the most frequent words are kept. Used instead of a minimum count, which would leave nothing of
-    a
-    small crawl; a larger vocabulary costs time in every part, where the model is rebuilt."""
+    a small crawl; a larger vocabulary costs time in every part, where the model is rebuilt."""
     negative: Annotated[int, Interval(ge=1, le=50), Reference(5)] = 5
     """Negative samples per word; gensim's default, and 10 were no better."""
     subsampling: Annotated[float, Interval(ge=0, le=1), Reference(1e-3)] = 1e-3

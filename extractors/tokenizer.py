@@ -47,9 +47,8 @@ def tokens(text: str) -> list[str]:
     """Return the tokens of a description, in order, in lower case; [] if there are none.
 
     A hashtag gives itself and then its words (`#Snow_day`: `#snow_day`, `snow`, `day`), so that it shares the training
-    of
-    the plain words; a link gives its host; an emoji stays whole, with its skin tone and joined parts, but without the
-    variation selector that only asks for colour. Compatibility forms are unified first (NFKC).
+    of the plain words; a link gives its host; an emoji stays whole, with its skin tone and joined parts, but without
+    the variation selector that only asks for colour. Compatibility forms are unified first (NFKC).
     """
     text = unicodedata.normalize("NFKC", text).lower().replace("’", "'")
     found: list[str] = []

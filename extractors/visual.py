@@ -40,8 +40,7 @@ class VisualSettings:
     """Maximum number of key frames per video."""
     precision: Annotated[Literal["auto", "float32", "bfloat16"], Reference("auto")] = "auto"
     """Precision of the network's arithmetic. `auto`: bfloat16 if the processor or the GPU has instructions for it and
-    the
-    backbone's vectors keep a cosine of at least 0.999 with those of `float32`: a third of the time."""
+    the backbone's vectors keep a cosine of at least 0.999 with those of `float32`: a third of the time."""
     device: Annotated[str, Unhashed()] = "auto"
     """Device of the network. `auto`: a GPU if there is one; else a torch device name, such as `cpu` or `cuda:1`."""
 

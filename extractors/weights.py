@@ -7,14 +7,14 @@ import contextlib
 import hashlib
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nmcl.pipeline.errors import WeightsError
+from nmcl.pipeline.errors import StoreError, WeightsError
 from nmcl.pipeline.storage.artifacts import digest
+from nmcl.pipeline.storage.files import write_whole
 
 
 def checksum_of(source: str) -> str:
@@ -71,22 +71,13 @@ def sha256_of(path: Path) -> str:
         raise WeightsError(
             f"visual.weights: {path} cannot be read ({error}). Name a .pth or .safetensors file."
         ) from error
-    _keep(kept, found)
+    with contextlib.suppress(StoreError):  # then it is computed again next time
+        write_whole(kept, found.encode())
     return found
 
 
 def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "nmcl" / "weights"
-
-
-def _keep(file: Path, text: str) -> None:
-    """Write a cache file atomically, safe with concurrent writers; on failure it is computed again next time."""
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=file.parent)
-        with os.fdopen(descriptor, "w", encoding="ascii") as opened:
-            opened.write(text)
-        os.replace(temporary, file)
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:

@@ -96,7 +96,7 @@ class EngineSettings:
                 f"--engine {clusters[0]}"
             )
         if self.gpus and not self.kind.has_gpus:
-            raise SettingsError(f"engine.gpus is {self.gpus:g}, but only ray hands out GPUs: --engine ray")
+            raise SettingsError(f"engine.gpus is {self.gpus:g}, but only ray assigns GPUs: --engine ray")
 
 
 def require_packages(engine: str) -> None:

@@ -24,8 +24,7 @@ class Extractor(Protocol):
         """Return everything that decides the vectors besides the clips and the state, as JSON values.
 
         That is the settings (see `pipeline.addressing.hashed`), code version and checksum of the weights. Two
-        extractors
-        with equal addresses give equal vectors.
+        extractors with equal addresses give equal vectors.
         """
 
     def fit(self, clips: Iterable[Clip], progress: Progress) -> State:

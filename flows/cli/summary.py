@@ -242,7 +242,7 @@ def of_service(service: Service, watched: Path | None, out: Path) -> None:
     say = console.say
     say(f"Prefect runs at {service.ui}, its database is {service.database}; logs are in {home()}")
     if watched:
-        say(f"Crawls that land in {watched} are taken up into {out}, about ten minutes later.")
+        say(f"Crawls that appear in {watched} are added to {out}, about ten minutes later.")
     say(f"Deployments: extract-features, train-nmcl, retrain, sweep. In {working_folder()}, for example:")
     for command in (
         *(() if is_clone() else ("export PREFECT_PLUGINS_ENABLED=true",)),

@@ -110,7 +110,7 @@ def stop_at(note: DriftNote, inputs: RetrainContext) -> None:
     names, folder = listed(diff.crawl for diff in inputs.diffs if diff.n_videos), inputs.notes.folder
     raise DriftError(
         f"{names} has drifted from what {note.champion} was trained on: {found}. The champion stays, and what was "
-        f"extracted is kept. See {inputs.store.url}/{folder}/{DRIFT}. If it is meant to be so, go on with "
+        f"extracted is kept. See {inputs.store.url}/{folder}/{DRIFT}. If this is intended, continue with "
         f"--allow-drift, or fit the extractors again with --refit --allow-drift.",
         folder,
     )

@@ -170,8 +170,7 @@ def _inverse(gram: np.ndarray, ridge: float) -> np.ndarray:
     """Return (gram + ridge E)^-1, float64; ridge must be above 0.
 
     Multiplying thousands of columns by the inverse is several times as fast as solving for each; the ridge makes it
-    well
-    conditioned.
+    well conditioned.
     """
     return np.asarray(np.linalg.inv(gram + ridge * np.eye(len(gram))))
 

@@ -39,8 +39,7 @@ class CompletionSettings:
     """`als` stops when a sweep lowers its objective by less than this share."""
     balance: Annotated[bool, Reference(False)] = False
     """Whether each block has the same weight, however many columns it has. Off by default: with a tuned regularisation
-    it
-    was no better on blocks of similar widths and 1 to 4 % worse on 2048, 200 and 100 columns."""
+    it was no better on blocks of similar widths and 1 to 4 % worse on 2048, 200 and 100 columns."""
     seed: Annotated[int, Ge(0), Reference(0)] = 0
 
 
@@ -55,18 +54,15 @@ class Completer(Protocol):
 
         Raises:
             StoreError: If a row is NaN in part, values are infinite, blocks have unequal lengths, or there are no rows
-                or
-                no blocks.
+                or no blocks.
         """
 
     def complete(self, blocks: Blocks, state: State) -> Blocks:
         """Return the same blocks without NaN, float32, in the units of the training features.
 
         Observed entries are returned bit for bit. A filled row depends on that row and the state alone. A row without
-        any
-        block gets the training means; a block that no training row had gets zeros. A block with nothing missing is
-        returned
-        as it is, not copied.
+        any block gets the training means; a block that no training row had gets zeros. A block with nothing missing is
+        returned as it is, not copied.
 
         Raises:
             ModelError: If the blocks or their widths differ from those of the fit.

@@ -215,8 +215,7 @@ def _loaded(path: Path) -> dict[str, Any] | None:
     """Return a JSON object, parsed in time linear in its size; None if the file is none.
 
     A large file is read as a stream, and so is one nested too deeply for Python's own parser. Each parser is tried on
-    what
-    the other cannot read: the stream accepts no NaN.
+    what the other cannot read: the stream accepts no NaN.
     """
     try:
         n_bytes = path.stat().st_size

@@ -13,8 +13,7 @@ def main_picture(streams: "Iterable[VideoStream]") -> "VideoStream | None":
     """Return the track that a player shows; None if none can be decoded.
 
     Attached covers are no video. Of the others, in order of preference: not a still or much shorter than the longest;
-    marked
-    as default; the largest picture; the first.
+    marked as default; the largest picture; the first.
     """
     from av.stream import Disposition
 
@@ -56,8 +55,7 @@ def n_unnamed_channels(container: "InputContainer", sound: "AudioStream") -> int
     """Return the number of channels of a soundtrack whose layout has no name, such as BL+BR; None if it has a name.
 
     PyAV frees the map of a layout with custom order twice: it must not decode such a soundtrack. Asking PyAV for the
-    layout
-    would do the same, so FFmpeg's description of the file is read.
+    layout would do the same, so FFmpeg's description of the file is read.
     """
     import av
 

@@ -29,10 +29,8 @@ class DriftSettings:
     """Frozen limits of drift; a figure that exceeds its mean under the null distribution by more stops a retraining.
 
     Between two crawls of 480 and 150 clips of one source no figure exceeded the null mean by more than 0.04. Between
-    them
-    and rendered clips of other places the mean shift did by 0.25 (text), 0.60 (pictures) and 1.5 (sound), the
-    covariance
-    shift by 0.39, 1.5 and 0.61, the discrepancy by 0.07, 0.12 and 0.41; 0.57 more of the words were unknown.
+    them and rendered clips of other places the mean shift did by 0.25 (text), 0.60 (pictures) and 1.5 (sound), the
+    covariance shift by 0.39, 1.5 and 0.61, the discrepancy by 0.07, 0.12 and 0.41; 0.57 more of the words were unknown.
     """
 
     stop: Annotated[bool, Reference(True)] = True

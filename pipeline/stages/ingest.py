@@ -55,8 +55,7 @@ def ingest(
     """Read a crawl, hash its files, and write new videos into the catalogue.
 
     Files of known size and change time are not read again. Rows that an earlier ingest of the same folder put into a
-    part
-    stay in that part; new ones make new parts.
+    part stay in that part; new ones make new parts.
 
     Returns:
         The catalogue, this crawl included.

@@ -88,12 +88,9 @@ def assign(videos: Sequence[Video], settings: SplitSettings, earlier: Mapping[st
     """Assign labelled videos to splits.
 
     Splits given by a manifest are kept; other videos of such a manifest are used for training. Videos of the other
-    crawls
-    are distributed within each venue: each venue's shares are rounded up or down, and the totals are within one video
-    of
-    theirs, except that a venue with three videos or more has one in every split. Copies follow the first of them: by
-    name
-    of the crawl, then by `duplicate_of`, then by `video_id`. The order of `videos` does not matter.
+    crawls are distributed within each venue: each venue's shares are rounded up or down, and the totals are within one
+    video of theirs, except that a venue with three videos or more has one in every split. Copies follow the first of
+    them: by name of the crawl, then by `duplicate_of`, then by `video_id`. The order of `videos` does not matter.
 
     Args:
         earlier: Content hash -> split in an earlier run, which takes precedence over manifests, so that a new model is

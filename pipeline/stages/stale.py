@@ -20,8 +20,7 @@ def remove_stale(
     """Remove a part from the features of other settings and from completed vectors, to be made again when needed.
 
     Features whose files are gone from the crawl are kept, because they could not be made again. Finished runs keep
-    their
-    models, scores and predictions.
+    their models, scores and predictions.
 
     Args:
         own: Features that the caller updates itself.

@@ -76,8 +76,7 @@ def write_with_digest(store: Store, name: str, data: bytes) -> None:
     """Write a file with its SHA-256 in a file next to it, in the format of `sha256sum --check`.
 
     A digest never contradicts its file, even if the process is killed: for a new file it is written first, and that of
-    a
-    replaced file is removed before.
+    a replaced file is removed before.
     """
     line = f"{hashlib.sha256(data).hexdigest()}  {name.rsplit('/', 1)[-1]}\n".encode()
     if store.exists(name):
