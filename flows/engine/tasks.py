@@ -131,7 +131,7 @@ def _lock(store: Store, stack: ExitStack) -> None:
             return
         except StoreError as error:
             waits = isinstance(error, StoreTakenError) or (said and is_transient(error))
-            if not waits or time.monotonic() > end:
+            if not waits or (said and time.monotonic() > end):
                 raise
         if not said:
             get_run_logger().info("An nmcl command is at work on %s: waiting for its end.", store.url)
