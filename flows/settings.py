@@ -35,9 +35,9 @@ Options = TypeVar("Options")
 class ModelChoice(Generic[Options]):
     """The name of the model in the registry that is trained, and its settings."""
 
-    name: Annotated[str, Reference("nmcl")] = "nmcl"
+    name: Annotated[str, Reference("nmcl_stacked")] = "nmcl_stacked"
     seed: Annotated[int, Reference(0)] = 0
-    options: Options = field(default_factory=lambda: MODELS["nmcl"].settings)
+    options: Options = field(default_factory=lambda: MODELS["nmcl_stacked"].settings)
     """Settings of the model; in files they are directly under `[model]`."""
 
 
@@ -124,7 +124,7 @@ def from_tree(tree: Tree) -> Settings:
 def defaults_for(tree: Tree) -> Settings:
     """Return the default settings with the model that nested settings name. Raises SettingsError if there is none."""
     model = tree.get("model")
-    name = model.get("name", "nmcl") if isinstance(model, Mapping) else "nmcl"
+    name = model.get("name", ModelChoice.name) if isinstance(model, Mapping) else ModelChoice.name
     if not isinstance(name, str) or name not in MODELS:
         raise SettingsError(f"model.name is {name!r}; expected one of {', '.join(MODELS)}.")
     return Settings(model=ModelChoice(name, options=MODELS[name].settings))

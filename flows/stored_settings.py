@@ -9,7 +9,8 @@ from nmcl.extractors.textual import TextualExtractor
 from nmcl.extractors.visual import VisualExtractor
 from nmcl.flows import console
 from nmcl.flows.engine_settings import require_packages
-from nmcl.flows.settings import Settings, Tree, changed, defaults_for, from_tree, to_tree, unknown_paths
+from nmcl.flows.settings import ModelChoice, Settings, Tree, changed, defaults_for, from_tree, to_tree, unknown_paths
+from nmcl.model.registry import with_current_names
 from nmcl.pipeline.addressing import REMOVED, with_references
 from nmcl.pipeline.errors import SettingsError
 from nmcl.pipeline.storage.runs import SETTINGS, Run
@@ -25,7 +26,8 @@ def of_store(store: Store, changes: Tree) -> Settings:
 
     Names that this version does not know are removed, with a note.
     """
-    remembered = _without_removed(_remembered(store))
+    remembered = _with_current_names(_without_removed(_remembered(store)))
+    changes = _with_current_names(changes, remembered)
     if unknown := unknown_paths(remembered):
         console.note(
             f"{store.url}/{SETTINGS} was written by another version of nmcl: this one does not know "
@@ -63,7 +65,7 @@ def usable(store: Store, file: str, tree: Tree) -> Tree:
         StoreError: a value is not allowed. The message names the file.
     """
     try:
-        known = _with_references(_without_removed(tree))
+        known = _with_references(_with_current_names(_without_removed(tree)))
         from_tree(known)
     except SettingsError as error:
         raise store.damaged(file, str(error)) from error
@@ -85,6 +87,27 @@ def _without_removed(tree: Tree) -> Tree:
     return {**tree, "model": kept}
 
 
+def _with_current_names(tree: Tree, over: Tree | None = None) -> Tree:
+    """Return settings of an earlier version or its user under today's names, with a note if the model's name changes.
+
+    Args:
+        over: settings that `tree` changes.
+    """
+    model, kept = tree.get("model"), (over or {}).get("model")
+    if not isinstance(model, Mapping):
+        return tree
+    name = model.get("name", kept.get("name") if isinstance(kept, Mapping) else None) or ModelChoice.name
+    found = with_current_names({**model, "name": name})
+    if found["name"] != name:
+        console.note_once(
+            f"The model {name} with peers={json.dumps(model['peers'])} of earlier versions is called {found['name']} "
+            "now: nmcl is the network alone, nmcl_stacked is the network stacked with other models."
+        )
+    elif "name" not in model:
+        del found["name"]
+    return {**tree, "model": found}
+
+
 def _with_references(tree: Tree) -> Tree:
     """Return settings of an earlier version, completed with reference values, so that they keep their meaning."""
     defaults = defaults_for(tree)
@@ -101,7 +124,7 @@ def of_champion(run: Run, changes: Tree) -> Settings:
     """Return the champion's settings with some changes; sections on reading and judging a crawl are the store's."""
     tree = usable(run.store, run.file(SETTINGS), run.settings)
     kept = {name: values for name, values in _remembered(run.store).items() if name in _JUDGING}
-    return checked(changed({**tree, **_with_references(kept)}, changes))
+    return checked(changed({**tree, **_with_references(kept)}, _with_current_names(changes, tree)))
 
 
 def remember(store: Store, settings: Settings) -> None:
@@ -111,7 +134,8 @@ def remember(store: Store, settings: Settings) -> None:
     if before == tree:
         return
     store.write_json(SETTINGS, tree)
-    if differences := list(_differences({**before, "engine": {}}, tree)):  # the engine does not affect results
+    known = _with_current_names(_without_removed(before))
+    if differences := list(_differences({**known, "engine": {}}, tree)):  # the engine does not affect results
         console.note(f"{store.url} has other settings from now on: {listed(differences, 20)}.")
 
 

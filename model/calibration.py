@@ -4,12 +4,12 @@ import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax
 
-SHARPNESS = (0.1, 100.0)
+BOUNDS = (0.1, 100.0)
 """Bounds of the inverse temperature."""
 
 
 def inverse_temperature(
-    scores: np.ndarray, label: np.ndarray, bounds: tuple[float, float] = SHARPNESS, smooth: bool = True
+    scores: np.ndarray, label: np.ndarray, bounds: tuple[float, float] = BOUNDS, smooth: bool = True
 ) -> float:
     """Fit the inverse temperature of log-probabilities or scores (N, K) by maximum likelihood of the labels.
 

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from nmcl.model.base import Classifier, Epoch, Shape
 from nmcl.model.data import Standardizer
-from nmcl.model.registry import method
+from nmcl.model.nmcl.nmcl import NMCL
+from nmcl.model.registry import method, with_current_names
 from nmcl.model.trained import Trained
 from nmcl.pipeline.addressing import with_references
 from nmcl.pipeline.errors import ModelError
@@ -30,8 +31,13 @@ WEIGHTS, CARD = "model.safetensors", "model.json"
 FORMAT = 1
 MAX_CARD_BYTES = 64 << 20
 MAX_DIM = 1 << 24
-_EARLIER_NMCL = "network.members.0."
-"""Prefix of NMCL's weight names in files of earlier versions."""
+_RENAMED = {
+    "network.members.0.": "network.nmcl.",
+    "network.peers.": "network.stacking.",
+    ".sharpness": ".inverse_temperature",
+    "_opinion.": "_classifier.",
+}
+"""Parts of the names of arrays in files of earlier versions."""
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
@@ -91,9 +97,7 @@ def load(folder: Path) -> Trained:
     settings = _settings(card)
     with torch.device("meta"):  # allocate no memory before the shapes are checked
         network = method(card.name).build(Shape(card.dims, card.venues), settings)
-    if card.settings.get("members", 1) != 1:
-        raise ModelError(f"{folder} holds {card.settings['members']} networks, expected one; train again")
-    tensors = {name.replace(_EARLIER_NMCL, "network.nmcl.", 1): value for name, value in tensors.items()}
+    tensors = {_current_name(name, network): value for name, value in tensors.items()}
     _check_tensors(tensors, _expected(network, card.dims), folder / WEIGHTS)
     network.load_state_dict({name: tensors[f"network.{name}"] for name in network.state_dict()}, assign=True)
     network.eval()
@@ -114,6 +118,13 @@ def _tensors(trained: Trained) -> dict[str, Tensor]:
     return tensors
 
 
+def _current_name(tensor: str, network: Classifier) -> str:
+    """Return the name of an array of any version as it is called now."""
+    for earlier, name in _RENAMED.items():
+        tensor = tensor.replace(earlier, name)
+    return tensor.replace("network.nmcl.", "network.") if isinstance(network, NMCL) else tensor
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -131,7 +142,10 @@ def _read_card(path: Path) -> Card:
         raise ModelError(f"{path} is damaged or of another version: {_first(error)}; train again") from error
     if list(card.dims) != sorted(card.dims) or len(set(card.venues)) != len(card.venues):
         raise ModelError(f"{path} has unsorted modalities or repeated venues; train again")
-    return card
+    if card.settings.get("members", 1) != 1:
+        raise ModelError(f"{path} is of {card.settings['members']} networks, expected one; train again")
+    settings = with_current_names({"name": card.name, **card.settings})
+    return dataclasses.replace(card, name=settings.pop("name"), settings=settings)
 
 
 def _settings(card: Card) -> Any:

@@ -18,8 +18,9 @@ from nmcl.model.baselines.majority import Majority, MajoritySettings
 from nmcl.model.baselines.mlp import MLP, MLPSettings
 from nmcl.model.baselines.tokens import Tokens, TokensSettings
 from nmcl.model.baselines.trumann import Trumann, TrumannSettings
-from nmcl.model.nmcl.nmcl import DEVIATIONS, PAPER, NMCLSettings, as_printed
-from nmcl.model.nmcl.stacking import StackedNMCL
+from nmcl.model.nmcl.nmcl import DEVIATIONS, NMCL, PAPER, NMCLSettings, as_printed
+from nmcl.model.nmcl.stacking import StackedNMCL, StackedSettings
+from nmcl.pipeline.addressing import hashed
 from nmcl.pipeline.errors import ModelError
 
 
@@ -56,12 +57,13 @@ TRUMANN_GRID = {
 KERNEL_GRID = {"width": (0.05, 0.1, 0.2, 0.5, 1.0), "ridge": (1e-3, 1e-2, 0.1, 1.0)}
 
 MODELS: dict[str, Method] = {
-    "nmcl": Method(StackedNMCL, NMCLSettings(), NETWORK_GRID),
-    "nmcl_paper": Method(StackedNMCL, PAPER, NETWORK_GRID),
-    "variant_1": Method(StackedNMCL, NMCLSettings(composition="variant_1"), NETWORK_GRID),
-    "variant_2": Method(StackedNMCL, NMCLSettings(composition="variant_2"), NETWORK_GRID),
-    "variant_3": Method(StackedNMCL, NMCLSettings(composition="variant_3"), NETWORK_GRID),
-    "variant_4": Method(StackedNMCL, NMCLSettings(composition="variant_4"), NETWORK_GRID),
+    "nmcl": Method(NMCL, NMCLSettings(), NETWORK_GRID),
+    "nmcl_paper": Method(NMCL, PAPER, NETWORK_GRID),
+    "nmcl_stacked": Method(StackedNMCL, StackedSettings(), NETWORK_GRID),
+    "variant_1": Method(NMCL, NMCLSettings(composition="variant_1"), NETWORK_GRID),
+    "variant_2": Method(NMCL, NMCLSettings(composition="variant_2"), NETWORK_GRID),
+    "variant_3": Method(NMCL, NMCLSettings(composition="variant_3"), NETWORK_GRID),
+    "variant_4": Method(NMCL, NMCLSettings(composition="variant_4"), NETWORK_GRID),
     "early_fusion": Method(EarlyFusion, EarlyFusionSettings(), NETWORK_GRID),
     "late_fusion": Method(LateFusion, LateFusionSettings(), NETWORK_GRID),
     "early_attention": Method(EarlyAttention, EarlyAttentionSettings(), NETWORK_GRID),
@@ -78,10 +80,33 @@ MODELS: dict[str, Method] = {
     "majority": Method(Majority, MajoritySettings()),
 }
 
-ABLATIONS: dict[str, Method] = {
-    f"printed_{name}": Method(StackedNMCL, as_printed(name), NETWORK_GRID) for name in DEVIATIONS
-}
+ABLATIONS: dict[str, Method] = {f"printed_{name}": Method(NMCL, as_printed(name), NETWORK_GRID) for name in DEVIATIONS}
 """Ablations: NMCL with one deviation from the paper reverted, to measure its effect."""
+
+
+RENAMED = {"opinion_weight": "auxiliary_weight"}
+"""Settings by their names in earlier versions."""
+
+
+def with_current_names(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the name and settings of a model, which an earlier version or its user wrote, under today's names.
+
+    The stack was called `nmcl` before, and the network alone was `nmcl` with `peers=[]`.
+
+    Args:
+        model: Names -> values, as in the section `[model]`, with `name`; the others may be incomplete.
+    """
+    entry = (MODELS | ABLATIONS).get(str(model.get("name")))
+    if entry is None or not isinstance(entry.settings, NMCLSettings):
+        return dict(model)
+    found = {RENAMED.get(name, name): value for name, value in model.items()}
+    match found.pop("peers", None):
+        case None:
+            return found
+        case [] | ():
+            return {**found, "name": "nmcl" if found["name"] == "nmcl_stacked" else found["name"]}
+        case peers:
+            return {**hashed(entry.settings), **found, "name": "nmcl_stacked", "stacked_with": peers}
 
 
 def method(name: str) -> Method:

@@ -7,6 +7,7 @@ from typing import Any
 
 from nmcl.extractors.earlier import earlier_address
 from nmcl.flows import console
+from nmcl.model.registry import with_current_names
 from nmcl.pipeline.addressing import REMOVED
 from nmcl.pipeline.errors import ModelError, StoreError
 from nmcl.pipeline.extractor import Extractor
@@ -91,6 +92,8 @@ def is_same_run(own: Mapping[str, Any], run: Artifact) -> bool:
         return digest(before) == digest(now)
     now["code"] = now.pop("code_version")
     now["model"] = run.settings["model"]
+    if isinstance(model := before.get("model"), Mapping):
+        before["model"] = with_current_names(model)
     return before.keys() == now.keys() and _is_known_to_agree(before, _plain(now))
 
 

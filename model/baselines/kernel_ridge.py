@@ -56,7 +56,7 @@ class KernelRidge(Classifier):
     landmarks: Tensor
     weight: Tensor
     bias: Tensor
-    sharpness: Tensor
+    inverse_temperature: Tensor
 
     def __init__(self, shape: Shape, settings: KernelRidgeSettings) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class KernelRidge(Classifier):
         self.register_buffer("landmarks", torch.zeros(settings.landmarks, sum(self.dims)))
         self.register_buffer("weight", torch.zeros(settings.landmarks, shape.n_classes))
         self.register_buffer("bias", torch.zeros(shape.n_classes))
-        self.register_buffer("sharpness", torch.ones(()))
+        self.register_buffer("inverse_temperature", torch.ones(()))
 
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
         x = train.side_by_side()
@@ -84,12 +84,12 @@ class KernelRidge(Classifier):
         self.weight[:n_landmarks] = torch.from_numpy((root @ weight).astype(np.float32))
         self.bias.copy_(torch.from_numpy(bias))
         features = {name: torch.from_numpy(array) for name, array in validation.modalities.items()}
-        self.sharpness.fill_(inverse_temperature(self._scores(features).numpy(), validation.label))
+        self.inverse_temperature.fill_(inverse_temperature(self._scores(features).numpy(), validation.label))
         progress("train", 1, 1, "")
         return ()
 
     def forward(self, features: Features, observed: Mask) -> Output:
-        return Output(torch.log_softmax(self.sharpness * self._scores(features), dim=1))
+        return Output(torch.log_softmax(self.inverse_temperature * self._scores(features), dim=1))
 
     def _scores(self, features: Features) -> Tensor:
         """Return the fitted one-hot vectors, shape (N, K)."""

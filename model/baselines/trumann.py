@@ -27,7 +27,7 @@ CHUNK_ROWS = 8192
 """Rows in memory as float64 at once."""
 UNUSED = -1.0
 """Placeholder in the objective's history for sweeps that were not run; the objective itself is >= 0."""
-SHARPNESS = (math.exp(-5.0), math.exp(10.0))
+INVERSE_TEMPERATURES = (math.exp(-5.0), math.exp(10.0))
 """Bounds of the inverse temperature of the scores."""
 
 PenaltyGrid = Annotated[tuple[Annotated[float, Ge(1e-6), Le(1e6)], ...], MinLen(1)]
@@ -70,7 +70,7 @@ class Trumann(Classifier):
 
     weight: torch.Tensor
     bias: torch.Tensor
-    sharpness: torch.Tensor
+    inverse_temperature: torch.Tensor
     objective: torch.Tensor
     penalties: torch.Tensor
 
@@ -80,7 +80,7 @@ class Trumann(Classifier):
         self.members = tree_members(settings.groups, shape.venues)
         self.register_buffer("weight", torch.zeros(sum(shape.dims.values()), shape.n_classes))
         self.register_buffer("bias", torch.zeros(shape.n_classes))
-        self.register_buffer("sharpness", torch.ones(1))
+        self.register_buffer("inverse_temperature", torch.ones(1))
         self.register_buffer("objective", torch.full((settings.max_sweeps,), UNUSED))
         self.register_buffer("penalties", torch.zeros(3))
 
@@ -101,7 +101,7 @@ class Trumann(Classifier):
                 best = macro
                 self._put(weight, bias, penalties, history)
         scores = _scores(train, *self._numbers())
-        self.sharpness.fill_(inverse_temperature(scores, train.label, SHARPNESS, smooth=False))
+        self.inverse_temperature.fill_(inverse_temperature(scores, train.label, INVERSE_TEMPERATURES, smooth=False))
         return ()
 
     def _grid(self) -> Iterator[tuple[float, ...]]:
@@ -121,7 +121,7 @@ class Trumann(Classifier):
 
     def forward(self, features: Features, observed: Mask) -> Output:
         x = torch.cat(list(features.values()), dim=1)
-        return Output(torch.log_softmax(self.sharpness * (x @ self.weight + self.bias), dim=1))
+        return Output(torch.log_softmax(self.inverse_temperature * (x @ self.weight + self.bias), dim=1))
 
     def diagnose(self, features: Features, observed: Mask) -> dict[str, Any]:
         """Return the tree, the chosen penalties, and the objective after each sweep with them."""

@@ -29,7 +29,7 @@ ComplementKind = Literal["exclusive", "remainder"]
   which contradicts eq. 7.
 - `exclusive`: (1 - s) (1 - gate), the differentiable form of eq. 7.
 """
-SHARPNESS: dict[GateKind, float] = {"sigmoid": 10.0, "softmax_scaled": 5.0, "paper": 50.0}
+SLOPE: dict[GateKind, float] = {"sigmoid": 10.0, "softmax_scaled": 5.0, "paper": 50.0}
 """w of eq. 8: 50 is the paper's value; the others make the gate equally selective for their ranges of scores."""
 
 
@@ -56,7 +56,7 @@ class Weights:
 
 def divide(score: Tensor, threshold: Tensor, kind: GateKind, complement: ComplementKind) -> Weights:
     """Compute the weights by eq. 8 (`remainder`) or by the differentiable form of eq. 6 and 7 (`exclusive`)."""
-    gate = torch.sigmoid(SHARPNESS[kind] * (score - threshold))
+    gate = torch.sigmoid(SLOPE[kind] * (score - threshold))
     weight = score.clamp(max=1.0)
     consistent = weight * gate
     complementary = 1 - consistent if complement == "remainder" else (1 - weight) * (1 - gate)
@@ -135,8 +135,8 @@ class CooperativeNet(nn.Module):
         options = (relation.gate, relation.complement, relation.hidden, relation.gain, dropout)
         self.host = Relation(n_host, n_host + n_guest, *options)
         self.guest = Relation(n_guest, n_host + n_guest, *options)
-        self.host_opinion = xavier_linear(n_host, n_classes)
-        self.guest_opinion = xavier_linear(n_guest, n_classes)
+        self.host_classifier = xavier_linear(n_host, n_classes)
+        self.guest_classifier = xavier_linear(n_guest, n_classes)
 
     def forward(self, host: Tensor, guest: Tensor) -> Components:
         """Divide host (N, D_h) and guest (N, D_g) into their parts."""
@@ -148,7 +148,7 @@ class CooperativeNet(nn.Module):
             complementary=(host * on_host.complementary, guest * on_guest.complementary),
             weights=(on_host, on_guest),
             auxiliary=(
-                torch.log_softmax(self.host_opinion(beta_h), dim=1),
-                torch.log_softmax(self.guest_opinion(beta_g), dim=1),
+                torch.log_softmax(self.host_classifier(beta_h), dim=1),
+                torch.log_softmax(self.guest_classifier(beta_g), dim=1),
             ),
         )

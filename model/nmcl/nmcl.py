@@ -19,8 +19,6 @@ from nmcl.model.nmcl.cooperative import ComplementKind, Components, CooperativeN
 from nmcl.model.train import Network, TrainSettings
 from nmcl.pipeline.addressing import Reference
 
-PeerKind = Literal["kernel_ridge", "mahalanobis", "logistic"]
-"""Models that can be stacked with NMCL; see `nmcl.model.nmcl.stacking`."""
 OPEN, SHUT = 0.9, 0.1
 """Gate values above `OPEN` count as consistent, values below `SHUT` as complementary."""
 
@@ -31,7 +29,7 @@ TRAIN = TrainSettings(learning_rate=5e-3, weight_decay=2.0, max_epochs=30)
 
 @dataclass(frozen=True)
 class NMCLSettings:
-    """Frozen settings of NMCL with a corrected gate and divergence; `PAPER` has the printed ones.
+    """Frozen settings of the NMCL network with a corrected gate and divergence; `PAPER` has the printed ones.
 
     The defaults were tuned on small data sets (235 to 450 training rows, 129 to 1580 features), where regularisation
     is decisive: a narrow scoring net and nearly uniform initial scores mattered most.
@@ -49,25 +47,19 @@ class NMCLSettings:
     consistency: Annotated[ConsistencyKind, Reference("jeffreys")] = "jeffreys"
     consistency_weight: Annotated[float, Ge(0), Reference(0.1)] = 0.1
     """Weight of L1 in eq. 20, where it is 1."""
-    opinion_weight: Annotated[float, Ge(0), Reference(0.1)] = 0.1
+    auxiliary_weight: Annotated[float, Ge(0), Reference(0.1)] = 0.1
     """Weight of the cross-entropy of p_h and p_g (eq. 12). Without it nothing supervises them, and constant predictions
     agree best."""
     branch_weight: Annotated[float, Ge(0), Le(1), Reference(1.0)] = 1.0
     """Weight of the mean of the heads' own cross-entropies; the rest is the weight of eq. 19, that of their mixture. In
     the mixture one confident head suppresses the gradients of the others; with 1 each head is trained on its own, and
-    only the decisions are fused."""
+    only the predictions are fused."""
     hidden: Annotated[int, Ge(1), Le(65536), Reference(256)] = 256
     attention_rank: Annotated[Annotated[int, Ge(1), Le(65536)] | None, Reference(1)] = 1
     """Rank r of the memory's difference from ones, an order of magnitude cheaper at 188 venues and as good on the data
     tried; None for the full memory of eq. 15."""
     normalise: Annotated[bool, Reference(True)] = True
     """Whether to batch-normalise the heads' hidden layer (eq. 16)."""
-    peers: Annotated[tuple[PeerKind, ...], Reference(("kernel_ridge", "mahalanobis", "logistic"))] = (
-        "kernel_ridge",
-        "mahalanobis",
-        "logistic",
-    )
-    """Models stacked with the network, with weights fitted on validation rows."""
     shared_class_vectors: Annotated[bool, Reference(False)] = False
     """Whether all modalities share one z_k, as eq. 17 is printed."""
     dropout: Annotated[float, Ge(0), Lt(1), Reference(0.3)] = 0.3
@@ -92,11 +84,10 @@ PAPER = NMCLSettings(
     relation_gain=1.0,
     consistency="paper",
     consistency_weight=1.0,
-    opinion_weight=0.0,
+    auxiliary_weight=0.0,
     branch_weight=0.0,
     attention_rank=None,
     normalise=False,
-    peers=(),
     shared_class_vectors=True,
     input_dropout=0.0,
     label_smoothing=0.0,
@@ -109,13 +100,12 @@ DEVIATIONS: dict[str, tuple[str, ...]] = {
     "complement": ("complement",),
     "scoring_net": ("relation_hidden", "relation_gain"),
     "consistency": ("consistency", "consistency_weight"),
-    "opinions": ("opinion_weight",),
+    "auxiliary": ("auxiliary_weight",),
     "memory": ("attention_rank",),
     "class_vectors": ("shared_class_vectors",),
     "mixture": ("branch_weight",),
     "normalisation": ("normalise",),
     "regularisation": ("input_dropout", "label_smoothing", "modality_dropout"),
-    "peers": ("peers",),
 }
 """Differences between the defaults and `PAPER`: the name of each deviation -> its settings."""
 
@@ -178,7 +168,7 @@ class NMCL(Network):
             found.append(net(vectors[i], guest))
         return found
 
-    def decide(self, features: Features, observed: Mask, parts: list[Components]) -> list[Tensor]:
+    def branches(self, features: Features, observed: Mask, parts: list[Components]) -> list[Tensor]:
         """Return the log-probabilities of each head, shape (N, K)."""
         composed = self.composition(parts) if self.composition else list(self.trusted(features, observed).values())
         return [
@@ -187,19 +177,19 @@ class NMCL(Network):
         ]
 
     def forward(self, features: Features, observed: Mask) -> Output:
-        decisions = self.decide(features, observed, self.parts(features, observed))
-        per_modality = {host: d for host, d in zip(self.hosts, decisions, strict=True) if host is not None}
-        return Output(late_fusion(decisions, self._shares(observed)), per_modality)
+        branches = self.branches(features, observed, self.parts(features, observed))
+        per_modality = {host: branch for host, branch in zip(self.hosts, branches, strict=True) if host is not None}
+        return Output(late_fusion(branches, self._shares(observed)), per_modality)
 
     def loss(self, features: Features, observed: Mask, label: Tensor) -> Tensor:
         """Return the loss of eq. 20 as a mean over rows instead of a sum, weighted by the settings."""
         settings = self.settings
         features, observed = self._drop_modalities(features, observed)
         parts = self.parts(features, observed)
-        decisions = self.decide(features, observed, parts)
+        branches = self.branches(features, observed, parts)
         shares = self._shares(observed)
-        mixture = cross_entropy(late_fusion(decisions, shares), label, settings.label_smoothing)
-        own = torch.stack([cross_entropy(d, label, settings.label_smoothing) for d in decisions], dim=1)
+        mixture = cross_entropy(late_fusion(branches, shares), label, settings.label_smoothing)
+        own = torch.stack([cross_entropy(branch, label, settings.label_smoothing) for branch in branches], dim=1)
         total = (1 - settings.branch_weight) * mixture + settings.branch_weight * (shares * own).sum(dim=1)
         for name, part in zip(self.names, parts, strict=False):
             total = total + self._trusted(observed[name]) * self._auxiliary_loss(part, label)
@@ -211,7 +201,7 @@ class NMCL(Network):
         host, guest = part.auxiliary
         supervision = cross_entropy(host, label) + cross_entropy(guest, label)
         agreement = divergence(host, guest, settings.consistency)
-        return settings.opinion_weight * supervision + settings.consistency_weight * agreement
+        return settings.auxiliary_weight * supervision + settings.consistency_weight * agreement
 
     def trusted(self, features: Features, observed: Mask) -> Features:
         """Return the modalities in order; with `masked`, missing ones are zero, the training mean."""
@@ -239,9 +229,9 @@ class NMCL(Network):
 
     @torch.no_grad()
     def diagnose(self, features: Features, observed: Mask) -> dict[str, Any]:
-        """Return gate shares, norms and half the Jeffreys divergence of each host, means over the rows."""
+        """Return `gates`: gate shares, norms and half the Jeffreys divergence of each host, means over the rows."""
         parts = zip(self.names, self.parts(features, observed), strict=False)
-        return {name: _division(part) for name, part in parts}
+        return {"gates": {name: _division(part) for name, part in parts}}
 
 
 def _division(components: Components) -> dict[str, Any]:

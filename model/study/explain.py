@@ -8,7 +8,6 @@ import torch
 from nmcl.model.nmcl.attention import AttentionHead
 from nmcl.model.nmcl.cooperative import CooperativeNet
 from nmcl.model.nmcl.nmcl import NMCL
-from nmcl.model.nmcl.stacking import StackedNMCL
 from nmcl.model.study.results import AttentionMemory, RelationExample
 from nmcl.model.trained import Trained
 from nmcl.pipeline.errors import ModelError
@@ -87,14 +86,14 @@ def attention_memory(trained: Trained, host: str) -> AttentionMemory:
 def has_relations(trained: Trained) -> bool:
     """Return whether a model is an NMCL of two or more modalities."""
     network = trained.network
-    return isinstance(network, StackedNMCL) and bool(network.nmcl.nets)
+    return isinstance(network, NMCL) and bool(network.nets)
 
 
 def _cooperative(trained: Trained) -> NMCL:
     network = trained.network
-    if not isinstance(network, StackedNMCL) or not network.nmcl.nets or network.settings.composition != "cooperative":
+    if not isinstance(network, NMCL) or not network.nets or network.settings.composition != "cooperative":
         raise ModelError(f"{trained.name} on {len(trained.dims)} modalities has no relation scores; train nmcl on two")
-    return network.nmcl
+    return network
 
 
 def _side_by_side(standard: Mapping[str, np.ndarray], host: str, guests: list[str]) -> torch.Tensor:

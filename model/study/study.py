@@ -41,6 +41,8 @@ from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.text import joined
 
 REFERENCE = "nmcl"
+"""Method that the others are tested against, and that Tables 3 to 5 and the figures show."""
+STACKED, PAPER = "nmcl_stacked", "nmcl_paper"
 VARIANTS = ("variant_1", "variant_2", "variant_3", "variant_4")
 Section = Literal["modalities", "completion", "absence"]
 EXAMPLES = 2
@@ -110,6 +112,8 @@ def study(
     )
     if len(table.modalities) > 1 and "completion" not in settings.skip:
         data = replace(data, completion=study_completion(folds[0], completer, runner))
+    if STACKED in outcomes:
+        data = replace(data, notices=[*data.notices, _stacking_note(outcomes[STACKED])])
     if REFERENCE in outcomes:
         data = _of_reference(data, folds[0], outcomes[REFERENCE])
         subject = _Subject(folds, outcomes[REFERENCE], chosen[REFERENCE], runner)
@@ -140,7 +144,7 @@ def _folds(table: FeatureTable, seeds: int, completer: CompletionSettings) -> li
 
 def _compare(folds: Sequence[Fold], chosen: Mapping[str, Any], runner: Runner) -> dict[str, list[Outcome]]:
     trials = [
-        Trial(name, settings, rows, rows.seed, keep=name == REFERENCE)
+        Trial(name, settings, rows, rows.seed, keep=name in (REFERENCE, STACKED))
         for name, settings in chosen.items()
         for rows in folds
     ]
@@ -178,7 +182,7 @@ def _method_row(name: str, outcomes: Mapping[str, Sequence[Outcome]], folds: Seq
     micro, macro = (_values(reference, which) for which in (0, 1))
     resplit = folds[0].table.split is None
     overlap = float((folds[0].split == "test").sum() / (folds[0].split == "train").sum()) if resplit else 0.0
-    label, own, other = (np.concatenate(parts) for parts in zip(*map(_decided, of_seeds, reference), strict=True))
+    label, own, other = (np.concatenate(parts) for parts in zip(*map(_predicted, of_seeds, reference), strict=True))
     test_rows = np.concatenate([np.flatnonzero(fold.split == "test") for fold in folds])
     return replace(
         row,
@@ -190,7 +194,7 @@ def _method_row(name: str, outcomes: Mapping[str, Sequence[Outcome]], folds: Seq
     )
 
 
-def _decided(own: Outcome, other: Outcome) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _predicted(own: Outcome, other: Outcome) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return own.label, own.probability.argmax(axis=1), other.probability.argmax(axis=1)
 
 
@@ -206,7 +210,7 @@ def _spread_of_known(values: Sequence[float | None]) -> Spread:
 
 def _variant_rows(outcomes: Mapping[str, Sequence[Outcome]]) -> list[ScoreRow]:
     """Return the rows of Table 5; empty without a variant."""
-    names = [name for name in (*VARIANTS, REFERENCE) if name in outcomes]
+    names = [name for name in (*VARIANTS, PAPER, STACKED, REFERENCE) if name in outcomes]
     return [_score_row(name, outcomes) for name in names] if set(names) & set(VARIANTS) else []
 
 
@@ -249,7 +253,6 @@ def _of_reference(data: StudyData, first: Fold, outcomes: Sequence[Outcome]) -> 
     pictured = trained is not None and has_relations(trained)
     return replace(
         data,
-        notices=[*data.notices, *_peer_note(outcomes)],
         epochs=_epochs(outcomes),
         gates=_gates(outcomes),
         collapse=_collapse(outcomes),
@@ -258,16 +261,11 @@ def _of_reference(data: StudyData, first: Fold, outcomes: Sequence[Outcome]) -> 
     )
 
 
-def _peer_note(outcomes: Sequence[Outcome]) -> list[str]:
-    """Return a notice about the peers' share in the decision; empty without peers."""
-    peers = [outcome.trained.diagnostics.get("peers", {}) for outcome in outcomes if outcome.trained]
-    shares = [f"{name} has {_range([of_seed[name] for of_seed in peers])}" for name in (peers or [{}])[0]]
-    if not shares:
-        return []
-    return [
-        f"Of {REFERENCE}'s decision {joined(shares)}, as validation rows gave it; the curves, gates and heads "
-        "below are those of the network alone."
-    ]
+def _stacking_note(outcomes: Sequence[Outcome]) -> str:
+    """Return a notice about the shares of the stacked models in the prediction."""
+    of_seeds = [outcome.trained.diagnostics["stacking"] for outcome in outcomes if outcome.trained]
+    shares = [f"{name} has {_range([of_seed[name] for of_seed in of_seeds])}" for name in of_seeds[0]]
+    return f"Of the weight in {STACKED}, fitted on validation rows, {joined(shares)}; the network has the rest."
 
 
 def _range(shares: Sequence[float]) -> str:

@@ -243,7 +243,7 @@ def all_runs(store: Store) -> list[Run]:
 
 
 def find_run(store: Store, name: str) -> Run:
-    """Return the run with this name, a unique prefix of it, a unique address, or `latest`.
+    """Return the run with this name, the only one of a model, one by a unique prefix or address, or `latest`.
 
     Raises:
         StoreError: If no run or several match.
@@ -255,7 +255,9 @@ def find_run(store: Store, name: str) -> Run:
     elif wanted in runs:
         found = [runs[wanted]]
     else:
-        found = [run for n, run in runs.items() if n.startswith(wanted) or n.rsplit("-", 1)[-1].startswith(wanted)]
+        found = [run for n, run in runs.items() if n.rsplit("-", 1)[0] == wanted] or [
+            run for n, run in runs.items() if n.startswith(wanted) or n.rsplit("-", 1)[-1].startswith(wanted)
+        ]
     if len(found) != 1:
         names = listed(run.folder.removeprefix("runs/") for run in found)
         problem = f"Several runs are called {name}: {names}" if found else f"No run is called {name}"

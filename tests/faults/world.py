@@ -41,9 +41,9 @@ SETTINGS = [
     "textual.dim=16",
     "textual.min_words=20",
     "completion.method=ridge",
+    "model.name=nmcl",
     "model.hidden=16",
     "model.relation_hidden=4",
-    "model.peers=[]",
     "model.train.max_epochs=40",
     "drift.stop=false",
 ]

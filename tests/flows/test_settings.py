@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from nmcl.flows import console
 from nmcl.flows.settings import Settings, changed, from_tree, json_schema, load_tree, to_tree
 from nmcl.flows.stored_settings import of_store, remember
 from nmcl.model.registry import MODELS
@@ -123,7 +125,59 @@ def test_a_store_keeps_its_settings_and_what_changes_is_said(
     kept = of_store(store, {})
     assert (kept.visual.key_frames, kept.visual.backbone, kept.engine.workers) == (5, "resnet101", 4)
     remember(store, of_store(store, {"model": {"name": "logistic"}}))
-    assert 'model.name "nmcl" -> "logistic".' in capsys.readouterr().err
+    assert 'model.name "nmcl_stacked" -> "logistic".' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("before", "name", "changes"),
+    [
+        ({"name": "nmcl", "peers": ["logistic"], "opinion_weight": 0.2}, "nmcl_stacked", {"auxiliary_weight": 0.2}),
+        ({"peers": ["logistic"]}, "nmcl_stacked", {}),
+        ({"name": "nmcl_stacked", "peers": ["logistic"]}, "nmcl_stacked", {}),
+        ({"name": "variant_2", "peers": ["logistic"]}, "nmcl_stacked", {"composition": "variant_2"}),
+        ({"name": "nmcl", "peers": []}, "nmcl", {}),
+        ({"peers": []}, "nmcl", {}),
+        ({"name": "variant_2", "peers": []}, "variant_2", {}),
+        ({"name": "nmcl_paper", "peers": [], "opinion_weight": 0.0}, "nmcl_paper", {}),
+    ],
+)  # fmt: skip
+def test_names_of_earlier_versions(
+    before: dict[str, object],
+    name: str,
+    changes: dict[str, object],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Stored by an earlier version, or named by a file or `--set` as in one."""
+    console.note_once.cache_clear()
+    stacked = {"stacked_with": ("logistic",)} if before["peers"] else {}
+    expected = replace(MODELS[name].settings, **changes, **stacked)
+    store = Store.create(tmp_path / "named")
+    found = of_store(store, {"model": before})
+    assert (found.model.name, found.model.options) == (name, expected)
+    renamed = before.get("name", "nmcl_stacked") != name
+    assert capsys.readouterr().err.count("of earlier versions is called") == renamed
+    remember(store, found)
+    assert of_store(store, {}) == found
+    assert capsys.readouterr().err == ""
+
+    console.note_once.cache_clear()
+    store = Store.create(tmp_path / "stored")
+    full = to_tree(found)["model"]
+    full["opinion_weight"] = full.pop("auxiliary_weight")
+    full.pop("stacked_with", None)
+    store.write_json("settings.json", {"model": {**full, "name": "nmcl", **before, "seed": 3}})
+    found = of_store(store, {})
+    assert (found.model.name, found.model.seed, found.model.options) == (name, 3, expected)
+    renamed = before.get("name", "nmcl") != name
+    assert capsys.readouterr().err.count("of earlier versions is called") == renamed
+
+
+def test_a_change_of_the_stacking_keeps_the_stored_model(tmp_path: Path) -> None:
+    store = Store.create(tmp_path)
+    remember(store, of_store(store, {"model": {"name": "variant_2", "hidden": 8}}))
+    found = of_store(store, {"model": {"peers": []}})
+    assert (found.model.name, found.model.options.hidden) == ("variant_2", 8)
 
 
 def test_another_engine_has_another_cluster() -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from nmcl.model.data import Dataset
 from nmcl.model.nmcl.nmcl import NMCLSettings
+from nmcl.model.nmcl.stacking import StackedSettings
 from nmcl.model.train import TrainSettings
 
 VENUES = ("beach", "cafe", "gym", "park")
@@ -24,6 +25,11 @@ def quick(**changes: object) -> NMCLSettings:
     """NMCL small enough for a test."""
     settings: dict[str, object] = {"hidden": 16, "train": TrainSettings(max_epochs=8, device="cpu")}
     return NMCLSettings(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+def stacked(**changes: object) -> StackedSettings:
+    """The same, stacked."""
+    return StackedSettings(**{**vars(quick()), **changes})  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

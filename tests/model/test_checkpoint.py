@@ -14,14 +14,15 @@ from safetensors.torch import save as encode
 
 from nmcl.model.checkpoint import load, save
 from nmcl.model.data import Dataset
+from nmcl.model.nmcl.stacking import ALL_STACKED
 from nmcl.model.trained import Trained, fit
 from nmcl.pipeline.errors import ModelError, StoreError
-from tests.model.conftest import VENUES, quick
+from tests.model.conftest import VENUES, quick, stacked
 
 
 @pytest.fixture(scope="module")
 def trained(train: Dataset, validation: Dataset) -> Trained:
-    return fit("nmcl", train, validation, VENUES, quick())
+    return fit("nmcl_stacked", train, validation, VENUES, stacked())
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_a_missing_truncated_or_scribbled_file(folder: Path, name: str) -> None:
 
 
 def test_weights_of_another_save(folder: Path, train: Dataset, validation: Dataset, tmp_path: Path) -> None:
-    save(fit("nmcl", train, validation, VENUES, quick(), seed=1), tmp_path / "other")
+    save(fit("nmcl_stacked", train, validation, VENUES, stacked(), seed=1), tmp_path / "other")
     (tmp_path / "other/model.safetensors").replace(folder / "model.safetensors")
     with pytest.raises(ModelError, match="of another model"):
         load(folder)
@@ -125,7 +126,7 @@ def test_a_folder_that_cannot_be_written(trained: Trained, tmp_path: Path) -> No
 
 
 def test_saving_again_replaces(folder: Path, trained: Trained, train: Dataset, validation: Dataset) -> None:
-    other = fit("nmcl", train, validation, VENUES, quick(hidden=8), seed=1)
+    other = fit("nmcl_stacked", train, validation, VENUES, stacked(hidden=8), seed=1)
     save(other, folder)
     np.testing.assert_array_equal(
         load(folder).predict(validation.modalities).probability, other.predict(validation.modalities).probability
@@ -144,23 +145,55 @@ def test_a_card_of_a_version_that_knew_fewer_settings(folder: Path, trained: Tra
     )
 
 
+def as_earlier(folder: Path, peers: tuple[str, ...]) -> dict[str, Any]:
+    """Give a model the names of earlier versions. Returns its settings."""
+    settings: dict[str, Any] = json.loads((folder / "model.json").read_text())["settings"]
+    alone = "stacked_with" not in settings
+
+    def rename(tensors: dict[str, torch.Tensor]) -> None:
+        for name in [name for name in tensors if name.startswith("network.")]:
+            before = name.replace("network.", "network.nmcl.") if alone else name
+            for current, earlier in (
+                ("network.nmcl.", "network.members.0."),
+                ("network.stacking.", "network.peers."),
+                (".inverse_temperature", ".sharpness"),
+                ("_classifier.", "_opinion."),
+            ):
+                before = before.replace(current, earlier)
+            tensors[before] = tensors.pop(name)
+
+    set_tensors(folder, rename)
+    settings.pop("stacked_with", None)
+    settings["opinion_weight"] = settings.pop("auxiliary_weight")
+    settings["train"]["average"] = 0.9
+    set_card(folder, name="nmcl", settings={**settings, "members": 1, "peers": peers})
+    return settings
+
+
 def test_a_model_of_a_version_with_several_networks(folder: Path, trained: Trained, validation: Dataset) -> None:
     """With one network it loads, to the same predictions; with two it is refused."""
-
-    def earlier(tensors: dict[str, torch.Tensor]) -> None:
-        for name in [name for name in tensors if name.startswith("network.nmcl.")]:
-            tensors[name.replace("nmcl", "members.0", 1)] = tensors.pop(name)
-
-    set_tensors(folder, earlier)
-    settings = json.loads((folder / "model.json").read_text())["settings"]
-    settings["train"]["average"] = 0.9
-    set_card(folder, settings={**settings, "members": 1})
+    settings = as_earlier(folder, ALL_STACKED)
+    loaded = load(folder)
+    assert (loaded.name, loaded.settings) == (trained.name, trained.settings)
     np.testing.assert_array_equal(
-        load(folder).predict(validation.modalities).probability, trained.predict(validation.modalities).probability
+        loaded.predict(validation.modalities).probability, trained.predict(validation.modalities).probability
     )
-    set_card(folder, settings={**settings, "members": 2})
-    with pytest.raises(ModelError, match="holds 2 networks, expected one"):
+    set_card(folder, settings={**settings, "members": 2, "peers": []})
+    with pytest.raises(ModelError, match="is of 2 networks, expected one"):
         load(folder)
+
+
+def test_a_network_of_a_version_that_called_it_nmcl_without_peers(
+    tmp_path: Path, train: Dataset, validation: Dataset
+) -> None:
+    alone = fit("nmcl", train, validation, VENUES, quick())
+    save(alone, tmp_path)
+    as_earlier(tmp_path, ())
+    loaded = load(tmp_path)
+    assert (loaded.name, loaded.settings) == ("nmcl", alone.settings)
+    np.testing.assert_array_equal(
+        loaded.predict(validation.modalities).probability, alone.predict(validation.modalities).probability
+    )
 
 
 def test_a_card_with_a_setting_that_is_not_known(folder: Path) -> None:

@@ -10,7 +10,6 @@ from nmcl.model.base import Shape
 from nmcl.model.batches import Batches
 from nmcl.model.data import Dataset
 from nmcl.model.nmcl.nmcl import NMCL, NMCLSettings
-from nmcl.model.nmcl.stacking import StackedNMCL
 from nmcl.model.step import EAGER_STEPS, RecordedStep, Step
 from nmcl.model.train import TrainSettings, train_network
 from nmcl.pipeline.progress import silent
@@ -71,7 +70,7 @@ def test_training_on_a_gpu_repeats_itself_and_falls_with_the_rate(train: Dataset
     found = []
     for _ in range(2):
         torch.manual_seed(0)
-        network = StackedNMCL(Shape(train.dims, VENUES), quick(peers=()))
+        network = NMCL(Shape(train.dims, VENUES), quick())
         history = train_network(network, settings, train, validation, silent)
         found.append([epoch.loss for epoch in history])
     assert found[0] == found[1]

@@ -109,8 +109,8 @@ def test_fit_leaves_the_global_generator_alone(train: Dataset, validation: Datas
 
 
 def test_nothing_is_fitted_on_validation_rows(train: Dataset, validation: Dataset) -> None:
-    """With one epoch and no peer there is nothing to choose, so validation rows must not change a single bit."""
-    once = quick(peers=(), train=replace(quick().train, max_epochs=1))
+    """With one epoch and no stacking there is nothing to choose, so validation rows must not change a single bit."""
+    once = quick(train=replace(quick().train, max_epochs=1))
     moved = Dataset({n: 9 * x - 4 for n, x in validation.modalities.items()}, {}, (validation.label + 1) % 4)
     first, second = (fit("nmcl", train, rows, VENUES, once, 0) for rows in (validation, moved))
     for name, value in first.network.state_dict().items():
@@ -174,15 +174,10 @@ class TestWarmStart:
 
     @pytest.fixture(scope="class")
     def champion(self, train: Dataset, validation: Dataset) -> Trained:
-        return fit("nmcl", train, validation, VENUES, self.alone())
-
-    @staticmethod
-    def alone(**changes: object) -> NMCLSettings:
-        """One network: what is in closed form never starts warm."""
-        return quick(peers=(), **changes)
+        return fit("nmcl", train, validation, VENUES, quick())
 
     def test_begins_where_the_other_ended(self, champion: Trained, train: Dataset, validation: Dataset) -> None:
-        settings = self.alone(train=TrainSettings(max_epochs=1, learning_rate=1e-9, weight_decay=0.0, device="cpu"))
+        settings = quick(train=TrainSettings(max_epochs=1, learning_rate=1e-9, weight_decay=0.0, device="cpu"))
         start = replace(champion, settings=settings)
         warm = fit("nmcl", train, validation, VENUES, settings, start=start)
         assert warm.standardizer is champion.standardizer
@@ -194,7 +189,7 @@ class TestWarmStart:
     def test_of_other_venues_keeps_what_does_not_depend_on_them(
         self, champion: Trained, train: Dataset, validation: Dataset
     ) -> None:
-        settings = self.alone(train=TrainSettings(max_epochs=1, learning_rate=1e-9, weight_decay=0.0, device="cpu"))
+        settings = quick(train=TrainSettings(max_epochs=1, learning_rate=1e-9, weight_decay=0.0, device="cpu"))
         warm = fit("nmcl", train, validation, (*VENUES[:3], "zoo"), settings, start=champion)
         old, new = champion.network.state_dict(), warm.network.state_dict()
         kept = {name for name, weight in champion.network.named_parameters() if torch.allclose(new[name], old[name])}
@@ -208,13 +203,14 @@ class TestWarmStart:
         with pytest.raises(ModelError, match="train from scratch"):
             fit("mlp", train, validation, VENUES, brief("mlp"), start=champion)
         with pytest.raises(ModelError, match="train from scratch"):
-            fit("nmcl", train.only(["sight"]), validation.only(["sight"]), VENUES, self.alone(), start=champion)
+            fit("nmcl", train.only(["sight"]), validation.only(["sight"]), VENUES, quick(), start=champion)
         with pytest.raises(ModelError, match="other settings"):
-            fit("nmcl", train, validation, VENUES, self.alone(hidden=8), start=champion)
+            fit("nmcl", train, validation, VENUES, quick(hidden=8), start=champion)
 
     def test_a_closed_form_learns_as_from_scratch(self, train: Dataset, validation: Dataset, test: Dataset) -> None:
         assert not can_start_warm("logistic")
         assert can_start_warm("nmcl")
+        assert can_start_warm("nmcl_stacked")
         cold = fit("logistic", train, validation, VENUES)
         warm = fit("logistic", train, validation, VENUES, start=cold)
         same = [model.predict(test.modalities).probability for model in (cold, warm)]

@@ -95,7 +95,7 @@ GOLDEN = {
     "failures": "failures/media-3d2376b31fb7",
     "completion": "states/completion-f02008e3a14d",
     "completed": "completed/all-0655c2d2c489",
-    "run": "runs/nmcl-dc1448d46294",
+    "run": "runs/nmcl_stacked-dc1448d46294",
 }
 """Of the default settings. They change with a version of code or a default, and with nothing else."""
 

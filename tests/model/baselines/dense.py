@@ -12,11 +12,11 @@ from nmcl.model.baselines.kernel_ridge import KernelRidgeSettings
 from nmcl.model.data import Dataset
 
 
-def scores(model: Classifier, sharpness: Tensor, modalities: Mapping[str, np.ndarray]) -> np.ndarray:
+def scores(model: Classifier, factor: Tensor, modalities: Mapping[str, np.ndarray]) -> np.ndarray:
     """Fits of the one-hot vectors, from log-probabilities: up to a constant of each row."""
     with torch.inference_mode():
         features = {name: torch.from_numpy(array) for name, array in modalities.items()}
-        found = (model(features, {}).log_probability / sharpness).numpy()
+        found = (model(features, {}).log_probability / factor).numpy()
     return np.asarray(found - found.mean(axis=1, keepdims=True))
 
 

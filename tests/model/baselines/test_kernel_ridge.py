@@ -21,7 +21,7 @@ def test_with_all_rows_as_landmarks_it_is_exact(
     model = KernelRidge(Shape(train.dims, VENUES), KernelRidgeSettings())
     model.fit(train, validation, 0, silent)
     expected = dense_kernel_ridge(train, test, model.settings)
-    np.testing.assert_allclose(scores(model, model.sharpness, test.modalities), expected, atol=2e-3)
+    np.testing.assert_allclose(scores(model, model.inverse_temperature, test.modalities), expected, atol=2e-3)
 
 
 def test_more_landmarks_come_nearer_to_the_exact_solution(train: Dataset, validation: Dataset, test: Dataset) -> None:
@@ -30,7 +30,7 @@ def test_more_landmarks_come_nearer_to_the_exact_solution(train: Dataset, valida
         model = KernelRidge(Shape(train.dims, VENUES), KernelRidgeSettings(landmarks=landmarks))
         model.fit(train, validation, 0, silent)
         assert model.landmarks.shape == (landmarks, 9)
-        found = scores(model, model.sharpness, test.modalities)
+        found = scores(model, model.inverse_temperature, test.modalities)
         errors.append(np.abs(found - dense_kernel_ridge(train, test, model.settings)).mean())
     assert errors[0] > 1.5 * errors[1]
     assert errors[2] < 1e-3

@@ -62,7 +62,7 @@ def test_it_is_kernel_ridge_on_white_features(
     scale = np.sqrt(((x @ whitening) ** 2).mean())
     white = [Dataset({"all": rows.side_by_side() @ whitening / scale}, {}, rows.label) for rows in (train, test)]
     expected = dense_kernel_ridge(white[0], white[1], model.settings)
-    np.testing.assert_allclose(scores(model, model.ridge.sharpness, test.modalities), expected, atol=2e-3)
+    np.testing.assert_allclose(scores(model, model.ridge.inverse_temperature, test.modalities), expected, atol=2e-3)
 
 
 def test_a_direction_of_small_variance_counts() -> None:

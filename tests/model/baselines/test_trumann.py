@@ -261,10 +261,10 @@ def test_the_model_is_the_source_s_prediction(train: Dataset, validation: Datase
     score = sum(c @ part for c, part in zip(centred, a, strict=True)) @ w / len(x) + y.mean(axis=0)
     features = {name: torch.from_numpy(array) for name, array in rows.modalities.items()}
     found = model(features, {}).log_probability.numpy()
-    np.testing.assert_allclose(found, log_softmax(float(model.sharpness) * score, axis=1), atol=2e-3)
+    np.testing.assert_allclose(found, log_softmax(float(model.inverse_temperature) * score, axis=1), atol=2e-3)
 
 
-def test_the_sharpness_is_the_most_likely_one(train: Dataset, validation: Dataset) -> None:
+def test_the_temperature_is_the_most_likely_one(train: Dataset, validation: Dataset) -> None:
     model, rows = fitted(train, validation, ONE)
     features = {name: torch.from_numpy(array) for name, array in rows.modalities.items()}
     label = torch.from_numpy(rows.label)

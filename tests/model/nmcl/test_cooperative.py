@@ -111,5 +111,5 @@ def test_components_follow_equations_9_and_12() -> None:
             for side, vector in zip(part, expected, strict=True):
                 np.testing.assert_allclose(side[n], vector, atol=1e-12)
         for side, beta, auxiliary in zip(("host", "guest"), (beta_h, beta_g), found.auxiliary, strict=True):
-            logits = value[f"{side}_opinion.weight"] @ beta + value[f"{side}_opinion.bias"]
+            logits = value[f"{side}_classifier.weight"] @ beta + value[f"{side}_classifier.bias"]
             np.testing.assert_allclose(auxiliary[n].exp(), reference.softmax(logits), atol=1e-12)

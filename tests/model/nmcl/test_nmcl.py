@@ -32,14 +32,14 @@ def transcription(value: dict[str, np.ndarray], x: list[np.ndarray]) -> tuple[li
     for m, host in enumerate(x):
         guest = np.concatenate([other for i, other in enumerate(x) if i != m])
         joint, net = np.concatenate([host, guest]), f"nets.{m}."
-        alpha, beta, opinion = [], [], []
+        alpha, beta, auxiliary = [], [], []
         for side, vector in (("host", host), ("guest", guest)):
             logits = value[f"{net}{side}.outer.weight"] @ joint + value[f"{net}{side}.outer.bias"]
             gamma, delta = reference.paper_weights(logits, float(value[f"{net}{side}.raw_threshold"]))
             alpha.append(vector * delta)
             beta.append(vector * gamma)
-            matrix = value[f"{net}{side}_opinion.weight"], value[f"{net}{side}_opinion.bias"]
-            opinion.append(reference.softmax(matrix[0] @ beta[-1] + matrix[1]))
+            matrix = value[f"{net}{side}_classifier.weight"], value[f"{net}{side}_classifier.bias"]
+            auxiliary.append(reference.softmax(matrix[0] @ beta[-1] + matrix[1]))
         layer = f"composition.layers.{m}."
         enhanced = value[f"{layer}weight"] @ np.concatenate(beta) + value[f"{layer}bias"]
         augmented = np.concatenate([alpha[0], np.maximum(enhanced, 0), alpha[1]])
@@ -52,7 +52,7 @@ def transcription(value: dict[str, np.ndarray], x: list[np.ndarray]) -> tuple[li
             value["class_vectors.0.bias"],
         )
         branches.append(reference.softmax(logits[0]))
-        disagreement += reference.paper_divergence(opinion[0], opinion[1])
+        disagreement += reference.paper_divergence(auxiliary[0], auxiliary[1])
     return branches, disagreement
 
 
@@ -79,7 +79,7 @@ def test_the_paper_model_is_the_paper() -> None:
 @pytest.mark.parametrize("gate", ["sigmoid", "softmax_scaled", "paper"])
 @pytest.mark.parametrize("rank", [None, 2])
 def test_every_parameter_learns(gate: str, rank: int | None) -> None:
-    settings = replace(SMALL, gate=gate, attention_rank=rank, consistency_weight=0.1, opinion_weight=0.1)
+    settings = replace(SMALL, gate=gate, attention_rank=rank, consistency_weight=0.1, auxiliary_weight=0.1)
     model = network(settings)  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter in model.parameters():
@@ -144,7 +144,7 @@ def test_modality_dropout_never_drops_all_and_only_in_training() -> None:
 
 
 def test_diagnostics_are_shares_and_norms() -> None:
-    found = network(SMALL).eval().diagnose(*rows(64))
+    found = network(SMALL).eval().diagnose(*rows(64))["gates"]
     assert list(found) == ["a", "b", "c"]
     for host in found.values():
         assert host["divergence"] >= 0

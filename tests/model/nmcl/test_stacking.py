@@ -1,4 +1,4 @@
-"""The peers: their weights and sharpness against a slow search, and the fusion against the formula."""
+"""Stacking: weights and temperatures against a slow search, and the fusion against the formula."""
 
 import math
 from dataclasses import replace
@@ -12,12 +12,12 @@ from scipy.special import log_softmax, softmax
 from nmcl.model.base import Shape
 from nmcl.model.calibration import confusion, inverse_temperature, pool_weights
 from nmcl.model.data import Dataset
-from nmcl.model.nmcl.stacking import LEAST, PEERS, PeerKind, Peers
+from nmcl.model.nmcl.stacking import LEAST, STACKED, StackedKind, Stacking
 from nmcl.model.trained import fit
-from tests.model.conftest import VENUES, quick
+from tests.model.conftest import VENUES, stacked
 
 
-def decisions(seed: int, right: float, boldness: float) -> tuple[np.ndarray, np.ndarray]:
+def guesses(seed: int, right: float, boldness: float) -> tuple[np.ndarray, np.ndarray]:
     """Log-probabilities (500, 4) that are right for a share of the rows, and the labels."""
     random = np.random.default_rng(seed)
     label = random.integers(0, 4, 500)
@@ -26,8 +26,8 @@ def decisions(seed: int, right: float, boldness: float) -> tuple[np.ndarray, np.
 
 
 def test_the_weights_are_the_likeliest() -> None:
-    first, label = decisions(0, 0.9, 3.0)
-    second = np.roll(decisions(1, 0.8, 3.0)[0], 7, axis=0)
+    first, label = guesses(0, 0.9, 3.0)
+    second = np.roll(guesses(1, 0.8, 3.0)[0], 7, axis=0)
     log_p, prior = np.stack([first, second]), 2.0
     found = pool_weights(log_p, label, prior)
     pooled = softmax(log_p.mean(axis=0), axis=1)
@@ -47,7 +47,7 @@ def test_the_weights_are_the_likeliest() -> None:
 
 
 def test_without_a_prior_an_ignorant_model_has_no_say_and_with_a_strong_one_all_are_equal() -> None:
-    first, label = decisions(0, 0.9, 3.0)
+    first, label = guesses(0, 0.9, 3.0)
     both = np.stack([first, 3.0 * np.random.default_rng(1).normal(size=(500, 4))])
     ignorant = pool_weights(both, label, 1e-6)[1]
     # What is added to the score of every class alike changes nothing.
@@ -56,7 +56,7 @@ def test_without_a_prior_an_ignorant_model_has_no_say_and_with_a_strong_one_all_
 
 
 def test_a_pair_of_classes_is_left_to_the_model_that_tells_them_apart() -> None:
-    first, label = decisions(0, 0.95, 3.0)
+    first, label = guesses(0, 0.95, 3.0)
     blind = first.copy()
     blind[:, :2] = first[:, :2].mean(axis=1, keepdims=True)
     weights = pool_weights(np.stack([first, blind]), label, 1.0)
@@ -71,8 +71,8 @@ def test_classes_that_are_confused_with_each_other_alone_are_told_so() -> None:
     np.testing.assert_allclose(found, [[1, 1, 0.001], [1, 1, 0.001], [0.001, 0.001, 1]], atol=1e-3)
 
 
-def test_too_cautious_a_model_is_sharpened() -> None:
-    log_probability, label = decisions(0, 0.9, 0.5)
+def test_an_underconfident_model_is_sharpened() -> None:
+    log_probability, label = guesses(0, 0.9, 0.5)
     factor = inverse_temperature(log_probability, label)
     target = np.where(np.eye(4)[label] == 1, 501 / 502, 1 / 502 / 3)
     grid = np.linspace(0.1, 10, 991)
@@ -87,42 +87,42 @@ def test_a_model_without_a_mistake_does_not_become_sure_of_everything() -> None:
     assert softmax(factor * np.eye(4)[0])[0] == pytest.approx(41 / 42, abs=1e-3)
 
 
-def test_before_fitting_the_networks_decide_alone(train: Dataset) -> None:
-    peers = Peers(Shape(train.dims, VENUES), tuple(PEERS))
+def test_before_fitting_the_network_has_all_the_weight(train: Dataset) -> None:
+    stacking = Stacking(Shape(train.dims, VENUES), tuple(STACKED))
     fused = torch.log_softmax(torch.randn(5, 4), dim=1)
     features = {name: torch.randn(5, dim) for name, dim in train.dims.items()}
-    torch.testing.assert_close(peers(fused, features), fused)
+    torch.testing.assert_close(stacking(fused, features), fused)
 
 
 @pytest.mark.parametrize("kinds", [("kernel_ridge",), ("mahalanobis", "logistic")])
 def test_the_fusion_is_the_pool(
-    kinds: tuple[PeerKind, ...], train: Dataset, validation: Dataset, test: Dataset
+    kinds: tuple[StackedKind, ...], train: Dataset, validation: Dataset, test: Dataset
 ) -> None:
-    found = fit("nmcl", train, validation, VENUES, quick(peers=kinds))
-    peers = found.network.peers
-    assert isinstance(peers, Peers)
-    own = torch.stack([weight.trace() for weight in peers.weight])
+    found = fit("nmcl_stacked", train, validation, VENUES, stacked(stacked_with=kinds))
+    stacking = found.network.stacking
+    assert isinstance(stacking, Stacking)
+    own = torch.stack([weight.trace() for weight in stacking.weight])
     shares = own[1:] / own.sum()
-    assert found.diagnostics["peers"] == pytest.approx(dict(zip(kinds, shares.tolist(), strict=True)))
+    assert found.diagnostics["stacking"] == pytest.approx(dict(zip(kinds, shares.tolist(), strict=True)))
     features = {n: torch.from_numpy(x) for n, x in found.standardizer.apply(test.modalities).items()}
     observed = {n: torch.from_numpy(mask) for n, mask in test.observed.items()}
     with torch.inference_mode():
         whole = found.network(features, observed)
         heads = torch.stack(list(whole.per_modality.values())).exp().mean(dim=0)
-        log_p = [heads.log(), *(model(features, {}).log_probability for model in peers.models)]
+        log_p = [heads.log(), *(model(features, {}).log_probability for model in stacking.models)]
     product = torch.ones(len(test), len(VENUES))
-    for weight, factor, opinion in zip(peers.weight, peers.sharpness, log_p, strict=True):
-        sharpened = torch.softmax(factor * opinion, dim=1).clamp(min=math.exp(LEAST))
+    for weight, factor, member in zip(stacking.weight, stacking.inverse_temperature, log_p, strict=True):
+        sharpened = torch.softmax(factor * member, dim=1).clamp(min=math.exp(LEAST))
         for k, row in enumerate(weight):
             product[:, k] *= (sharpened**row).prod(dim=1)
     expected = product / product.sum(dim=1, keepdim=True)
     torch.testing.assert_close(whole.log_probability.exp(), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_masked_rows_look_the_same_to_the_peers(train: Dataset, validation: Dataset) -> None:
-    settings = quick(missing="masked")
+def test_masked_rows_look_the_same_to_stacked_models(train: Dataset, validation: Dataset) -> None:
+    settings = stacked(missing="masked")
     lost = {**validation.observed, "words": np.zeros(len(validation), bool)}
     moved = {**validation.modalities, "words": validation.modalities["words"] + 5}
-    found = fit("nmcl", train, replace(validation, observed=lost), VENUES, settings)
+    found = fit("nmcl_stacked", train, replace(validation, observed=lost), VENUES, settings)
     first, second = (found.predict(x, lost).probability for x in (validation.modalities, moved))
     np.testing.assert_array_equal(first, second)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nmcl.model.data import Dataset
-from nmcl.model.nmcl.stacking import StackedNMCL
+from nmcl.model.nmcl.nmcl import NMCL
 from nmcl.model.study.explain import attention_memory, relation
 from nmcl.model.trained import Trained, fit
 from nmcl.pipeline.errors import ModelError
@@ -23,8 +23,8 @@ def test_scores_are_the_networks(trained: Trained, test: Dataset) -> None:
     assert found.features == [0, 1]
     standard = trained.standardizer.apply(test.modalities)
     x = {name: torch.from_numpy(array[7:8]) for name, array in standard.items()}
-    assert isinstance(trained.network, StackedNMCL)
-    host = trained.network.nmcl.nets[1].host  # sound is the second of the sorted names
+    assert isinstance(trained.network, NMCL)
+    host = trained.network.nets[1].host  # sound is the second of the sorted names
     nothing = {name: torch.zeros_like(vector) for name, vector in x.items()}
     with torch.inference_mode():
         for row, (sight, words) in enumerate(((x, nothing), (nothing, x), (x, x))):
@@ -37,8 +37,8 @@ def test_scores_are_the_networks(trained: Trained, test: Dataset) -> None:
 
 def test_the_memory_is_the_heads(trained: Trained) -> None:
     found = attention_memory(trained, "words")
-    assert isinstance(trained.network, StackedNMCL)
-    memory = trained.network.nmcl.heads[2].memory().detach()
+    assert isinstance(trained.network, NMCL)
+    memory = trained.network.heads[2].memory().detach()
     np.testing.assert_allclose(found.weights, memory[:, :4], atol=1e-6)
     assert found.venues == VENUES
     assert found.features == ["0", "1", "2", "3"]

@@ -160,10 +160,7 @@ def test_every_method_is_given_the_same_number_of_tries() -> None:
 
 
 def test_the_search_chooses_by_validation_rows() -> None:
-    heads_only = replace(QUICK["nmcl"].settings, peers=())
-    method = replace(
-        QUICK["nmcl"], settings=heads_only, grid={"train.learning_rate": (1e-6, 1e-5), "dropout": (0.0, 0.1)}
-    )
+    method = replace(QUICK["nmcl"], grid={"train.learning_rate": (1e-6, 1e-5), "dropout": (0.0, 0.1)})
     rows = fold(table(), 0, CompletionSettings(method="mean"))
     chosen, tried = tune({"nmcl": method, "majority": MODELS["majority"]}, rows, 3, Runner())
     assert chosen["nmcl"] == method.settings  # the others hardly learn
