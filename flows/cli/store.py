@@ -18,7 +18,7 @@ def runs(out: Out = "out", json: Json = False) -> None:
     summary.of_runs(Store.open(out), json)
 
 
-@command("nmcl promote nmcl-1b2c --out out", "nmcl promote latest --out out")
+@command("nmcl promote nmcl_stacked-1b2c --out out", "nmcl promote latest --out out")
 def promote(
     run: Annotated[str, typer.Argument(help="A run, or the beginning of its name that no other has.")],
     out: Out = "out",
