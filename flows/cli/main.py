@@ -4,6 +4,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import traceback
 
 from nmcl.flows.cli.app import app as app
@@ -31,6 +32,20 @@ def _end_orderly(number: int, _: object) -> None:
     raise KeyboardInterrupt
 
 
+def _not_lost(lost: "sys.UnraisableHookArgs") -> None:
+    """Repeat a signal that arrived where Python ignores exceptions, such as in a destructor."""
+    if isinstance(lost.exc_value, KeyboardInterrupt):
+        number = _signals.pop() if _signals else signal.SIGINT
+        if number != signal.SIGINT:
+            signal.signal(number, _end_orderly)
+    elif _is_termination(lost.exc_value):
+        number = signal.SIGTERM
+    else:
+        sys.__unraisablehook__(lost)
+        return
+    threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+
+
 def main() -> None:
     """Entry point of the `nmcl` command: errors are printed as one sentence, without a traceback."""
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -39,6 +54,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names may be in any script
+    sys.unraisablehook = _not_lost
     sweep()
     try:
         app()

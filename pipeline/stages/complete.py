@@ -71,7 +71,12 @@ def load_features(store: Store, catalogue: Catalogue, artifact: Artifact, rows: 
     Args:
         rows: Mask of the videos to load, shape (n_videos,), bool; None: all. The others are in memory for one part at a
             time.
+
+    Returns:
+        Without a video in the catalogue, D is 0.
     """
+    if not catalogue.n_videos:
+        return np.empty((0, 0), np.float32)
     chosen = np.ones(catalogue.n_videos, bool) if rows is None else rows
     starts = np.cumsum([part.n_videos for _, part in catalogue.parts()])[:-1]
     pairs = zip(catalogue.parts(), np.split(chosen, starts), strict=True)

@@ -16,6 +16,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @pytest.fixture(scope="session")
+def world_of_two_parts(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The same crawls in few parts: the writes of each part are the same, and every one of them is tried."""
+    return make_world(tmp_path_factory.mktemp("two"), WITHOUT_SERVER, ("ingest.part_size=13",))
+
+
+@pytest.fixture(scope="session")
 def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
     """Runs commands that start no server, quickly; its writes fail when asked to."""
     with failing_disk(tmp_path_factory.mktemp("disk")) as found:

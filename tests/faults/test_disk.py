@@ -21,9 +21,15 @@ SHORT_FORM = ("ingest", "extract")
 @pytest.mark.parametrize("stage", WITHOUT_SERVER if LONG else SHORT_FORM)
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO], ids=["full", "broken"])
 def test_every_write_may_fail(
-    stage: str, error: int, disk: Disk, world: World, tmp_path: Path, record_property: Callable[[str, object], None]
+    stage: str,
+    error: int,
+    disk: Disk,
+    world_of_two_parts: World,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """A full disk stays full, a broken one fails once."""
+    world = world_of_two_parts
     folder, command = world.before(stage, tmp_path / "job"), world.command(stage)
     assert disk.run(command.at(folder), folder) == 0, disk.said
     assert differences(folder, world.after(stage)) == []

@@ -32,7 +32,8 @@ def emptied(path: Path) -> None:
 
 def swapped(path: Path) -> None:
     """It is another part's."""
-    other = next(p for p in sorted(path.parent.glob(f"*{path.suffix}")) if p.name != path.name)
+    parts = sorted(path.parent.glob(f"*{path.suffix}"))
+    other = next(part for part in parts if part.read_bytes() != path.read_bytes())
     shutil.copyfile(other, path)
 
 

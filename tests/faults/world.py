@@ -70,6 +70,8 @@ class World:
     folder: Path
     seconds: dict[str, float] = field(default_factory=dict)
     """That each undisturbed stage took here."""
+    sets: tuple[str, ...] = ()
+    """Settings besides the usual ones."""
 
     @property
     def crawl(self) -> Path:
@@ -88,7 +90,7 @@ class World:
 
     def command(self, stage: str) -> Command:
         """The command that does one stage, or `run`."""
-        sets = tuple(f"--set={assignment}" for assignment in SETTINGS)
+        sets = tuple(f"--set={assignment}" for assignment in (*SETTINGS, *self.sets))
         match stage:
             case "ingest" | "run":
                 return Command((stage, str(self.crawl), "--out", "STORE", *sets))
@@ -110,9 +112,9 @@ class World:
         return self.folder / "after" / ("evaluate" if stage == "run" else stage)
 
 
-def make_world(folder: Path, stages: tuple[str, ...] = STAGES) -> World:
+def make_world(folder: Path, stages: tuple[str, ...] = STAGES, sets: tuple[str, ...] = ()) -> World:
     """Make the crawls and, by undisturbed commands in this process, the stores before and after each stage."""
-    world = World(folder)
+    world = World(folder, sets=sets)
     write_crawl(world.crawl, 24, first=0)
     write_crawl(world.later, 16, first=24)
     write_crawl(world.unlabelled, 8, first=40, labelled=False)

@@ -159,3 +159,34 @@ def test_json_holds_no_control(store: Path) -> None:
     for options in ([], ["--json"]):
         done = subprocess.run([*NMCL, "runs", "--out", str(store), *options], capture_output=True, check=True)
         assert not {"\x1b", "\x9b", "\u202e"} & set(done.stdout.decode())
+
+
+LATE = """
+import os, signal, sys, time
+from nmcl.flows.cli import main as cli
+
+class Late:
+    def __del__(self):
+        os.kill(os.getpid(), int(sys.argv[1]))
+        time.sleep(0.01)
+
+def app():
+    try:
+        Late()
+        time.sleep(60)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+cli.app = app
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_within_a_destructor_is_not_lost(number: signal.Signals, code: int) -> None:
+    """Python ignores exceptions there."""
+    command = [sys.executable, "-c", LATE, str(int(number))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.endswith("What was finished is kept; the same command goes on from there.\n")
+    assert "Traceback" not in done.stderr
