@@ -30,7 +30,7 @@ from nmcl.pipeline.storage.failures import (
     write_failures,
 )
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import decode, encode, from_vectors, to_vectors
+from nmcl.pipeline.storage.tables import decode, encode, from_vectors, read_table, to_vectors
 
 if TYPE_CHECKING:
     from nmcl.pipeline.extractor import Extractor
@@ -266,7 +266,6 @@ class _Table:
         write_with_digest(store, name, encode(table))
 
 
-def load_vectors(store: Store, artifact: Artifact, part: Part, column: str = "vector") -> np.ndarray:
+def load_vectors(store: Store, artifact: Artifact, part: Part) -> np.ndarray:
     """Return one modality's vectors of a part: shape (part.n_videos, D), float32, NaN rows where absent."""
-    name = artifact.part(part.key)
-    return to_vectors(decode(store.read(name), name, part.n_videos).column(column))
+    return to_vectors(read_table(store, artifact.part(part.key), part.n_videos).column("vector"))

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.records import MODALITIES, Video
+from nmcl.pipeline.storage.store import Store
 
 VIDEO_SCHEMA = pa.schema(
     [
@@ -100,6 +101,11 @@ def decode(data: bytes, name: str, n_rows: int | None = None) -> pa.Table:
         if column in table.column_names:
             _check(table, column, wanted, name)
     return table
+
+
+def read_table(store: Store, name: str, n_rows: int | None = None) -> pa.Table:
+    """Return `decode` of a file of the store."""
+    return decode(store.read(name), name, n_rows)
 
 
 def _columns(name: str, shapes: Mapping[str, Mapping[str, Any]], otherwise: Mapping[str, Any]) -> Mapping[str, Any]:
