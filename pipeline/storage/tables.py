@@ -8,7 +8,7 @@ Equal tables give equal bytes: no time, path or host is written to a file.
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from io import BytesIO
 from typing import Any
 
@@ -145,9 +145,7 @@ def from_videos(videos: Sequence[Video]) -> pa.Table:
 
 def to_videos(table: pa.Table) -> list[Video]:
     """Return rows of the catalogue from a table of VIDEO_SCHEMA."""
-    names = [field.name for field in fields(Video)]
-    columns = [table.column(name).to_pylist() for name in names]
-    return [Video(*row) for row in zip(*columns, strict=True)]
+    return [Video(**row) for row in table.select(VIDEO_SCHEMA.names).to_pylist()]
 
 
 def from_vectors(vectors: np.ndarray) -> pa.Array:
