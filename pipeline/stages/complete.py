@@ -35,12 +35,10 @@ def fit_completion(blocks: dict[str, np.ndarray], settings: CompletionSettings, 
     rows = {name: block[present] for name, block in blocks.items()}
     n_values = sum(block.size for block in rows.values())
     with threadpool_limits(1 if n_values < ONE_THREAD_VALUES else None):
-        held_out = completion.compare(rows, settings, progress)
-        chosen = settings
+        state = completion.fit(rows, settings, progress)
         if settings.method == "auto":
-            chosen = replace(settings, method=completion.best(held_out))  # type: ignore[arg-type]  # one of COMPLETERS
-        state = completion.fit(rows, chosen, progress)
-    return replace(state, info=state.info | {"held_out": held_out})
+            return state
+        return replace(state, info=state.info | {"held_out": completion.compare(rows, settings, progress)})
 
 
 def complete_part(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from nmcl.pipeline.completion.linear import SHRINKAGES, Line, Lines, columns, fit_line, moments, patterns_to_learn
+from nmcl.pipeline.completion.ridge import SHRINKAGES, Line, Lines, columns, fit_line, moments, patterns_to_learn
 
 
 def problem(n: int, d: int, t: int, noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
