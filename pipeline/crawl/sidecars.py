@@ -121,9 +121,7 @@ class SidecarReader:
             where = f"none of the {self.n_read:,} sidecars has a key {name!r}, which columns.{field} names"
             if columns:
                 known = examples(columns, N_KEYS_SHOWN)
-                where = (
-                    f"the manifest has no column {name!r}, and {where}. Its columns: {known}"
-                )
+                where = f"the manifest has no column {name!r}, and {where}. Its columns: {known}"
             shown = examples([key for key, _ in self._keys.most_common()], N_KEYS_SHOWN)
             raise CrawlError(
                 f"{where[0].upper()}{where[1:]}. Keys of the sidecars: {shown or 'none'}. Name one of these."

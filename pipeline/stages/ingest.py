@@ -189,14 +189,10 @@ def _rows(crawl: str, listing: Listing, stats: dict[str, _Stat]) -> list[Video]:
         original = first.setdefault(sha256, entry.video_id) if sha256 else entry.video_id
         videos.append(
             Video(
-                video_id=entry.video_id,
+                **vars(entry),
                 crawl=crawl,
-                path=entry.path,
                 sha256=sha256,
                 n_bytes=stat.n_bytes if stat else 0,
-                description=entry.description,
-                venue=entry.venue,
-                split=entry.split,
                 duplicate_of=original if original != entry.video_id else None,
             )
         )
