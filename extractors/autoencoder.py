@@ -6,7 +6,7 @@ fine-tuned together on the reconstruction of the frame. Codes are sigmoids, weig
 first layer reconstructs real numbers: linear decoder, squared error. Codes above it are in 0..1: cross-entropy.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any
@@ -268,7 +268,8 @@ class _Trainer:
         curve = []
         for _ in range(n_epochs):
             total = 0.0
-            for rows in self._batches(n_frames):
+            order = torch.randperm(n_frames, generator=self.order).to(self.device)
+            for rows in torch.split(order, self.settings.batch_size):
                 optimiser.zero_grad()
                 value = loss(rows)
                 value.backward()  # type: ignore[no-untyped-call]
@@ -279,7 +280,3 @@ class _Trainer:
             self.done += 1
             self.progress("fit acoustic", self.done, self.total, note)
         return curve
-
-    def _batches(self, n_frames: int) -> Iterator[torch.Tensor]:
-        order = torch.randperm(n_frames, generator=self.order).to(self.device)
-        yield from torch.split(order, self.settings.batch_size)

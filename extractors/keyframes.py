@@ -49,13 +49,12 @@ class KeyFrames:
             by_time.add(index, frame)
             times_s.append(frame.time_s)
             before = histogram
+        places: Sequence[float]
         if _is_steady(times_s):
-            chosen = _filled_up(
-                cuts.chosen(range(len(times_s)), 1.5), by_index.kept, range(len(times_s)), self.n_frames
-            )
+            places, run, kept = range(len(times_s)), 1.5, by_index.kept
         else:
-            run_s = min(RUN_S, 1.5 * float(np.median(np.diff(times_s))))
-            chosen = _filled_up(cuts.chosen(times_s, run_s), by_time.kept, times_s, self.n_frames)
+            places, run, kept = times_s, min(RUN_S, 1.5 * float(np.median(np.diff(times_s)))), by_time.kept
+        chosen = _filled_up(cuts.chosen(places, run), kept, places, self.n_frames)
         pictures = (self.preprocess.picture(Image.fromarray(f.picture())) for f in chosen)
         return np.stack([*pictures]), tuple(f.time_s for f in chosen)
 

@@ -57,11 +57,6 @@ def csv_text(text: str) -> str:
     """Return the text so that a spreadsheet reads it as text, not as a formula.
 
     A text that begins with `=`, `+`, `-`, `@`, a tab, a line break or an apostrophe gets an apostrophe in front.
-    `from_csv_text` reverses it.
+    Removing that apostrophe gives the original text back.
     """
     return f"{_APOSTROPHE}{text}" if text.startswith((*_FORMULA, _APOSTROPHE)) else text
-
-
-def from_csv_text(cell: str) -> str:
-    """Return the original text of a cell from `csv_text`."""
-    return cell.removeprefix(_APOSTROPHE)

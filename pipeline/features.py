@@ -44,6 +44,10 @@ class FeatureRows:
             {name: mask[rows] for name, mask in self.observed.items()},
         )
 
+    def sample(self, n: int, random: np.random.Generator) -> "FeatureRows":
+        """Return these rows, or a sample of `n` of them in their order if they are more."""
+        return self if len(self) <= n else self.take(np.sort(random.choice(len(self), n, replace=False)))
+
 
 def mean_and_deviation(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation of each column, float64; the deviation of a constant column is 0.

@@ -49,23 +49,17 @@ FULL = Size(rows=PAPER_ROWS, peer_sweeps=4, held_out_rows=10_000, held_out_sweep
 def bench_complete(size: Size | None = None, progress: Progress = silent) -> Result:
     """Benchmark a sweep, a whole fit, a completion, and implicit's ALS."""
     size = size or Size()
-    progress("bench complete", 0, 4, "sweeps")
-    ours = in_new_process(measure_als, size)
-    progress("bench complete", 1, 4, "memory")
-    peak = in_new_process(measure_memory, size)
-    progress("bench complete", 2, 4, "implicit")
-    peer = in_new_process(measure_peer, size)
-    progress("bench complete", 3, 4, "held-out error")
-    errors = in_new_process(measure_error, size)
-    progress("bench complete", 4, 4)
-    matrix_bytes = float(size.rows * sum(DIMS.values()) * 4)
-    figures = {"rows": float(size.rows), "matrix_bytes": matrix_bytes, "peak_bytes": peak, **ours, **peer, **errors}
+    figures = {"rows": float(size.rows), "matrix_bytes": float(size.rows * sum(DIMS.values()) * 4)}
+    for done, (what, measure) in enumerate(MEASURES.items()):
+        progress("bench complete", done, len(MEASURES), what)
+        figures |= in_new_process(measure, size)
+    progress("bench complete", len(MEASURES), len(MEASURES))
     ratios = {
-        "to_floor": ours["fit_s"] / ours["floor_fit_s"],
-        "vs_row_by_row_floor": ours["fit_s"] / ours["floor_of_row_by_row_fit_s"],
-        "peak_over_matrix": peak / matrix_bytes,
-        "vs_implicit_sweep_time": peer["peer_rows_sweep_s"] / peer["implicit_sweep_s"],
-        "vs_implicit_error": errors["als_nrmse"] / errors["implicit_nrmse"],
+        "to_floor": figures["fit_s"] / figures["floor_fit_s"],
+        "vs_row_by_row_floor": figures["fit_s"] / figures["floor_of_row_by_row_fit_s"],
+        "peak_over_matrix": figures["peak_bytes"] / figures["matrix_bytes"],
+        "vs_implicit_sweep_time": figures["peer_rows_sweep_s"] / figures["implicit_sweep_s"],
+        "vs_implicit_error": figures["als_nrmse"] / figures["implicit_nrmse"],
     }
     columns = " + ".join(str(d) for d in DIMS.values())
     notes = [
@@ -169,12 +163,12 @@ def _direct_flops(table: FeatureRows, rank: int) -> float:
     return float(sum(4 * n * d * rank + 2 * n * rank**2 for n, d in _shapes(table).values()))
 
 
-def measure_memory(size: Size) -> float:
+def measure_memory(size: Size) -> dict[str, float]:
     """Return the bytes of the matrix and of fitting and completing it."""
     blocks = synthetic(size.rows)
     completer = als.AlsCompleter(_settings(size, sweeps=2))
     extra = peak_bytes_above(lambda: completer.complete(blocks, completer.fit(blocks)))
-    return float(extra + sum(block.nbytes for block in blocks.values()))
+    return {"peak_bytes": float(extra + sum(block.nbytes for block in blocks.values()))}
 
 
 def measure_peer(size: Size) -> dict[str, float]:
@@ -193,3 +187,7 @@ def measure_error(size: Size) -> dict[str, float]:
     completers: dict[str, Completer] = {"als": als.AlsCompleter(settings), "implicit": ImplicitCompleter(settings)}
     found = held_out_nrmse(synthetic(size.held_out_rows), completers, seed=0)["nrmse"]
     return {f"{name}_nrmse": float(scores["overall"]) for name, scores in found.items()}
+
+
+MEASURES = {"memory": measure_memory, "sweeps": measure_als, "implicit": measure_peer, "held-out error": measure_error}
+"""Measures in the order of their figures, by what they measure."""

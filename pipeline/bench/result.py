@@ -45,10 +45,3 @@ class Result:
             "ratios": self.ratios,
             "machine": self.machine,
         }
-
-    @classmethod
-    def from_json(cls, tree: dict[str, Any]) -> "Result":
-        """Restore a result from `to_json`."""
-        figures = dict(tree["figures"])
-        notes = figures.pop("notes")
-        return cls(figures, tree["ratios"], notes, tree["machine"])

@@ -65,7 +65,11 @@ def fill_in(blocks: Blocks, state: State, decode: Decode) -> Blocks:
         ModelError, StoreError: As `Completer.complete`.
     """
     table = check(blocks)
-    _refuse_other_blocks(table, state)
+    if table.dims != state.info["blocks"]:
+        raise ModelError(
+            f"The rows have modalities {table.dims} (columns each), but the completer was fitted on "
+            f"{state.info['blocks']}. Extract the features with the settings of the training, or fit again."
+        )
     scaling = scaling_of(state)
     never: list[str] = state.info["never_observed"]
     whole = {name: mask.all() for name, mask in table.observed.items()}
@@ -81,12 +85,3 @@ def fill_in(blocks: Blocks, state: State, decode: Decode) -> Blocks:
             decoded = decode(usable, z, name) if known else np.zeros((len(rows), table.dims[name]))
             out[name][rows] = scaling.restore(name, decoded)
     return out
-
-
-def _refuse_other_blocks(table: FeatureRows, state: State) -> None:
-    """Raise ModelError unless blocks and widths are those of the fit."""
-    if table.dims != state.info["blocks"]:
-        raise ModelError(
-            f"The rows have modalities {table.dims} (columns each), but the completer was fitted on "
-            f"{state.info['blocks']}. Extract the features with the settings of the training, or fit again."
-        )

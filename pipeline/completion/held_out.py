@@ -46,7 +46,7 @@ def held_out_nrmse(
     """
     full = check_training(blocks)
     rng = np.random.default_rng(seed)
-    table = _sample(full, rng, max_rows)
+    table = full.sample(max_rows, rng)
     hidden = _choose_hidden(table, rng)
     left = table.take(np.arange(len(table))).modalities
     for name, rows in hidden.items():
@@ -65,13 +65,6 @@ def held_out_nrmse(
         "weight": weight,
         "nrmse": scores,
     }
-
-
-def _sample(table: FeatureRows, rng: np.random.Generator, max_rows: int) -> FeatureRows:
-    """Return the table, or a sample of its rows in their order."""
-    if len(table) <= max_rows:
-        return table
-    return table.take(np.sort(rng.choice(len(table), max_rows, replace=False)))
 
 
 def _choose_hidden(table: FeatureRows, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -9,7 +9,6 @@ This is the only module that imports `implicit`.
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +18,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unuse
 
 from nmcl.pipeline.completion.base import Blocks, CompletionSettings, Pattern
 from nmcl.pipeline.completion.filling import check_training, fill_in, fitted_state, present
-from nmcl.pipeline.completion.linear import Lines, columns, fit_line, lines_of, moments, patterns_to_learn
+from nmcl.pipeline.completion.ridge import Lines, columns, fit_line, moments, patterns_to_learn
 from nmcl.pipeline.completion.scaling import Scaling, fit_scaling
 from nmcl.pipeline.completion.table import walk
 from nmcl.pipeline.features import FeatureRows
@@ -49,7 +48,8 @@ class ImplicitCompleter:
         settings = self.settings
         full = check_training(blocks)
         scaling = fit_scaling(full, balance=False)
-        table = _sample(full, settings.seed)
+        most = max(MOST_ENTRIES // sum(full.dims.values()), 1)
+        table = full.sample(most, np.random.default_rng(settings.seed))
         names = present(table)
         z = _whole(table, scaling)
         dims = table.dims
@@ -68,7 +68,7 @@ class ImplicitCompleter:
         return fitted_state("implicit", settings, full, scaling, {"items": items, **lines.arrays}, info)
 
     def complete(self, blocks: Blocks, state: State) -> Blocks:
-        lines = lines_of(state)
+        lines = Lines(state.arrays, state.info["lines"])
         dims: dict[str, int] = state.info["blocks"]
 
         def decode(has: Pattern, z: np.ndarray, wanted: str) -> np.ndarray:
@@ -80,14 +80,6 @@ class ImplicitCompleter:
             return line(_fold_in(state.arrays["items"], z[:, columns(source, has, dims)], where))
 
         return fill_in(blocks, state, decode)
-
-
-def _sample(table: FeatureRows, seed: int) -> FeatureRows:
-    """Return the table, or as many of its rows as MOST_ENTRIES allows, in their order."""
-    most = max(MOST_ENTRIES // sum(table.dims.values()), 1)
-    if len(table) <= most:
-        return table
-    return table.take(np.sort(np.random.default_rng(seed).choice(len(table), most, replace=False)))
 
 
 def _whole(table: FeatureRows, scaling: Scaling) -> np.ndarray:
@@ -115,17 +107,13 @@ def _learn_items(likings: scipy.sparse.csr_matrix, settings: CompletionSettings,
     rank = min(settings.rank, likings.shape[0], likings.shape[1] // 2)
     sweeps = min(settings.sweeps, MOST_SWEEPS)
 
-    def model() -> AlternatingLeastSquares:
-        return AlternatingLeastSquares(rank, LIBRARY_REGULARIZATION, iterations=sweeps, random_state=settings.seed)
+    def report(sweep: int, seconds: float, loss: float | None) -> None:
+        progress("completion: implicit", sweep + 1, sweeps)
 
-    def fit(als: AlternatingLeastSquares) -> np.ndarray:
-        def report(sweep: int, seconds: float, loss: float | None) -> None:
-            progress("completion: implicit", sweep + 1, sweeps)
-
+    with _one_blas_thread():
+        als = AlternatingLeastSquares(rank, LIBRARY_REGULARIZATION, iterations=sweeps, random_state=settings.seed)
         als.fit(likings, show_progress=False, callback=report)
-        return np.asarray(als.item_factors)
-
-    return _quietly(model, fit)
+    return np.asarray(als.item_factors)
 
 
 def sweep_times_s(table: FeatureRows, settings: CompletionSettings) -> list[float]:
@@ -138,21 +126,12 @@ def sweep_times_s(table: FeatureRows, settings: CompletionSettings) -> list[floa
 
 def _fold_in(items: np.ndarray, z: np.ndarray, where: np.ndarray) -> np.ndarray:
     """Fold in rows (n, d) known at the columns `where`, each independently, and return their factors (n, k)."""
-
-    def model() -> AlternatingLeastSquares:
+    with _one_blas_thread():
         als = AlternatingLeastSquares(items.shape[1], LIBRARY_REGULARIZATION)
         als.item_factors = items
-        return als
-
-    def fold(als: AlternatingLeastSquares) -> np.ndarray:
         return np.asarray(als.recalculate_user(np.arange(len(z)), _likings(z, where, len(items) // 2)))
 
-    return _quietly(model, fold)
 
-
-def _quietly(
-    model: Callable[[], AlternatingLeastSquares], work: Callable[[AlternatingLeastSquares], np.ndarray]
-) -> np.ndarray:
-    """Create and use a model with BLAS on one thread: the library has its own threads, and warns otherwise."""
-    with threadpool_limits(1, "blas"):
-        return work(model())
+def _one_blas_thread() -> threadpool_limits:
+    """Limit BLAS to one thread while a model is made and used: the library has its own, and warns otherwise."""
+    return threadpool_limits(1, "blas")

@@ -34,8 +34,8 @@ def fit(blocks: Blocks, settings: CompletionSettings, progress: Progress = silen
     if settings.method != "auto":
         return COMPLETERS[settings.method](settings).fit(blocks, progress)
     found = compare(blocks, settings, progress)
-    method = best(found)
-    state = COMPLETERS[method](settings).fit(blocks, progress)
+    chosen = replace(settings, method=best(found))  # type: ignore[arg-type]  # one of COMPLETERS
+    state = fit(blocks, chosen, progress)
     return replace(state, info=state.info | {"held_out": found})
 
 

@@ -1,17 +1,133 @@
-"""Regression of each missing block on the observed blocks: one ridge per missingness pattern and target."""
+"""Regression of each missing block on the observed blocks: one ridge per missingness pattern and target.
 
-from dataclasses import dataclass
+A ridge is fitted from second moments, its shrinkage chosen by generalised cross-validation.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import scipy.linalg
 
 from nmcl.pipeline.completion.base import Blocks, CompletionSettings, Pattern
 from nmcl.pipeline.completion.filling import check_training, fill_in, fitted_state, present
-from nmcl.pipeline.completion.linear import Lines, Moments, columns, fit_line, lines_of, moments, patterns_to_learn
 from nmcl.pipeline.completion.scaling import Scaling, fit_scaling
 from nmcl.pipeline.completion.table import walk
 from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import State
+
+SHRINKAGES = np.logspace(5, -5, 41)
+"""Penalties per row tried by cross-validation, in working units; the largest comes first and wins ties."""
+MOST_FREEDOM = 0.99
+"""Maximum degrees of freedom as a share of the rows; beyond, cross-validation is a ratio of rounding errors."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Counts, sums and products of n rows of d columns, float64: `n`, (d,), (d, d)."""
+
+    n: int
+    total: np.ndarray
+    products: np.ndarray
+
+    def __add__(self, other: "Moments") -> "Moments":
+        return Moments(self.n + other.n, self.total + other.total, self.products + other.products)
+
+    def of(self, columns: np.ndarray) -> "Moments":
+        """Return the moments of some columns."""
+        return Moments(self.n, self.total[columns], self.products[np.ix_(columns, columns)])
+
+
+def moments(rows: np.ndarray) -> Moments:
+    """Return the moments of rows (n, d), float32 or float64."""
+    return Moments(len(rows), rows.sum(axis=0, dtype=np.float64), (rows.T @ rows).astype(np.float64))
+
+
+@dataclass(frozen=True)
+class Line:
+    """Linear map y = x @ weights + intercept; weights (d, t), intercept (t,), float32."""
+
+    weights: np.ndarray
+    intercept: np.ndarray
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        y: np.ndarray = x @ self.weights.astype(np.float64) + self.intercept
+        return y
+
+
+def fit_line(seen: Moments, d: int, shrinkage: float | None) -> tuple[Line, float]:
+    """Fit a ridge from the first d columns to the others, with unpenalised intercept; return it and its shrinkage.
+
+    Minimises sum ||y - x W - b||^2 + n * shrinkage * ||W||^2. None: the shrinkage with the smallest
+    generalised cross-validation error (Golub, Heath and Wahba 1979), all targets together.
+    """
+    mean = seen.total / seen.n
+    centred = seen.products - seen.n * np.outer(mean, mean)
+    values, vectors = scipy.linalg.eigh(centred[:d, :d])
+    values = np.maximum(values, 0)
+    turned = vectors.T @ centred[:d, d:]
+    if shrinkage is None:
+        shrinkage = _least_gcv(seen.n, values, turned, float(np.trace(centred[d:, d:])))
+    weights = vectors @ (turned / (values + seen.n * shrinkage)[:, None])
+    return Line(weights.astype(np.float32), (mean[d:] - mean[:d] @ weights).astype(np.float32)), shrinkage
+
+
+def _least_gcv(n: int, values: np.ndarray, turned: np.ndarray, squares: float) -> float:
+    """Return the shrinkage of the least n RSS / (n - freedom)^2, from eigenvalues (d,), rotated products (d, t)."""
+    power = np.einsum("ij,ij->i", turned, turned)
+    errors = []
+    for shrinkage in SHRINKAGES:
+        kept = values + n * shrinkage
+        residual = max(squares - float(power @ (2 / kept - values / kept**2)), 0.0)
+        freedom = 1 + float(np.sum(values / kept))
+        errors.append(n * residual / (n - freedom) ** 2 if freedom < MOST_FREEDOM * n else np.inf)
+    return float(SHRINKAGES[int(np.argmin(errors))])
+
+
+def patterns_to_learn(names: Pattern, seen: set[Pattern]) -> list[Pattern]:
+    """Return the patterns that get their own fit: those seen in training, all blocks but one, and each block alone.
+
+    For three blocks these are all patterns; for more, they stay few where 2^M would not.
+    """
+    but_one = {tuple(n for n in names if n != left_out) for left_out in names}
+    alone = {(name,) for name in names}
+    within = {tuple(n for n in pattern if n in names) for pattern in seen}
+    return sorted(p for p in but_one | alone | within if 0 < len(p) < len(names))
+
+
+def columns(wanted: Pattern, within: Pattern, dims: dict[str, int]) -> np.ndarray:
+    """Return the column indices of some blocks within the concatenation of others, (d,) integers."""
+    starts = dict(zip(within, np.cumsum([0] + [dims[name] for name in within]), strict=False))
+    return np.concatenate([np.arange(starts[name], starts[name] + dims[name]) for name in wanted])
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Linear maps between blocks as stored in a state: arrays, and a list of the maps."""
+
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    listed: list[dict[str, Any]] = field(default_factory=list)
+    """Entries `{"from": [names], "to": name, "shrinkage": x}`, one per map."""
+
+    def add(self, source: Pattern, target: str, line: Line, shrinkage: float) -> None:
+        key = f"{'+'.join(source)}>{target}"
+        self.arrays[f"weights/{key}"] = line.weights
+        self.arrays[f"intercept/{key}"] = line.intercept
+        self.listed.append({"from": list(source), "to": target, "shrinkage": shrinkage})
+
+    def best(self, has: Pattern, target: str) -> tuple[Pattern, Line] | None:
+        """Return the map to a block that uses most of the blocks a row has.
+
+        None if no training row had the target together with any of them.
+        """
+        sources = [tuple(entry["from"]) for entry in self.listed if entry["to"] == target]
+        usable = [source for source in sources if set(source) <= set(has)]
+        if not usable:
+            return None
+        source = max(usable, key=lambda s: (len(s), s))
+        key = f"{'+'.join(source)}>{target}"
+        return source, Line(self.arrays[f"weights/{key}"], self.arrays[f"intercept/{key}"])
 
 
 @dataclass(frozen=True)
@@ -37,7 +153,7 @@ class RidgeCompleter:
         return fitted_state("ridge", self.settings, table, scaling, lines.arrays, {"lines": lines.listed})
 
     def complete(self, blocks: Blocks, state: State) -> Blocks:
-        lines = lines_of(state)
+        lines = Lines(state.arrays, state.info["lines"])
         dims: dict[str, int] = state.info["blocks"]
 
         def decode(has: Pattern, z: np.ndarray, wanted: str) -> np.ndarray:

@@ -114,35 +114,33 @@ class CrawlFiles:
 
     @cached_property
     def _by_form(self) -> dict[str, list[str]]:
-        return _grouped(self.names, _form)
+        return _grouped((_form(name), name) for name in self.names)
 
     @cached_property
     def _by_letters(self) -> dict[str, list[str]]:
-        return _grouped(self.names, _letters)
+        return _grouped((_letters(name), name) for name in self.names)
 
     @cached_property
     def _by_stem(self) -> dict[Callable[[str], str], list[dict[str, list[str]]]]:
         sounds = [name for name in self.on_request if name.lower().endswith(SOUND_SUFFIXES)]
         animations = [name for name in self.on_request if name.lower().endswith(ANIMATION_SUFFIXES)]
         kinds = (self.videos, sounds, animations)
-        return {key: [_by_stem(kind, key) for kind in kinds] for key in (_form, _letters)}
+        return {key: [_grouped(_by_stem(kind, key)) for kind in kinds] for key in (_form, _letters)}
 
 
-def _grouped(names: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
+def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        found[key(name)].append(name)
+    for key, path in pairs:
+        found[key].append(path)
     return dict(found)
 
 
-def _by_stem(paths: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = defaultdict(list)
+def _by_stem(paths: Iterable[str], key: Callable[[str], str]) -> Iterator[tuple[str, str]]:
     for path in paths:
         name = key(stem(path))
-        found[name].append(path)
+        yield name, path
         if (bracketed := _ID_IN_BRACKETS.search(name)) is not None:
-            found[bracketed[1]].append(path)
-    return dict(found)
+            yield bracketed[1], path
 
 
 def list_files(folder: Path) -> CrawlFiles:
@@ -262,8 +260,6 @@ def _form(path: str) -> str:
 
 def _letters(path: str) -> str:
     """Return the path without regard to case and Unicode form."""
-    return path.replace("\\", "/").casefold() if path.isascii() else _folded(path)
-
-
-def _folded(path: str) -> str:
+    if path.isascii():
+        return path.replace("\\", "/").casefold()
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", path).casefold()).replace("\\", "/")

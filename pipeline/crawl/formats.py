@@ -112,6 +112,7 @@ class ManifestFile(Protocol):
 
     def kind(self, column: str) -> str:
         """Return what the column holds: `text`, also numbers and dates; `list` of these; else the name of its type."""
+        return "text"
 
 
 def open_manifest(path: Path, settings: ColumnSettings) -> ManifestFile:
@@ -129,7 +130,7 @@ def _open_text(path: Path) -> IO[str]:
     return path.open(encoding="utf-16" if utf16 else "utf-8-sig", errors="nmcl-marked", newline="")
 
 
-class _Delimited:
+class _Delimited(ManifestFile):
     unit = "line"
 
     def __init__(self, path: Path, settings: ColumnSettings) -> None:
@@ -150,9 +151,9 @@ class _Delimited:
         """Return the names in the first row; none if it cannot be parsed with this delimiter."""
         with closing(self._records(delimiter)) as records:
             _, cells = next(records, (0, []))
-        if isinstance(cells, BadRow):
-            return ()
         try:
+            if isinstance(cells, BadRow):
+                raise cells
             return tuple(composed(checked(name).strip()) for name in cells)
         except BadRow:
             return ()
@@ -161,17 +162,15 @@ class _Delimited:
         """Raise CrawlError with the reason why there is no header."""
         with closing(self._records(self._delimiter)) as records:
             number, cells = next(records, (0, []))
-        problem: BadRow | None = None
         try:
-            problem = cells if isinstance(cells, BadRow) else None
-            checked("" if problem else "".join(map(str, cells)))  # type: ignore[arg-type]
-        except BadRow as error:
-            problem = error
-        if problem:
+            if isinstance(cells, BadRow):
+                raise cells
+            checked("".join(cells))
+        except BadRow as problem:
             raise CrawlError(
                 f"{self._path.name} has no header that can be read: {self.unit} {number}: {problem}. "
                 f"Expected names of columns, such as video_path,venue."
-            )
+            ) from problem
         raise CrawlError(
             f"{self._path.name} is empty. Write a header, such as video_path,venue, and a row for each video."
         )
@@ -203,9 +202,6 @@ class _Delimited:
                 yield number, [cells[i] for i in wanted]
             else:
                 bad.add(number, f"{len(cells)} cells; the header has {n_columns}. Is a quote or separator amiss?")
-
-    def kind(self, column: str) -> str:
-        return "text"
 
 
 class _Lines:
@@ -240,19 +236,17 @@ class _Lines:
         return self.next_row()
 
 
-class _JsonLines:
+class _JsonLines(ManifestFile):
     unit = "line"
 
     def __init__(self, path: Path, settings: ColumnSettings) -> None:
         self._path = path
         keys: dict[str, None] = {}
-        for _, found in self._objects(BadRows(path.name, self.unit)):
+        bad = BadRows(path.name, self.unit)
+        for _, found in self._objects(bad):
             keys.update(dict.fromkeys(found))
         self.columns = tuple(keys)
         if not keys:
-            bad = BadRows(path.name, self.unit)
-            for _ in self._objects(bad):
-                pass
             bad.check(len(bad.rows), 0)
             raise CrawlError(f'{path.name} has no rows. Write one object a line, such as {{"video_path": "a.mp4"}}.')
 
@@ -265,9 +259,6 @@ class _JsonLines:
     def rows(self, columns: Sequence[str], bad: BadRows) -> Iterator[Cells]:
         for number, found in self._objects(bad):
             yield number, [found.get(name) for name in columns]
-
-    def kind(self, column: str) -> str:
-        return "text"
 
 
 def _json_object(line: str, number: int, bad: BadRows) -> dict[str, object] | None:
@@ -287,7 +278,7 @@ def _json_object(line: str, number: int, bad: BadRows) -> dict[str, object] | No
     return None
 
 
-class _Parquet:
+class _Parquet(ManifestFile):
     unit = "row"
 
     def __init__(self, path: Path, settings: ColumnSettings) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nmcl.pipeline.crawl.cells import BadRow, composed
-from nmcl.pipeline.crawl.columns import Columns, ColumnSettings, Field, recognise
+from nmcl.pipeline.crawl.columns import SIDECAR_FIELDS, Columns, ColumnSettings, Field, recognise
 from nmcl.pipeline.crawl.files import VIDEO_SUFFIXES, CrawlFiles, examples, list_files, stem
 from nmcl.pipeline.crawl.formats import FORMATS, BadRows, ManifestFile, RejectedRow, manifests_among, open_manifest
 from nmcl.pipeline.crawl.rows import ABSENT, Reader, Row, default_id
@@ -89,19 +89,17 @@ def _manifest_of(files: CrawlFiles) -> str | None:
 def _from_files(files: CrawlFiles, columns: ColumnSettings, address: str, absent: Collection[str]) -> Listing:
     sidecars = SidecarReader(files, columns, absent)
     paths, not_named = sidecars.videos()
-    if not_named:
-        left_out = counted(len(not_named), "sound file or animation", "sound files and animations")
-        not_named_note = [f"Left out {left_out} that no manifest or sidecar names: {examples(not_named)}."]
-    else:
-        not_named_note = []
+    left_out = counted(len(not_named), "sound file or animation", "sound files and animations")
+    note = f"Left out {left_out} that no manifest or sidecar names: {examples(not_named)}."
+    more_notes = (note, *files.notes) if not_named else files.notes
     if not paths:
         raise CrawlError(
             f"No video found in {address}: looked for {_FORMS} there, and in it and its folders "
             f"for files ending in {' '.join(VIDEO_SUFFIXES)}. Put videos there, or give another folder. "
-            f"{' '.join((*not_named_note, *files.notes))}"
+            f"{' '.join(more_notes)}"
         )
     beside = [sidecars.beside(path) for path in paths]
-    sidecars.require_keys(_named_fields(columns))
+    sidecars.require_keys([field for field in SIDECAR_FIELDS if getattr(columns, field)])
     named = [s.video_id or default_id(path) for s, path in zip(beside, paths, strict=True)]
     ids, id_notes = _unique_ids(named, paths)
     entries = tuple(
@@ -122,15 +120,9 @@ def _from_files(files: CrawlFiles, columns: ColumnSettings, address: str, absent
             *_odd_labels((entry.venue for entry in entries), f"the venues of {files.root.name}"),
             *sidecars.notes(),
             *_sidecars_alone(files, paths),
-            *not_named_note,
-            *files.notes,
+            *more_notes,
         ),
     )
-
-
-def _named_fields(columns: ColumnSettings) -> list[Field]:
-    fields: tuple[Field, ...] = ("id", "text", "label")
-    return [field for field in fields if getattr(columns, field)]
 
 
 def _sidecars_alone(files: CrawlFiles, videos: Sequence[str]) -> Iterator[str]:
@@ -294,9 +286,9 @@ def _odd_labels(labels: Iterable[str | None], where: str) -> Iterator[str]:
     joined = sorted(
         label
         for label, found in parts.items()
-        if _JOINED.search(label) or (len(found) > 1 and all(n_with[part] > 1 for part in found))
+        if not _NUMBER.fullmatch(label)
+        and (_JOINED.search(label) or (len(found) > 1 and all(n_with[part] > 1 for part in found)))
     )
-    joined = [label for label in joined if not _NUMBER.fullmatch(label)]
     said = [
         f"{len(found):,} that {what}, such as {examples(found)}"
         for found, what in ((numbers, "look like numbers"), (joined, "look like several in one"))

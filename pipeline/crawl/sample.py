@@ -113,14 +113,17 @@ def _write(folder: Path, seed: int, progress: Progress) -> None:
     plans = _plan(seed)
     for done, plan in enumerate(plans):
         progress("render sample", done, len(plans), "rendered, not filmed")
-        _render(plan, np.random.default_rng([seed, 1, done]), folder / plan.path)
+        rng = np.random.default_rng([seed, 1, done])
+        samples = None if plan.sounds_like is None else sound(plan.sounds_like, rng)
+        _encode(folder / plan.path, picture(plan.shows, rng), samples)
     progress("render sample", len(plans), len(plans), "rendered, not filmed")
 
     original = next(plan for plan in plans if plan.venue is not None and plan.sounds_like is not None)
     reupload = _Plan("reupload", original.venue, original.shows, original.sounds_like, original.description)
     shutil.copyfile(folder / original.path, folder / reupload.path)
     broken = _Plan("broken", VENUES[0], VENUES[0], None, "does not play for me either 😅")
-    _write_garbage(folder / broken.path, np.random.default_rng([seed, 2]))
+    head = b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41"  # then random bytes, like a failed download
+    (folder / broken.path).write_bytes(head + np.random.default_rng([seed, 2]).bytes(3000))
 
     _write_manifest(folder / "manifest.csv", [*plans, reupload, broken])
     for plan in plans[:N_SIDECARS]:
@@ -174,12 +177,6 @@ def _stray(venue: str, rng: np.random.Generator) -> str:
     return other if rng.random() < STRAY_SHARE else venue
 
 
-def _render(plan: _Plan, rng: np.random.Generator, path: Path) -> None:
-    frames = picture(plan.shows, rng)
-    samples = None if plan.sounds_like is None else sound(plan.sounds_like, rng)
-    _encode(path, frames, samples)
-
-
 def _encode(path: Path, frames: Iterable[np.ndarray], samples: np.ndarray | None) -> None:
     """Write H.264 and AAC such that the same input gives the same bytes.
 
@@ -215,11 +212,6 @@ def _encode(path: Path, frames: Iterable[np.ndarray], samples: np.ndarray | None
             block.sample_rate, block.pts = SAMPLE_RATE_HZ, 0
             out.mux(audio.encode(block))
             out.mux(audio.encode(None))
-
-
-def _write_garbage(path: Path, rng: np.random.Generator) -> None:
-    """Write the head of an .mp4 followed by random bytes, like a failed download."""
-    path.write_bytes(b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41" + rng.bytes(3000))
 
 
 def _write_manifest(path: Path, plans: list[_Plan]) -> None:

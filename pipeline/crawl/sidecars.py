@@ -120,10 +120,11 @@ class SidecarReader:
                 continue
             where = f"none of the {self.n_read:,} sidecars has a key {name!r}, which columns.{field} names"
             if columns:
-                where = f"the manifest has no column {name!r}, and {where}. Its columns: {_listed(columns)}"
-            keys = [key for key, _ in self._keys.most_common()]
+                known = examples(columns, N_KEYS_SHOWN)
+                where = f"the manifest has no column {name!r}, and {where}. Its columns: {known}"
+            shown = examples([key for key, _ in self._keys.most_common()], N_KEYS_SHOWN)
             raise CrawlError(
-                f"{where[0].upper()}{where[1:]}. Keys of the sidecars: {_listed(keys) or 'none'}. Name one of these."
+                f"{where[0].upper()}{where[1:]}. Keys of the sidecars: {shown or 'none'}. Name one of these."
             )
 
     def notes(self) -> tuple[str, ...]:
@@ -204,11 +205,6 @@ def _text(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
     return prose(str(value).replace("\0", " ").encode("utf-8", "replace").decode())
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - N_KEYS_SHOWN:,} more" if len(names) > N_KEYS_SHOWN else ""
-    return ", ".join(repr(name[:80]) for name in names[:N_KEYS_SHOWN]) + more
 
 
 def _loaded(path: Path) -> dict[str, Any] | None:

@@ -25,13 +25,10 @@ def landings(watched: Path) -> list[Landing]:
     """Return the subfolders that hold a file, by name, without hidden ones; empty if there is no such folder."""
     if not os.path.isdir(watched):
         return []
-    found = ((folder, *_look(folder)) for folder in sorted(_folders(watched.resolve())))
+    with os.scandir(watched.resolve()) as items:
+        folders = sorted(item.path for item in items if not item.name.startswith(".") and os.path.isdir(item.path))
+    found = ((folder, *_look(folder)) for folder in folders)
     return [Landing(Path(folder), changed) for folder, holds_file, changed in found if holds_file]
-
-
-def _folders(watched: Path) -> list[str]:
-    with os.scandir(watched) as items:
-        return [item.path for item in items if not item.name.startswith(".") and os.path.isdir(item.path)]
 
 
 def _look(folder: str) -> tuple[bool, float]:

@@ -31,8 +31,7 @@ def webp_frames(file: BinaryIO, settings: MediaSettings) -> Iterator[TimedFrame]
     try:
         with Image.open(file, formats=["WEBP"]) as image:
             n_pixels = image.width * image.height
-            if n_pixels > settings.max_pixels:
-                raise ClipError("too_large", f"{n_pixels:,} pixels a frame; the limit is {settings.max_pixels:,}")
+            work.require_size(n_pixels, settings)
             n_allowed = max(work.LEAST_FRAMES, work.budget(settings) // work.cost("webp", n_pixels))
             stamp_s, clock = 0.0, Clock(0.1)
             for picture in ImageSequence.Iterator(image):

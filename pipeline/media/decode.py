@@ -54,6 +54,10 @@ def decode(request: Request, settings: MediaSettings) -> Clip | ClipError:
         return clip_error(error, settings.memory_mb)
 
 
+_Heard = np.ndarray | ClipError | None
+"""Soundtrack, or why there is none; None if it was not listened to."""
+
+
 class _File:
     def __init__(self, file: BinaryIO, request: Request, settings: MediaSettings) -> None:
         self._file = file
@@ -64,31 +68,24 @@ class _File:
         problems: dict[Need, ClipError] = {}
         frames: np.ndarray | None = None
         times_s: tuple[float, ...] = ()
-        waveform: np.ndarray | None = None
-        sound_is_open = self._request.waveform
+        heard: _Heard = None
         if self._request.frames is not None:
             try:
-                frames, times_s, waveform, problem = self._look(self._request.frames)
-                sound_is_open = False
-                if problem:
-                    problems["waveform"] = problem
+                frames, times_s, heard = self._look(self._request.frames)
             except Exception as error:  # as in `decode`; the sound may still be usable
                 problems["frames"] = failure = clip_error(error, self._settings.memory_mb)
                 if failure.kind in OF_THE_FILE:
                     raise failure from error
-        if sound_is_open:
-            waveform, problem = self._listen()
-            if problem:
-                problems["waveform"] = problem
-        return Clip(frames=frames, frame_times_s=times_s, waveform=waveform, problems=problems)
+        if self._request.waveform and heard is None:
+            heard = self._listen()
+        if isinstance(heard, ClipError):
+            problems["waveform"], heard = heard, None
+        return Clip(frames=frames, frame_times_s=times_s, waveform=heard, problems=problems)
 
-    def _look(
-        self, selector: FrameSelector
-    ) -> tuple[np.ndarray, tuple[float, ...], np.ndarray | None, ClipError | None]:
+    def _look(self, selector: FrameSelector) -> tuple[np.ndarray, tuple[float, ...], _Heard]:
         """Return the selected frames with their times, and the result or error of the sound."""
         if animated.is_webp(self._file):
-            chosen = selector(animated.webp_frames(self._file, self._settings))
-            return *chosen, None, _NO_SOUND if self._request.waveform else None
+            return *selector(animated.webp_frames(self._file, self._settings)), None
         try:
             return self._one_pass(selector, None, planned=False)
         except work.TooMuchWork:
@@ -99,7 +96,7 @@ class _File:
 
     def _one_pass(
         self, selector: FrameSelector, parts: work.Parts | None, planned: bool
-    ) -> tuple[np.ndarray, tuple[float, ...], np.ndarray | None, ClipError | None]:
+    ) -> tuple[np.ndarray, tuple[float, ...], _Heard]:
         with self._container() as container:
             picture = self._picture(container)
             if not planned:
@@ -109,27 +106,26 @@ class _File:
                 if n_frames is None or n_frames * per_frame > work.budget(self._settings):
                     raise work.TooMuchWork
             one = _Pass(container, picture, self._hearing(container), parts, planned, self._settings)
-            frames, times_s = selector(one.frames())
-            return frames, times_s, *self._heard(one)
+            return *selector(one.frames()), self._heard(one)
 
-    def _listen(self) -> tuple[np.ndarray | None, ClipError | None]:
+    def _listen(self) -> _Heard:
         if animated.is_webp(self._file):
-            return None, _NO_SOUND
+            return _NO_SOUND
         with self._container() as container:
             return self._heard(_Pass(container, None, self._hearing(container), None, True, self._settings))
 
-    def _heard(self, one: "_Pass") -> tuple[np.ndarray | None, ClipError | None]:
+    def _heard(self, one: "_Pass") -> _Heard:
         if not self._request.waveform:
-            return None, None
+            return None
         if one.sound is None:
-            return None, _NO_SOUND
+            return _NO_SOUND
         try:
             waveform = one.waveform()
             if waveform is None:
                 waveform = by_ffmpeg(self._file, one.sound, one.n_channels, self._settings)
-            return waveform, None
+            return waveform
         except Exception as error:  # noqa: BLE001 (as in `decode`; the picture is usable)
-            return None, clip_error(error, self._settings.memory_mb)
+            return clip_error(error, self._settings.memory_mb)
 
     @contextmanager
     def _container(self) -> "Iterator[InputContainer]":
@@ -141,7 +137,7 @@ class _File:
         if picture is None:
             what = "no video stream that FFmpeg decodes" if container.streams.video else "no video stream"
             raise ClipError("no_picture", f"the file has {what}")
-        _require_size(picture.codec_context.width * picture.codec_context.height, self._settings)
+        work.require_size(picture.codec_context.width * picture.codec_context.height, self._settings)
         return picture
 
     def _hearing(self, container: "InputContainer") -> "AudioStream | None":
@@ -185,7 +181,7 @@ class _Pass:
         begin_s = float((picture.start_time or 0) * (picture.time_base or 0))
         n_frames, spent = 0, 0
         for frame, n_passed in self._decoded_frames():
-            _require_size(frame.width * frame.height, self._settings)
+            work.require_size(frame.width * frame.height, self._settings)
             stamp_s = frame.time
             time_s = clock.at(stamp_s if stamp_s is None else stamp_s - begin_s, n_passed)
             if time_s > self._settings.max_seconds:
@@ -219,7 +215,7 @@ class _Pass:
             n_left_out = 0
             if self._parts is not None and packet.size:
                 number += 1
-                if number not in self._parts.numbers:
+                if number not in self._parts:
                     continue
                 if packet.is_keyframe and last >= 0:
                     n_left_out = number - last - 1
@@ -266,11 +262,6 @@ def _decoded(packet: "Packet") -> "list[Any]":
         if isinstance(error, MemoryError):
             raise
         return []
-
-
-def _require_size(n_pixels: int, settings: MediaSettings) -> None:
-    if n_pixels > settings.max_pixels:
-        raise ClipError("too_large", f"{n_pixels:,} pixels a frame; the limit is {settings.max_pixels:,}")
 
 
 def _frame_s(picture: "VideoStream") -> float:

@@ -15,8 +15,11 @@ def clip_error(error: Exception, memory_mb: int) -> ClipError:
         return out_of_memory(memory_mb)
     if type(error).__module__ == "builtins" and isinstance(error, OSError):
         return ClipError("missing", f"the file cannot be read ({error.strerror})")
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "nowhere"
+    message = stable(str(getattr(error, "strerror", None) or error))
     trace = "".join(traceback.format_exception(error))
-    return ClipError("internal", f"{type(error).__name__}: {stable(_message(error))} ({_where(error)})", trace)
+    return ClipError("internal", f"{type(error).__name__}: {message} ({where})", trace)
 
 
 def out_of_memory(memory_mb: int) -> ClipError:
@@ -29,12 +32,3 @@ def stable(text: str) -> str:
     text = re.sub(r"\[([^\]@]*?)\s*@ 0x[0-9a-f]+\]", r"[\1]", text)
     text = re.sub(r"\b0x[0-9a-f]{6,}\b", "0x…", text)
     return re.sub(r"(?:file:)?(?:/[^\s/:'\"]+)+/", "", text)
-
-
-def _message(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)
-
-
-def _where(error: Exception) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "nowhere"

@@ -81,10 +81,8 @@ class Clock:
 
 def timed(frame: "VideoFrame", time_s: float) -> TimedFrame:
     """Return a frame as selectors see it; raise ClipError `no_picture` if its pixel format cannot be converted."""
-    if frame.width * frame.height <= KEPT_BYTES // 8:  # no picture takes more than 8 bytes a pixel
-        return TimedFrame(time_s, _luma(frame), partial(_rgb, frame))
-    n_bytes = sum(plane.buffer_size for plane in frame.planes)
-    if n_bytes <= KEPT_BYTES:
+    is_small = frame.width * frame.height <= KEPT_BYTES // 8  # no picture takes more than 8 bytes a pixel
+    if is_small or (n_bytes := sum(plane.buffer_size for plane in frame.planes)) <= KEPT_BYTES:
         return TimedFrame(time_s, _luma(frame), partial(_rgb, frame))
     factor = math.sqrt(KEPT_BYTES / n_bytes)
     width, height = (max(2, int(side * factor) // 2 * 2) for side in (frame.width, frame.height))
@@ -108,7 +106,9 @@ _LUMA_FIRST = ("yuv4", "yuvj4", "yuva4", "nv12", "nv21", "gray")
 
 def _rgb(frame: "VideoFrame", orientation: "_Orientation | None" = None) -> np.ndarray:
     rgb = _reformatted(frame, format="rgb24", interpolation="BICUBIC").to_ndarray()
-    return (orientation or _orientation(frame)).applied(rgb)
+    transposed, mirrored, flipped = orientation or _orientation(frame)
+    rgb = rgb.swapaxes(0, 1) if transposed else rgb
+    return np.ascontiguousarray(rgb[:: -1 if flipped else 1, :: -1 if mirrored else 1])
 
 
 def _reformatted(frame: "VideoFrame", **wanted: Any) -> "VideoFrame":
@@ -122,36 +122,16 @@ def _reformatted(frame: "VideoFrame", **wanted: Any) -> "VideoFrame":
         raise ClipError("no_picture", f"pictures of the kind {frame.format.name} cannot be converted") from error
 
 
-@dataclass(frozen=True)
-class _Orientation:
-    """Steps that make a stored picture upright: transpose, then mirror left to right, then flip upside down."""
-
-    transposed: bool = False
-    mirrored: bool = False
-    flipped: bool = False
-
-    def applied(self, picture: np.ndarray) -> np.ndarray:
-        if self.transposed:
-            picture = picture.swapaxes(0, 1)
-        if self.mirrored:
-            picture = picture[:, ::-1]
-        if self.flipped:
-            picture = picture[::-1]
-        return np.ascontiguousarray(picture)
+_Orientation = tuple[bool, bool, bool]
+"""Whether to transpose a stored picture, then mirror it left to right, then flip it upside down, to make it upright."""
 
 
 def _orientation(frame: "VideoFrame") -> _Orientation:
     """Return the orientation from the display matrix, as in ffmpeg's autorotate, rounded to the nearest right angle."""
     side_data: Any = frame.side_data
     matrix = side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return _UPRIGHT
-    a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32).tolist()
+    a, b, _, c, d, *_ = (1, 0, 0, 0, 1) if matrix is None else np.frombuffer(matrix, np.int32).tolist()
     if not (a or b) or not (c or d):
-        return _UPRIGHT
-    if abs(b) > abs(a):  # a quarter turn
-        return _Orientation(transposed=True, mirrored=c < 0, flipped=b < 0)
-    return _Orientation(mirrored=a < 0, flipped=d < 0)
-
-
-_UPRIGHT = _Orientation()
+        return False, False, False
+    is_quarter_turn = abs(b) > abs(a)
+    return (True, c < 0, b < 0) if is_quarter_turn else (False, a < 0, d < 0)

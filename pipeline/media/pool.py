@@ -350,11 +350,6 @@ def _limit(memory_mb: int) -> None:
 
     av.logging.set_level(av.logging.PANIC)
     cv2.setNumThreads(1)
-    limit = _address_space() + memory_mb * 2**20  # excludes what the interpreter has mapped already
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()  # by the interpreter
+    limit = mapped + memory_mb * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-
-
-def _address_space() -> int:
-    """Return the number of bytes mapped by this process."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    return pages * resource.getpagesize()

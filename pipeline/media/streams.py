@@ -25,7 +25,8 @@ def main_picture(streams: "Iterable[VideoStream]") -> "VideoStream | None":
     def rank(track: "VideoStream") -> tuple[bool, bool, int]:
         thumbnail = Disposition.still_image | Disposition.timed_thumbnails
         is_video = track.frames != 1 and not track.disposition & thumbnail and 2 * _seconds(track) >= longest
-        return is_video, bool(track.disposition & Disposition.default), _pixels(track)
+        n_pixels = int(track.codec_context.width * track.codec_context.height)
+        return is_video, bool(track.disposition & Disposition.default), n_pixels
 
     return max(tracks, key=rank)
 
@@ -80,7 +81,3 @@ def _seconds(stream: "AudioStream | VideoStream") -> float:
         return float(stream.duration * stream.time_base)
     said = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
     return int(said[1]) * 3600 + int(said[2]) * 60 + float(said[3]) if said else 0.0
-
-
-def _pixels(track: "VideoStream") -> int:
-    return int(track.codec_context.width * track.codec_context.height)

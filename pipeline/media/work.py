@@ -4,11 +4,11 @@ Work is counted in pixels, never in seconds: the same file gives the same frames
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nmcl.pipeline.errors import ClipError
 from nmcl.pipeline.media.frames import Clock
 from nmcl.pipeline.media.limits import MediaSettings
 
@@ -51,6 +51,12 @@ def cost(codec: str, n_pixels: int) -> int:
     return max(n_pixels, _LEAST_PIXELS) * _HARDER.get(codec, 1)
 
 
+def require_size(n_pixels: int, settings: MediaSettings) -> None:
+    """Raise ClipError `too_large` if a picture has too many pixels."""
+    if n_pixels > settings.max_pixels:
+        raise ClipError("too_large", f"{n_pixels:,} pixels a frame; the limit is {settings.max_pixels:,}")
+
+
 def budget(settings: MediaSettings) -> int:
     """Return the decoding budget of one video, in the unit of `cost`."""
     return settings.budget_megapixels * 10**6
@@ -67,11 +73,8 @@ def estimated_frames(container: "InputContainer", picture: "VideoStream", settin
     return n_frames * min(1.0, settings.max_seconds / seconds) if seconds > 0 else float(n_frames)
 
 
-@dataclass(frozen=True)
-class Parts:
-    """Packets of a picture track to decode, by their number; each stretch begins with a key frame."""
-
-    numbers: frozenset[int]
+Parts = frozenset[int]
+"""Numbers of the packets of a picture track to decode; each stretch begins with a key frame."""
 
 
 def parts(container: "InputContainer", picture: "VideoStream", frame_s: float, settings: MediaSettings) -> Parts | None:
@@ -88,14 +91,14 @@ def parts(container: "InputContainer", picture: "VideoStream", frame_s: float, s
     keys = [number for number, (is_key, _) in enumerate(packets) if is_key] or [0]
     if len(keys) >= FEW_KEY_FRAMES:
         even = np.linspace(0, len(keys) - 1, min(len(keys), n_allowed)).round().astype(int)
-        return Parts(frozenset(keys[i] for i in even))
+        return Parts(keys[i] for i in even)
     numbers: set[int] = set()
     for key, end in zip(keys, [*keys[1:], len(packets)], strict=True):
         begins = packets[key][1]
         # Pictures shown before their key frame need the previous stretch.
         usable = (i for i in range(key, end) if begins is None or (packets[i][1] or begins) >= begins)
         numbers.update(i for i, _ in zip(usable, range(n_allowed // len(keys)), strict=False))
-    return Parts(frozenset(numbers))
+    return Parts(numbers)
 
 
 def _packets(

@@ -17,7 +17,7 @@ from nmcl.pipeline.stages.extract import load_vectors
 from nmcl.pipeline.storage.artifacts import Artifact
 from nmcl.pipeline.storage.catalogue import Catalogue, Part, load_part
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import decode, encode, from_vectors, to_vectors
+from nmcl.pipeline.storage.tables import encode, from_vectors, read_table, to_vectors
 
 ONE_THREAD_VALUES = 2**24
 """Below this many values (7,000 videos) the matrix products are short: threads cost more by waiting than they save."""
@@ -35,12 +35,10 @@ def fit_completion(blocks: dict[str, np.ndarray], settings: CompletionSettings, 
     rows = {name: block[present] for name, block in blocks.items()}
     n_values = sum(block.size for block in rows.values())
     with threadpool_limits(1 if n_values < ONE_THREAD_VALUES else None):
-        held_out = completion.compare(rows, settings, progress)
-        chosen = settings
+        state = completion.fit(rows, settings, progress)
         if settings.method == "auto":
-            chosen = replace(settings, method=completion.best(held_out))  # type: ignore[arg-type]  # one of COMPLETERS
-        state = completion.fit(rows, chosen, progress)
-    return replace(state, info=state.info | {"held_out": held_out})
+            return state
+        return replace(state, info=state.info | {"held_out": completion.compare(rows, settings, progress)})
 
 
 def complete_part(
@@ -85,10 +83,7 @@ def load_features(store: Store, catalogue: Catalogue, artifact: Artifact, rows: 
 
 def load_completed(store: Store, catalogue: Catalogue, artifact: Artifact, modalities: Sequence[str]) -> FeatureRows:
     """Return the completed vectors of a catalogue's videos, in order; NaN only if a video has no modality at all."""
-    tables = []
-    for _, part in catalogue.parts():
-        name = artifact.part(part.key)
-        tables.append(decode(store.read(name), name, part.n_videos))
+    tables = [read_table(store, artifact.part(part.key), part.n_videos) for _, part in catalogue.parts()]
     return FeatureRows(
         {m: np.concatenate([to_vectors(table.column(m)) for table in tables]) for m in modalities},
         {m: np.concatenate([table.column(f"{m}_observed").to_numpy() for table in tables]) for m in modalities},

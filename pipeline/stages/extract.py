@@ -13,9 +13,8 @@ from nmcl.pipeline.errors import ClipError
 from nmcl.pipeline.media import Decoder, FrameSelector
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Clip, Modality, Need, State, Video
-from nmcl.pipeline.stages.stale import remove_stale
 from nmcl.pipeline.stopwatch import Stopwatch
-from nmcl.pipeline.storage.artifacts import DIGEST_SUFFIX, Artifact, add_digest, write_with_digest
+from nmcl.pipeline.storage.artifacts import DIGEST_SUFFIX, RECIPE, Artifact, add_digest, write_with_digest
 from nmcl.pipeline.storage.catalogue import Part, load_part
 from nmcl.pipeline.storage.failures import (
     INTERNAL,
@@ -30,7 +29,7 @@ from nmcl.pipeline.storage.failures import (
     write_failures,
 )
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import decode, encode, from_vectors, to_vectors
+from nmcl.pipeline.storage.tables import decode, encode, from_vectors, read_table, to_vectors
 
 if TYPE_CHECKING:
     from nmcl.pipeline.extractor import Extractor
@@ -135,7 +134,7 @@ def extract_part(
             write_failures(store, job.failures, part, videos, before)
         if _passed(recorded, final):
             decoded = [video for video in videos if video.video_id not in recorded]
-            remove_stale(store, part, job.failures, [f.artifact for f in job.features], decoded, source)
+            _remove_stale(store, part, job.failures, [f.artifact for f in job.features], decoded, source)
         for table in tables:
             table.write(store, part)
         if before != final:
@@ -205,6 +204,35 @@ def _both(recorded: Failures, final: Failures, video_id: str) -> tuple[Failure, 
     return (*before, *(failure for failure in after if failure.modality not in covered))
 
 
+def _remove_stale(
+    store: Store,
+    part: Part,
+    failures: Artifact,
+    own: Sequence[Artifact],
+    decoded: Sequence[Video],
+    source: CrawlSource,
+) -> None:
+    """Remove a part from the features of other settings and from completed vectors, to be made again when needed.
+
+    Features whose files are gone from the crawl are kept, because they could not be made again. Finished runs keep
+    their models, scores and predictions.
+
+    Args:
+        own: Features that the caller updates itself.
+        decoded: Videos of the part that did not fail.
+    """
+    stale = [f"completed/{folder}" for folder in store.list("completed")]
+    is_whole = all(source.stat(video.path) is not None for video in decoded)
+    for folder in store.list("features") if is_whole else ():
+        name = f"features/{folder}"
+        recipe = store.read_json(f"{name}/{RECIPE}") if store.exists(f"{name}/{RECIPE}") else {}
+        if name not in {a.folder for a in own} and recipe.get("decoding") == failures.recipe["decoding"]:
+            stale.append(name)
+    for folder in stale:
+        for suffix in ("", DIGEST_SUFFIX):
+            store.remove(f"{folder}/part-{part.key}.parquet{suffix}")
+
+
 class _Table:
     """Rows of one modality's part: all new, or as written with some of them recomputed."""
 
@@ -266,7 +294,6 @@ class _Table:
         write_with_digest(store, name, encode(table))
 
 
-def load_vectors(store: Store, artifact: Artifact, part: Part, column: str = "vector") -> np.ndarray:
+def load_vectors(store: Store, artifact: Artifact, part: Part) -> np.ndarray:
     """Return one modality's vectors of a part: shape (part.n_videos, D), float32, NaN rows where absent."""
-    name = artifact.part(part.key)
-    return to_vectors(decode(store.read(name), name, part.n_videos).column(column))
+    return to_vectors(read_table(store, artifact.part(part.key), part.n_videos).column("vector"))

@@ -1,9 +1,10 @@
 """Ingest stage: turns a folder of crawled videos into catalogue rows, identified by their content's hash."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -27,9 +28,12 @@ from nmcl.pipeline.storage.catalogue import (
     save_catalogue,
 )
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import decode, encode
+from nmcl.pipeline.storage.tables import encode, read_table
 
 _HASHES_BETWEEN_SAVES = 20_000
+_TEXT, _NUMBER = pa.string(), pa.int64()
+_STATS = pa.schema({"path": _TEXT, "n_bytes": _NUMBER, "mtime_ns": _NUMBER, "sha256": _TEXT})
+_REJECTED = pa.schema({"line": _NUMBER, "video_id": _TEXT, "path": _TEXT, "problem": _TEXT})
 
 
 @dataclass(frozen=True)
@@ -131,10 +135,9 @@ def _hash_files(
     return found
 
 
-def _hash_all(source: CrawlSource, paths: Iterable[str]) -> Iterable[tuple[str, _Stat | None]]:
-    hash_one: Callable[[str], tuple[str, _Stat | None]] = lambda path: (path, _hash(source, path))  # noqa: E731
+def _hash_all(source: CrawlSource, paths: Sequence[str]) -> Iterable[tuple[str, _Stat | None]]:
     with ThreadPoolExecutor() as pool:
-        yield from pool.map(hash_one, paths)
+        yield from zip(paths, pool.map(partial(_hash, source), paths), strict=True)
 
 
 def _hash(source: CrawlSource, path: str) -> _Stat | None:
@@ -143,10 +146,7 @@ def _hash(source: CrawlSource, path: str) -> _Stat | None:
         return None
     try:
         with source.open(path) as file:
-            sha256 = hashlib.sha256()
-            while block := file.read(2**20):
-                sha256.update(block)
-            return _Stat(*stat, sha256.hexdigest())
+            return _Stat(*stat, hashlib.file_digest(file, "sha256").hexdigest())  # type: ignore[arg-type]
     except OSError:
         return None
 
@@ -154,22 +154,13 @@ def _hash(source: CrawlSource, path: str) -> _Stat | None:
 def _load_stats(store: Store, name: str) -> dict[str, _Stat]:
     if not store.exists(name):
         return {}
-    table = decode(store.read(name), name)
-    columns = [table.column(c).to_pylist() for c in ("path", "n_bytes", "mtime_ns", "sha256")]
-    return {path: _Stat(*stat) for path, *stat in zip(*columns, strict=True)}
+    rows = read_table(store, name).select(_STATS.names).to_pylist()
+    return {row.pop("path"): _Stat(**row) for row in rows}
 
 
 def _save_stats(store: Store, name: str, stats: dict[str, _Stat]) -> None:
-    rows = sorted(stats.items())
-    table = pa.table(
-        {
-            "path": pa.array([path for path, _ in rows], pa.string()),
-            "n_bytes": pa.array([stat.n_bytes for _, stat in rows], pa.int64()),
-            "mtime_ns": pa.array([stat.mtime_ns for _, stat in rows], pa.int64()),
-            "sha256": pa.array([stat.sha256 for _, stat in rows], pa.string()),
-        }
-    )
-    store.write(name, encode(table))
+    rows = [{"path": path, **vars(stat)} for path, stat in sorted(stats.items())]
+    store.write(name, encode(pa.Table.from_pylist(rows, _STATS)))
 
 
 def _rejected_file(crawl: str, address: str, catalogue: str) -> str:
@@ -183,16 +174,7 @@ def _save_rejected(store: Store, name: str, listing: Listing) -> Iterator[str]:
         if store.exists(name):
             store.remove(name)
         return
-    rows = listing.rejected
-    table = pa.table(
-        {
-            "line": pa.array([row.line for row in rows], pa.int64()),
-            "video_id": pa.array([row.video_id for row in rows], pa.string()),
-            "path": pa.array([row.path for row in rows], pa.string()),
-            "problem": pa.array([row.problem for row in rows], pa.string()),
-        }
-    )
-    content = encode(table)
+    content = encode(pa.Table.from_pylist([vars(row) for row in listing.rejected], _REJECTED))
     if not store.exists(name) or store.read(name) != content:
         store.write(name, content)
     yield f"All rows that were left out are listed in {name} of the store."
@@ -207,14 +189,10 @@ def _rows(crawl: str, listing: Listing, stats: dict[str, _Stat]) -> list[Video]:
         original = first.setdefault(sha256, entry.video_id) if sha256 else entry.video_id
         videos.append(
             Video(
-                video_id=entry.video_id,
+                **vars(entry),
                 crawl=crawl,
-                path=entry.path,
                 sha256=sha256,
                 n_bytes=stat.n_bytes if stat else 0,
-                description=entry.description,
-                venue=entry.venue,
-                split=entry.split,
                 duplicate_of=original if original != entry.video_id else None,
             )
         )

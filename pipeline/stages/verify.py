@@ -3,8 +3,8 @@
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from nmcl.pipeline.crawl.source import crawl_source
@@ -13,7 +13,7 @@ from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Video
 from nmcl.pipeline.stages.verify_part import wrong_digest, wrong_part
 from nmcl.pipeline.storage.artifacts import DIGEST_SUFFIX, RECIPE, Artifact, digest, hashed_part, load_state
-from nmcl.pipeline.storage.catalogue import TRAINING, Catalogue, Crawl, Part, load_catalogue, load_part
+from nmcl.pipeline.storage.catalogue import TRAINING, Catalogue, Crawl, Part, load_catalogue, load_part, part_of
 from nmcl.pipeline.storage.run_files import Timing
 from nmcl.pipeline.storage.runs import (
     CHAMPIONS,
@@ -27,7 +27,7 @@ from nmcl.pipeline.storage.runs import (
     champion,
 )
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import decode
+from nmcl.pipeline.storage.tables import decode, read_table
 
 SOURCES = 32
 """Number of files of each crawl that are read again."""
@@ -58,6 +58,10 @@ class Findings:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What could not be checked, and why."""
+
+    def add(self, file: str, problem: str, removes: tuple[str, ...] = (), what_to_do: str = Problem.what_to_do) -> None:
+        """Add a problem."""
+        self.problems.append(Problem(file, problem, removes, what_to_do))
 
 
 def verify(store: Store, n_sources: int = SOURCES, seed: int = 0, progress: Progress = silent) -> Findings:
@@ -101,6 +105,15 @@ def to_json(findings: Findings) -> dict[str, Any]:
     }
 
 
+def _fault(read: Callable[..., object], *args: object) -> str | None:
+    """Return why a file of the store cannot be read, or None."""
+    try:
+        read(*args)
+    except StoreError as error:
+        return str(error)
+    return None
+
+
 def _catalogues(store: Store, findings: Findings) -> dict[str, Catalogue]:
     """Return every catalogue of the store that can be read, by its name."""
     names = [TRAINING]
@@ -112,9 +125,8 @@ def _catalogues(store: Store, findings: Findings) -> dict[str, Catalogue]:
             found[name] = load_catalogue(store, name)
             findings.checked["catalogues"] += 1
         except StoreError as error:
-            removes = (name,) if name.startswith("predicted/") else ()
             what_to_do = "Delete it, and ingest the crawls again: what was extracted of them is found again."
-            findings.problems.append(Problem(name, str(error), removes, what_to_do))
+            findings.add(name, str(error), (name,) if name.startswith("predicted/") else (), what_to_do)
     return found
 
 
@@ -129,28 +141,20 @@ def _check_catalogues(
     rows: dict[str, Sequence[Video]] = {}
     for part, names in parts.items():
         findings.checked["catalogue parts"] += 1
-        problem = None
         try:
             videos = load_part(store, part)
+            if part_of(videos) == part:
+                rows[part.key] = videos
+                continue
+            problem = "its rows are not those that its name is the hash of"
         except StoreError as error:
             problem = str(error)
+        if all(name.startswith("runs/") for name in names):
+            what_to_do = "Promote a run that was trained on other crawls, or train a new one with nmcl run."
+            findings.add(part.file, problem, (), what_to_do)
         else:
-            if digest([asdict(video) for video in videos]) != part.rows or _key(videos) != part.key:
-                problem = "its rows are not those that its name is the hash of"
-        if problem is None:
-            rows[part.key] = videos
-            continue
-        only_of_runs = all(name.startswith("runs/") for name in names)
-        what_to_do = "Promote a run that was trained on other crawls, or train a new one with nmcl run."
-        removes = () if only_of_runs else (part.file,)
-        findings.problems.append(
-            Problem(part.file, problem, removes, what_to_do if only_of_runs else Problem.what_to_do)
-        )
+            findings.add(part.file, problem, (part.file,))
     return rows
-
-
-def _key(videos: Sequence[Video]) -> str:
-    return digest([[v.video_id, v.sha256, v.description] for v in videos])
 
 
 def _check_parts(store: Store, rows: Mapping[str, Sequence[Video]], findings: Findings, progress: Progress) -> None:
@@ -158,34 +162,28 @@ def _check_parts(store: Store, rows: Mapping[str, Sequence[Video]], findings: Fi
     folders = [f"{kind}/{name}" for kind in PARTED for name in store.list(kind)]
     decodings = _recorded_failures(store)
     for done, folder in enumerate(folders, start=1):
-        files = store.list(folder)
-        parts = [name for name in files if name.startswith("part-") and name.endswith(".parquet")]
+        parts = [name for name in store.list(folder) if name.startswith("part-") and name.endswith(".parquet")]
         recipe, problem = _recipe(store, folder)
         if problem and not parts and not store.exists(f"{folder}/{RECIPE}"):
             continue  # absent, as after a repair
         if problem:
             removes = (f"{folder}/{RECIPE}", *(f"{folder}/{name}" for name in parts))
-            findings.problems.append(Problem(f"{folder}/{RECIPE}", problem, removes))
+            findings.add(f"{folder}/{RECIPE}", problem, removes)
             continue
         dims: set[int] = set()
         for name in parts:
             findings.checked[folder.split("/")[0]] += 1
             key = name.removeprefix("part-").removesuffix(".parquet")
-            problem = wrong_part(store, folder, name, recipe, rows.get(key), decodings, dims)
-            if problem:
+            if problem := wrong_part(store, folder, name, recipe, rows.get(key), decodings, dims):
                 removes = (f"{folder}/{name}", f"{folder}/{name}{DIGEST_SUFFIX}", *_downstream(store, folder, name))
-                findings.problems.append(Problem(f"{folder}/{name}", problem, removes))
+                findings.add(f"{folder}/{name}", problem, removes)
         progress("verify", done, len(folders))
 
 
-def _downstream(store: Store, folder: str, name: str) -> Iterator[str]:
-    """Yield the files that are made from a part and would keep its error."""
-    if folder.startswith("failures/"):
-        return
-    if folder.startswith("features/"):
-        for completed in store.list("completed"):
-            if store.exists(f"completed/{completed}/{name}"):
-                yield f"completed/{completed}/{name}"
+def _downstream(store: Store, folder: str, name: str) -> list[str]:
+    """Return the files that are made from a part and would keep its error."""
+    made = [f"completed/{completed}/{name}" for completed in store.list("completed")]
+    return list(filter(store.exists, made)) if folder.startswith("features/") else []
 
 
 def _recipe(store: Store, folder: str) -> tuple[dict[str, Any], str | None]:
@@ -213,7 +211,6 @@ def _recorded_failures(store: Store) -> dict[str, str]:
 def _check_states(store: Store, findings: Findings) -> None:
     for name in store.list("states"):
         folder = f"states/{name}"
-        files = [f"{folder}/{file}" for file in store.list(folder)]
         if not store.exists(f"{folder}/state.json"):
             continue
         findings.checked["states"] += 1
@@ -226,7 +223,7 @@ def _check_states(store: Store, findings: Findings) -> None:
         except StoreError as error:
             problem = str(error)
         if problem:
-            findings.problems.append(Problem(folder, problem, tuple(files)))
+            findings.add(folder, problem, tuple(f"{folder}/{file}" for file in store.list(folder)))
 
 
 def _check_runs(store: Store, findings: Findings) -> None:
@@ -235,32 +232,29 @@ def _check_runs(store: Store, findings: Findings) -> None:
         best = champion(store)
     except StoreError as error:
         what_to_do = "Delete it, and promote the run that is to be champion: nmcl runs, nmcl promote."
-        findings.problems.append(Problem(CHAMPIONS, str(error), (), what_to_do))
+        findings.add(CHAMPIONS, str(error), (), what_to_do)
     for run in all_runs(store):
         findings.checked["runs"] += 1
         _, problem = _recipe(store, run.folder) if store.exists(run.file(RECIPE)) else ({}, None)
-        problem = problem or _wrong_model(run)
-        if problem:
+        if problem := problem or _wrong_model(run):
             what_to_do = (
                 "nmcl verify --repair removes it; nmcl run makes it again if the settings are still its own, "
                 "else promote another run: nmcl runs."
             )
-            removes = tuple(map(run.file, (RECIPE, MODEL, WEIGHTS, METRICS)))
-            findings.problems.append(Problem(run.folder, problem, removes, what_to_do))
+            findings.add(run.folder, problem, tuple(map(run.file, (RECIPE, MODEL, WEIGHTS, METRICS))), what_to_do)
             continue
         predictions = run.file(PREDICTIONS)
         if store.exists(predictions):
             data = store.read(predictions)
-            if problem := wrong_digest(store, predictions, data) or _undecodable(predictions, data):
-                is_champion = best is not None and run.folder == best.folder
-                removes = () if is_champion else (predictions, run.file(METRICS))
+            problem = wrong_digest(store, predictions, data) or _fault(decode, data, predictions)
+            if problem and best is not None and run.folder == best.folder:
                 what_to_do = "The champion itself is whole: nmcl predict predicts any crawl again."
-                findings.problems.append(
-                    Problem(predictions, problem, removes, what_to_do if is_champion else Problem.what_to_do)
-                )
+                findings.add(predictions, problem, (), what_to_do)
+            elif problem:
+                findings.add(predictions, problem, (predictions, run.file(METRICS)))
     if best is not None and not best.is_finished:
         what_to_do = "Promote another run, or return to the one before: nmcl runs, nmcl promote, nmcl rollback."
-        findings.problems.append(Problem(CHAMPIONS, f"its champion {best.folder} is no finished run", (), what_to_do))
+        findings.add(CHAMPIONS, f"its champion {best.folder} is no finished run", (), what_to_do)
 
 
 def _wrong_model(run: Run) -> str | None:
@@ -275,35 +269,16 @@ def _wrong_model(run: Run) -> str | None:
     return None
 
 
-def _undecodable(name: str, data: bytes) -> str | None:
-    try:
-        decode(data, name)
-    except StoreError as error:
-        return str(error)
-    return None
-
-
 def _check_small_files(store: Store, findings: Findings) -> None:
     """Check the settings, and the optional files that only make commands faster."""
-    if store.exists(SETTINGS):
-        try:
-            store.read_json(SETTINGS)
-        except StoreError as error:
-            what_to_do = "Delete it, and name the settings again by --set or --config."
-            findings.problems.append(Problem(SETTINGS, str(error), (), what_to_do))
-    readers: dict[str, Callable[[str], object]] = {
-        "timings": lambda name: store.read_record(name, Timing),
-        "videos": lambda name: decode(store.read(name), name),
-    }
-    for folder, read in readers.items():
-        for file in store.list(folder):
-            name = f"{folder}/{file}"
-            if file.startswith("part-"):
-                continue
-            try:
-                read(name)
-            except StoreError as error:
-                findings.problems.append(Problem(name, str(error), (name,)))
+    if store.exists(SETTINGS) and (problem := _fault(store.read_json, SETTINGS)):
+        findings.add(SETTINGS, problem, (), "Delete it, and name the settings again by --set or --config.")
+    for name in (f"timings/{file}" for file in store.list("timings")):
+        if problem := _fault(store.read_record, name, Timing):
+            findings.add(name, problem, (name,))
+    for name in (f"videos/{file}" for file in store.list("videos") if not file.startswith("part-")):
+        if problem := _fault(read_table, store, name):
+            findings.add(name, problem, (name,))
 
 
 def _check_sources(crawl: Crawl, videos: Sequence[Video], n_sources: int, seed: int, findings: Findings) -> None:
@@ -324,13 +299,7 @@ def _check_sources(crawl: Crawl, videos: Sequence[Video], n_sources: int, seed: 
             continue
         findings.checked["source files"] += 1
         if found != sha256:
-            findings.problems.append(
-                Problem(
-                    f"{crawl.folder}/{path}",
-                    f"its SHA-256 is {found[:12]}..., and {sha256[:12]}... when it was ingested",
-                    (),
-                    "Ingest the crawl again: nmcl run or nmcl ingest.",
-                )
-            )
+            problem = f"its SHA-256 is {found[:12]}..., and {sha256[:12]}... when it was ingested"
+            findings.add(f"{crawl.folder}/{path}", problem, (), "Ingest the crawl again: nmcl run or nmcl ingest.")
     if gone:
         findings.notes.append(f"{gone:,} of {len(chosen):,} files looked for in {crawl.folder} are no longer there.")

@@ -13,7 +13,7 @@ from nmcl.pipeline.storage.artifacts import DIGEST_SUFFIX, RECIPE, Artifact, dig
 from nmcl.pipeline.storage.catalogue import Part
 from nmcl.pipeline.storage.failures import Failures, load_failures
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import decode, to_vectors
+from nmcl.pipeline.storage.tables import decode, read_table, to_vectors
 
 COLUMNS = {
     "features": ("video_id", "vector"),
@@ -140,7 +140,7 @@ def _wrong_completed(store: Store, name: str, recipe: Mapping[str, Any], table: 
         features = f"features/{modality}-{addresses[modality]}/{name}"
         if not store.exists(features):
             continue
-        extracted = to_vectors(decode(store.read(features), features).column("vector"))
+        extracted = to_vectors(read_table(store, features).column("vector"))
         present = ~np.isnan(extracted).any(axis=1)
         if not np.array_equal(present, observed) or not np.array_equal(extracted[present], vectors[present]):
             return f"its {modality} vectors are not those that were extracted"

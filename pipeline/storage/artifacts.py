@@ -119,12 +119,9 @@ def load_state(store: Store, artifact: Artifact | None) -> State:
     data = store.read(name)
     try:
         arrays = load(data)
+        for array, values in arrays.items():
+            if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+                raise ValueError(f"{array!r} has values that are not finite")
     except (SafetensorError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
         raise StoreError(f"{name} is damaged ({error}). Delete {artifact.folder} and run the command again.") from error
-    for array, values in arrays.items():
-        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
-            raise StoreError(
-                f"{name} is damaged ({array!r} has values that are not finite). Delete {artifact.folder} and run the "
-                "command again."
-            )
     return State(arrays=arrays, info=store.read_json(f"{artifact.folder}/state.json"))

@@ -10,7 +10,7 @@ from nmcl.pipeline.records import Video
 from nmcl.pipeline.storage.artifacts import digest
 from nmcl.pipeline.storage.shapes import Address, Name
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import decode, encode, from_videos, to_videos
+from nmcl.pipeline.storage.tables import encode, from_videos, read_table, to_videos
 
 TRAINING = "catalogue.json"
 """Catalogue of the crawls that a store is trained on. Crawls that are only predicted have catalogues of their own."""
@@ -72,13 +72,15 @@ class Catalogue:
         return Catalogue(tuple(others) if crawl in others else (*others, crawl))
 
 
+def part_of(videos: Sequence[Video]) -> Part:
+    """Return the part that holds these rows."""
+    key = digest([[v.video_id, v.sha256, v.description] for v in videos])
+    return Part(key, rows=digest([asdict(video) for video in videos]), n_videos=len(videos))
+
+
 def make_part(store: Store, videos: Sequence[Video]) -> Part:
     """Write a slice of the catalogue, unless it exists."""
-    part = Part(
-        key=digest([[v.video_id, v.sha256, v.description] for v in videos]),
-        rows=digest([asdict(video) for video in videos]),
-        n_videos=len(videos),
-    )
+    part = part_of(videos)
     if not store.exists(part.file):
         store.write(part.file, encode(from_videos(videos)))
     return part
@@ -86,7 +88,7 @@ def make_part(store: Store, videos: Sequence[Video]) -> Part:
 
 def load_part(store: Store, part: Part) -> list[Video]:
     """Return the rows of a part."""
-    return to_videos(decode(store.read(part.file), part.file, part.n_videos))
+    return to_videos(read_table(store, part.file, part.n_videos))
 
 
 def load_catalogue(store: Store, name: str = TRAINING) -> Catalogue:

@@ -10,7 +10,7 @@ from nmcl.pipeline.records import Clip, Modality, Need, Video
 from nmcl.pipeline.storage.artifacts import Artifact, write_with_digest
 from nmcl.pipeline.storage.catalogue import Part
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import decode, encode
+from nmcl.pipeline.storage.tables import encode, read_table
 
 MAX_ATTEMPTS = 3
 """Maximum attempts for a file with a transient failure, over successive commands."""
@@ -157,8 +157,7 @@ _SCHEMA = pa.schema(
 
 def load_failures(store: Store, artifact: Artifact, part: Part) -> dict[str, tuple[Failure, ...]]:
     """Return the failures of a part, by video_id. Earlier versions recorded whole files, without attempts."""
-    name = artifact.part(part.key)
-    table = decode(store.read(name), name)
+    table = read_table(store, artifact.part(part.key))
     own = [f.name for f in fields(Failure) if f.name in table.column_names]
     found: dict[str, tuple[Failure, ...]] = {}
     for row in table.select(["video_id", *own]).to_pylist():

@@ -22,7 +22,7 @@ from nmcl.pipeline.storage.catalogue import Catalogue, load_catalogue, save_cata
 from nmcl.pipeline.storage.run_files import COUNTS, ComparisonNote, DriftNote, Metrics, ModelCard
 from nmcl.pipeline.storage.shapes import RunFolder, to_json
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import decode, encode
+from nmcl.pipeline.storage.tables import encode, read_table
 from nmcl.pipeline.text import listed
 
 CHAMPIONS = "champions.json"
@@ -90,7 +90,7 @@ class Run:
         name = self.file(ASSIGNED)
         if not self.store.exists(name):
             return None
-        table = decode(self.store.read(name), name)
+        table = read_table(self.store, name)
         splits = dict(zip(table.column("sha256").to_pylist(), table.column("split").to_pylist(), strict=True))
         if unknown := sorted(set(splits.values()) - set(SPLITS)):
             raise self.store.damaged(name, f"the split {unknown[0]!r}")

@@ -25,50 +25,19 @@ Section = dict[str, Any]
 T = TypeVar("T")
 
 
-class Marker(TypedDict):
-    """Content of `store.json`."""
-
-    format: int
-
-
-class Pointer(TypedDict):
-    """Content of `latest.json` and `champion.json`."""
-
-    leads_to: RunFolder
-
-
-class RunRecipe(TypedDict):
-    """Content of a run's `recipe.json`."""
-
-    completed: Address
-
-
-class CompletedRecipe(TypedDict):
-    """Recipe of completed vectors."""
-
-    completion: Address
-
-
-class CompletionRecipe(TypedDict):
-    """Recipe of a completer's state."""
-
-    features: Annotated[list[Address], Len(3, 3)]
-
-
-class FeaturesRecipe(TypedDict):
-    """Recipe of a modality's vectors."""
-
-    state: Address | None
+def _having(**keys: Any) -> Any:
+    """Return the schema of a JSON object with these keys, each of a type."""
+    return TypedDict("JsonObject", keys)  # type: ignore[operator]
 
 
 _SHAPES: tuple[tuple[str, Any], ...] = (
-    (r"store\.json", Marker),
-    (r"(latest|champion)\.json", Pointer),
+    (r"store\.json", _having(format=int)),
+    (r"(latest|champion)\.json", _having(leads_to=RunFolder)),
     (r"(.+/)?settings\.json", dict[str, Section]),
-    (r"runs/.+/recipe\.json", RunRecipe),
-    (r"completed/.+/recipe\.json", CompletedRecipe),
-    (r"states/completion-.+/recipe\.json", CompletionRecipe),
-    (r"features/.+/recipe\.json", FeaturesRecipe),
+    (r"runs/.+/recipe\.json", _having(completed=Address)),
+    (r"completed/.+/recipe\.json", _having(completion=Address)),
+    (r"states/completion-.+/recipe\.json", _having(features=Annotated[list[Address], Len(3, 3)])),
+    (r"features/.+/recipe\.json", _having(state=Address | None)),
     (r".+/(state|recipe)\.json", dict[str, Any]),
 )
 """Schemas by a pattern of the whole file name; the first match is used."""

@@ -14,10 +14,12 @@ def checking_state(name: str) -> Iterator[None]:
     """Convert a ValueError or KeyError of the checks in the block to a StoreError for the state's folder `name`."""
     try:
         yield
-    except KeyError as error:
-        raise _damaged(name, f"{error} is missing") from error
-    except ValueError as error:
-        raise _damaged(name, str(error)) from error
+    except (KeyError, ValueError) as error:
+        found = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise StoreError(
+            f"What states/{name}-... of the store holds is damaged or was not written by nmcl ({found[:300]}). Delete "
+            "that folder and run the command that made it again."
+        ) from error
 
 
 def require_array(state: State, name: str, shape: tuple[int | None, ...], dtype: type = np.float32) -> np.ndarray:
@@ -34,10 +36,3 @@ def require_array(state: State, name: str, shape: tuple[int | None, ...], dtype:
     if not np.isfinite(array).all():
         raise ValueError(f"{name} has values that are not finite")
     return array
-
-
-def _damaged(name: str, found: str) -> StoreError:
-    return StoreError(
-        f"What states/{name}-... of the store holds is damaged or was not written by nmcl ({found[:300]}). Delete that "
-        "folder and run the command that made it again."
-    )

@@ -25,6 +25,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -156,14 +157,8 @@ class Store:
 
     def has_all(self, names: Iterable[str]) -> bool:
         """Return whether all these files were written; each folder is listed once, however many files are named."""
-        found: dict[str, set[str]] = {}
-        for name in names:
-            folder, _, file = name.rpartition("/")
-            if folder not in found:
-                found[folder] = set(self.list(folder))
-            if file not in found[folder]:
-                return False
-        return True
+        files = cache(lambda folder: set(self.list(folder)))
+        return all(file in files(folder) for folder, _, file in (name.rpartition("/") for name in names))
 
     def modified(self, name: str) -> str:
         """Return the time a file was written: UTC, ISO 8601."""
@@ -327,22 +322,16 @@ class Store:
             StoreTakenError: If another process holds the lock.
             StoreError: If the store cannot be written.
         """
-        if self.is_held or (may_be_read_only and self._is_read_only):
+        is_read_only = self.is_local and not os.access(self.root, os.W_OK)
+        if self.is_held or (may_be_read_only and is_read_only):
             yield
-        elif self.is_local:
-            with self._locked_file():
+            return
+        with self._locked_file() if self.is_local else Lease(self.fs, self._full(_LOCK), self.url).held() as lease:
+            _held[self.url] = lease
+            try:
                 yield
-        else:
-            with Lease(self.fs, self._full(_LOCK), self.url).held() as lease:
-                _held[self.url] = lease
-                try:
-                    yield
-                finally:
-                    del _held[self.url]
-
-    @property
-    def _is_read_only(self) -> bool:
-        return self.is_local and not os.access(self.root, os.W_OK)
+            finally:
+                del _held[self.url]
 
     @contextmanager
     def _locked_file(self) -> Iterator[None]:
@@ -358,9 +347,7 @@ class Store:
                         f"Another nmcl command is writing to {self.url}. Wait for it, or name another --out."
                     ) from error
             shutil.rmtree(self._full(_SCRATCH), ignore_errors=True)
-            _held[self.url] = None
             try:
                 yield
             finally:
-                del _held[self.url]
                 shutil.rmtree(self._full(_SCRATCH), ignore_errors=True)

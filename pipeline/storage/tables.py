@@ -8,7 +8,7 @@ Equal tables give equal bytes: no time, path or host is written to a file.
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from io import BytesIO
 from typing import Any
 
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.records import MODALITIES, Video
+from nmcl.pipeline.storage.store import Store
 
 VIDEO_SCHEMA = pa.schema(
     [
@@ -102,6 +103,11 @@ def decode(data: bytes, name: str, n_rows: int | None = None) -> pa.Table:
     return table
 
 
+def read_table(store: Store, name: str, n_rows: int | None = None) -> pa.Table:
+    """Return `decode` of a file of the store."""
+    return decode(store.read(name), name, n_rows)
+
+
 def _columns(name: str, shapes: Mapping[str, Mapping[str, Any]], otherwise: Mapping[str, Any]) -> Mapping[str, Any]:
     return next((columns for beginning, columns in shapes.items() if name.startswith(beginning)), otherwise)
 
@@ -139,9 +145,7 @@ def from_videos(videos: Sequence[Video]) -> pa.Table:
 
 def to_videos(table: pa.Table) -> list[Video]:
     """Return rows of the catalogue from a table of VIDEO_SCHEMA."""
-    names = [field.name for field in fields(Video)]
-    columns = [table.column(name).to_pylist() for name in names]
-    return [Video(*row) for row in zip(*columns, strict=True)]
+    return [Video(**row) for row in table.select(VIDEO_SCHEMA.names).to_pylist()]
 
 
 def from_vectors(vectors: np.ndarray) -> pa.Array:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from nmcl.pipeline.escape import csv_text, from_csv_text, is_control, markdown_code, markdown_text, visible
+from nmcl.pipeline.escape import csv_text, is_control, markdown_code, markdown_text, visible
 from tests.hostile import HOSTILE
 
 ANY = st.text(st.characters(exclude_categories=()), max_size=200) | st.sampled_from(HOSTILE)
@@ -64,7 +64,7 @@ def test_inline_code_is_one_code(text: str) -> None:
 
 @given(ANY)
 def test_no_cell_is_a_formula_and_each_is_read_back(text: str) -> None:
-    assert from_csv_text(csv_text(text)) == text
+    assert csv_text(text).removeprefix("'") == text
     assert not csv_text(text).startswith(("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"))
 
 

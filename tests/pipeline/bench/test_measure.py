@@ -66,7 +66,8 @@ def test_rate_of_matrix_products() -> None:
     assert 1e9 < measure.gemm_flops_per_s(np.matmul) < 1e14
 
 
-def test_a_result_survives_json() -> None:
+def test_a_result_as_json_shows_its_notes_with_the_figures() -> None:
     result = Result({"a_s": 1.0}, {"to_floor": 2.0}, ["synthetic"])
-    assert Result.from_json(result.to_json()) == result
+    figures = {"a_s": 1.0, "notes": ["synthetic"]}
+    assert result.to_json() == {"figures": figures, "ratios": {"to_floor": 2.0}, "machine": result.machine}
     assert result.machine["cores"] >= 1

@@ -1,4 +1,4 @@
-"""Ridge lines against scikit-learn."""
+"""Ridge lines against scikit-learn, from blocks and from moments, and which patterns get a line."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,16 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from nmcl.pipeline.completion.base import CompletionSettings
-from nmcl.pipeline.completion.ridge import RidgeCompleter
+from nmcl.pipeline.completion.ridge import (
+    SHRINKAGES,
+    Line,
+    Lines,
+    RidgeCompleter,
+    columns,
+    fit_line,
+    moments,
+    patterns_to_learn,
+)
 from nmcl.pipeline.completion.scaling import fit_scaling
 from nmcl.pipeline.completion.table import check
 
@@ -49,3 +58,73 @@ def test_real_views_come_out_as_published_elsewhere(digits: tuple[Blocks, Blocks
         missing = np.isnan(blocks[name][:, 0])
         z = scaling.standardise(name, truth[name][missing])
         assert np.linalg.norm(scaling.standardise(name, out[name][missing]) - z) < most * np.linalg.norm(z)
+
+
+def problem(n: int, d: int, t: int, noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, d)) + 2.0
+    return x, x @ rng.standard_normal((d, t)) / np.sqrt(d) + noise * rng.standard_normal((n, t)) - 1.0
+
+
+@pytest.mark.parametrize(("n", "d"), [(50, 6), (10, 30)])
+def test_is_the_ridge_of_scikit_learn(n: int, d: int) -> None:
+    x, y = problem(n, d, 4, noise=0.5)
+    line, shrinkage = fit_line(moments(np.concatenate([x, y], axis=1)), d, 0.3)
+    expected = Ridge(alpha=0.3 * n).fit(x, y)
+    assert shrinkage == 0.3
+    np.testing.assert_allclose(line(x), expected.predict(x), rtol=1e-4, atol=1e-5)
+
+
+def test_chosen_shrinkage_has_the_least_generalised_cross_validation_error() -> None:
+    x, y = problem(40, 12, 3, noise=2.0)
+    _, chosen = fit_line(moments(np.concatenate([x, y], axis=1)), 12, None)
+    centred = x - x.mean(axis=0)
+    errors = []
+    for shrinkage in SHRINKAGES:
+        hat = centred @ np.linalg.solve(centred.T @ centred + 40 * shrinkage * np.eye(12), centred.T) + 1 / 40
+        errors.append(40 * ((y - hat @ y) ** 2).sum() / (40 - np.trace(hat)) ** 2)
+    assert chosen == pytest.approx(SHRINKAGES[int(np.argmin(errors))])
+
+
+def test_more_noise_asks_for_more_shrinkage() -> None:
+    chosen = []
+    for noise in (0.01, 1.0, 100.0):
+        x, y = problem(60, 20, 5, noise)
+        chosen.append(fit_line(moments(np.concatenate([x, y], axis=1)), 20, None)[1])
+    assert chosen[0] < chosen[1] < chosen[2]
+
+
+def test_one_row_gives_its_own_values() -> None:
+    x, y = problem(1, 3, 2, noise=0.0)
+    line, _ = fit_line(moments(np.concatenate([x, y], axis=1)), 3, None)
+    np.testing.assert_allclose(line(np.zeros((1, 3))), y, rtol=1e-6)
+
+
+def test_moments_add_up() -> None:
+    x, _ = problem(20, 4, 1, noise=1.0)
+    both, whole = moments(x[:7]) + moments(x[7:]), moments(x)
+    assert both.n == whole.n == 20
+    np.testing.assert_allclose(both.total, whole.total)
+    np.testing.assert_allclose(both.products, whole.products)
+    np.testing.assert_allclose(whole.of(np.array([2, 0])).products, x[:, [2, 0]].T @ x[:, [2, 0]])
+
+
+def test_three_names_learn_every_pattern_and_five_do_not() -> None:
+    assert len(patterns_to_learn(("a", "b", "c"), set())) == 6
+    five = patterns_to_learn(("a", "b", "c", "d", "e"), {("a", "b"), (), ("a", "b", "c", "d", "e")})
+    assert ("a", "b") in five
+    assert len(five) == 5 + 5 + 1
+
+
+def test_columns_of_blocks_within_others() -> None:
+    assert columns(("c", "a"), ("a", "b", "c"), {"a": 2, "b": 3, "c": 2}).tolist() == [5, 6, 0, 1]
+
+
+def test_the_line_that_uses_most_is_taken() -> None:
+    lines = Lines()
+    for source in (("a",), ("b",), ("a", "b")):
+        lines.add(source, "d", Line(np.full((1, 1), len(source)), np.zeros(1)), 1.0)
+    found = lines.best(("a", "b", "c"), "d")
+    assert found is not None
+    assert found[0] == ("a", "b")
+    assert lines.best(("c",), "d") is None
