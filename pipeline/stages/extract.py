@@ -117,7 +117,9 @@ def extract_part(
     results: dict[str, tuple[Failure, ...]] = {}
     bugs: list[tuple[Video, Clip | ClipError]] = []
     stopwatch = Stopwatch()
-    clips = enumerate(stopwatch.each("decoding", _clips(videos, needs, source, job.frames, decoder, results, bugs)))
+    clips = enumerate(
+        stopwatch.each("decoding", _clips(videos, needs, source, job.frames, decoder, recorded, results, bugs))
+    )
     while chunk := list(islice(clips, CLIPS_AT_A_TIME)):
         for table in tables:
             rows = chunk if table.is_new else [(i, clip) for i, clip in chunk if table.need in needs[i]]
@@ -171,10 +173,14 @@ def _clips(
     source: CrawlSource,
     frames: FrameSelector,
     decoder: Decoder,
+    recorded: Failures,
     results: dict[str, tuple[Failure, ...]],
     bugs: list[tuple[Video, Clip | ClipError]],
 ) -> Iterator[Clip]:
-    """Yield one clip per video, in order, with whatever could be decoded; failures go into `results` and `bugs`."""
+    """Yield one clip per video, in order, with whatever could be decoded; failures go into `results` and `bugs`.
+
+    A clip has the same problems whether its file was decoded now or is known to fail.
+    """
     wanted = [Wanted(source, video, need) for video, need in zip(videos, needs, strict=True) if need]
     decoded = clips_of(wanted, frames, decoder)
     for video, need in zip(videos, needs, strict=True):
@@ -183,7 +189,11 @@ def _clips(
             results[video.video_id] = failures_of_clip(clip, need)
             if any(failure.kind == INTERNAL for failure in results[video.video_id]):
                 bugs.append((video, clip))
-        yield replace(Clip() if isinstance(clip, ClipError) else clip, description=video.description)
+        before = recorded.get(video.video_id, ())
+        if isinstance(clip, ClipError) or any(f.modality is None for f in results.get(video.video_id, before)):
+            clip = Clip()
+        known = {n: ClipError(f.kind, f.detail) for f in before if f.modality for n in f.needs - need}
+        yield replace(clip, problems={**known, **clip.problems}, description=video.description)
 
 
 def _merged(

@@ -17,6 +17,8 @@ from nmcl.pipeline.storage.artifacts import Artifact
 from nmcl.pipeline.storage.catalogue import Part, load_part, make_part
 from nmcl.pipeline.storage.failures import load_failures
 from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.storage.tables import decode
+from tests.faults.world import without_decodable_sound
 from tests.media import BrokenSelector, run_ffmpeg, shades, tone, write_video
 
 
@@ -96,6 +98,25 @@ def test_new_settings_do_not_decode_what_is_known_to_fail(world: World) -> None:
     later.extract()
     assert world.store.read(world.job.failures.part(world.part.key)) == before
     np.testing.assert_array_equal(later.vectors(0), world.vectors(0))
+
+
+def test_parts_lost_after_their_failures_were_written_are_made_again_with_the_same_bytes(world: World) -> None:
+    """As by a kill between the two."""
+    name = "deaf.avi"
+    (world.folder / name).write_bytes(without_decodable_sound(world.folder / "whole.mp4", world.folder))
+    stat = _hash(crawl_source(world.folder), name)
+    assert stat
+    deaf = Video("deaf", "crawl", name, stat.sha256, stat.n_bytes, "words", None, None, None)
+    world = replace(world, part=make_part(world.store, [*load_part(world.store, world.part), deaf]))
+    assert world.extract()["deaf"] == [("acoustic", "unreadable")]
+    parts = [feature.artifact.part(world.part.key) for feature in world.job.features]
+    before = [world.store.read(part) for part in parts]
+    remarks = decode(before[1], parts[1]).column("remark").to_pylist()
+    assert [remark is not None for remark in remarks] == [False, False, True, False, True]  # silent, deaf
+    for part in parts:
+        world.store.remove(part)
+    world.extract()
+    assert [world.store.read(part) for part in parts] == before
 
 
 def test_what_fails_later_is_on_record(world: World) -> None:
