@@ -8,12 +8,13 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from nmcl.flows.report import summary
+from nmcl.flows.report.numbers import finite
 from nmcl.flows.report.render import _FOLDER as _RUN_REPORT
 from nmcl.flows.report.render import environment as _run_environment
 from nmcl.flows.report.study import findings
 from nmcl.flows.report.study.style import Drawing
 from nmcl.flows.report.study.table import Table
-from nmcl.model.study.results import StudyData, Trial, finite
+from nmcl.model.study.results import StudyData, Trial
 
 _FOLDER = Path(__file__).parent
 
