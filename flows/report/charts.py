@@ -57,7 +57,7 @@ NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 def styled(palette: Palette, **changes: Any) -> AbstractContextManager[None]:
     """Return a context in which matplotlib draws in our style."""
-    style = {
+    style: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": "nmcl",
         "text.parse_math": False,
