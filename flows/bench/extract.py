@@ -227,7 +227,7 @@ def _agreement(plan: Plan, vectors: list[dict[str, np.ndarray]]) -> dict[str, fl
 
 
 def _least_cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """Hard links to one file: file systems allow about ten thousand."""
+    """Return the smallest cosine of two rows at the same place, both (N, D); rows of zeros are left out."""
     products = np.einsum("ij,ij->i", a, b)
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return float((products[lengths > 0] / lengths[lengths > 0]).min(initial=1.0))

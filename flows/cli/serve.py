@@ -73,9 +73,9 @@ def announce(crawl: Crawl, out: Out = "out") -> None:
         if running is None:
             raise UserError("No Prefect server runs. Start one with `nmcl up`, or name yours in PREFECT_API_URL.")
         os.environ["PREFECT_API_URL"] = running.url
-    from nmcl.flows.engine import events
+    from nmcl.flows.engine import sweep
 
     if not Store(out).exists("store.json"):
         console.note(f"There is no store {out} yet: `retrain` makes it, and trains its first model.")
-    events.announce(crawl, out)
+    sweep.announce(crawl, out)
     console.say(f"Announced: {os.environ['PREFECT_API_URL'].removesuffix('/api')} shows the run of `retrain`.")
