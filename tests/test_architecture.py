@@ -36,7 +36,6 @@ DOORS = {
     "prefect": {
         "flows/engine/flows.py",
         "flows/engine/tasks.py",
-        "flows/engine/events.py",
         "flows/engine/plugin.py",
         "flows/engine/runners.py",
         "flows/engine/clusters.py",

@@ -12,7 +12,7 @@ import numpy as np
 
 from nmcl.extractors import bench as plain
 from nmcl.extractors.visual import VisualSettings
-from nmcl.flows.bench.material import make_crawl, scratch, settings_with, source_of
+from nmcl.flows.bench.material import make_crawl, settings_with, source_of
 from nmcl.flows.run import stages
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.stages import Context
@@ -23,6 +23,7 @@ from nmcl.pipeline.errors import ClipError, CrawlError
 from nmcl.pipeline.media import Decoder, MediaSettings, Request, decode
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Clip, Video
+from nmcl.pipeline.scratch import scratch
 from nmcl.pipeline.stages.complete import load_features
 from nmcl.pipeline.storage.artifacts import load_state
 from nmcl.pipeline.storage.store import Store
@@ -50,7 +51,7 @@ FULL = Size(videos=960, plain=480, repeats=5, within_s=math.inf)
 def bench_extract(crawl: Path | None, size: Size | None = None, progress: Progress = silent) -> Result:
     """Measure the seconds of the stage `extract`, its lower bound and the plain loop on the same files."""
     size = size or Size()
-    with scratch() as folder:
+    with scratch("bench") as folder:
         source, origin = source_of(crawl, folder / "sample", progress)
         made = make_crawl(source, size.videos, folder / "crawl")
         settings = settings_with(size.visual)
@@ -226,7 +227,7 @@ def _agreement(plan: Plan, vectors: list[dict[str, np.ndarray]]) -> dict[str, fl
 
 
 def _least_cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """Hard links to one file: file systems allow about ten thousand."""
+    """Return the smallest cosine of two rows at the same place, both (N, D); rows of zeros are left out."""
     products = np.einsum("ij,ij->i", a, b)
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return float((products[lengths > 0] / lengths[lengths > 0]).min(initial=1.0))

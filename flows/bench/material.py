@@ -3,9 +3,7 @@
 import csv
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -24,14 +22,6 @@ from nmcl.pipeline.errors import CrawlError
 from nmcl.pipeline.media import Decoder, MediaSettings, Request, TimedFrame
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.records import Clip, Entry
-from nmcl.pipeline.scratch import scratch as temporary_folder
-
-
-@contextmanager
-def scratch() -> Iterator[Path]:
-    """Yield a temporary folder that is removed at the end of the block."""
-    with temporary_folder("bench") as folder:
-        yield folder
 
 
 def source_of(crawl: Path | None, folder: Path, progress: Progress) -> tuple[Path, str]:
@@ -105,8 +95,7 @@ def _last_frame(frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, 
 def settings_with(visual: VisualSettings) -> Settings:
     """Return default settings, but with extractors that are fitted in seconds: their state does not affect the cost."""
     autoencoder = AutoencoderSettings(epochs=1, fine_tune_epochs=1, min_steps=0)
-    return replace(
-        Settings(),
+    return Settings(
         visual=visual,
         acoustic=AcousticSettings(fit_videos=16, autoencoder=autoencoder),
         textual=TextualSettings(fit_videos=1000, min_words=10_000),

@@ -9,8 +9,9 @@ from nmcl.flows import console
 from nmcl.flows.bench import extract, scale
 from nmcl.flows.bench.extract import bench_extract
 from nmcl.flows.bench.scale import bench_scale
+from nmcl.model.bench import train
 from nmcl.model.bench.head import bench_head
-from nmcl.model.bench.train import Steps, bench_train
+from nmcl.model.bench.train import bench_train
 from nmcl.pipeline.bench import complete
 from nmcl.pipeline.bench.complete import bench_complete
 from nmcl.pipeline.bench.result import Result
@@ -30,34 +31,12 @@ class Request:
     progress: Progress = silent
 
 
-def _extract(request: Request) -> Result:
-    return bench_extract(request.crawl, extract.FULL if request.full else extract.Size(), request.progress)
-
-
-def _complete(request: Request) -> Result:
-    return bench_complete(complete.FULL if request.full else complete.Size(), request.progress)
-
-
-def _head(request: Request) -> Result:
-    return bench_head(progress=request.progress)
-
-
-def _train(request: Request) -> Result:
-    return bench_train(
-        steps=Steps(low_rank=None, full_memory=20) if request.full else Steps(), progress=request.progress
-    )
-
-
-def _scale(request: Request) -> Result:
-    return bench_scale(request.crawl, scale.FULL if request.full else scale.Size(), request.progress)
-
-
 BENCHES: dict[str, Callable[[Request], Result]] = {
-    "extract": _extract,
-    "complete": _complete,
-    "head": _head,
-    "train": _train,
-    "scale": _scale,
+    "extract": lambda r: bench_extract(r.crawl, extract.FULL if r.full else extract.Size(), r.progress),
+    "complete": lambda r: bench_complete(complete.FULL if r.full else complete.Size(), r.progress),
+    "head": lambda r: bench_head(progress=r.progress),
+    "train": lambda r: bench_train(steps=train.FULL if r.full else train.Steps(), progress=r.progress),
+    "scale": lambda r: bench_scale(r.crawl, scale.FULL if r.full else scale.Size(), r.progress),
 }
 
 

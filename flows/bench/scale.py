@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from nmcl.extractors.visual import VisualSettings
-from nmcl.flows.bench.material import make_crawl, scratch, settings_with, source_of
+from nmcl.flows.bench.material import make_crawl, settings_with, source_of
 from nmcl.flows.run import runs, stages
 from nmcl.flows.run.parts import Work, WorkItem
 from nmcl.flows.run.plan import Plan
@@ -22,6 +22,7 @@ from nmcl.pipeline.bench.measure import in_new_process, peak_bytes_above, second
 from nmcl.pipeline.bench.result import Result
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Modality, State
+from nmcl.pipeline.scratch import scratch
 from nmcl.pipeline.stages.extract import CLIPS_AT_A_TIME
 from nmcl.pipeline.stages.ingest import IngestSettings
 from nmcl.pipeline.storage.artifacts import load_state, save_state, write_with_digest
@@ -55,7 +56,7 @@ def bench_scale(crawl: Path | None, size: Size | None = None, progress: Progress
     figures: dict[str, float] = {}
     notes = []
     steps = len(size.videos) + 2
-    with scratch() as folder:
+    with scratch("bench") as folder:
         source, origin = source_of(crawl, folder / "sample", progress)
         states = _learn(source, settings, folder / "learn")
         with embedded():

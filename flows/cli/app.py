@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from nmcl import __version__
+from nmcl.flows import console
 from nmcl.flows.cli.options import with_options
 
 FOUND_SOMETHING = 6
@@ -52,7 +53,6 @@ def _global_options(
 
 def context_of(out: str, settings: Any) -> Any:
     """Return the `nmcl.flows.run.stages.Context` of a command. The store is created if it does not exist."""
-    from nmcl.flows import console
     from nmcl.flows.run.stages import Context
     from nmcl.pipeline.storage.store import Store
 

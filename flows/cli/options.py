@@ -1,4 +1,4 @@
-"""Command-line options that several commands share."""
+"""Command-line options that several commands share, and those of a study."""
 
 import inspect
 from collections.abc import Callable
@@ -89,6 +89,39 @@ _SETTINGS = {
     "address": ("engine", "address"),
 }
 """Option -> section and name of the setting that it changes."""
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """Options of a comparison of methods; either `features` or `store` is given."""
+
+    out: Annotated[Path, typer.Option("--out", help="Folder for results.json, tables, figures and report.html.")]
+    features: Annotated[
+        Path | None,
+        typer.Option("--features", help=".npz: 2-D float arrays are modalities, `label`, and `split` if you have one."),
+    ] = None
+    store: Annotated[Path | None, typer.Option("--store", help="The --out of a run: its extracted features.")] = None
+    methods: Annotated[str, typer.Option("--methods", help="Names with commas between; all if not given.")] = ""
+    modalities: Annotated[str, typer.Option("--modalities", help="Some of the file's, with commas between.")] = ""
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of each method.")] = 5
+    taxonomy: Annotated[Path | None, typer.Option("--taxonomy", help="Venue tree for TRUMANN: CSV or JSON.")] = None
+    sounds: Annotated[
+        Path | None, typer.Option("--sounds", help=".npz of external labelled sounds for DARE, else dare_lite.")
+    ] = None
+    deviations: Annotated[
+        bool,
+        typer.Option("--deviations", help="Also nmcl with each departure from the paper undone: printed_gate, ..."),
+    ] = False
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Search batch size, learning rate and dropout on validation rows first.")
+    ] = False
+    resplit: Annotated[
+        bool, typer.Option("--resplit", help="Draw a new split for every seed, even if one is given.")
+    ] = False
+    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Trainings at a time; one per core.")] = None
+    skip: Annotated[
+        str, typer.Option("--skip", help="Sections to leave out: modalities, completion, absence; commas between.")
+    ] = ""
 
 
 def with_options(function: Callable[..., None]) -> Callable[..., None]:

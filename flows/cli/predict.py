@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from nmcl.flows import console
 from nmcl.flows.cli.app import command
 from nmcl.flows.cli.options import AllOptions, Crawl
 
@@ -24,7 +25,6 @@ def predict(
     model's store, so that the same command again is quick. In a CSV file a text that begins like a formula (with `=`,
     `+`, `-`, `@`, a tab or a line break) or with an apostrophe has an apostrophe in front: taken away, it is as it was.
     """
-    from nmcl.flows import console
     from nmcl.flows.cli import summary
     from nmcl.flows.run.predict import check_name, load_run, settings_of_run
     from nmcl.flows.run.predict import predict as predict_here

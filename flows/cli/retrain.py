@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from nmcl.flows import console
 from nmcl.flows.cli.app import command, context_of
 from nmcl.flows.cli.options import AllOptions, Out
 
@@ -31,7 +32,6 @@ def retrain(
     Extractors and completion stay the champion's, and so do its test videos. Drift beyond the limits of `[drift]` stops
     the run with exit code 4; the rule of promotion is `[promotion]`.
     """
-    from nmcl.flows import console
     from nmcl.flows.cli import summary
     from nmcl.flows.retrain import retrain as retraining
     from nmcl.flows.retrain.context import Options

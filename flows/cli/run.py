@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from nmcl.flows import console
 from nmcl.flows.cli.app import command, context_of
 from nmcl.flows.cli.options import AllOptions, Crawl, CrawlOptions, EngineOptions, Out, SettingsOptions
 from nmcl.pipeline.errors import UserError
@@ -23,7 +24,6 @@ def run(crawl: Crawl, out: Out, options: AllOptions) -> None:
     only what is missing. A store keeps its settings: `--set` and `--config` change what they name, now and for later
     commands.
     """
-    from nmcl.flows import console
     from nmcl.flows.cli import failed, summary
     from nmcl.flows.run import runs, stages
     from nmcl.flows.run.sources import require_there
@@ -50,7 +50,6 @@ def run(crawl: Crawl, out: Out, options: AllOptions) -> None:
 @command("nmcl ingest crawl --out out", "nmcl ingest crawl --out out --label-col place")
 def ingest(crawl: Crawl, out: Out, options: CrawlOptions) -> None:
     """Read a crawl into the store's catalogue: manifest, content hashes, splits. Nothing is decoded yet."""
-    from nmcl.flows import console
     from nmcl.flows.cli import summary
     from nmcl.flows.run import stages
     from nmcl.flows.run.sources import require_there
@@ -122,7 +121,6 @@ def retry(
     Only these files are decoded; vectors of other videos stay as they are. Runs that were trained before keep their
     models and scores: `nmcl run` trains one with the videos that were recovered.
     """
-    from nmcl.flows import console
     from nmcl.flows.cli import failed
     from nmcl.flows.stored_settings import of_store
     from nmcl.pipeline.storage.failures import WHAT_TO_DO
@@ -147,7 +145,6 @@ def _up_to(name: str, out: str, changes: dict[str, Any], kinds: frozenset[str] |
     Args:
         kinds: failures that are retried regardless of their attempts; None: temporary ones, three attempts in total.
     """
-    from nmcl.flows import console
     from nmcl.flows.cli import summary
     from nmcl.flows.run import runs
     from nmcl.flows.run.workers import local_map

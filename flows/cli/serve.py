@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from nmcl.flows import console
 from nmcl.flows.cli.app import command
 from nmcl.flows.cli.options import Crawl, Out
 from nmcl.pipeline.errors import CrawlError, UserError
@@ -41,7 +42,6 @@ def up(
     If they are running already they are left alone, and the deployments are registered again. A worker that ended is
     restarted without its server. Logs of the previous processes are kept as server.log.1 and worker.log.1.
     """
-    from nmcl.flows import console
     from nmcl.flows.cli import summary
     from nmcl.flows.service import service
 
@@ -53,7 +53,6 @@ def up(
 @command("nmcl down")
 def down() -> None:
     """Stop what `nmcl up` started, runs in progress included: started again, they go on from what is finished."""
-    from nmcl.flows import console
     from nmcl.flows.service import service
 
     console.say("Stopped." if service.down() else "Nothing runs that `nmcl up` started.")
@@ -62,7 +61,6 @@ def down() -> None:
 @command("nmcl announce new-crawl", "nmcl announce new-crawl --out out")
 def announce(crawl: Crawl, out: Out = "out") -> None:
     """Announce a new crawl to the Prefect server, which starts the deployment `retrain` on it."""
-    from nmcl.flows import console
     from nmcl.flows.run.sources import require_videos
     from nmcl.flows.service import service
     from nmcl.pipeline.storage.store import Store
@@ -73,9 +71,9 @@ def announce(crawl: Crawl, out: Out = "out") -> None:
         if running is None:
             raise UserError("No Prefect server runs. Start one with `nmcl up`, or name yours in PREFECT_API_URL.")
         os.environ["PREFECT_API_URL"] = running.url
-    from nmcl.flows.engine import events
+    from nmcl.flows.engine import sweep
 
     if not Store(out).exists("store.json"):
         console.note(f"There is no store {out} yet: `retrain` makes it, and trains its first model.")
-    events.announce(crawl, out)
+    sweep.announce(crawl, out)
     console.say(f"Announced: {os.environ['PREFECT_API_URL'].removesuffix('/api')} shows the run of `retrain`.")

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from nmcl.flows import console
 from nmcl.flows.cli.app import FOUND_SOMETHING, command
 from nmcl.flows.cli.options import Json, Out
 from nmcl.pipeline.errors import UserError
@@ -24,7 +25,6 @@ def promote(
     out: Out = "out",
 ) -> None:
     """Make a run the champion by hand."""
-    from nmcl.flows import console
     from nmcl.pipeline.storage import runs
     from nmcl.pipeline.storage.store import Store
 
@@ -39,7 +39,6 @@ def promote(
 @command("nmcl rollback --out out")
 def rollback(out: Out = "out") -> None:
     """Return to the champion before the present one. Nothing is deleted."""
-    from nmcl.flows import console
     from nmcl.pipeline.storage import runs
     from nmcl.pipeline.storage.store import Store
 
@@ -92,7 +91,6 @@ def verify(
 
     Ends with exit code 6 where something is wrong, and with 0 where `--repair` has removed all of it.
     """
-    from nmcl.flows import console
     from nmcl.flows.cli import summary
     from nmcl.pipeline.stages import verify as checks
     from nmcl.pipeline.storage.store import Store

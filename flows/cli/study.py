@@ -3,13 +3,14 @@
 import io
 import json
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 
+from nmcl.flows.cli.options import StudyOptions
 from nmcl.flows.report.study import write_study
 from nmcl.flows.report.study.results import results
 from nmcl.flows.run.evaluation import labels_of
@@ -39,32 +40,7 @@ UNFINISHED = ".unfinished"
 """Store of intermediate results, until the study is finished."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """Options of a study; either `features` or `store` is given."""
-
-    features: Path | None
-    store: Path | None
-    out: Path
-    methods: tuple[str, ...] = ()
-    """Names of the methods; empty: all."""
-    modalities: tuple[str, ...] = ()
-    """Names of the modalities; empty: all."""
-    seeds: int = 5
-    taxonomy: Path | None = None
-    sounds: Path | None = None
-    """An external labelled sound set, for DARE."""
-    deviations: bool = False
-    """Whether to train `nmcl` also with each departure from the paper undone."""
-    tune: bool = False
-    resplit: bool = False
-    """Whether to ignore the split of the file or store and make a new split for every seed."""
-    jobs: int | None = None
-    skip: tuple[str, ...] = ()
-    """Sections to leave out."""
-
-
-def reproduce(request: Request, progress: Progress, command: str) -> StudyData:
+def reproduce(options: StudyOptions, progress: Progress, command: str) -> StudyData:
     """Run the study and write `results.json`, tables, figures and a page into the folder.
 
     Intermediate results are kept in the folder until then. The same study, run again, resumes from them.
@@ -72,48 +48,52 @@ def reproduce(request: Request, progress: Progress, command: str) -> StudyData:
     Raises:
         UserError: any error that the user can fix.
     """
-    with writing(str(request.out)):
-        request.out.mkdir(parents=True, exist_ok=True)
-    table = _table(request)
-    models, notices = chosen_models(request, table)
+    with writing(str(options.out)):
+        options.out.mkdir(parents=True, exist_ok=True)
+    table = _table(options)
+    models, notices = chosen_models(options, table)
     settings = StudySettings(
-        tuple(models), request.seeds, TUNED_TRIES if request.tune else 0, request.jobs, _sections(request.skip)
+        tuple(models), options.seeds, TUNED_TRIES if options.tune else 0, options.jobs, _sections(options.skip)
     )
-    unfinished = request.out / UNFINISHED
+    unfinished = options.out / UNFINISHED
     data, predictions = study(table, settings, models, progress, Store(unfinished))
     data = replace(
         data,
-        title=f"NMCL and its rivals on {(request.features or request.store or Path()).name}",
+        title=f"NMCL and its rivals on {(options.features or options.store or Path()).name}",
         created=date.today().isoformat(),
         settings={"study": asdict(settings), "methods": {name: asdict(m.settings) for name, m in models.items()}},
         notices=[*notices, *data.notices],
         command=command,
     )
-    write_study(data, request.out)
+    write_study(data, options.out)
     arrays = io.BytesIO()
     np.savez(arrays, **predictions)  # type: ignore[arg-type]
-    write_whole(request.out / "predictions.npz", arrays.getvalue())
+    write_whole(options.out / "predictions.npz", arrays.getvalue())
     # Written last: if this file is new, the study is finished.
-    write_whole(request.out / "results.json", json.dumps(results(data), indent=1, allow_nan=False).encode())
+    write_whole(options.out / "results.json", json.dumps(results(data), indent=1, allow_nan=False).encode())
     shutil.rmtree(unfinished, ignore_errors=True)
     return data
 
 
-def _sections(names: tuple[str, ...]) -> tuple[Section, ...]:
-    known = get_args(Section)
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _sections(text: str) -> tuple[Section, ...]:
+    known, names = get_args(Section), _names(text)
     for name in names:
         if name not in known:
             raise SettingsError(f"No section is called {name!r}; there are {', '.join(known)}.")
     return tuple(section for section in known if section in names)
 
 
-def _table(request: Request) -> FeatureTable:
-    if (request.features is None) == (request.store is None):
+def _table(options: StudyOptions) -> FeatureTable:
+    if (options.features is None) == (options.store is None):
         raise SettingsError("Give either --features FILE.npz or --store DIR: what the methods are to be compared on.")
-    table = read_feature_file(request.features) if request.features else stored_features(request.store or Path())
-    if request.modalities:
-        table = table.only(request.modalities)
-    return replace(table, split=None) if request.resplit else table
+    table = read_feature_file(options.features) if options.features else stored_features(options.store or Path())
+    if modalities := _names(options.modalities):
+        table = table.only(modalities)
+    return replace(table, split=None) if options.resplit else table
 
 
 def stored_features(folder: Path) -> FeatureTable:
@@ -149,23 +129,24 @@ def _is_extracted(plan: Plan) -> bool:
     return bool(names) and plan.store.has_all(names)
 
 
-def chosen_models(request: Request, table: FeatureTable) -> tuple[dict[str, Method], list[str]]:
+def chosen_models(options: StudyOptions, table: FeatureTable) -> tuple[dict[str, Method], list[str]]:
     """Return the methods to compare with their external inputs, and notes about them."""
     models, notices = {}, []
-    for name in request.methods or MODELS:
+    named = _names(options.methods)
+    for name in named or MODELS:
         if name not in MODELS | ABLATIONS:
             raise SettingsError(f"No method is called {name!r}; there are {listed(MODELS | ABLATIONS, 40)}.")
-        if name == "dare" and request.sounds is None:
-            if "dare" in request.methods:
+        if name == "dare" and options.sounds is None:
+            if "dare" in named:
                 notices.append("DARE needs an external labelled sound set (--sounds): dare_lite stands in for it.")
             name = "dare_lite"
         models[name] = method(name)
-    if request.deviations:
+    if options.deviations:
         models |= ABLATIONS
-    if "dare" in models and request.sounds:
-        models["dare"] = _with_sounds(models["dare"], request.sounds)
+    if "dare" in models and options.sounds:
+        models["dare"] = _with_sounds(models["dare"], options.sounds)
     if "trumann" in models:
-        models["trumann"], note = _with_tree(models["trumann"], request, table)
+        models["trumann"], note = _with_tree(models["trumann"], options, table)
         notices += note
     return models, notices
 
@@ -174,10 +155,10 @@ def _with_sounds(dare: Method, sounds: Path) -> Method:
     return replace(dare, settings=replace(dare.settings, sounds=str(sounds), n_concepts=count_concepts(sounds)))
 
 
-def _with_tree(trumann: Method, request: Request, table: FeatureTable) -> tuple[Method, list[str]]:
-    if request.taxonomy is None:
+def _with_tree(trumann: Method, options: StudyOptions, table: FeatureTable) -> tuple[Method, list[str]]:
+    if options.taxonomy is None:
         return trumann, ["TRUMANN has no taxonomy (--taxonomy): its tree is flat, every venue alone under the root."]
-    taxonomy = read_taxonomy(request.taxonomy)
+    taxonomy = read_taxonomy(options.taxonomy)
     note = taxonomy.note(table.venues)
     settings = replace(trumann.settings, groups=taxonomy.groups_for(table.venues))
     return replace(trumann, settings=settings), [note] if note else []

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from nmcl.flows.report.numbers import decimal
 from nmcl.flows.run.plan import Plan
 from nmcl.pipeline.escape import markdown_code, markdown_text
 from nmcl.pipeline.storage.runs import PREDICTIONS, REPORT
@@ -33,7 +34,7 @@ def run_page(plan: Plan) -> str:
         "The whole report, to open on the machine that ran this:\n\n"
         + markdown_code(f"{store.url}/{run.file(REPORT)}"),
         markdown_table(
-            ("", *SCORES), ((name, *(_score(getattr(found, key)) for key in SCORES)) for name, found in scores)
+            ("", *SCORES), ((name, *(decimal(getattr(found, key)) for key in SCORES)) for name, found in scores)
         ),
         ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in metrics.counts.items()),
         *(f"Note: {markdown_text(notice)}" for notice in metrics.notices),
@@ -51,10 +52,6 @@ def confusions(plan: Plan, predictions: pa.Table) -> list[tuple[tuple[str, str],
     assigned = zip(plan.videos, plan.splits.assignments, guesses, strict=True)
     wrong = [(v.venue, guess) for v, a, guess in assigned if a.split == "test" and v.venue and guess != v.venue]
     return Counter((venue, guess) for venue, guess in wrong if guess).most_common(N_CONFUSIONS)
-
-
-def _score(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

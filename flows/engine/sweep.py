@@ -1,7 +1,8 @@
-"""Sweep of a watched folder: a crawl that has landed there starts `retrain`, once.
+"""Crawls that have landed start `retrain`, once: announced ones by an event, others by a sweep of their folder.
 
-Started crawls are identified by the runs of `retrain` on the server. So an announced crawl is not started again, and
-a crawl whose run failed is not started until it changes. Import this only with `PREFECT_API_URL` set.
+The event's trigger is in prefect.yaml. Started crawls are identified by the runs of `retrain` on the server. So an
+announced crawl is not started again, and a crawl whose run failed is not started until it changes. Import this only
+with `PREFECT_API_URL` set: Prefect reads it on import.
 """
 
 from datetime import UTC, datetime
@@ -13,14 +14,18 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments import run_deployment
+from prefect.events import Event, Resource
 from prefect.logging import get_run_logger
 from pydantic import Field
 
+from nmcl.pipeline.crawl.source import crawl_source
 from nmcl.pipeline.crawl.watch import Landing, landings
 from nmcl.pipeline.storage.artifacts import digest
+from nmcl.pipeline.storage.store import Store
 
 STORE = "out"
 RETRAIN = "retrain/local"
+LANDED = "nmcl.crawl.landed"
 
 
 @flow(name="sweep", validate_parameters=True)
@@ -68,3 +73,17 @@ def _was_started(client: SyncPrefectClient, landing: Landing, out: Path) -> bool
     )
     taken = {(run.parameters.get("crawl"), run.parameters.get("out") or STORE) for run in runs}
     return any(crawl and (Path(crawl).resolve(), Path(to).resolve()) == (landing.folder, out) for crawl, to in taken)
+
+
+def announce(crawl: str, out: str) -> None:
+    """Emit the event that a crawl has landed, for the given store. Returns when the server has received it."""
+    source, store = crawl_source(crawl), Store(out)
+    event = Event(
+        event=LANDED,
+        resource=Resource(
+            {"prefect.resource.id": f"nmcl.crawl.{digest(source.address)}", "prefect.resource.name": source.name}
+        ),
+        payload={"crawl": source.address, "out": store.url},
+    )
+    with get_client(sync_client=True) as client:
+        client.request("POST", "/events", json=[event.model_dump(mode="json")]).raise_for_status()

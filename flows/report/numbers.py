@@ -7,6 +7,11 @@ from nmcl.pipeline.escape import is_control
 DASH = "–"
 
 
+def finite(value: float | None) -> float | None:
+    """Return the value, or None if it is not finite."""
+    return value if value is not None and math.isfinite(value) else None
+
+
 def printable(text: str) -> str:
     """Return the text with control characters, bidirectional overrides and lone surrogates replaced."""
     return "".join("\N{REPLACEMENT CHARACTER}" if is_control(c) and c not in "\n\t" else c for c in text)
@@ -20,12 +25,12 @@ def shortened(text: str, width: int) -> str:
 
 def percent(share: float | None) -> str:
     """Format a share in per cent: 0.4567 -> 45.7 %."""
-    return DASH if _is_absent(share) else f"{share:.1%}".replace("%", "\N{NO-BREAK SPACE}%")
+    return DASH if finite(share) is None else f"{share:.1%}".replace("%", "\N{NO-BREAK SPACE}%")
 
 
 def decimal(value: float | None) -> str:
     """Format a number with three decimals: 0.45678 -> 0.457."""
-    return DASH if _is_absent(value) else f"{value:.3f}"
+    return DASH if finite(value) is None else f"{value:.3f}"
 
 
 def count(value: int | None) -> str:
@@ -42,7 +47,3 @@ def seconds(value: float | None) -> str:
     minutes, rest = divmod(round(value), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-def _is_absent(value: float | None) -> bool:
-    return value is None or not math.isfinite(value)

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +24,22 @@ def render(data: ReportData) -> str:
     confusion = test.confusion if test else None
     is_table = len(classes) <= TABLE_VENUES
     nrmse = metrics.completion.nrmse if metrics.completion else {}
-    return (
-        environment()
-        .get_template("report.html")
-        .render(
-            data=data,
-            metrics=metrics,
-            style=Markup((_FOLDER / "style.css").read_text(encoding="utf-8")),
-            chance=summary.chance(confusion),
-            interval=summary.interval(metrics.test.micro_f1, metrics.test.n_rows),
-            compared=summary.compared(metrics),
-            confusion=confusion,
-            is_table=is_table,
-            confused=summary.most_confused(confusion, classes, 6 if is_table else 20),
-            gates=summary.gates(metrics.diagnostics),
-            nrmse=nrmse,
-            nrmse_modalities=list(dict.fromkeys(name for row in nrmse.values() for name in row)),
-            total_seconds=sum(metrics.seconds.values()),
-            settings=list(summary.flat(metrics.settings)),
-            charts=_charts(data),
-        )
+    return render_page(
+        "report.html",
+        data=data,
+        metrics=metrics,
+        chance=summary.chance(confusion),
+        interval=summary.interval(metrics.test.micro_f1, metrics.test.n_rows),
+        compared=summary.compared(metrics),
+        confusion=confusion,
+        is_table=is_table,
+        confused=summary.most_confused(confusion, classes, 6 if is_table else 20),
+        gates=summary.gates(metrics.diagnostics),
+        nrmse=nrmse,
+        nrmse_modalities=list(dict.fromkeys(name for row in nrmse.values() for name in row)),
+        total_seconds=sum(metrics.seconds.values()),
+        settings=list(summary.flat(metrics.settings)),
+        charts=_charts(data),
     )
 
 
@@ -64,10 +61,10 @@ def _charts(data: ReportData) -> dict[str, Markup | None]:
     return drawn
 
 
-def environment() -> Environment:
-    """Return the Jinja environment with the folder of the templates and their filters."""
+def render_page(template: str, *, styles: Sequence[str] = ("style.css",), **values: Any) -> str:
+    """Return a page that is rendered from a template with its style sheets; all are files of this folder."""
     environment = Environment(
-        loader=FileSystemLoader(_FOLDER),
+        loader=FileSystemLoader([_FOLDER, _FOLDER / "study"]),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_shown,
@@ -82,7 +79,8 @@ def environment() -> Environment:
         "shortened": text.shortened,
         "digest": _digest,
     }
-    return environment
+    style = Markup("\n").join(Markup((_FOLDER / name).read_text(encoding="utf-8")) for name in styles)
+    return environment.get_template(template).render(style=style, **values)
 
 
 def _shown(value: Any) -> Any:

@@ -1,11 +1,9 @@
 """Report page of a retraining, and drift and comparisons as table rows. The first row is the header."""
 
-from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
-from nmcl.flows.report.render import environment
+from nmcl.flows.report.numbers import decimal
+from nmcl.flows.report.render import render_page
 from nmcl.pipeline.storage.run_files import ClassChanges, ComparisonNote, CrawlDiff, DriftNote, Slice
 from nmcl.pipeline.storage.runs import REPORT, Run
 from nmcl.pipeline.text import listed
@@ -13,7 +11,6 @@ from nmcl.pipeline.text import listed
 Row = list[Any]
 N_CLASSES = 20
 """Maximum number of added, and of dropped, classes that are named."""
-_FOLDER = Path(__file__).parent
 
 
 def render_retraining(run: Run, created: str) -> str:
@@ -31,19 +28,15 @@ def render_retraining(run: Run, created: str) -> str:
         ("Drift of the new videos; by chance: the mean over random permutations of all videos", drift_rows(drift)),
     ]
     verdict, reasons = _verdict(drift, note, is_challenger)
-    return (
-        environment()
-        .get_template("retraining.html")
-        .render(
-            title=f"{run.folder} against {drift.champion}" if is_challenger else drift_title(drift),
-            created=created,
-            style=Markup((_FOLDER / "style.css").read_text(encoding="utf-8")),
-            verdict=verdict,
-            reasons=reasons,
-            tables=tables,
-            notes=class_notes(drift.classes),
-            has_report=run.store.exists(run.file(REPORT)),
-        )
+    return render_page(
+        "retraining.html",
+        title=f"{run.folder} against {drift.champion}" if is_challenger else drift_title(drift),
+        created=created,
+        verdict=verdict,
+        reasons=reasons,
+        tables=tables,
+        notes=class_notes(drift.classes),
+        has_report=run.store.exists(run.file(REPORT)),
     )
 
 
@@ -65,7 +58,7 @@ def drift_rows(note: DriftNote) -> list[Row]:
     """Return the drift figures. The limit is the maximum value; fewer than `min_rows` rows give no verdict."""
     rows: list[Row] = [["figure", "value", "by chance", "limit", "p", "verdict"]]
     for subject, name, f in note.flat:
-        numbers = [_short(value) for value in (f.value, f.null_mean, f.limit + (f.null_mean or 0.0), f.p_value)]
+        numbers = [decimal(value) for value in (f.value, f.null_mean, f.limit + (f.null_mean or 0.0), f.p_value)]
         enough = min(f.n_reference, f.n_new) >= note.settings["min_rows"]
         verdict = "exceeded" if f.exceeded else "ok" if enough else "too few"
         rows.append([f"{subject} {name.replace('_', ' ')}", *numbers, verdict])
@@ -98,11 +91,7 @@ def comparison_rows(note: ComparisonNote) -> list[Row]:
 
 
 def _slice_row(name: str, s: Slice) -> Row:
-    scores = [_short(of_run.get("macro_f1")) for of_run in (s.champion, s.challenger)]
+    scores = [decimal(of_run.get("macro_f1")) for of_run in (s.champion, s.challenger)]
     interval = "{:+.3f}…{:+.3f}".format(*s.interval) if s.interval else "–"
     gain = "–" if s.gain is None else f"{s.gain:+.3f}"
-    return [f"{name} ({s.n_rows:,})", *scores, gain, interval, f"{s.wins}:{s.losses}", _short(s.p_value)]
-
-
-def _short(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    return [f"{name} ({s.n_rows:,})", *scores, gain, interval, f"{s.wins}:{s.losses}", decimal(s.p_value)]

@@ -15,12 +15,12 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from nmcl.flows import console
 from nmcl.pipeline.errors import UserError
@@ -29,6 +29,7 @@ from nmcl.pipeline.processes import QUIET_TRACKER, die_with_parent
 from nmcl.pipeline.scratch import scratch
 
 HOST = "127.0.0.1"
+PREFECT = (sys.executable, "-m", "prefect")
 READY_WITHIN_S = 180.0
 WATCHED_EVERY_S = 0.5
 """Seconds between checks that our own server is alive."""
@@ -212,38 +213,50 @@ def free_port(preferred: int = 0) -> int:
 
 
 def start(home: Path, port: int, *options: str, **popen: Any) -> subprocess.Popen[bytes]:
-    """Start a server that is configured by the environment; its log is in `home`: see `new_log`."""
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port), *options]
-    with new_log(home / "server.log") as log:
+    """Start a server that is configured by the environment; its log is in `home`: see `spawn`."""
+    command = ("server", "start", "--host", HOST, "--port", str(port), *options)
+    return spawn(command, home / "server.log", **popen)
+
+
+def spawn(command: Sequence[str], log: Path, **popen: Any) -> subprocess.Popen[bytes]:
+    """Start a command of Prefect with a new log file; the previous log is kept next to it as `NAME.1`."""
+    with writing(str(log)):
+        if log.exists():
+            log.replace(log.with_name(f"{log.name}.1"))
+        file = log.open("wb")
+    with file:
         return subprocess.Popen(
-            command,
+            [*PREFECT, *command],
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # Ctrl-C is for this process, which then stops the server
+            stdout=file,
+            stderr=file,
+            start_new_session=True,  # Ctrl-C is for this process, which then stops the other
             **popen,
         )
 
 
-def new_log(path: Path) -> BinaryIO:
-    """Return an empty log file for a new process; the previous log is kept next to it as `NAME.1`."""
-    with writing(str(path)):
-        if path.exists():
-            path.replace(path.with_name(f"{path.name}.1"))
-        return path.open("wb")
-
-
 def wait_until_ready(server: subprocess.Popen[bytes], url: str, home: Path) -> None:
     """Return when the server answers. Raises ServerError if it ends or takes too long."""
+
+    def is_healthy() -> bool:
+        return bool(urllib.request.urlopen(f"{url}/health", timeout=2).status == 200)
+
+    wait_until(is_healthy, server, "The Prefect server", "did not answer", home / "server.log")
+
+
+def wait_until(
+    is_ready: Callable[[], bool], process: subprocess.Popen[bytes], name: str, failing: str, log: Path
+) -> None:
+    """Return when a process is ready. Raises ServerError, with `name` and `failing`, if it ends or takes too long."""
     end = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < end:
-        if server.poll() is not None:
-            raise ServerError(f"The Prefect server ended with code {server.returncode}: see {home / 'server.log'}.")
-        with suppress(urllib.error.URLError, OSError):
-            if urllib.request.urlopen(f"{url}/health", timeout=2).status == 200:
+        if process.poll() is not None:
+            raise ServerError(f"{name} ended with code {process.returncode}: see {log}.")
+        with suppress(OSError):
+            if is_ready():
                 return
         time.sleep(0.1)
-    raise ServerError(f"The Prefect server did not answer within {READY_WITHIN_S:g} s: see {home / 'server.log'}.")
+    raise ServerError(f"{name} {failing} within {READY_WITHIN_S:g} s: see {log}.")
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:

@@ -8,10 +8,9 @@ import fcntl
 import json
 import os
 import subprocess
-import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -20,26 +19,26 @@ from typing import Annotated
 
 import psutil
 from annotated_types import Ge
-from typing_extensions import TypedDict
 
 from nmcl.flows.service.database import Database
 from nmcl.flows.service.orphans import ask, mark_orphaned
 from nmcl.flows.service.server import (
     CONSOLE,
     HOST,
+    PREFECT,
     QUIET,
-    READY_WITHIN_S,
     ServerError,
     answers,
     default_home,
     free_port,
-    new_log,
+    spawn,
+    wait_until,
 )
 from nmcl.flows.service.server import start as start_server
 from nmcl.flows.service.server import wait_until_ready as wait_for_server
 from nmcl.pipeline.os_errors import translated, writing
 from nmcl.pipeline.storage.files import write_whole
-from nmcl.pipeline.storage.shapes import require
+from nmcl.pipeline.storage.shapes import parse_record
 
 Say = Callable[[str], None]
 
@@ -66,7 +65,7 @@ SETTINGS = {
 class Running:
     """A process that was started."""
 
-    pid: int
+    pid: Annotated[int, Ge(1)]
     born: float
     """Start time, in seconds since 1970."""
 
@@ -212,19 +211,18 @@ def _start_worker(service: Service, ended: str | None, say: Say) -> Service:
     say("Starting the worker ...")
     since = time.time()
     command = ("worker", "start", "--pool", POOL, "--type", "process", "--name", service.worker_name)
-    with new_log(home() / "worker.log") as log:
-        worker = subprocess.Popen(
-            _prefect(*command),
-            env=_environment(service.url),
-            cwd=working_folder(),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+    log = home() / "worker.log"
+    worker = spawn(command, log, env=_environment(service.url), cwd=working_folder())
     service = replace(service, worker=Running.of(worker.pid))
     _note(service)
-    _wait_for_worker(service, since, worker)
+
+    def is_ready() -> bool:
+        """Whether the worker has reported to the server, which may know an earlier worker of the same name."""
+        workers = ask(f"{service.url}/work_pools/{POOL}/workers/filter", {})
+        beats = [found["last_heartbeat_time"] for found in workers if found["name"] == service.worker_name]
+        return any(datetime.fromisoformat(beat).timestamp() > since for beat in beats if beat)
+
+    wait_until(is_ready, worker, "The Prefect worker", "was not ready", log)
     return service
 
 
@@ -232,33 +230,10 @@ def _environment(url: str) -> dict[str, str]:
     return os.environ | SETTINGS | {"PREFECT_HOME": str(home()), "PREFECT_API_URL": url}
 
 
-def _prefect(*arguments: str) -> Sequence[str]:
-    return [sys.executable, "-m", "prefect", *arguments]
-
-
-def _wait_for_worker(service: Service, since: float, worker: subprocess.Popen[bytes]) -> None:
-    """Return when the worker reports to the server.
-
-    Args:
-        since: when it was started; the server may know an earlier worker of the same name.
-    """
-    log, end = home() / "worker.log", time.monotonic() + READY_WITHIN_S
-    while time.monotonic() < end:
-        if worker.poll() is not None:
-            raise ServerError(f"The Prefect worker ended with code {worker.returncode}: see {log}.")
-        with suppress(OSError):
-            workers = ask(f"{service.url}/work_pools/{POOL}/workers/filter", {})
-            beats = [found["last_heartbeat_time"] for found in workers if found["name"] == service.worker_name]
-            if any(datetime.fromisoformat(beat).timestamp() > since for beat in beats if beat):
-                return
-        time.sleep(0.2)
-    raise ServerError(f"The Prefect worker was not ready within {READY_WITHIN_S:g} s: see {log}.")
-
-
 def _register(service: Service, folders: Mapping[str, Path | None]) -> None:
     named = {name: str(folder.resolve()) if folder else "" for name, folder in folders.items()}
     done = subprocess.run(
-        _prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(_ROOT / "prefect.yaml")),
+        [*PREFECT, "--no-prompt", "deploy", "--all", "--prefect-file", str(_ROOT / "prefect.yaml")],
         env=_environment(service.url) | named,
         cwd=working_folder(),
         stdin=subprocess.DEVNULL,
@@ -285,33 +260,15 @@ def _note(service: Service) -> None:
     write_whole(home() / "running.json", json.dumps(asdict(service), indent=1).encode())
 
 
-class _NotedProcess(TypedDict):
-    pid: Annotated[int, Ge(1)]
-    born: float
-
-
-class _Noted(TypedDict):
-    """Content of `running.json`."""
-
-    url: str
-    worker_name: str
-    server: _NotedProcess
-    worker: _NotedProcess | None
-    database: str
-
-
 def _noted() -> Service | None:
     path = home() / "running.json"
     try:
         with translated(str(path), "read"):
             content = path.read_bytes()
-        noted = json.loads(content)
-        require(_Noted, noted)
-        server, worker = noted.pop("server"), noted.pop("worker")
-        return Service(**noted, server=Running(**server), worker=Running(**worker) if worker else None)
+        return parse_record(content, Service)
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ServerError(
             f"{path} is damaged or was not written by nmcl ({error}). Stop the server and the worker that run, if any, "
             "by hand, and delete it."

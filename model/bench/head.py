@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from typing import Literal, get_args
 from unittest.mock import patch
 
@@ -119,7 +118,7 @@ def network_of(way: Way, size: Size) -> NMCL:
     """Return a network with the same weights for each way, except for those of the memory."""
     torch.manual_seed(0)
     rank = LOW_RANK if way == "low_rank" else None
-    return NMCL(size.shape, replace(NMCLSettings(), attention_rank=rank))
+    return NMCL(size.shape, NMCLSettings(attention_rank=rank))
 
 
 @contextmanager

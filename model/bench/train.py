@@ -42,6 +42,9 @@ class Steps:
     full_memory: int | None = 2
 
 
+FULL = Steps(low_rank=None, full_memory=20)
+
+
 def bench_train(size: Size = PAPER_SIZE, steps: Steps | None = None, progress: Progress = silent) -> Result:
     """Measure the seconds of an epoch: forward, backward, clipping and optimiser, and the validation of one row."""
     steps = steps or Steps()
@@ -51,7 +54,7 @@ def bench_train(size: Size = PAPER_SIZE, steps: Steps | None = None, progress: P
     todo = [(device, name) for device in devices() for name in MEMORIES]
     for done, (device, name) in enumerate(todo):
         progress("bench train", done, len(todo), f"{name}, {device}")
-        settings = _settings(MEMORIES[name])
+        settings = NMCLSettings(attention_rank=MEMORIES[name])
         wanted: int | None = getattr(steps, name)
         n_rows = TRAINING_ROWS if wanted is None else wanted * BATCHES_ON[device] * size.batch
         before = torch_gemm_flops_per_s(device)
@@ -78,10 +81,6 @@ def bench_train(size: Size = PAPER_SIZE, steps: Steps | None = None, progress: P
     ratios["to_floor"] = ratios["full_memory_to_floor"]
     progress("bench train", len(todo), len(todo))
     return Result(figures, ratios, notes)
-
-
-def _settings(rank: int | None) -> NMCLSettings:
-    return replace(NMCLSettings(), attention_rank=rank)
 
 
 def _epoch_s(settings: NMCLSettings, size: Size, n_rows: int, device: Device) -> float:

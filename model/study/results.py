@@ -7,7 +7,6 @@ Tables and figures are numbered as in Wei et al., "Neural Multimodal Cooperative
 Understanding", IEEE TIP 29 (2020).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -255,11 +254,6 @@ class StudyData:
     """Caveats that a reader of the results must know."""
     command: str | None = None
     """Command line that reproduces this study."""
-
-
-def finite(value: float | None) -> float | None:
-    """Return the value, or None if it is not finite."""
-    return value if value is not None and math.isfinite(value) else None
 
 
 def _check_shape(what: str, array: np.ndarray, expected: tuple[int, ...]) -> None:

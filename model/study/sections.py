@@ -64,7 +64,7 @@ class HiddenBlocks:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """See `findings.Item`."""
+        """See `runner.Item`."""
         settings = hashed(self.settings)
         return {"rows": self.whole.digest, "hidden": self.hidden, "completer": self.completer, "settings": settings}
 

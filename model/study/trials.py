@@ -26,7 +26,7 @@ class Trial:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """See `findings.Item`."""
+        """See `runner.Item`."""
         settings = hashed(self.settings)
         return {
             "method": self.method,

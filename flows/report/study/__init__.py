@@ -5,41 +5,8 @@ from pathlib import Path
 from nmcl.flows.report.study.figures import figures
 from nmcl.flows.report.study.page import page
 from nmcl.flows.report.study.tables import tables
-from nmcl.model.study.results import (
-    FUSED,
-    AbsenceScores,
-    AttentionMemory,
-    CompleterScores,
-    CompletionLevel,
-    EpochScores,
-    GatePoint,
-    MethodRow,
-    RelationExample,
-    Rows,
-    ScoreRow,
-    Spread,
-    StudyData,
-    Trial,
-)
+from nmcl.model.study.results import StudyData
 from nmcl.pipeline.os_errors import write_file, writing
-
-__all__ = [
-    "FUSED",
-    "AbsenceScores",
-    "AttentionMemory",
-    "CompleterScores",
-    "CompletionLevel",
-    "EpochScores",
-    "GatePoint",
-    "MethodRow",
-    "RelationExample",
-    "Rows",
-    "ScoreRow",
-    "Spread",
-    "StudyData",
-    "Trial",
-    "write_study",
-]
 
 
 def write_study(data: StudyData, folder: Path) -> None:

@@ -8,9 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from nmcl.flows.report.study.style import DASHES, MARKERS, Palette, bare, canvas, end_labels, floats, label
+from nmcl.flows.report.charts import DASHES, Palette, bare, canvas, floats, label
+from nmcl.flows.report.numbers import finite
+from nmcl.flows.report.study.style import MARKERS, end_labels
 from nmcl.model.evaluate import Curve
-from nmcl.model.study.results import FUSED, CompletionLevel, StudyData, finite
+from nmcl.model.study.results import FUSED, CompletionLevel, StudyData
 
 _SHOWN = 5
 """Number of methods with a colour of their own in the ROC figure; further ones are thin and grey."""

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from nmcl.model.study.results import GatePoint, MethodRow, StudyData, finite
+from nmcl.flows.report.numbers import finite
+from nmcl.model.study.results import GatePoint, MethodRow, StudyData
 from nmcl.pipeline.text import joined
 
 ALPHA = 0.05

@@ -4,52 +4,28 @@ A drawing takes its colours from a palette: dark on white for files, placeholder
 page. Lines also differ in dashes and areas in hatches, so that nothing depends on colour.
 """
 
-import io
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from nmcl.flows.report import charts
-from nmcl.flows.report import numbers as text
+from nmcl.flows.report.charts import NO_METADATA, PAGE, Palette, inline_svg, label, saved, styled
+from nmcl.flows.report.numbers import shortened
 
-DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 HATCH = "////"
 WARM = (0.84, 0.37, 0.0)
-COOL = (0.16, 0.50, 0.78)
-"""Colours of images, which cannot use CSS variables: they fade into any background."""
+"""Colour of images, next to `COOL`: it too is visible on any background."""
 _DPI = 200
-
-
-@dataclass(frozen=True)
-class Palette:
-    """Colours for one medium."""
-
-    ink: str
-    muted: str
-    grid: str
-    series: tuple[str, ...]
-    paper: str | None
-    """Background colour; None: transparent."""
-
-    def line(self, i: int) -> dict[str, Any]:
-        """Return colour and dashes of the i-th line; twelve differ."""
-        return {"color": self.series[i % len(self.series)], "linestyle": DASHES[i % len(DASHES)]}
-
-
 PRINT = Palette(
     "#1a1a1a", "#595959", "#d9d9d9", ("#0072b2", "#d55e00", "#00835f", "#b0508a", "#8a6d00", "#3d8fc4"), "white"
 )
-PAGE = Palette(charts.INK, charts.MUTED, charts.GRID, charts.SERIES, None)
 
 Draw = Callable[[Palette], Figure]
 
@@ -66,48 +42,20 @@ class Drawing:
 
     def svg(self) -> bytes:
         """Return an SVG file on white; the same data give the same bytes."""
-        file = io.BytesIO()
-        with _styled(PRINT):
-            _save(self.draw(PRINT), file, "svg", dict.fromkeys(("Creator", "Date", "Format", "Type")))
-        return file.getvalue()
+        return self._file("svg", NO_METADATA)
 
     def png(self) -> bytes:
         """Return a PNG file."""
-        file = io.BytesIO()
+        return self._file("png", {"Software": None})
+
+    def _file(self, kind: str, metadata: dict[str, None]) -> bytes:
         with _styled(PRINT):
-            _save(self.draw(PRINT), file, "png", {"Software": None})
-        return file.getvalue()
+            return saved(self.draw(PRINT), kind, metadata, dpi=_DPI)
 
     def inline(self) -> Markup:
         """Return an inline SVG element of a light or dark page, in the colours of `style.css`."""
         with _styled(PAGE):
-            return charts._svg(self.draw(PAGE), self.name, self.caption)
-
-
-def canvas(palette: Palette, width: float, height: float) -> Figure:
-    """Return an empty figure; width and height are in inches."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    if palette.paper is None:
-        figure.patch.set_visible(False)
-    else:
-        figure.patch.set_facecolor(palette.paper)
-    return figure
-
-
-def bare(axes: Axes) -> Axes:
-    """Return the axes after removing their background."""
-    axes.patch.set_visible(False)
-    return axes
-
-
-def label(name: str, width: int) -> str:
-    """Return a name on one line that matplotlib shows literally."""
-    return charts._label(name, width)
-
-
-def floats(values: Sequence[float | None]) -> np.ndarray:
-    """Return an array of shape (n,), NaN for None."""
-    return np.array([np.nan if value is None else value for value in values], dtype=float)
+            return inline_svg(self.draw(PAGE), self.name, self.caption)
 
 
 def end_labels(axes: Axes, ends: Sequence[tuple[str, float, float, str]], gap: float = 0.062) -> None:
@@ -174,32 +122,15 @@ def scale(axes: Axes, colours: ListedColormap, low: float, high: float, title: s
 
 def slug(name: str) -> str:
     """Return the ASCII letters, digits and hyphens of a name, for a file; may be empty."""
-    kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in text.shortened(name, 40).lower())
+    kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in shortened(name, 40).lower())
     return "-".join(part for part in kept.split("-") if part)
 
 
-@contextmanager
-def _styled(palette: Palette) -> Iterator[None]:
-    colours: dict[Any, Any] = {
-        "text.color": palette.ink,
-        "axes.edgecolor": palette.muted,
-        "axes.labelcolor": palette.muted,
-        "axes.titlecolor": palette.ink,
-        "grid.color": palette.grid,
-        "xtick.color": palette.muted,
-        "ytick.color": palette.muted,
-        "legend.labelcolor": palette.ink,
+def _styled(palette: Palette) -> AbstractContextManager[None]:
+    changes: dict[str, Any] = {
         "hatch.linewidth": 0.6,
         "font.family": ["DejaVu Sans", "sans-serif"],  # the second is for readers of an SVG who lack the first
         "font.sans-serif": ["DejaVu Sans"],
         "axes.unicode_minus": True,
     }
-    with matplotlib.rc_context(charts._STYLE | colours):
-        yield
-
-
-def _save(figure: Figure, file: io.BytesIO, kind: str, metadata: dict[str, None]) -> None:
-    with warnings.catch_warnings():
-        # Names may be in any script, and DejaVu lacks some.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
-        figure.savefig(file, format=kind, dpi=_DPI, metadata=metadata)
+    return styled(palette, **changes)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nmcl.flows.report import numbers as text
-from nmcl.model.study.results import Spread, finite
+from nmcl.model.study.results import Spread
 from nmcl.pipeline.escape import csv_text, markdown_text
 
 Kind = Literal["text", "spread", "share", "points", "decimal", "p_value", "seconds", "count"]
@@ -100,9 +100,9 @@ def as_text(cell: Cell, kind: Kind) -> str:
     if isinstance(cell, str):
         return _one_line(cell)
     if isinstance(cell, Spread):
-        mean, std = as_text(cell.mean, "share"), finite(cell.std)
+        mean, std = as_text(cell.mean, "share"), text.finite(cell.std)
         return mean if mean == text.DASH or std is None else f"{mean}±{100 * std:.2f}"
-    if cell is None or finite(cell) is None:
+    if cell is None or text.finite(cell) is None:
         return text.DASH
     match kind:
         case "share":
@@ -130,7 +130,7 @@ def _p_value(value: float) -> str:
 def _comparable(cell: Cell) -> float | None:
     """Return the value rounded to the displayed digits, so that values that look equal are equal."""
     value = cell.mean if isinstance(cell, Spread) else cell
-    value = None if isinstance(value, str) else finite(value)
+    value = None if isinstance(value, str) else text.finite(value)
     return None if value is None else round(value, 4)
 
 
@@ -152,4 +152,4 @@ def _raw(cell: Cell, column: Column) -> tuple[str, ...]:
 
 
 def _number(value: float | None) -> str:
-    return "" if finite(value) is None else repr(value)
+    return "" if text.finite(value) is None else repr(value)

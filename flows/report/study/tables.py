@@ -1,11 +1,12 @@
 """The tables of a study, those of the paper first."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from nmcl.flows.report.study import findings
 from nmcl.flows.report.study.table import Cell, Column, Table
-from nmcl.model.study.results import ScoreRow, Spread, StudyData
+from nmcl.model.study.results import GatePoint, MethodRow, ScoreRow, Spread, StudyData
 
+_METHOD = Column("Method", "method", "text")
 _MICRO = Column("Micro-F1 %", "micro_f1", "spread", marks_best=True)
 _MACRO = Column("Macro-F1 %", "macro_f1", "spread", marks_best=True)
 _P = Column("p (micro)", "p_value", "p_value")
@@ -29,10 +30,15 @@ def tables(data: StudyData) -> Iterator[Table]:
     yield from (table for table in (make(data) for make in makers) if table.rows)
 
 
+def _cells(row: MethodRow | ScoreRow | GatePoint, columns: Iterable[Column]) -> tuple[Cell, ...]:
+    """Return the fields of a row that have the columns' keys; the name of a method is under `method`."""
+    return tuple(getattr(row, "name" if column is _METHOD else column.key) for column in columns)
+
+
 def _methods(data: StudyData) -> Table:
     against = findings.reference(data)
     columns = (
-        Column("Method", "method", "text"),
+        _METHOD,
         _MICRO,
         _MACRO,
         Column("Macro-F1 against the reference", "verdict", "text"),
@@ -42,17 +48,7 @@ def _methods(data: StudyData) -> Table:
         Column("p (McNemar)", "mcnemar_p_value", "p_value"),
     )
     rows = tuple(
-        (
-            row.name,
-            row.micro_f1,
-            row.macro_f1,
-            findings.verdict(row, against),
-            row.p_value,
-            row.macro_p_value,
-            row.corrected_p_value,
-            row.mcnemar_p_value,
-        )
-        for row in data.methods
+        (*_cells(row, columns[:3]), findings.verdict(row, against), *_cells(row, columns[4:])) for row in data.methods
     )
     caption = f"Table 2. Methods on {data.rows.test:,} test rows; p-values are against {data.reference}."
     return Table("table2-methods", caption, columns, rows)
@@ -60,16 +56,14 @@ def _methods(data: StudyData) -> Table:
 
 def _ranking(data: StudyData) -> Table:
     columns = (
-        Column("Method", "method", "text"),
+        _METHOD,
         Column("AUC micro %", "auc_micro", "spread", marks_best=True),
         Column("AUC macro %", "auc_macro", "spread", marks_best=True),
         Column("Top 5 %", "top5", "spread", marks_best=True),
         Column("Parameters", "parameters", "count"),
         Column("Training", "train_seconds", "seconds"),
     )
-    rows = tuple(
-        (row.name, row.auc_micro, row.auc_macro, row.top5, row.parameters, row.train_seconds) for row in data.methods
-    )
+    rows = tuple(_cells(row, columns) for row in data.methods)
     return Table("ranking", "How well each method ranks the venues, and what it costs.", columns, rows)
 
 
@@ -82,15 +76,9 @@ def _variants(data: StudyData) -> Table:
 
 
 def _score_table(name: str, caption: str, rows: Sequence[ScoreRow]) -> Table:
-    columns = (
-        Column("Modalities" if "modalities" in name else "Variant", "name", "text"),
-        _MICRO,
-        _MACRO,
-        _P,
-        _MACRO_P,
-    )
-    cells = tuple((row.name, row.micro_f1, row.macro_f1, row.p_value, row.macro_p_value) for row in rows)
-    return Table(name, caption, columns, cells)
+    first = Column("Modalities" if "modalities" in name else "Variant", "name", "text")
+    columns = (first, _MICRO, _MACRO, _P, _MACRO_P)
+    return Table(name, caption, columns, tuple(_cells(row, columns) for row in rows))
 
 
 def _enhanced(data: StudyData) -> Table:
@@ -106,11 +94,8 @@ def _enhanced(data: StudyData) -> Table:
 
 
 def _completion(data: StudyData) -> Table:
-    names = list(
-        dict.fromkeys(
-            name for level in data.completion for scores in level.completers.values() for name in scores.per_modality
-        )
-    )
+    all_scores = [scores for level in data.completion for scores in level.completers.values()]
+    names = list(dict.fromkeys(name for scores in all_scores for name in scores.per_modality))
     columns = (
         Column("Completer", "completer", "text"),
         Column("Hidden %", "hidden", "share"),
@@ -155,20 +140,7 @@ def _gates(data: StudyData) -> Table:
         Column("Complementary norm %", "complementary_norm", "share"),
         Column("Divergence, nats", "divergence", "decimal"),
     )
-    rows = tuple(
-        (
-            point.modality,
-            point.side,
-            point.epoch,
-            point.open,
-            point.undecided,
-            point.shut,
-            point.consistent_norm,
-            point.complementary_norm,
-            point.divergence,
-        )
-        for point in findings.last_gates(data.gates)
-    )
+    rows = tuple(_cells(point, columns) for point in findings.last_gates(data.gates))
     return Table("gates", "The gates after the last epoch.", columns, rows)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmcl.flows.cli.study import Request, chosen_models, reproduce
+from nmcl.flows.cli.options import StudyOptions
+from nmcl.flows.cli.study import chosen_models, reproduce
 from nmcl.model.feature_table import read_feature_file
 from nmcl.model.registry import MODELS
 from nmcl.pipeline.errors import UserError
@@ -110,23 +111,23 @@ def test_dare_without_sounds_is_dare_lite_and_with_them_dare(features: Path, tmp
     ("changes", "message"),
     [
         ({"features": None}, "either --features"),
-        ({"methods": ("nmcl", "oracle")}, "'oracle'; there are nmcl"),
+        ({"methods": "nmcl,oracle"}, "'oracle'; there are nmcl"),
         ({"features": Path("absent.npz")}, "no file absent.npz"),
-        ({"modalities": ("smell",)}, "no modality smell"),
-        ({"skip": ("figures",)}, "there are modalities"),
+        ({"modalities": "smell"}, "no modality smell"),
+        ({"skip": "figures"}, "there are modalities"),
         ({"taxonomy": Path("absent.csv")}, "absent.csv"),
         ({"features": None, "store": Path("nowhere")}, "nowhere"),
     ],
 )
 def test_mistakes_are_said(features: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
-    request = Request(**{"features": features, "store": None, "out": tmp_path / "out", "seeds": 1, **changes})
+    options = StudyOptions(**{"features": features, "out": tmp_path / "out", "seeds": 1, **changes})
     with pytest.raises(UserError, match=message):
-        reproduce(request, silent, "nmcl reproduce")
+        reproduce(options, silent, "nmcl reproduce")
 
 
 def test_all_methods_are_asked_for_by_default(features: Path, tmp_path: Path) -> None:
     """DARE's place is taken by dare_lite, and the order is that of the registry."""
-    models, _ = chosen_models(Request(features, None, tmp_path), read_feature_file(features))
+    models, _ = chosen_models(StudyOptions(tmp_path, features), read_feature_file(features))
     assert list(models) == [name for name in MODELS if name != "dare"]
 
 
@@ -139,9 +140,9 @@ def test_an_out_that_cannot_be_written_is_said_without_a_trace_before_the_work(f
 
 
 def test_departures_from_the_paper_are_methods_of_their_own(features: Path) -> None:
-    request = Request(features, None, Path("unused"), methods=("nmcl",), deviations=True)
-    models, _ = chosen_models(request, read_feature_file(features))
+    options = StudyOptions(Path("unused"), features, methods="nmcl", deviations=True)
+    models, _ = chosen_models(options, read_feature_file(features))
     assert list(models)[:2] == ["nmcl", "printed_gate"]
     assert models["printed_gate"].settings.gate == "paper"
-    named = replace(request, methods=("printed_memory",), deviations=False)
+    named = replace(options, methods="printed_memory", deviations=False)
     assert list(chosen_models(named, read_feature_file(features))[0]) == ["printed_memory"]

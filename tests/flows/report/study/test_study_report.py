@@ -17,7 +17,13 @@ from PIL import Image
 from sklearn.metrics import f1_score
 
 from nmcl.flows.report.numbers import printable
-from nmcl.flows.report.study import (
+from nmcl.flows.report.study import findings, write_study
+from nmcl.flows.report.study.figures import figures
+from nmcl.flows.report.study.page import page
+from nmcl.flows.report.study.style import apart
+from nmcl.flows.report.study.tables import tables
+from nmcl.model.evaluate import Curve
+from nmcl.model.study.results import (
     FUSED,
     AbsenceScores,
     AttentionMemory,
@@ -32,14 +38,7 @@ from nmcl.flows.report.study import (
     Spread,
     StudyData,
     Trial,
-    findings,
-    write_study,
 )
-from nmcl.flows.report.study.figures import figures
-from nmcl.flows.report.study.page import page
-from nmcl.flows.report.study.style import apart
-from nmcl.flows.report.study.tables import tables
-from nmcl.model.evaluate import Curve
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 HOSTILE = (

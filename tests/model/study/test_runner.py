@@ -10,9 +10,9 @@ import pytest
 from nmcl.model.baselines.logistic import LogisticSettings
 from nmcl.model.feature_table import FeatureTable
 from nmcl.model.registry import MODELS
-from nmcl.model.study.findings import Finding, artifact_of, load_finding, save_finding
 from nmcl.model.study.folds import fold
 from nmcl.model.study.results import CompleterScores, Spread
+from nmcl.model.study.runner import Finding, artifact_of, load_finding, save_finding
 from nmcl.model.study.study import Section, StudySettings, study
 from nmcl.model.study.trials import Outcome, Trial, run, score
 from nmcl.pipeline.addressing import Reference
