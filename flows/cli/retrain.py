@@ -27,7 +27,7 @@ def retrain(
     *,
     options: AllOptions,
 ) -> None:
-    """Take up a new crawl, train a challenger, and promote it only if it is better than the champion.
+    """Ingest a new crawl, train a challenger, and promote it only if it is better than the champion.
 
     Extractors and completion stay the champion's, and so do its test videos. Drift beyond the limits of `[drift]` stops
     the run with exit code 4; the rule of promotion is `[promotion]`.

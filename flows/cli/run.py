@@ -116,7 +116,7 @@ def retry(
     *,
     options: EngineOptions,
 ) -> None:
-    """Try failed videos again, however often that was done, and complete what comes of it.
+    """Try failed videos again, regardless of earlier attempts, and complete the results.
 
     Only these files are decoded; vectors of other videos stay as they are. Runs that were trained before keep their
     models and scores: `nmcl run` trains one with the videos that were recovered.

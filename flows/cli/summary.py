@@ -255,7 +255,7 @@ def of_service(service: Service, watched: Path | None, out: Path) -> None:
 
 def of_prediction(result: dict[str, Any], out: Path) -> None:
     """Print how many videos were predicted, and the location of the table."""
-    console.table("First guesses", ("venue", "videos"), list(result["venues"].items())[:20])
+    console.table("Predicted venues", ("venue", "videos"), list(result["venues"].items())[:20])
     counts = ", ".join(f"{result[name]:,} {name}" for name in ("videos", "ok", "partial", "failed"))
     console.say(counts)
     if scores := result["scores"]:

@@ -19,7 +19,7 @@ from prefect.logging import get_run_logger
 from pydantic import Field
 
 from nmcl.pipeline.crawl.source import crawl_source
-from nmcl.pipeline.crawl.watch import Landing, landings
+from nmcl.pipeline.crawl.watch import WatchedCrawl, watched_crawls
 from nmcl.pipeline.storage.artifacts import digest
 from nmcl.pipeline.storage.store import Store
 
@@ -38,41 +38,41 @@ def sweep(folder: str = "", out: str = "", settled_s: Annotated[float, Field(ge=
         settled_s: a crawl has landed if nothing in it has changed for this many seconds.
 
     Returns:
-        `started`, `taken up before` or `still landing`, by the name of the crawl.
+        `started`, `started before` or `still changing`, by the name of the crawl.
     """
     found = {}
-    for landing in landings(Path(folder)) if folder else []:
-        found[landing.folder.name] = _take_up(landing, Path(out or STORE).resolve(), settled_s)
-        get_run_logger().info("%s: %s", landing.folder, found[landing.folder.name])
+    for crawl in watched_crawls(Path(folder)) if folder else []:
+        found[crawl.folder.name] = _start(crawl, Path(out or STORE).resolve(), settled_s)
+        get_run_logger().info("%s: %s", crawl.folder, found[crawl.folder.name])
     return found
 
 
-def _take_up(landing: Landing, out: Path, settled_s: float) -> str:
-    if landing.quiet_s < settled_s:
-        return "still landing"
+def _start(crawl: WatchedCrawl, out: Path, settled_s: float) -> str:
+    if crawl.quiet_s < settled_s:
+        return "still changing"
     with get_client(sync_client=True) as client:
-        if _was_started(client, landing, out):
-            return "taken up before"
+        if _was_started(client, crawl, out):
+            return "started before"
     run_deployment(
         RETRAIN,
-        parameters={"crawl": str(landing.folder), "out": str(out)},
-        idempotency_key=f"{digest([str(landing.folder), str(out)])}-{landing.changed:.3f}",  # sweeps may overlap
+        parameters={"crawl": str(crawl.folder), "out": str(out)},
+        idempotency_key=f"{digest([str(crawl.folder), str(out)])}-{crawl.changed:.3f}",  # sweeps may overlap
         timeout=0,
         as_subflow=False,
     )
     return "started"
 
 
-def _was_started(client: SyncPrefectClient, landing: Landing, out: Path) -> bool:
+def _was_started(client: SyncPrefectClient, crawl: WatchedCrawl, out: Path) -> bool:
     """Whether `retrain` was started on this crawl since its last change."""
     deployment = client.read_deployment_by_name(RETRAIN)
-    since = datetime.fromtimestamp(landing.changed, UTC)
+    since = datetime.fromtimestamp(crawl.changed, UTC)
     wanted = {"deployment_id": {"any_": [deployment.id]}, "expected_start_time": {"after_": since}}
     runs = client.read_flow_runs(
         flow_run_filter=FlowRunFilter.model_validate(wanted), sort=FlowRunSort.EXPECTED_START_TIME_ASC, limit=200
     )
     taken = {(run.parameters.get("crawl"), run.parameters.get("out") or STORE) for run in runs}
-    return any(crawl and (Path(crawl).resolve(), Path(to).resolve()) == (landing.folder, out) for crawl, to in taken)
+    return any(name and (Path(name).resolve(), Path(to).resolve()) == (crawl.folder, out) for name, to in taken)
 
 
 def announce(crawl: str, out: str) -> None:

@@ -40,10 +40,10 @@ def mark_orphaned(api: str, pool: str, ended_worker: str | None) -> int:
     workers = ask(f"{api}/work_pools/{pool}/workers/filter", {})
     if any(worker["status"] == "ONLINE" and worker["name"] != ended_worker for worker in workers):
         return 0
-    stranded = sorted(runs - _alive())
-    for run in [*stranded, *_active(api, parent_flow_run_id={"any_": stranded})]:
+    orphaned = sorted(runs - _alive())
+    for run in [*orphaned, *_active(api, parent_flow_run_id={"any_": orphaned})]:
         ask(f"{api}/flow_runs/{run}/set_state", {"state": CRASHED, "force": True})
-    return len(stranded)
+    return len(orphaned)
 
 
 def _active(api: str, work_pools: Any = None, **of_runs: Any) -> set[str]:

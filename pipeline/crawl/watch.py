@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Landing:
+class WatchedCrawl:
     """Crawl that has arrived, or is being copied."""
 
     folder: Path
@@ -21,14 +21,14 @@ class Landing:
         return max(0.0, time.time() - self.changed)
 
 
-def landings(watched: Path) -> list[Landing]:
+def watched_crawls(watched: Path) -> list[WatchedCrawl]:
     """Return the subfolders that hold a file, by name, without hidden ones; empty if there is no such folder."""
     if not os.path.isdir(watched):
         return []
     with os.scandir(watched.resolve()) as items:
         folders = sorted(item.path for item in items if not item.name.startswith(".") and os.path.isdir(item.path))
     found = ((folder, *_look(folder)) for folder in folders)
-    return [Landing(Path(folder), changed) for folder, holds_file, changed in found if holds_file]
+    return [WatchedCrawl(Path(folder), changed) for folder, holds_file, changed in found if holds_file]
 
 
 def _look(folder: str) -> tuple[bool, float]:

@@ -278,8 +278,8 @@ def test_a_night(home: Path, crawl: Path, tmp_path: Path) -> None:
         f"print(sweep({str(crawl.parent)!r}, {str(out)!r}, 0), sweep({str(crawl.parent)!r}, {str(out)!r}, 3600))"
     )
     again = run("env", f"PREFECT_API_URL={running(home)['url']}", sys.executable, "-c", script, home=home)
-    before, landing = ({"tuesday": word, "wednesday": word} for word in ("taken up before", "still landing"))
-    assert again.stdout == f"{before} {landing}\n", again.stderr
+    before, crawl = ({"tuesday": word, "wednesday": word} for word in ("started before", "still changing"))
+    assert again.stdout == f"{before} {crawl}\n", again.stderr
     assert len(runs_of(home, "retrain")) == 2
 
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nmcl.pipeline.crawl.manifest import ColumnSettings, Listing, read_crawl
-from nmcl.pipeline.crawl.watch import landings
+from nmcl.pipeline.crawl.watch import watched_crawls
 from nmcl.pipeline.errors import CrawlError
 from nmcl.pipeline.records import Entry
 from nmcl.pipeline.stages.ingest import IngestSettings, ingest
@@ -449,7 +449,7 @@ class TestOddFiles:
         (tmp_path / "crawl" / "loop").symlink_to(".")
         (tmp_path / "pipes").mkdir()
         os.mkfifo(tmp_path / "pipes" / "pipe.mp4")
-        assert [landing.folder.name for landing in landings(tmp_path)] == ["crawl"]
+        assert [crawl.folder.name for crawl in watched_crawls(tmp_path)] == ["crawl"]
 
 
 class TestInputsThatFailed:

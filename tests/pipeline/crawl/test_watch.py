@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nmcl.pipeline.crawl.watch import landings
+from nmcl.pipeline.crawl.watch import watched_crawls
 
 
 def test_folders_with_files_are_crawls(tmp_path: Path) -> None:
@@ -14,8 +14,8 @@ def test_folders_with_files_are_crawls(tmp_path: Path) -> None:
         (tmp_path / name / "videos").mkdir(parents=True)
     for name in ("a/videos/1.mp4", "b/manifest.csv", ".hidden/1.mp4", "loose.mp4"):
         (tmp_path / name).write_bytes(b"")
-    assert [landing.folder for landing in landings(tmp_path)] == [tmp_path / "a", tmp_path / "b"]
-    assert landings(tmp_path / "absent") == []
+    assert [crawl.folder for crawl in watched_crawls(tmp_path)] == [tmp_path / "a", tmp_path / "b"]
+    assert watched_crawls(tmp_path / "absent") == []
 
 
 @pytest.mark.parametrize("change", ["added", "grown", "renamed", "removed"])
@@ -24,7 +24,7 @@ def test_every_change_counts_whatever_time_the_file_says_it_has(change: str, tmp
     videos.mkdir(parents=True)
     for name in ("1.mp4", "2.mp4"):
         (videos / name).write_bytes(b"1")
-    (before,) = landings(tmp_path)
+    (before,) = watched_crawls(tmp_path)
     time.sleep(0.02)  # clocks of file systems tick every few milliseconds
     match change:
         case "added":
@@ -37,6 +37,6 @@ def test_every_change_counts_whatever_time_the_file_says_it_has(change: str, tmp
             (videos / "1.mp4").rename(videos / "3.mp4")
         case "removed":
             (videos / "1.mp4").unlink()
-    (after,) = landings(tmp_path)
+    (after,) = watched_crawls(tmp_path)
     assert after.changed > before.changed
     assert 0 <= after.quiet_s < 60
