@@ -20,15 +20,16 @@ from nmcl.model.study.study import StudySettings, study
 from nmcl.model.study.tuning import candidates, changed, tune
 from nmcl.pipeline.completion import CompletionSettings
 from nmcl.pipeline.errors import WorkerError
-from tests.model.conftest import VENUES, quick, world
+from tests.model.conftest import VENUES, quick, stacked, world
 
 QUICK: dict[str, Method] = {
     **MODELS,
     "nmcl": replace(MODELS["nmcl"], settings=quick()),
+    "nmcl_stacked": replace(MODELS["nmcl_stacked"], settings=stacked()),
     "variant_1": replace(MODELS["variant_1"], settings=quick(composition="variant_1")),
 }
 SKIP = ("modalities", "completion", "absence")
-METHODS = ("nmcl", "variant_1", "logistic", "trumann", "majority")
+METHODS = ("nmcl", "nmcl_stacked", "variant_1", "logistic", "trumann", "majority")
 
 
 def table(n: int = 240, seed: int = 0) -> FeatureTable:
@@ -59,7 +60,7 @@ def test_every_section_is_there(finished: tuple[StudyData, dict[str, np.ndarray]
     assert list(content["modalities"]) == [*singles, *pairs, "sight+sound+words"]
     assert list(content["enhanced"]) == [*pairs, "sight+sound+words"]
     assert list(content["enhanced"]["sight+sound"]) == ["sight", "sound"]
-    assert list(content["variants"]) == ["variant_1", "nmcl"]
+    assert list(content["variants"]) == ["variant_1", "nmcl_stacked", "nmcl"]
     assert list(content["completion"]) == [f"0.{n}" for n in range(1, 10)]
     assert set(content["completion"]["0.5"]) == {"als", "implicit", "mean", "ridge"}
     assert set(content["absence"]) == set(singles)
