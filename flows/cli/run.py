@@ -148,6 +148,8 @@ def _up_to(name: str, out: str, changes: dict[str, Any], kinds: frozenset[str] |
     from nmcl.flows.cli import summary
     from nmcl.flows.run import runs
     from nmcl.flows.run.workers import local_map
+    from nmcl.flows.service.server import embedded
+    from nmcl.flows.settings import to_tree
     from nmcl.flows.stored_settings import of_store, remember
     from nmcl.pipeline.storage.failures import Retry
     from nmcl.pipeline.storage.store import Store
@@ -159,20 +161,12 @@ def _up_to(name: str, out: str, changes: dict[str, Any], kinds: frozenset[str] |
     with context.store.locked(), console.showing_progress():
         remember(context.store, context.settings)
         if engine.needs_prefect and not engine.is_own_process:
-            _by_prefect(context, name)
+            with embedded():
+                from nmcl.flows.engine.flows import up_to
+
+                up_to(context.store.url, name, to_tree(context.settings), context.command, context.retry)
             context.tried.add(context.plan().failures.address)
         with local_map(engine) as map_items:
             plan = runs.up_to(replace(context, map_items=map_items), name)
     summary.of_stage(name, plan)
     return plan
-
-
-def _by_prefect(context: Any, name: str) -> None:
-    """Run the stages up to `name` as a Prefect flow."""
-    from nmcl.flows.service.server import embedded
-    from nmcl.flows.settings import to_tree
-
-    with embedded():
-        from nmcl.flows.engine.flows import up_to
-
-        up_to(context.store.url, name, to_tree(context.settings), context.command, context.retry)

@@ -1,7 +1,8 @@
 """The comparative study: every method on the same folds, Tables 2 to 5, and the data of the figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any, Literal
 
 import numpy as np
@@ -312,30 +313,29 @@ def _branch(of_seeds: Sequence[Outcome], modality: str) -> np.ndarray:
     return np.array([f1(o.label, o.per_modality[modality].argmax(axis=1))[0] for o in of_seeds])
 
 
-def _histories(of_seeds: Sequence[Outcome]) -> list[tuple[Epoch, ...]]:
-    return [outcome.trained.history if outcome.trained else () for outcome in of_seeds]
+def _by_number(of_seeds: Sequence[Outcome]) -> Iterator[tuple[int, list[Epoch]]]:
+    """Yield the number of each epoch, and this epoch of the seeds that were still training."""
+    histories = [outcome.trained.history if outcome.trained else () for outcome in of_seeds]
+    for number, epochs in enumerate(zip_longest(*histories), start=1):
+        yield number, [epoch for epoch in epochs if epoch]
 
 
 def _epochs(of_seeds: Sequence[Outcome]) -> dict[str, list[EpochScores]]:
     """Return the data of Fig. 5, means over the seeds that were still training."""
-    histories = _histories(of_seeds)
-    names = [FUSED, *(histories[0][0].per_modality if histories[0] else ())]
-    found: dict[str, list[EpochScores]] = {name: [] for name in names}
-    for number in range(1, max(map(len, histories)) + 1):
-        epochs = [history[number - 1] for history in histories if len(history) >= number]
-        for name in names:
+    found: dict[str, list[EpochScores]] = {FUSED: []}
+    for number, epochs in _by_number(of_seeds):
+        for name in (FUSED, *epochs[0].per_modality):
             scores = [epoch.validation if name == FUSED else epoch.per_modality[name] for epoch in epochs]
             micro, macro = (float(np.mean([getattr(s, m) for s in scores])) for m in ("micro_f1", "macro_f1"))
-            found[name].append(EpochScores(number, micro, macro))
+            found.setdefault(name, []).append(EpochScores(number, micro, macro))
     return found
 
 
 def _gates(of_seeds: Sequence[Outcome]) -> list[GatePoint]:
     """Return the gate diagnostics after each epoch, means over the seeds that were still training."""
     points = []
-    histories = _histories(of_seeds)
-    for number in range(1, max(map(len, histories)) + 1):
-        gates = [history[number - 1].diagnostics["gates"] for history in histories if len(history) >= number]
+    for number, epochs in _by_number(of_seeds):
+        gates = [epoch.diagnostics["gates"] for epoch in epochs]
         for modality in gates[0]:
             for side in ("host", "guest"):
                 mean = {
@@ -350,11 +350,9 @@ def _gates(of_seeds: Sequence[Outcome]) -> list[GatePoint]:
 def _collapse(of_seeds: Sequence[Outcome]) -> dict[str, dict[int, float]]:
     """Return the share of each branch's most frequent prediction after each epoch, the maximum over the seeds."""
     found: dict[str, dict[int, float]] = {}
-    for history in _histories(of_seeds):
-        for epoch in history:
-            for name, scores in epoch.per_modality.items():
-                of_branch = found.setdefault(name, {})
-                of_branch[epoch.number] = max(of_branch.get(epoch.number, 0.0), scores.largest_share)
+    for number, epochs in _by_number(of_seeds):
+        for name in epochs[0].per_modality:
+            found.setdefault(name, {})[number] = max(epoch.per_modality[name].largest_share for epoch in epochs)
     return found
 
 

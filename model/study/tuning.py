@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -72,10 +73,4 @@ def _replaced(settings: Any, path: Sequence[str], value: Any) -> Any:
 
 def _named(method: Method, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the value of every setting in the grid after some changes."""
-    return {name: changes.get(name, _value(method.settings, name)) for name in method.grid}
-
-
-def _value(settings: Any, name: str) -> Any:
-    for field in name.split("."):
-        settings = getattr(settings, field)
-    return settings
+    return {name: changes.get(name, attrgetter(name)(method.settings)) for name in method.grid}
