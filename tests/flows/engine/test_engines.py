@@ -228,7 +228,7 @@ def test_a_cluster_without_workers_is_waited_for_aloud_and_one_that_is_gone_is_a
         assert waiting.stdout.readline().strip() == f"0 4 {lack}"
         begin(worker)
         wait_for(lambda: waiting.stdout.readline().strip() == "2 4")
-    output = waiting.communicate(timeout=30)[0]
+    output = waiting.communicate(timeout=120)[0]
     assert f"The {name} cluster at {address} does not answer any more" in output
 
 
