@@ -96,7 +96,8 @@ def _with_current_names(tree: Tree, over: Tree | None = None) -> Tree:
     model, kept = tree.get("model"), (over or {}).get("model")
     if not isinstance(model, Mapping):
         return tree
-    name = model.get("name", kept.get("name") if isinstance(kept, Mapping) else None) or ModelChoice.name
+    default = kept.get("name", ModelChoice.name) if isinstance(kept, Mapping) else ModelChoice.name
+    name = model.get("name", default)
     found = with_current_names({**model, "name": name})
     if found["name"] != name:
         console.note_once(

@@ -144,7 +144,7 @@ def _read_card(path: Path) -> Card:
         raise ModelError(f"{path} has unsorted modalities or repeated venues; train again")
     if card.settings.get("members", 1) != 1:
         raise ModelError(f"{path} is of {card.settings['members']} networks, expected one; train again")
-    settings = with_current_names({"name": card.name, **card.settings})
+    settings = with_current_names({**card.settings, "name": card.name})
     return dataclasses.replace(card, name=settings.pop("name"), settings=settings)
 
 

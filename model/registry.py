@@ -100,13 +100,12 @@ def with_current_names(model: Mapping[str, Any]) -> dict[str, Any]:
     if entry is None or not isinstance(entry.settings, NMCLSettings):
         return dict(model)
     found = {RENAMED.get(name, name): value for name, value in model.items()}
-    match found.pop("peers", None):
-        case None:
-            return found
-        case [] | ():
-            return {**found, "name": "nmcl" if found["name"] == "nmcl_stacked" else found["name"]}
-        case peers:
-            return {**hashed(entry.settings), **found, "name": "nmcl_stacked", "stacked_with": peers}
+    if "peers" not in found:
+        return found
+    peers = found.pop("peers")
+    if peers in ([], ()):
+        return {**found, "name": "nmcl" if found["name"] == "nmcl_stacked" else found["name"]}
+    return {**hashed(entry.settings), **found, "name": "nmcl_stacked", "stacked_with": peers}
 
 
 def method(name: str) -> Method:

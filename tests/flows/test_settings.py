@@ -173,6 +173,12 @@ def test_names_of_earlier_versions(
     assert capsys.readouterr().err.count("of earlier versions is called") == renamed
 
 
+@pytest.mark.parametrize("wrong", [{"name": ""}, {"name": 0}, {"name": []}, {"peers": None}, {"peers": 3}])
+def test_wrong_names_and_stacks_are_refused(wrong: dict[str, object], tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"model\.(name|stacked_with)"):
+        of_store(Store.create(tmp_path), {"model": wrong})
+
+
 def test_a_change_of_the_stacking_keeps_the_stored_model(tmp_path: Path) -> None:
     store = Store.create(tmp_path)
     remember(store, of_store(store, {"model": {"name": "variant_2", "hidden": 8}}))
