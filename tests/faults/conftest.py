@@ -17,8 +17,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(scope="session")
 def world_of_two_parts(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """The same crawls in few parts: the writes of each part are the same, and every one of them is tried."""
-    return make_world(tmp_path_factory.mktemp("two"), WITHOUT_SERVER, ("ingest.part_size=13",))
+    """The same crawls in few parts, quickly done: the writes of each part are the same, and every one is tried."""
+    quick = ("ingest.part_size=13", "media.workers=1", "completion.method=mean")
+    return make_world(tmp_path_factory.mktemp("two"), WITHOUT_SERVER, quick)
 
 
 @pytest.fixture(scope="session")

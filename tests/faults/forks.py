@@ -4,6 +4,7 @@
 exit code is printed when it has ended.
 """
 
+import gc
 import json
 import os
 import sys
@@ -16,7 +17,10 @@ IMPORTED = (
     "nmcl.flows.run.reporting",
     "nmcl.flows.run.predict",
     "torch",
-    "gensim",
+    "gensim.models.doc2vec",
+    "librosa.core.audio",
+    "openvino",
+    "scipy.signal",
     "sklearn",
 )
 
@@ -25,6 +29,7 @@ def main() -> None:
     """Serve until stdin ends."""
     for module in IMPORTED:
         import_module(module)
+    gc.freeze()  # else every fork collects, and so copies, all that was imported
     print("ready", flush=True)
     for line in sys.stdin:
         words, said = json.loads(line)

@@ -1,5 +1,6 @@
 """Whether two stores are equal, byte for byte, but for what carries the time of the day or takes its time."""
 
+import hashlib
 import json
 import os
 import re
@@ -32,6 +33,12 @@ def differences(found: Path, expected: Path) -> list[str]:
     missing = [f"missing: {name}" for name in other if name not in one]
     extra = [f"extra: {name}" for name in one if name not in other]
     return [*missing, *extra, *(f"differs: {name}" for name in one if name in other and one[name] != other[name])]
+
+
+def digest_of(folder: Path) -> str:
+    """One number for the folder's names and contents: equal for two that `differences` finds equal."""
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+    return hashlib.sha256(repr((names, sorted(contents(folder).items()))).encode()).hexdigest()
 
 
 def _content(path: Path, folder: Path) -> bytes | str:

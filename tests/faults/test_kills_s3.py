@@ -1,7 +1,6 @@
 """The kills of `test_kills.py` with the store on an S3 server: a request may be under way when its client dies."""
 
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -93,6 +92,8 @@ def bucket() -> Iterator[Bucket]:
 
 KILLS: list[tuple[Kind, str, float]] = [("main", stage, after) for stage in STAGES for after in (0.0, 0.5)]
 KILLS += [("decoder", "extract", 0.3), ("decoder", "fit", 0.0), ("server", "retrain", 0.1)]
+ATTEMPTS = 3
+"""A decoder reads a clip in milliseconds: the moment may pass unseen."""
 
 
 @pytest.mark.parametrize(("kind", "stage", "after"), KILLS)
@@ -105,18 +106,19 @@ def test_the_same_bytes_after_a_kill(
     tmp_path: Path,
     record_property: Callable[[str, object], None],
 ) -> None:
-    url = f"s3://stores/{kind}-{stage}-{random.Random(after).randrange(10**6)}"
-    bucket.put(world.folder / "before" / stage / "out", url)
-    folder = tmp_path / "job"
-    folder.mkdir()
-    words = [url if word == f"{folder}/out" else word for word in world.command(stage).at(folder)]
-    before = bucket.n_objects(url)
-    wanted = before + after * (len([*files_of(world.after(stage) / "out")]) - before)
-    watched = Watched(words, folder, world.folder)
-    ready = (lambda: bucket.n_objects(url) >= wanted) if after else (lambda: watched.has_said(FIRST_LINE[stage]))
-    killed = watched.kill_when(kind, ready)
-    code = watched.end()
-    assert killed, f"ended with {code} before the moment came: {watched.said}"
+    for attempt in range(ATTEMPTS):
+        url = f"s3://stores/{kind}-{stage}-{after}-{attempt}"
+        bucket.put(world.folder / "before" / stage / "out", url)
+        folder = tmp_path / f"job{attempt}"
+        folder.mkdir()
+        words = [url if word == f"{folder}/out" else word for word in world.command(stage).at(folder)]
+        watched = Watched(words, folder, world.folder)
+        if watched.kill_when(kind, _ready(watched, bucket, url, stage, after, world)):
+            break
+        assert watched.end() == 0, watched.said
+    else:
+        pytest.fail(f"ended {ATTEMPTS} times before the moment came: {watched.said}")
+    watched.end()
     record_property("fault", f"SIGKILL on S3: {kind} in {stage}")
     assert "Traceback" not in watched.said
     again = Watched(words, folder, world.folder)
@@ -126,3 +128,12 @@ def test_the_same_bytes_after_a_kill(
     expected = shutil.copytree(world.after(stage), tmp_path / "expected", symlinks=True)
     (expected / "out" / ".lock").unlink(missing_ok=True)
     assert differences(folder, expected) == []
+
+
+def _ready(watched: Watched, bucket: Bucket, url: str, stage: str, after: float, world: World) -> Callable[[], bool]:
+    """Whether the moment has come: a share of the stage's objects is written, or its first line is printed."""
+    if not after:
+        return lambda: watched.has_said(FIRST_LINE[stage])
+    before = bucket.n_objects(url)
+    wanted = before + after * (len([*files_of(world.after(stage) / "out")]) - before)
+    return lambda: bucket.n_objects(url) >= wanted
