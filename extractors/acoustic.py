@@ -13,8 +13,9 @@ from annotated_types import Ge
 
 from nmcl.extractors.autoencoder import CODE_VERSION as AUTOENCODER_VERSION
 from nmcl.extractors.autoencoder import Autoencoder, AutoencoderSettings, train_autoencoder
-from nmcl.extractors.spectrogram import N_BINS, log_spectrogram
-from nmcl.pipeline.addressing import Reference, hashed
+from nmcl.extractors.spectrogram import N_BINS, frame_times_s, log_spectrogram
+from nmcl.pipeline.addressing import Reference, Unhashed, hashed
+from nmcl.pipeline.extractor import Extracted
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.records import Clip, Modality, Need, State
 from nmcl.pipeline.storage.state_checks import checking_state
@@ -40,6 +41,9 @@ class AcousticSettings:
     """Frames kept in memory for training, sampled over all videos: 123 MB, and under a minute on two cores."""
     seed: Annotated[int, Ge(0), Reference(0)] = 0
     """Seed of the frame sampling."""
+    sequence: Annotated[bool, Unhashed()] = False
+    """Whether the code of each frame of the spectrogram is stored too, 43 a second, besides their mean. It has an
+    address of its own, the mean is the same."""
     autoencoder: AutoencoderSettings = field(default_factory=AutoencoderSettings)
 
 
@@ -95,21 +99,30 @@ class AcousticExtractor:
         n_taken = min(len(frames), self.settings.frames_per_video)
         return frames[rng.choice(len(frames), n_taken, replace=False)]
 
-    def extract(self, clips: Sequence[Clip], state: State) -> np.ndarray:
+    def extract(self, clips: Sequence[Clip], state: State) -> np.ndarray | Extracted:
         """Return vectors (len(clips), dim), float32, 0..1; NaN without sound, and everywhere if the state is empty."""
         vectors = np.full((len(clips), self.dim), np.nan, dtype=np.float32)
-        if not state.arrays:
+        sequences: list[np.ndarray | None] = [None] * len(clips)
+        autoencoder = self._autoencoder(state) if state.arrays else None
+        for i, clip in enumerate(clips):
+            if autoencoder and clip.waveform is not None:
+                # One clip at a time: the last bit of a frame's result may depend on its position in a matrix product.
+                codes = autoencoder.encode(log_spectrogram(clip.waveform))
+                vectors[i] = codes.mean(axis=0)
+                sequences[i] = codes if self.settings.sequence else None
+        if not self.settings.sequence:
             return vectors
+        return Extracted(
+            vectors, sequences, [() if codes is None else frame_times_s(len(codes)) for codes in sequences]
+        )
+
+    def _autoencoder(self, state: State) -> Autoencoder:
         autoencoder = Autoencoder.from_state(state)
         with checking_state("acoustic"):
             widths = len(autoencoder.mean), len(autoencoder.encoder[-1][1])
             if widths != (N_BINS, self.dim):
                 raise ValueError(f"an autoencoder from {widths[0]} to {widths[1]} numbers, not {N_BINS} to {self.dim}")
-        for vector, clip in zip(vectors, clips, strict=True):
-            if clip.waveform is not None:
-                # One clip at a time: the last bit of a frame's result may depend on its position in a matrix product.
-                vector[:] = autoencoder.encode(log_spectrogram(clip.waveform)).mean(axis=0)
-        return vectors
+        return autoencoder
 
 
 class _Reservoir:

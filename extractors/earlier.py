@@ -18,7 +18,7 @@ def earlier_address(extractor: Extractor) -> dict[str, object]:
     address = extractor.address()
     if isinstance(extractor, VisualExtractor):
         settings = asdict(extractor.settings)
-        del settings["weights"], settings["device"]
+        del settings["weights"], settings["device"], settings["sequence"]
         preprocess = asdict(extractor.backbone.preprocess)
         code = [address["code_version"], address["keyframes_version"]]
         return {"settings": settings, "preprocess": preprocess, "weights": _digest_of_tensors(extractor), "code": code}
@@ -27,7 +27,9 @@ def earlier_address(extractor: Extractor) -> dict[str, object]:
         return {**asdict(extractor.settings), "extra_text": extra, "code_version": address["code_version"]}
     if isinstance(extractor, AcousticExtractor):
         versions = {name: address[name] for name in ("code_version", "autoencoder_version")}
-        return {**asdict(extractor.settings), **versions}
+        settings = asdict(extractor.settings)
+        del settings["sequence"]
+        return {**settings, **versions}
     return address
 
 

@@ -44,3 +44,8 @@ def log_spectrogram(waveform: np.ndarray) -> np.ndarray:
     power = np.square(stft.real) + np.square(stft.imag)
     decibel = 10.0 * np.log10(np.maximum(power, np.float32(POWER_FLOOR)))
     return np.ascontiguousarray(decibel.T, dtype=np.float32)
+
+
+def frame_times_s(n_frames: int) -> tuple[float, ...]:
+    """Return the time of the centre of each frame in seconds from the beginning of the sound."""
+    return tuple(t * HOP / SAMPLE_RATE_HZ for t in range(n_frames))

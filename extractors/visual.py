@@ -18,6 +18,7 @@ from nmcl.extractors.preprocess import Preprocess
 from nmcl.extractors.weights import checksum_of, published_file, read_weights, sha256_of
 from nmcl.pipeline.addressing import Reference, Unhashed, hashed
 from nmcl.pipeline.errors import WeightsError
+from nmcl.pipeline.extractor import Extracted
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.records import Clip, Modality, Need, State
 
@@ -41,6 +42,9 @@ class VisualSettings:
     precision: Annotated[Literal["auto", "float32", "bfloat16"], Reference("auto")] = "auto"
     """Precision of the network's arithmetic. `auto`: bfloat16 if the processor or the GPU has instructions for it and
     the backbone's vectors keep a cosine of at least 0.999 with those of `float32`: a third of the time."""
+    sequence: Annotated[bool, Unhashed()] = False
+    """Whether the vector of each key frame is stored too, besides their mean. It has an address of its own, the mean
+    is the same."""
     device: Annotated[str, Unhashed()] = "auto"
     """Device of the network. `auto`: a GPU if there is one; else a torch device name, such as `cpu` or `cuda:1`."""
 
@@ -167,18 +171,19 @@ class VisualExtractor:
         """Return an empty state: the network is pretrained."""
         return State()
 
-    def extract(self, clips: Sequence[Clip], state: State) -> np.ndarray:
+    def extract(self, clips: Sequence[Clip], state: State) -> np.ndarray | Extracted:
         """See `Extractor.extract`; shape (len(clips), dim), float32, >= 0 for a ResNet."""
         vectors = np.full((len(clips), self.dim), np.nan, dtype=np.float32)
-        seen = [i for i, clip in enumerate(clips) if clip.frames is not None]
-        if not seen:
+        sequences: list[np.ndarray | None] = [None] * len(clips)
+        frames = {i: clip.frames for i, clip in enumerate(clips) if clip.frames is not None}
+        if frames:
+            features = self._run(np.concatenate([*frames.values()]))
+            ends = np.cumsum([len(f) for f in frames.values()])
+            for i, rows in zip(frames, np.split(features, ends[:-1]), strict=True):
+                vectors[i], sequences[i] = rows.mean(axis=0), rows
+        if not self.settings.sequence:
             return vectors
-        frames = [clips[i].frames for i in seen]
-        features = self._run(np.concatenate(frames))  # type: ignore[arg-type]
-        ends = np.cumsum([len(f) for f in frames])  # type: ignore[arg-type]
-        for i, rows in zip(seen, np.split(features, ends[:-1]), strict=True):
-            vectors[i] = rows.mean(axis=0)
-        return vectors
+        return Extracted(vectors, sequences, [clip.frame_times_s for clip in clips])
 
     def plain_network(self) -> nn.Module:
         """Return the network with its weights as published, on the CPU."""

@@ -1,12 +1,30 @@
 """Extractor protocol: settings and two pure functions, without access to paths, stores or engines."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.records import Clip, Modality, Need, State
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """Vectors of a batch of clips, and the sequences they were pooled from."""
+
+    vectors: np.ndarray
+    """Shape (N, D), float32; all NaN for an absent modality."""
+    sequences: Sequence[np.ndarray | None]
+    """For each clip what was pooled, shape (T, D), float32, T >= 1; None for an absent modality."""
+    times_s: Sequence[Sequence[float]]
+    """For each clip the T times of its sequence, in seconds from the beginning of the clip."""
+
+
+def vectors_of(extracted: np.ndarray | Extracted) -> np.ndarray:
+    """Return the vectors alone, whatever an extractor returned."""
+    return extracted.vectors if isinstance(extracted, Extracted) else extracted
 
 
 class Extractor(Protocol):
@@ -30,8 +48,8 @@ class Extractor(Protocol):
     def fit(self, clips: Iterable[Clip], progress: Progress) -> State:
         """Fit to training videos, deterministically. Absent fields are skipped; no usable clip gives an empty state."""
 
-    def extract(self, clips: Sequence[Clip], state: State) -> np.ndarray:
+    def extract(self, clips: Sequence[Clip], state: State) -> np.ndarray | Extracted:
         """Return the vectors of a batch of clips, shape (len(clips), dim), float32; all NaN for an absent modality.
 
-        A vector does not depend on the other clips of its batch.
+        A vector does not depend on the other clips of its batch. `Extracted` also stores the sequences.
         """

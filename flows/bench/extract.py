@@ -20,6 +20,7 @@ from nmcl.pipeline.bench.decoding import every_frame, n_needed
 from nmcl.pipeline.bench.measure import in_turns, seconds
 from nmcl.pipeline.bench.result import Result
 from nmcl.pipeline.errors import ClipError, CrawlError
+from nmcl.pipeline.extractor import vectors_of
 from nmcl.pipeline.media import Decoder, MediaSettings, Request, decode
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Clip, Video
@@ -187,7 +188,7 @@ class PlainLoop:
         if isinstance(heard, Clip) and heard.waveform is not None and self.sound.arrays:
             vectors["acoustic"] = plain.plain_acoustic(heard.waveform, self.sound)
         clip = Clip(description=video.description)
-        (textual,) = self.plan.extractors.all["textual"].extract([clip], self.words)
+        (textual,) = vectors_of(self.plan.extractors.all["textual"].extract([clip], self.words))
         return vectors if np.isnan(textual).any() else {**vectors, "textual": textual}
 
 

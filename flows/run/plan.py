@@ -69,6 +69,8 @@ class Extractors:
         }
         if extractor.need != "description":
             recipe["decoding"] = self.decoding()
+        if getattr(getattr(self.settings, modality), "sequence", False):
+            recipe["sequence"] = True
         return Artifact(f"features/{modality}", recipe, self.in_full(modality))
 
     def failures(self) -> Artifact:

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from nmcl.pipeline.crawl.source import CrawlSource, Wanted, clips_of, crawl_source, require_root
-from nmcl.pipeline.errors import ClipError
+from nmcl.pipeline.errors import ClipError, StoreError
+from nmcl.pipeline.extractor import Extracted, Extractor, vectors_of
 from nmcl.pipeline.media import Decoder, FrameSelector
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Clip, Modality, Need, State, Video
@@ -29,10 +29,17 @@ from nmcl.pipeline.storage.failures import (
     write_failures,
 )
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import decode, encode, from_vectors, read_table, to_vectors
-
-if TYPE_CHECKING:
-    from nmcl.pipeline.extractor import Extractor
+from nmcl.pipeline.storage.tables import (
+    SEQUENCE,
+    SEQUENCE_TIMES,
+    decode,
+    encode,
+    from_sequences,
+    from_vectors,
+    read_table,
+    to_sequences,
+    to_vectors,
+)
 
 CLIPS_AT_A_TIME = 32
 """Clips per call of an extractor: enough frames for full batches, few enough to bound memory."""
@@ -49,7 +56,7 @@ DECODED: frozenset[Need] = frozenset(MODALITY)
 class Feature:
     """One modality's features: the extractor, its fitted state, and the output artifact."""
 
-    extractor: "Extractor"
+    extractor: Extractor
     state: State
     artifact: Artifact
     code: str = ""
@@ -252,7 +259,9 @@ class _Table:
         self.is_new = written is None
         self._is_changed = self.is_new
         self._remarks: list[str | None] = [None] * len(videos)
-        self._times_s: list[Sequence[float]] = [()] * len(videos)
+        self._key_frames_s: list[Sequence[float]] = [()] * len(videos)
+        self._sequences: list[np.ndarray | None] | None = None
+        self._times_s: list[Sequence[float] | None] = [None] * len(videos)
         if written is None:
             self._vectors = np.full((len(videos), feature.extractor.dim), np.nan, np.float32)
             return
@@ -261,7 +270,10 @@ class _Table:
         if "remark" in table.column_names:
             self._remarks = table.column("remark").to_pylist()
         if "key_frames_s" in table.column_names:
-            self._times_s = table.column("key_frames_s").to_pylist()
+            self._key_frames_s = table.column("key_frames_s").to_pylist()
+        if SEQUENCE in table.column_names:
+            self._sequences = to_sequences(table.column(SEQUENCE))
+            self._times_s = table.column(SEQUENCE_TIMES).to_pylist()
 
     @property
     def modality(self) -> Modality:
@@ -277,12 +289,16 @@ class _Table:
         if not rows:
             return
         self._is_changed = True
-        vectors = self._feature.extractor.extract([clip for _, clip in rows], self._feature.state)
-        for (i, clip), vector in zip(rows, vectors, strict=True):
+        extracted = self._feature.extractor.extract([clip for _, clip in rows], self._feature.state)
+        if isinstance(extracted, Extracted):
+            self._sequences = self._sequences or [None] * len(self._videos)
+            for (i, _), sequence, times_s in zip(rows, extracted.sequences, extracted.times_s, strict=True):
+                self._sequences[i], self._times_s[i] = sequence, None if sequence is None else times_s
+        for (i, clip), vector in zip(rows, vectors_of(extracted), strict=True):
             problem = clip.problems.get(self.need)
             self._vectors[i] = vector
             self._remarks[i] = problem.detail if problem else None
-            self._times_s[i] = clip.frame_times_s
+            self._key_frames_s[i] = clip.frame_times_s
 
     def write(self, store: Store, part: Part) -> None:
         """Write the part, unless nothing of it changed."""
@@ -294,9 +310,12 @@ class _Table:
             "vector": from_vectors(self._vectors),
         }
         if self._feature.extractor.need == "frames":
-            columns["key_frames_s"] = pa.array(self._times_s, pa.list_(pa.float32()))
+            columns["key_frames_s"] = pa.array(self._key_frames_s, pa.list_(pa.float32()))
         if self._feature.extractor.need == "waveform":
             columns["remark"] = pa.array(self._remarks, pa.string())
+        if self._sequences is not None:
+            columns[SEQUENCE] = from_sequences(self._sequences, self._vectors.shape[1])
+            columns[SEQUENCE_TIMES] = pa.array(self._times_s, pa.list_(pa.float32()))
         table = pa.table(columns)
         if self._feature.code:
             table = table.replace_schema_metadata({"made_as": self._feature.code})
@@ -307,3 +326,18 @@ class _Table:
 def load_vectors(store: Store, artifact: Artifact, part: Part) -> np.ndarray:
     """Return one modality's vectors of a part: shape (part.n_videos, D), float32, NaN rows where absent."""
     return to_vectors(read_table(store, artifact.part(part.key), part.n_videos).column("vector"))
+
+
+def load_sequences(store: Store, artifact: Artifact, part: Part) -> list[np.ndarray | None]:
+    """Return the sequences that a part's vectors were pooled from, each of shape (T, D), float32; None where absent.
+
+    Raises:
+        StoreError: If the feature set was made without `sequence = true`.
+    """
+    table = read_table(store, artifact.part(part.key), part.n_videos)
+    if SEQUENCE not in table.column_names:
+        raise StoreError(
+            f"{artifact.folder} has no sequences, only pooled vectors. Extract with the setting `sequence = true` of "
+            "its section."
+        )
+    return to_sequences(table.column(SEQUENCE))

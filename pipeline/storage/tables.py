@@ -46,7 +46,13 @@ class _Vectors:
     """Type of a column of `from_vectors`, of any length."""
 
 
-_TEXT, _VECTORS = pa.string(), _Vectors()
+class _Sequences:
+    """Type of a column of `from_sequences`, of vectors of any length."""
+
+
+SEQUENCE, SEQUENCE_TIMES = "sequence", "sequence_s"
+"""Columns of features that keep what was pooled."""
+_TEXT, _VECTORS, _SEQUENCES = pa.string(), _Vectors(), _Sequences()
 _SHAPES: Mapping[str, Mapping[str, Any]] = {
     "videos/part-": {field.name: field for field in VIDEO_SCHEMA},
     "videos/files-": {"path": _TEXT, "n_bytes": pa.int64(), "mtime_ns": pa.int64(), "sha256": _TEXT},
@@ -63,6 +69,8 @@ _OPTIONAL: Mapping[str, Mapping[str, Any]] = {
     "features/": {
         "remark": pa.field("remark", _TEXT),
         "key_frames_s": pa.field("key_frames_s", pa.list_(pa.float32())),
+        SEQUENCE: _SEQUENCES,
+        SEQUENCE_TIMES: pa.field(SEQUENCE_TIMES, pa.list_(pa.float32())),
     },
     "failures/": {"modality": pa.field("modality", _TEXT), "attempts": pa.int32()},
 }
@@ -118,10 +126,16 @@ def _check(table: pa.Table, name: str, wanted: Any, file: str) -> None:
         raise _damaged(file, f"{n_found} columns {name!r}, expected one")
     column = table.column(name)
     if wanted is _VECTORS:
-        is_right = pa.types.is_fixed_size_list(column.type) and column.type.value_type == pa.float32()
-        if not is_right or column.type.list_size < 1:
+        if not _are_vectors(column.type):
             raise _damaged(file, f"column {name!r} is of type {column.type}, expected vectors of float32")
         if not np.isfinite(to_vectors(column)[~np.asarray(column.is_null())]).all():
+            raise _damaged(file, f"column {name!r} holds numbers that are not finite")
+        return
+    if wanted is _SEQUENCES:
+        if not (pa.types.is_list(column.type) and _are_vectors(column.type.value_type)):
+            raise _damaged(file, f"column {name!r} is of type {column.type}, expected lists of vectors of float32")
+        values = column.combine_chunks().flatten()
+        if values.null_count or not np.isfinite(values.flatten().to_numpy(zero_copy_only=False)).all():
             raise _damaged(file, f"column {name!r} holds numbers that are not finite")
         return
     field = wanted if isinstance(wanted, pa.Field) else pa.field(name, wanted, nullable=False)
@@ -129,6 +143,10 @@ def _check(table: pa.Table, name: str, wanted: Any, file: str) -> None:
         raise _damaged(file, f"column {name!r} is of type {column.type}, expected {field.type}")
     if column.null_count and not field.nullable:
         raise _damaged(file, f"column {name!r} lacks {column.null_count:,} values")
+
+
+def _are_vectors(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_fixed_size_list(kind) and kind.value_type == pa.float32() and kind.list_size >= 1)
 
 
 def _damaged(name: str, found: str) -> StoreError:
@@ -168,3 +186,30 @@ def to_vectors(column: pa.ChunkedArray) -> np.ndarray:
     vectors = vectors[array.offset * dim : (array.offset + len(array)) * dim].reshape(len(array), dim)
     vectors[np.asarray(array.is_null())] = np.nan
     return vectors
+
+
+def from_sequences(sequences: Sequence[np.ndarray | None], dim: int) -> pa.Array:
+    """Return sequences of vectors as a column of lists of fixed-size lists.
+
+    Args:
+        sequences: Each of shape (T, D), float32, finite, with its own T; None becomes null.
+        dim: D.
+    """
+    present = [sequence for sequence in sequences if sequence is not None]
+    values = np.concatenate([np.empty((0, dim), np.float32), *present], dtype=np.float32)
+    ends = np.cumsum([0 if sequence is None else len(sequence) for sequence in sequences], dtype=np.int32)
+    return pa.ListArray.from_arrays(
+        pa.array(np.concatenate([[0], ends]), pa.int32()),
+        pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), dim),
+        mask=pa.array([sequence is None for sequence in sequences], pa.bool_()),
+    )
+
+
+def to_sequences(column: pa.ChunkedArray) -> list[np.ndarray | None]:
+    """Return a column of `from_sequences` as arrays of shape (T, D), float32; None where null."""
+    dim = column.type.value_type.list_size
+    found = []
+    for value in column:
+        flat = None if not value.is_valid else value.values.flatten().to_numpy(zero_copy_only=False)
+        found.append(None if flat is None else flat.reshape(-1, dim))
+    return found

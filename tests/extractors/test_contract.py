@@ -11,7 +11,7 @@ from nmcl.extractors.acoustic import AcousticExtractor, AcousticSettings
 from nmcl.extractors.autoencoder import AutoencoderSettings
 from nmcl.extractors.textual import TextualExtractor, TextualSettings
 from nmcl.extractors.visual import VisualExtractor, VisualSettings
-from nmcl.pipeline.extractor import Extractor
+from nmcl.pipeline.extractor import Extracted, Extractor, vectors_of
 from nmcl.pipeline.progress import silent
 from nmcl.pipeline.records import MODALITIES, Clip, State
 from tests.readme import example_extractor
@@ -37,16 +37,22 @@ def _text(seed: int) -> Clip:
 
 def _frames(seed: int) -> Clip:
     rng = np.random.default_rng(seed)
-    return Clip(frames=rng.integers(0, 256, (seed % 3 + 1, 224, 224, 3), dtype=np.uint8))
+    times_s = tuple(0.5 * i for i in range(seed % 3 + 1))
+    return Clip(rng.integers(0, 256, (len(times_s), 224, 224, 3), dtype=np.uint8), times_s)
 
 
+SMALL = AutoencoderSettings(layers=(20, 10), min_steps=10)
 CASES = {
-    "acoustic": Case(
-        lambda: AcousticExtractor(AcousticSettings(autoencoder=AutoencoderSettings(layers=(20, 10), min_steps=10))),
+    "acoustic": Case(lambda: AcousticExtractor(AcousticSettings(autoencoder=SMALL)), _sound),
+    "acoustic sequence": Case(
+        lambda: AcousticExtractor(AcousticSettings(autoencoder=SMALL, sequence=True)),
         _sound,
     ),
     "textual": Case(lambda: TextualExtractor(TextualSettings(dim=10, min_words=2000)), _text),
     "visual": Case(lambda: VisualExtractor(VisualSettings("efficientnet_lite0", weights="random")), _frames),
+    "visual sequence": Case(
+        lambda: VisualExtractor(VisualSettings("efficientnet_lite0", weights="random", sequence=True)), _frames
+    ),
     "example of the README": Case(example_extractor, _frames),
 }
 
@@ -82,7 +88,7 @@ def test_address_is_json_and_stable(case: Case) -> None:
 
 def test_vectors_have_shape_and_type(case: Case, clips: Sequence[Clip]) -> None:
     extractor = case.extractor()
-    vectors = extractor.extract(clips, extractor.fit(clips, silent))
+    vectors = vectors_of(extractor.extract(clips, extractor.fit(clips, silent)))
     assert vectors.shape == (len(clips), extractor.dim)
     assert vectors.dtype == np.float32
     assert np.isfinite(vectors).all()
@@ -118,8 +124,8 @@ def test_extract_changes_neither_state_nor_clips(case: Case, clips: Sequence[Cli
     frozen = State({name: array.copy() for name, array in state.arrays.items()}, dict(state.info))
     for array in state.arrays.values():
         array.setflags(write=False)
-    first = extractor.extract(clips, state)
-    assert extractor.extract(clips, state).tobytes() == first.tobytes()
+    first = vectors_of(extractor.extract(clips, state))
+    assert vectors_of(extractor.extract(clips, state)).tobytes() == first.tobytes()
     assert same(state, frozen)
 
 
@@ -128,23 +134,41 @@ def test_a_vector_does_not_depend_on_its_batch(case: Case, clips: Sequence[Clip]
     extractor = case.extractor()
     state = extractor.fit(clips, silent)
     mixed = [*clips[:3], Clip(), *clips[3:]]
-    parts = [extractor.extract(mixed[i : i + cut], state) for i in range(0, len(mixed), cut)]
-    assert np.concatenate(parts).tobytes() == extractor.extract(mixed, state).tobytes()
+    parts = [vectors_of(extractor.extract(mixed[i : i + cut], state)) for i in range(0, len(mixed), cut)]
+    assert np.concatenate(parts).tobytes() == vectors_of(extractor.extract(mixed, state)).tobytes()
 
 
 def test_absent_is_a_row_of_nan(case: Case, clips: Sequence[Clip]) -> None:
     extractor = case.extractor()
-    vectors = extractor.extract([Clip(), clips[0]], extractor.fit(clips, silent))
+    vectors = vectors_of(extractor.extract([Clip(), clips[0]], extractor.fit(clips, silent)))
     assert np.isnan(vectors).all(axis=1).tolist() == [True, False]
 
 
 def test_no_clips_no_rows(case: Case, clips: Sequence[Clip]) -> None:
     extractor = case.extractor()
-    assert extractor.extract([], extractor.fit(clips, silent)).shape == (0, extractor.dim)
+    assert vectors_of(extractor.extract([], extractor.fit(clips, silent))).shape == (0, extractor.dim)
 
 
 def test_nothing_to_learn_from_gives_an_empty_state(case: Case) -> None:
     extractor = case.extractor()
     for nothing in ([], [Clip()]):
         assert extractor.fit(nothing, silent) == State()
-        assert np.isnan(extractor.extract([Clip()], State())).all()
+        assert np.isnan(vectors_of(extractor.extract([Clip()], State()))).all()
+
+
+def test_a_vector_is_the_mean_of_its_sequence(case: Case, clips: Sequence[Clip]) -> None:
+    extractor = case.extractor()
+    state = extractor.fit(clips, silent)
+    found = extractor.extract([*clips[:4], Clip()], state)
+    if not isinstance(found, Extracted):
+        pytest.skip("stores no sequences")
+    assert found.sequences[4] is None
+    for i in range(4):
+        sequence = found.sequences[i]
+        assert sequence is not None
+        assert sequence.shape == (len(found.times_s[i]), extractor.dim)
+        np.testing.assert_allclose(sequence.astype(np.float64).mean(axis=0), found.vectors[i], rtol=1e-4, atol=1e-6)
+        assert found.times_s[i][0] == 0
+        assert (np.diff(found.times_s[i]) > 0).all()
+    (alone,) = extractor.extract(clips[1:2], state).sequences  # type: ignore[union-attr]
+    assert alone.tobytes() == found.sequences[1].tobytes()  # type: ignore[union-attr]

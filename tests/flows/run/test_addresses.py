@@ -107,6 +107,14 @@ def test_addresses_are_what_they_were(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not (tmp_path / "torch").exists()
 
 
+def test_sequences_need_no_other_state(tmp_path: Path) -> None:
+    """Their vectors are the same; the files have more columns."""
+    sequence = from_tree({"visual": {"sequence": True}, "acoustic": {"sequence": True}})
+    found = addresses(plan_of(tmp_path, sequence))
+    changed = {name for name in GOLDEN if found[name] != GOLDEN[name]}
+    assert changed == {"visual", "acoustic", "completion", "completed", "run"}
+
+
 def grown(settings: Any, value: int) -> Any:
     """The same settings in a later version, which has one more; its reference is 3."""
     more = [("added", Annotated[int, Reference(3)], 3)]

@@ -8,14 +8,15 @@ import pytest
 
 from nmcl.extractors.keyframes import KeyFrames
 from nmcl.pipeline.crawl.source import crawl_source
-from nmcl.pipeline.errors import InternalError
+from nmcl.pipeline.errors import InternalError, StoreError
+from nmcl.pipeline.extractor import Extracted
 from nmcl.pipeline.media import Decoder, MediaSettings
 from nmcl.pipeline.records import Clip, Modality, Need, State, Video
-from nmcl.pipeline.stages.extract import Feature, Job, extract_part, load_vectors
+from nmcl.pipeline.stages.extract import Feature, Job, extract_part, load_sequences, load_vectors
 from nmcl.pipeline.stages.ingest import _hash
 from nmcl.pipeline.storage.artifacts import Artifact
 from nmcl.pipeline.storage.catalogue import Part, load_part, make_part
-from nmcl.pipeline.storage.failures import load_failures
+from nmcl.pipeline.storage.failures import Retry, load_failures
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import decode
 from tests.faults.world import without_decodable_sound
@@ -117,6 +118,35 @@ def test_parts_lost_after_their_failures_were_written_are_made_again_with_the_sa
         world.store.remove(part)
     world.extract()
     assert [world.store.read(part) for part in parts] == before
+
+
+class Levels(Level):
+    """The same, with the mean of every frame beside it."""
+
+    def extract(self, clips: list[Clip], state: State) -> Extracted:  # type: ignore[override]
+        means = [None if clip.frames is None else clip.frames.mean(axis=(1, 2, 3))[:, None] for clip in clips]
+        sequences = [None if mean is None else mean.astype(np.float32) for mean in means]
+        return Extracted(super().extract(clips, state), sequences, [clip.frame_times_s for clip in clips])
+
+
+def test_what_was_pooled_is_kept(world: World) -> None:
+    """Also that of the other videos, when one is tried again."""
+    again = world.folder / "none.mp4"
+    feature = Feature(Levels("visual", "frames"), State(), Artifact("features/visual", {"code": 3}))
+    world = replace(world, job=replace(world.job, features=(feature, *world.job.features[1:])))
+    again.unlink()
+    assert world.extract()["none"] == [(None, "missing")]
+    before = load_sequences(world.store, feature.artifact, world.part)
+    assert [s if s is None else len(s) for s in before] == [None, None, 2, 2]
+    again.write_bytes(b"no video")
+    replace(world, job=replace(world.job, retry=Retry())).extract()
+    for one, other in zip(before, load_sequences(world.store, feature.artifact, world.part), strict=True):
+        assert (one is None) == (other is None)
+        np.testing.assert_array_equal(one, other)  # type: ignore[arg-type]
+    table = decode(world.store.read(feature.artifact.part(world.part.key)), "features/")
+    assert table.column("sequence_s").to_pylist() == [None, None, *table.column("key_frames_s").to_pylist()[2:]]
+    with pytest.raises(StoreError, match="sequence = true"):
+        load_sequences(world.store, world.job.features[1].artifact, world.part)
 
 
 def test_what_fails_later_is_on_record(world: World) -> None:
