@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.forms import LONG
+
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
@@ -32,6 +34,24 @@ def sample_crawl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sample") / "crawl"
     make_sample(folder)
     return folder
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if LONG and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Failures(config))
+
+
+class _Failures:
+    """Prints each failure at once: the end may be an hour away."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            terminal: pytest.TerminalReporter = self._config.pluginmanager.getplugin("terminalreporter")
+            terminal.ensure_newline()
+            terminal.write_line(f"{report.nodeid} failed:\n{report.longreprtext}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
