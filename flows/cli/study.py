@@ -120,7 +120,7 @@ def stored_features(folder: Path) -> FeatureTable:
     kept = present & (split != "")
     if not kept.any():
         raise StoreError(f"{folder} has no labelled videos in a split; label more, or lower split.min_venue_videos.")
-    names = np.array(plan.splits.venues)[labels_of(plan)[kept]]
+    names = np.array(plan.splits.classes)[labels_of(plan)[kept]]
     return labelled({m: block[kept] for m, block in features.items()}, names, split[kept])
 
 

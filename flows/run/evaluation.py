@@ -83,7 +83,7 @@ def rows_of(plan: Plan, completed: FeatureRows, split: Split) -> np.ndarray:
 
 def labels_of(plan: Plan) -> np.ndarray:
     """Return the class index of each video's label, -1 without a class: shape (N,), int64."""
-    return class_indices([video.venue for video in plan.videos], plan.splits.venues)
+    return class_indices([video.venue for video in plan.videos], plan.splits.classes)
 
 
 def dataset(completed: FeatureRows, labels: np.ndarray, rows: np.ndarray) -> Dataset:
@@ -134,7 +134,7 @@ def metrics_of(evaluated: Evaluated, seconds: dict[str, float]) -> Metrics:
         seconds=seconds,
         extract_seconds=extract_seconds_of(plan),
         classes=evaluated.trained.classes,
-        set_aside=plan.splits.set_aside_venues,
+        set_aside=plan.splits.set_aside,
         completion=Completion(completion["method"], completion["held_out"]),
         autoencoder={"held_out_relative_error": _reconstruction_error(plan)},
         diagnostics=evaluated.trained.diagnostics,
