@@ -23,17 +23,17 @@ Mask = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Shape:
-    """Dimensions and venues of a data set, on which a model's parameters depend besides its settings."""
+    """Dimensions and classes of a data set, on which a model's parameters depend besides its settings."""
 
     dims: dict[str, int]
     """D_m by modality, in sorted order of names."""
-    venues: tuple[str, ...]
+    classes: tuple[str, ...]
     """Name of each class, in the order of probability columns."""
 
     @property
     def n_classes(self) -> int:
         """The number of classes K."""
-        return len(self.venues)
+        return len(self.classes)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Epoch:
 
 
 class Classifier(nn.Module, ABC):
-    """Base class of all models, which map standardised features to venue probabilities."""
+    """Base class of all models, which map standardised features to class probabilities."""
 
     @abstractmethod
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:

@@ -49,7 +49,7 @@ class Card:
     format: Literal[1]
     name: str
     settings: dict[str, Any]
-    venues: Annotated[tuple[str, ...], Len(2)]
+    classes: Annotated[tuple[str, ...], Len(2), Field(alias="venues")]
     dims: Annotated[dict[str, Annotated[int, Ge(1), Le(MAX_DIM)]], Len(1)]
     """D_m by modality, in sorted order of names."""
     seed: int
@@ -69,7 +69,7 @@ def save(trained: Trained, folder: Path) -> None:
         "format": FORMAT,
         "name": trained.name,
         "settings": dataclasses.asdict(trained.settings),
-        "venues": trained.venues,
+        "venues": trained.classes,
         "dims": trained.dims,
         "seed": trained.seed,
         "history": [dataclasses.asdict(epoch) for epoch in trained.history],
@@ -96,7 +96,7 @@ def load(folder: Path) -> Trained:
         raise ModelError(f"{folder / WEIGHTS} is no safetensors file: {error}; train again") from error
     settings = _settings(card)
     with torch.device("meta"):  # allocate no memory before the shapes are checked
-        network = method(card.name).build(Shape(card.dims, card.venues), settings)
+        network = method(card.name).build(Shape(card.dims, card.classes), settings)
     tensors = {_current_name(name, network): value for name, value in tensors.items()}
     _check_tensors(tensors, _expected(network, card.dims), folder / WEIGHTS)
     network.load_state_dict({name: tensors[f"network.{name}"] for name in network.state_dict()}, assign=True)
@@ -105,7 +105,7 @@ def load(folder: Path) -> Trained:
         {name: tensors[f"mean.{i}"].numpy() for i, name in enumerate(card.dims)},
         {name: tensors[f"scale.{i}"].numpy() for i, name in enumerate(card.dims)},
     )
-    return Trained(card.name, settings, card.venues, card.seed, standardizer, network, card.history, card.diagnostics)
+    return Trained(card.name, settings, card.classes, card.seed, standardizer, network, card.history, card.diagnostics)
 
 
 def _tensors(trained: Trained) -> dict[str, Tensor]:
@@ -140,7 +140,7 @@ def _read_card(path: Path) -> Card:
         card = TypeAdapter(Card).validate_json(content)
     except ValidationError as error:
         raise ModelError(f"{path} is damaged or of another version: {_first(error)}; train again") from error
-    if list(card.dims) != sorted(card.dims) or len(set(card.venues)) != len(card.venues):
+    if list(card.dims) != sorted(card.dims) or len(set(card.classes)) != len(card.classes):
         raise ModelError(f"{path} has unsorted modalities or repeated venues; train again")
     if card.settings.get("members", 1) != 1:
         raise ModelError(f"{path} is of {card.settings['members']} networks, expected one; train again")

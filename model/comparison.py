@@ -17,11 +17,11 @@ labels. Otherwise the labels are wrong or the places look new; this needs a pers
    does not find (p < `alpha`) that the champion is right more often;
 3. not worse on the fresh slice: McNemar's test does not find it there either;
 4. better: on the videos of both slices together its macro-F1 is more than `min_gain` above the champion's, or it
-   recognises a venue that the champion does not know, with a recall of at least `min_recall` on that venue's test
+   recognises a class that the champion does not know, with a recall of at least `min_recall` on that class's test
    videos.
 
 With few test videos, 4 alone would choose randomly between equal models; 2 makes that choice harmless. Raise `min_gain`
-for a stricter rule. Scores are those of videos of the venues that both models know, and each decides among those.
+for a stricter rule. Scores are those of videos of the classes that both models know, and each decides among those.
 """
 
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class PromotionSettings:
     """Smallest number of labelled videos for which a crawl is judged; smaller crawls are trusted, as their effect is
     small."""
     min_recall: Annotated[float, Interval(ge=0, le=1), Reference(0.5)] = 0.5
-    """Smallest recall of a venue that only the challenger knows."""
+    """Smallest recall of a class that only the challenger knows."""
 
 
 def compare(label: np.ndarray, champion: np.ndarray, challenger: np.ndarray) -> Slice:
@@ -130,7 +130,7 @@ def _better(found: Comparison, settings: PromotionSettings) -> list[str]:
     if gain is not None and gain > settings.min_gain:
         n = f"{found.together.n_rows:,}"
         reasons.append(f"better: macro-F1 {gain:+.3f} on {n} test videos, and surely worse on neither slice")
-    for name, venue in found.new_classes.items():
-        if venue.recall is not None and venue.recall >= settings.min_recall:
-            reasons.append(f"recognizes {name}, a new venue: {venue.recall:.0%} of its {venue.n_rows:,} test videos")
+    for name, new in found.new_classes.items():
+        if new.recall is not None and new.recall >= settings.min_recall:
+            reasons.append(f"recognizes {name}, a new venue: {new.recall:.0%} of its {new.n_rows:,} test videos")
     return reasons

@@ -1,6 +1,6 @@
 """Data sets of named modalities with labels, and the standardiser fitted on training rows.
 
-Notation used throughout `model`: N rows (videos), M modalities, D_m features of modality m, K venues, H hidden units.
+Notation used throughout `model`: N rows (videos), M modalities, D_m features of modality m, K classes, H hidden units.
 """
 
 from collections.abc import Iterable, Mapping

@@ -51,7 +51,7 @@ class Evaluation:
 def f1(label: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
     """Return micro and macro-F1, 0..1, of class indices of shape (N,).
 
-    With one label per row, micro-F1 is the accuracy. The macro average is over the venues that occur as a label or a
+    With one label per row, micro-F1 is the accuracy. The macro average is over the classes that occur as a label or a
     prediction: one that is absent from a split cannot be right or wrong.
     """
     from sklearn.metrics import f1_score  # takes a second; most processes never score
@@ -60,24 +60,24 @@ def f1(label: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
     return micro, float(f1_score(label, predicted, average="macro", zero_division=0.0))
 
 
-def evaluate(probability: np.ndarray, label: np.ndarray, venues: tuple[str, ...]) -> Evaluation:
+def evaluate(probability: np.ndarray, label: np.ndarray, classes: tuple[str, ...]) -> Evaluation:
     """Score the probabilities of N rows.
 
     Args:
         probability: shape (N, K), finite, rows sum to 1.
         label: shape (N,), integers, 0..K-1.
-        venues: K names.
+        classes: K names.
 
     Raises:
         ModelError: there are no rows, or the shapes do not fit.
     """
     from sklearn.metrics import confusion_matrix
 
-    probability, label = _checked(probability, label, len(venues))
+    probability, label = _checked(probability, label, len(classes))
     predicted = probability.argmax(axis=1)
     micro, macro = f1(label, predicted)
-    truth = np.eye(len(venues), dtype=bool)[label]
-    area = [_auc(truth[:, k], probability[:, k]) for k in range(len(venues))]
+    truth = np.eye(len(classes), dtype=bool)[label]
+    area = [_auc(truth[:, k], probability[:, k]) for k in range(len(classes))]
     defined = [value for value in area if value is not None]
     own = probability[np.arange(len(label)), label]
     scores = SplitScores(
@@ -96,8 +96,8 @@ def evaluate(probability: np.ndarray, label: np.ndarray, venues: tuple[str, ...]
     }
     return Evaluation(
         scores=scores,
-        confusion=confusion_matrix(label, predicted, labels=range(len(venues))),
-        per_class=_per_class(label, predicted, area, venues),
+        confusion=confusion_matrix(label, predicted, labels=range(len(classes))),
+        per_class=_per_class(label, predicted, area, classes),
         roc={name: curve for name, curve in curves.items() if curve},
     )
 
@@ -126,16 +126,16 @@ def _auc(truth: np.ndarray, score: np.ndarray) -> float | None:
 
 
 def _per_class(
-    label: np.ndarray, predicted: np.ndarray, area: list[float | None], venues: tuple[str, ...]
+    label: np.ndarray, predicted: np.ndarray, area: list[float | None], classes: tuple[str, ...]
 ) -> dict[str, ClassScores]:
     from sklearn.metrics import precision_recall_fscore_support
 
     precision, recall, score, support = precision_recall_fscore_support(
-        label, predicted, labels=range(len(venues)), zero_division=0.0
+        label, predicted, labels=range(len(classes)), zero_division=0.0
     )
     return {
-        venue: ClassScores(float(precision[k]), float(recall[k]), float(score[k]), area[k], int(support[k]))
-        for k, venue in enumerate(venues)
+        name: ClassScores(float(precision[k]), float(recall[k]), float(score[k]), area[k], int(support[k]))
+        for k, name in enumerate(classes)
     }
 
 

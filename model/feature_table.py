@@ -27,8 +27,8 @@ class FeatureTable:
     modalities: dict[str, np.ndarray]
     """By name in sorted order, shape (N, D_m), float32; a row is all NaN where the modality is absent."""
     label: np.ndarray
-    """Shape (N,), int64, index into `venues`."""
-    venues: tuple[str, ...]
+    """Shape (N,), int64, index into `classes`."""
+    classes: tuple[str, ...]
     """K names, sorted; integer labels in the order of the integers."""
     split: np.ndarray | None = None
     """Shape (N,), text: `train`, `validation` or `test`; None if the study has to split."""
@@ -49,7 +49,7 @@ class FeatureTable:
         if unknown or not wanted:
             raise StoreError(f"Found no modality {listed(unknown)}; there are {listed(self.modalities)}.")
         kept = {name: self.modalities[name] for name in wanted}
-        return FeatureTable(kept, self.label, self.venues, self.split, self.notes)
+        return FeatureTable(kept, self.label, self.classes, self.split, self.notes)
 
 
 def read_feature_file(path: Path) -> FeatureTable:
@@ -109,8 +109,8 @@ def labelled(
     names, index = np.unique(label, return_inverse=True)
     if len(names) < 2:
         raise StoreError(f"Found {len(names)} different labels; expected at least two to tell apart.")
-    venues = tuple(str(name) for name in names)
-    return FeatureTable(dict(sorted(modalities.items())), index.ravel().astype(np.int64), venues, split, notes)
+    classes = tuple(str(name) for name in names)
+    return FeatureTable(dict(sorted(modalities.items())), index.ravel().astype(np.int64), classes, split, notes)
 
 
 def read_arrays(path: Path, expected: str) -> dict[str, np.ndarray]:

@@ -40,7 +40,7 @@ def late_fusion(branches: Sequence[Tensor], weights: Tensor) -> Tensor:
 
 
 def cross_entropy(log_probability: Tensor, label: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Return the cross-entropy of eq. 19 per row, shape (N,), nats, with label smoothing over all K venues."""
+    """Return the cross-entropy of eq. 19 per row, shape (N,), nats, with label smoothing over all K classes."""
     own = -log_probability.gather(1, label[:, None]).squeeze(1)
     if smoothing == 0.0:
         return own

@@ -22,7 +22,7 @@ _torch_generator_turn = threading.Lock()
 
 @dataclass(frozen=True)
 class Prediction:
-    """Predicted venue probabilities of N rows."""
+    """Predicted class probabilities of N rows."""
 
     probability: np.ndarray
     """Shape (N, K), float32, rows sum to 1."""
@@ -38,7 +38,7 @@ class Trained:
     """Name in the registry."""
     settings: Any
     """Settings, the frozen dataclass of that model."""
-    venues: tuple[str, ...]
+    classes: tuple[str, ...]
     """Name of each class, in the order of probability columns."""
     seed: int
     standardizer: Standardizer
@@ -71,8 +71,8 @@ class Trained:
         outputs = list(predict_batches(self.network.to(device), rows, device))
         names = list(outputs[0].per_modality) if outputs else []
         return Prediction(
-            _probability([output.log_probability for output in outputs], len(self.venues)),
-            {name: _probability([o.per_modality[name] for o in outputs], len(self.venues)) for name in names},
+            _probability([output.log_probability for output in outputs], len(self.classes)),
+            {name: _probability([o.per_modality[name] for o in outputs], len(self.classes)) for name in names},
         )
 
 
@@ -80,7 +80,7 @@ def fit(
     name: str,
     train: Dataset,
     validation: Dataset,
-    venues: tuple[str, ...],
+    classes: tuple[str, ...],
     settings: Any = None,
     seed: int = 0,
     progress: Progress = silent,
@@ -92,23 +92,23 @@ def fit(
         name: name in the registry.
         train: training rows.
         validation: validation rows.
-        venues: name of each class.
+        classes: name of each class.
         settings: the model's own settings dataclass; None for its defaults.
         seed: the same seed, machine and number of threads give the same bytes.
         progress: progress callback.
         start: a model on the same features, whose standardisation is used and whose gradient-trained weights are the
-            initial ones; None trains from scratch. If its venues differ, weights that depend on the venues are
+            initial ones; None trains from scratch. If its classes differ, weights that depend on the classes are
             initialised again.
 
     Raises:
-        ModelError: the model is unknown, there are no rows, labels are outside the venues, splits have different
+        ModelError: the model is unknown, there are no rows, labels are outside the classes, splits have different
             modalities, settings are those of another model, the loss is not finite, or `start` does not fit.
     """
     entry = method(name)
     chosen = entry.settings if settings is None else settings
     if type(chosen) is not type(entry.settings):
         raise ModelError(f"{name} takes {type(entry.settings).__name__}, found {type(chosen).__name__}")
-    _check_splits(train, validation, venues)
+    _check_splits(train, validation, classes)
     if start is not None and (start.name, start.dims) != (name, train.dims):
         raise ModelError(
             f"found {start.name} on {start.dims} to start from, expected {name} on {train.dims}; train from scratch"
@@ -116,27 +116,27 @@ def fit(
     standardizer = start.standardizer if start else Standardizer.fit(train)
     seen, held_out = standardizer.standardized(train), standardizer.standardized(validation)
     with _seeded(seed):
-        network = entry.build(Shape(train.dims, venues), chosen)
+        network = entry.build(Shape(train.dims, classes), chosen)
         if start is not None:
-            _adopt(network, start, Shape(train.dims, venues))
+            _adopt(network, start, Shape(train.dims, classes))
         history = network.fit(seen, held_out, seed, progress)
     network.cpu().eval()
     diagnostics = diagnosed(network, held_out, torch.device("cpu"))
-    return Trained(name, chosen, venues, seed, standardizer, network, history, diagnostics)
+    return Trained(name, chosen, classes, seed, standardizer, network, history, diagnostics)
 
 
 def fit_alone(
     name: str,
     train: Dataset,
     validation: Dataset,
-    venues: tuple[str, ...],
+    classes: tuple[str, ...],
     settings: Any = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> dict[str, Trained]:
     """Train the same model on each single modality (the paper's Table 3); return the models by modality."""
     return {
-        modality: fit(name, train.only([modality]), validation.only([modality]), venues, settings, seed, progress)
+        modality: fit(name, train.only([modality]), validation.only([modality]), classes, settings, seed, progress)
         for modality in train.modalities
     }
 
@@ -149,7 +149,7 @@ def can_start_warm(name: str) -> bool:
 
 
 def _adopt(network: Classifier, start: Trained, shape: Shape) -> None:
-    """Load the weights of `start`; if its venues differ, only those whose shape does not depend on the venues.
+    """Load the weights of `start`; if its classes differ, only those whose shape does not depend on the classes.
 
     Raises:
         ModelError: `start` has other settings.
@@ -157,9 +157,9 @@ def _adopt(network: Classifier, start: Trained, shape: Shape) -> None:
     trainable = _gradient_state(network)
     weights = {name: value for name, value in start.network.state_dict().items() if name in trainable}
     own = {name: value.shape for name, value in network.state_dict().items()}
-    if start.venues != shape.venues:
+    if start.classes != shape.classes:
         with torch.device("meta"):
-            wider = method(start.name).build(Shape(shape.dims, (*shape.venues, "")), start.settings).state_dict()
+            wider = method(start.name).build(Shape(shape.dims, (*shape.classes, "")), start.settings).state_dict()
         weights = {name: value for name, value in weights.items() if name in wider and own[name] == wider[name].shape}
     if any(own[name] != value.shape for name, value in weights.items()):
         raise ModelError(f"the {start.name} to start from has other settings; train from scratch")
@@ -176,17 +176,17 @@ def _gradient_state(network: Classifier) -> set[str]:
     }
 
 
-def _check_splits(train: Dataset, validation: Dataset, venues: tuple[str, ...]) -> None:
-    if len(set(venues)) != len(venues) or len(venues) < 2:
-        raise ModelError(f"found {len(venues)} venues, expected at least two with different names")
+def _check_splits(train: Dataset, validation: Dataset, classes: tuple[str, ...]) -> None:
+    if len(set(classes)) != len(classes) or len(classes) < 2:
+        raise ModelError(f"found {len(classes)} classes, expected at least two with different names")
     if train.dims != validation.dims:
         raise ModelError(f"training rows have modalities {train.dims}, validation rows {validation.dims}")
     for split, rows in (("training", train), ("validation", validation)):
         if len(rows) == 0:
             raise ModelError(f"there are no {split} rows; label more videos or change the split")
-        if rows.label.min() < 0 or rows.label.max() >= len(venues):
+        if rows.label.min() < 0 or rows.label.max() >= len(classes):
             found = f"{rows.label.min()} to {rows.label.max()}"
-            raise ModelError(f"{split} labels run from {found}, expected 0 to {len(venues) - 1}")
+            raise ModelError(f"{split} labels run from {found}, expected 0 to {len(classes) - 1}")
 
 
 @contextmanager

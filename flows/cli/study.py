@@ -120,7 +120,7 @@ def stored_features(folder: Path) -> FeatureTable:
     kept = present & (split != "")
     if not kept.any():
         raise StoreError(f"{folder} has no labelled videos in a split; label more, or lower split.min_venue_videos.")
-    names = np.array(plan.splits.venues)[labels_of(plan)[kept]]
+    names = np.array(plan.splits.classes)[labels_of(plan)[kept]]
     return labelled({m: block[kept] for m, block in features.items()}, names, split[kept])
 
 
@@ -159,6 +159,6 @@ def _with_tree(trumann: Method, options: StudyOptions, table: FeatureTable) -> t
     if options.taxonomy is None:
         return trumann, ["TRUMANN has no taxonomy (--taxonomy): its tree is flat, every venue alone under the root."]
     taxonomy = read_taxonomy(options.taxonomy)
-    note = taxonomy.note(table.venues)
-    settings = replace(trumann.settings, groups=taxonomy.groups_for(table.venues))
+    note = taxonomy.note(table.classes)
+    settings = replace(trumann.settings, groups=taxonomy.groups_for(table.classes))
     return replace(trumann, settings=settings), [note] if note else []

@@ -150,15 +150,15 @@ def of_catalogue(plan: "Plan") -> None:
         console.say(f"{crawl.name}: {n_videos} in {counted(len(crawl.parts), 'part')}")
         for note in crawl.notes:
             console.say(f"  {note}")
-    counts = {venue: dict.fromkeys(SPLITS, 0) for venue in splits.venues}
+    counts = {venue: dict.fromkeys(SPLITS, 0) for venue in splits.classes}
     for video, assigned in zip(plan.videos, splits.assignments, strict=True):
         if assigned.split and video.venue:
             counts[video.venue][assigned.split] += 1
     rows = [(venue, *of_venue.values()) for venue, of_venue in counts.items()]
     if rows:
         console.table("Venues", ("venue", *SPLITS), rows)
-    if splits.set_aside_venues:
-        aside = listed(f"{venue} ({n})" for venue, n in splits.set_aside_venues.items())
+    if splits.set_aside:
+        aside = listed(f"{venue} ({n})" for venue, n in splits.set_aside.items())
         console.say(f"Set aside, with fewer than {splits.settings.min_venue_videos} videos: {aside}")
     for note in splits.notes:
         console.say(f"Note: {note}")

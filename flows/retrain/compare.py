@@ -51,10 +51,10 @@ def evaluate_both(inputs: RetrainContext) -> Comparison:
     seen = np.array([v.sha256 in before for v in videos])
     same_label = _same_label(inputs)
 
-    common = [venue for venue in models[0].venues if venue in models[1].venues]
+    common = [name for name in models[0].classes if name in models[1].classes]
     label = class_indices([v.venue for v in videos], common)
     known = usable & (label >= 0)
-    decided = [_decided(p, model.venues, common) for p, model in zip(shares, models, strict=True)]
+    decided = [_decided(p, model.classes, common) for p, model in zip(shares, models, strict=True)]
 
     was_test = np.array([before.get(v.sha256) == "test" for v in videos])
     frozen = known & (split == "test") & was_test & same_label
@@ -71,7 +71,7 @@ def evaluate_both(inputs: RetrainContext) -> Comparison:
             diff.crawl: comparison.agreement(*(a[to_agree & (crawls == diff.crawl)] for a in (label, decided[0])))
             for diff in inputs.diffs
         },
-        new_classes=_new_classes(inputs, models[0].venues, models[1].venues, shares[1], usable & (split == "test")),
+        new_classes=_new_classes(inputs, models[0].classes, models[1].classes, shares[1], usable & (split == "test")),
     )
 
 
@@ -81,11 +81,11 @@ def _same_label(inputs: RetrainContext) -> np.ndarray:
     return np.array([before.get(v.sha256) == v.venue for v in inputs.challenger.videos])
 
 
-def _decided(shares: np.ndarray, venues: Sequence[str], common: Sequence[str]) -> np.ndarray:
-    """Return the most probable of the common venues, shape (N,); arbitrary for rows of NaN."""
+def _decided(shares: np.ndarray, classes: Sequence[str], common: Sequence[str]) -> np.ndarray:
+    """Return the most probable of the common classes, shape (N,); arbitrary for rows of NaN."""
     if not common:
         return np.zeros(len(shares), np.int64)
-    columns = [list(venues).index(venue) for venue in common]
+    columns = [list(classes).index(name) for name in common]
     return np.asarray(np.nan_to_num(shares[:, columns], nan=-1.0).argmax(axis=1))
 
 
@@ -94,10 +94,10 @@ def _new_classes(
 ) -> dict[str, NewClass]:
     found = {}
     best = np.nan_to_num(shares, nan=-1.0).argmax(axis=1)
-    for k, venue in enumerate(after):
-        if venue not in before:
-            own = rows & np.array([v.venue == venue for v in inputs.challenger.videos])
-            found[venue] = NewClass(int(own.sum()), float((best[own] == k).mean()) if own.any() else None)
+    for k, name in enumerate(after):
+        if name not in before:
+            own = rows & np.array([v.venue == name for v in inputs.challenger.videos])
+            found[name] = NewClass(int(own.sum()), float((best[own] == k).mean()) if own.any() else None)
     return found
 
 

@@ -87,7 +87,7 @@ def _drift_of_labels(videos: Sequence[Video], new: np.ndarray, settings: drift.D
 
 def _class_changes(inputs: RetrainContext, new: np.ndarray) -> ClassChanges:
     card = inputs.champion.model
-    before, after = set(card.classes if card else ()), set(inputs.challenger.splits.venues)
+    before, after = set(card.classes if card else ()), set(inputs.challenger.splits.classes)
     seen = {v.venue for v, is_new in zip(inputs.champion_plan.videos, new, strict=True) if is_new and v.venue}
     return ClassChanges(
         added=tuple(sorted(after - before)),

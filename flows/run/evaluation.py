@@ -58,7 +58,7 @@ def measure(plan: Plan, progress: Progress) -> Evaluated:
     rows = {split: rows_of(plan, completed, split) for split in SPLITS}
     labels = labels_of(plan)
     validation, test = (
-        evaluate(probability[rows[split]], labels[rows[split]], trained.venues) for split in SPLITS if split != "train"
+        evaluate(probability[rows[split]], labels[rows[split]], trained.classes) for split in SPLITS if split != "train"
     )
     return Evaluated(
         plan=plan,
@@ -82,8 +82,8 @@ def rows_of(plan: Plan, completed: FeatureRows, split: Split) -> np.ndarray:
 
 
 def labels_of(plan: Plan) -> np.ndarray:
-    """Return the index of each video's venue, -1 without a trained venue: shape (N,), int64."""
-    return class_indices([video.venue for video in plan.videos], plan.splits.venues)
+    """Return the class index of each video's label, -1 without a class: shape (N,), int64."""
+    return class_indices([video.venue for video in plan.videos], plan.splits.classes)
 
 
 def dataset(completed: FeatureRows, labels: np.ndarray, rows: np.ndarray) -> Dataset:
@@ -102,12 +102,12 @@ def _alone(
     features = {m: load_features(plan.store, plan.catalogue, plan.features[m]) for m in MODALITIES}
     bare = without_completion(features, rows["train"])
     train, validation, test = (dataset(bare, labels, rows[split]) for split in SPLITS)
-    models = fit_alone(trained.name, train, validation, trained.venues, trained.settings, trained.seed, progress)
+    models = fit_alone(trained.name, train, validation, trained.classes, trained.settings, trained.seed, progress)
     scores = {}
     for modality, model in models.items():
         chosen = test.only([modality])
         probability = model.predict(chosen.modalities, chosen.observed).probability
-        scores[modality] = evaluate(probability, test.label, trained.venues).scores
+        scores[modality] = evaluate(probability, test.label, trained.classes).scores
     return scores
 
 
@@ -133,8 +133,8 @@ def metrics_of(evaluated: Evaluated, seconds: dict[str, float]) -> Metrics:
         notices=tuple(notices_of(evaluated)),
         seconds=seconds,
         extract_seconds=extract_seconds_of(plan),
-        classes=evaluated.trained.venues,
-        set_aside=plan.splits.set_aside_venues,
+        classes=evaluated.trained.classes,
+        set_aside=plan.splits.set_aside,
         completion=Completion(completion["method"], completion["held_out"]),
         autoencoder={"held_out_relative_error": _reconstruction_error(plan)},
         diagnostics=evaluated.trained.diagnostics,

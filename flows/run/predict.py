@@ -193,7 +193,7 @@ def _predict_part(frozen: Frozen, crawl: Crawl, part: Part) -> tuple[pa.Table, n
     alone = Catalogue((replace(crawl, parts=(part,)),))
     probability = probabilities(frozen.trained, load_completed(store, alone, frozen.completed, MODALITIES))
     videos, failures = load_part(store, part), load_failures(store, frozen.failures, part)
-    rows = table(videos, [failures.get(v.video_id, ()) for v in videos], probability, frozen.trained.venues)
+    rows = table(videos, [failures.get(v.video_id, ()) for v in videos], probability, frozen.trained.classes)
     return rows, probability
 
 
@@ -213,15 +213,15 @@ def write_table(predictions: pa.Table, out: Path) -> None:
 
 def _summary(predictions: pa.Table) -> dict[str, Any]:
     status = Counter(predictions.column("status").to_pylist())
-    venues = Counter(venue for venue in predictions.column("venue_1").to_pylist() if venue)
+    predicted = Counter(name for name in predictions.column("venue_1").to_pylist() if name)
     counts: dict[str, int] = {name: status[name] for name in STATUSES}
-    return {"videos": len(predictions), **counts, "venues": dict(venues.most_common())}
+    return {"videos": len(predictions), **counts, "venues": dict(predicted.most_common())}
 
 
 def _scores(trained: Trained, videos: Sequence[Video], probability: np.ndarray) -> dict[str, Any] | None:
-    labels = class_indices([video.venue for video in videos], trained.venues)
+    labels = class_indices([video.venue for video in videos], trained.classes)
     rows = (labels >= 0) & ~np.isnan(probability).any(axis=1)
     if not rows.any():
         return None
-    scores = evaluate(probability[rows], labels[rows], trained.venues).scores
+    scores = evaluate(probability[rows], labels[rows], trained.classes).scores
     return {"n_rows": scores.n_rows, "micro_f1": scores.micro_f1, "macro_f1": scores.macro_f1}

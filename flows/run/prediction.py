@@ -17,13 +17,13 @@ from nmcl.pipeline.storage.store import Store
 Status = Literal["ok", "partial", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 TOP = 5
-"""Number of venues predicted for each video."""
+"""Number of classes predicted for each video."""
 
 
 def probabilities(trained: Trained, completed: FeatureRows) -> np.ndarray:
-    """Return the venue probabilities of N videos: shape (N, K), float32; NaN rows for videos without any modality."""
+    """Return the class probabilities of N videos: shape (N, K), float32; NaN rows for videos without any modality."""
     usable = completed.usable
-    probability = np.full((len(usable), len(trained.venues)), np.nan, dtype=np.float32)
+    probability = np.full((len(usable), len(trained.classes)), np.nan, dtype=np.float32)
     if usable.any():
         chosen = completed.take(usable)
         probability[usable] = trained.predict(chosen.modalities, chosen.observed).probability
@@ -43,7 +43,7 @@ def failures_of(
 
 
 def table(
-    videos: Sequence[Video], failures: Sequence[Sequence[Failure]], probability: np.ndarray, venues: Sequence[str]
+    videos: Sequence[Video], failures: Sequence[Sequence[Failure]], probability: np.ndarray, classes: Sequence[str]
 ) -> pa.Table:
     """Return a table with one row per video.
 
@@ -57,14 +57,14 @@ def table(
         "video_id": pa.array([video.video_id for video in videos], pa.string()),
         "status": pa.array([status(f, bool(k)) for f, k in zip(failures, known, strict=True)], pa.string()),
     }
-    names, shares = np.array(venues, dtype=object)[order], np.take_along_axis(probability, order, axis=1)
+    names, shares = np.array(classes, dtype=object)[order], np.take_along_axis(probability, order, axis=1)
     for rank in range(TOP):
-        there = known & (rank < len(venues))
-        column = names[:, rank] if rank < len(venues) else np.full(len(videos), None)
+        there = known & (rank < len(classes))
+        column = names[:, rank] if rank < len(classes) else np.full(len(videos), None)
         columns[f"venue_{rank + 1}"] = pa.array(column, pa.string(), mask=~there)
     for rank in range(TOP):
-        there = known & (rank < len(venues))
-        column = shares[:, rank] if rank < len(venues) else np.zeros(len(videos), np.float32)
+        there = known & (rank < len(classes))
+        column = shares[:, rank] if rank < len(classes) else np.zeros(len(videos), np.float32)
         columns[f"probability_{rank + 1}"] = pa.array(column, pa.float32(), mask=~there)
     columns["reason"] = pa.array([_reason(f, bool(k)) for f, k in zip(failures, known, strict=True)], pa.string())
     return pa.table(columns)

@@ -31,7 +31,7 @@ def evaluate_run(plan: Plan, progress: Progress, command: str) -> None:
     start = time.perf_counter()
     evaluated = measure(plan, progress)
     store, run = plan.store, plan.result
-    predictions = table(plan.videos, evaluated.failures, evaluated.probability, evaluated.trained.venues)
+    predictions = table(plan.videos, evaluated.failures, evaluated.probability, evaluated.trained.classes)
     write_with_digest(store, run.file(PREDICTIONS), encode(predictions))
     metrics = metrics_of(evaluated, seconds_of(plan) | {"evaluate": round(time.perf_counter() - start, 3)})
     store.write(run.file(REPORT), render(report_data(evaluated, metrics, command)).encode())
@@ -60,14 +60,14 @@ def report_data(evaluated: Evaluated, metrics: Metrics, command: str) -> ReportD
 def _examples(evaluated: Evaluated) -> list[Example]:
     """Return the test videos with the most probable wrong venue first."""
     rows = np.flatnonzero(evaluated.rows["test"])
-    venues, probability = evaluated.trained.venues, evaluated.probability
+    classes, probability = evaluated.trained.classes, evaluated.probability
     videos = [evaluated.plan.videos[i] for i in rows]
-    wrong = np.array([venues[probability[i].argmax()] != video.venue for i, video in zip(rows, videos, strict=True)])
+    wrong = np.array([classes[probability[i].argmax()] != video.venue for i, video in zip(rows, videos, strict=True)])
     order = sorted(range(len(rows)), key=lambda j: (not wrong[j], -probability[rows[j]].max()))
-    return [_example(videos[j], probability[rows[j]], venues) for j in order[:N_EXAMPLES]]
+    return [_example(videos[j], probability[rows[j]], classes) for j in order[:N_EXAMPLES]]
 
 
-def _example(video: Video, probability: np.ndarray, venues: tuple[str, ...]) -> Example:
+def _example(video: Video, probability: np.ndarray, classes: tuple[str, ...]) -> Example:
     best = np.argsort(-probability)[:3]
-    guesses = tuple((venues[k], float(probability[k])) for k in best)
+    guesses = tuple((classes[k], float(probability[k])) for k in best)
     return Example(video, guesses)

@@ -227,7 +227,7 @@ def train(context: Context, plan: Plan) -> Plan:
             choice.name,
             dataset(completed, labels, rows_of(plan, completed, "train")),
             dataset(completed, labels, rows_of(plan, completed, "validation")),
-            plan.splits.venues,
+            plan.splits.classes,
             choice.options,
             choice.seed,
             context.progress,

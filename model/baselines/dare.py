@@ -1,4 +1,4 @@
-"""DARE: concepts of each modality, made similar within a venue and different between venues, then a shallow net.
+"""DARE: concepts of each modality, made similar within a class and different between classes, then a shallow net.
 
 Nie et al., "Enhancing Micro-video Understanding by Harnessing External Sounds", ACM MM 2017; equation numbers are
 those of "Multimodal Learning toward Micro-Video Understanding" (2019), section 5. Our interpretations:
@@ -189,7 +189,7 @@ def partners(kernel: Tensor, allowed: Tensor, n_partners: int) -> tuple[Tensor, 
 def similarity(concepts: Tensor, kernel: Tensor, label: Tensor, n_partners: int) -> Tensor:
     """Return J2 of eq. 5.3 to 5.5: mean of -log sigmoid(gamma_ij a_i^T a_j / sqrt(width)) over the drawn pairs, nats.
 
-    gamma is +1 for partners of the same venue and -1 for others.
+    gamma is +1 for partners of the same class and -1 for others.
     """
     same = label[:, None] == label
     itself = torch.eye(len(label), dtype=torch.bool, device=label.device)

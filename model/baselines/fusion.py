@@ -22,7 +22,7 @@ class EarlyNetwork(Network):
             names: the modalities.
             classifier: maps (N, sum of D_m) to logits (N, K).
             train: training settings.
-            smoothing: share of the target that is spread over all venues.
+            smoothing: share of the target that is spread over all classes.
         """
         super().__init__()
         self.names = list(names)

@@ -48,7 +48,7 @@ class KernelRidge(Classifier):
     """Kernel ridge classifier with landmarks: log p = log softmax(s (k(x, Z) A + c)).
 
     k is the mean of exp(-width ||x_m - z_m||^2 / D_m) over the modalities m and, where there are several, their
-    concatenation. Z are landmarks (Nystroem's method; Williams and Seeger, NIPS 2001), A and c fit the venue's one-hot
+    concatenation. Z are landmarks (Nystroem's method; Williams and Seeger, NIPS 2001), A and c fit the class's one-hot
     vector by least squares, and the inverse temperature s maximises the likelihood of the validation labels. For L
     landmarks it takes N L (D + L) operations and L (L + D) numbers.
     """

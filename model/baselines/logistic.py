@@ -60,7 +60,7 @@ class Logistic(Classifier):
         return ()
 
     def _put(self, seen: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> None:
-        """Store a solution; a venue without a training row gets a probability of practically zero."""
+        """Store a solution; a class without a training row gets a probability of practically zero."""
         self.weight.zero_()
         self.bias.fill_(float(bias.min()) - 30.0)
         self.weight[:, seen] = torch.from_numpy(weight.T.astype(np.float32))

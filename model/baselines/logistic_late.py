@@ -19,7 +19,7 @@ class LogisticLate(Classifier):
         super().__init__()
         self.settings = settings
         self.names = list(shape.dims)
-        self.logistics = [Logistic(Shape({name: dim}, shape.venues), settings) for name, dim in shape.dims.items()]
+        self.logistics = [Logistic(Shape({name: dim}, shape.classes), settings) for name, dim in shape.dims.items()]
         self.branches = nn.ModuleList(self.logistics)  # what the state dict sees of them
 
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:

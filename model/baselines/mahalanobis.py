@@ -1,4 +1,4 @@
-"""Mahalanobis: kernel ridge on features whitened by the within-venue covariance."""
+"""Mahalanobis: kernel ridge on features whitened by the within-class covariance."""
 
 import numpy as np
 import torch
@@ -13,14 +13,14 @@ from nmcl.pipeline.progress import Progress
 WHITE = "white"
 """Name of the kernel's single modality."""
 LEAST = 1e-3
-"""Lower bound of the shrinkage: directions that hardly vary within training venues may vary in other data."""
+"""Lower bound of the shrinkage: directions that hardly vary within training classes may vary in other data."""
 
 
 class Mahalanobis(Classifier):
     """`KernelRidge` on whitened features x V, one vector for all modalities.
 
     V is that of `within_class_whitening`, scaled such that the training rows have a mean square of 1. Directions that
-    vary within venues are scaled down and those of small variance are scaled up, so it errs on other rows than plain
+    vary within classes are scaled down and those of small variance are scaled up, so it errs on other rows than plain
     kernel ridge. For D features it takes N D^2 + D^3 operations and D^2 numbers more.
     """
 
@@ -30,7 +30,7 @@ class Mahalanobis(Classifier):
         super().__init__()
         self.settings = settings
         n_features = sum(shape.dims.values())
-        self.ridge = KernelRidge(Shape({WHITE: n_features}, shape.venues), settings)
+        self.ridge = KernelRidge(Shape({WHITE: n_features}, shape.classes), settings)
         self.register_buffer("whitening", torch.eye(n_features))
 
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:

@@ -1,4 +1,4 @@
-"""Majority: venue frequencies of the training rows, whatever the video."""
+"""Majority: class frequencies of the training rows, whatever the video."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from nmcl.model.data import Dataset
 from nmcl.pipeline.progress import Progress
 
 UNSEEN = -30.0
-"""Log-probability of a venue without a training row: finite, and practically zero."""
+"""Log-probability of a class without a training row: finite, and practically zero."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class MajoritySettings:
 
 
 class Majority(Classifier):
-    """Baseline that predicts each venue's share of the training rows for every row: any method must beat it.
+    """Baseline that predicts each class's share of the training rows for every row: any method must beat it.
 
-    The decision is always the most frequent venue. There is no source; the paper's Early Fusion scores like it.
+    The decision is always the most frequent class. There is no source; the paper's Early Fusion scores like it.
     """
 
     log_share: Tensor

@@ -21,7 +21,7 @@ class MLPSettings:
     dropout: Annotated[float, Ge(0), Lt(1), Reference(0.3)] = 0.3
     """Dropout rate of both hidden layers."""
     label_smoothing: Annotated[float, Ge(0), Lt(1), Reference(0.1)] = 0.1
-    """Share of the target spread over all venues; validation macro-F1 is as good as without it or up to 0.003 better.
+    """Share of the target spread over all classes; validation macro-F1 is as good as without it or up to 0.003 better.
     """
     train: TrainSettings = field(default_factory=TrainSettings)
     """Common defaults: by validation on 980 rows of three views no learning rate from 5e-4 to 5e-3 or weaker decay was

@@ -4,7 +4,7 @@
         + l3/2 (sum_v e_v sum_k ||w^k_{G_v}||)^2
 
 Zhang et al., ACM MM 2016, equations 4.4 to 4.18 of "Multimodal Learning toward Micro-Video Understanding" (2019).
-Notation: T venues, L columns of the common space B (N, L), G_v the venues under node v, w^k row k of W (L, T). The
+Notation: T classes, L columns of the common space B (N, L), G_v the classes under node v, w^k row k of W (L, T). The
 norm of the last term is sqrt(||.||^2 + EPSILON^2), so that rows may shrink to zero.
 
 Every B that solves its step is Z C with Z = [X^1 .. X^S, Y], so the steps need the rows only through Z^T Z: one pass
@@ -34,10 +34,10 @@ class Penalties:
 
 @dataclass(frozen=True)
 class Tree:
-    """Nodes of a tree over the venues."""
+    """Nodes of a tree over the classes."""
 
     members: np.ndarray
-    """Shape (V, T), float64: 1 where the venue is under the node, else 0."""
+    """Shape (V, T), float64: 1 where the class is under the node, else 0."""
     weights: np.ndarray
     """e_v, shape (V,), float64, > 0."""
 
@@ -70,14 +70,14 @@ class Solution:
 
 
 def node_weights(members: np.ndarray, class_means: np.ndarray) -> np.ndarray:
-    """Return e_v of eq. 4.16 to 4.18, the similarity of the venues under a node, shape (V,), float64, in (0, 1].
+    """Return e_v of eq. 4.16 to 4.18, the similarity of the classes under a node, shape (V,), float64, in (0, 1].
 
     S_ij = exp(-||mean_i - mean_j||^2 / theta^2), theta the median distance, and e_v = u^T S u with u = 1/sqrt|G_v| on
     G_v. That is in 1..|G_v| where the text says 0..1, so it is divided by |G_v|: the mean of S over pairs.
 
     Args:
         members: shape (V, T), 0 or 1, no empty row.
-        class_means: shape (T, D), float64; NaN for venues without training rows, which are similar only to themselves.
+        class_means: shape (T, D), float64; NaN for classes without training rows, which are similar only to themselves.
     """
     known = np.isfinite(class_means).all(axis=1)
     similarity = np.eye(len(class_means))
@@ -106,7 +106,7 @@ def step_space(moments: Moments, projection: np.ndarray, tasks: np.ndarray, pena
 
 
 def step_tasks(moments: Moments, space: np.ndarray, tasks: np.ndarray, tree: Tree, penalties: Penalties) -> np.ndarray:
-    """Update W by eq. 4.11, 4.13 and 4.15, with one linear solve per venue.
+    """Update W by eq. 4.11, 4.13 and 4.15, with one linear solve per class.
 
     The text squares the norms of eq. 4.11; the bound (sum a)^2 <= sum a^2 / q that the step minimises is tight, and
     so guarantees descent, for q proportional to a itself.

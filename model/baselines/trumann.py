@@ -1,8 +1,8 @@
-"""TRUMANN: a linear common space of the modalities, and multi-task venue classifiers guided by the venues' tree.
+"""TRUMANN: a linear common space of the modalities, and multi-task classifiers guided by a tree of the classes.
 
 Zhang et al., "Shorter-is-Better: Venue Category Estimation from Micro-Video", ACM MM 2016; the equations are in
 `tree_guided`. Not specified by the source: features and one-hot labels are centred on the training rows, so that the
-prediction has an intercept, the venues' shares.
+prediction has an intercept, the classes' shares.
 """
 
 import math
@@ -43,10 +43,10 @@ class TrumannSettings:
     """
 
     groups: Annotated[tuple[tuple[str, ...], ...], Reference(())] = ()
-    """Venues under each node of the tree. Names that are no venue of the model are ignored; the root and every single
-    venue are always nodes, and without groups the only ones."""
+    """Classes under each node of the tree. Names that are no class of the model are ignored; the root and every single
+    class are always nodes, and without groups the only ones."""
     width: Annotated[Annotated[int, Ge(1), Le(4096)] | None, Reference(None)] = None
-    """Columns L of the common space; None for 4/3 of the number of venues, as in the authors' code (250 for 188), but
+    """Columns L of the common space; None for 4/3 of the number of classes, as in the authors' code (250 for 188), but
     at least 50."""
     space_penalties: Annotated[PenaltyGrid, Reference((10.0,))] = (10.0,)
     """Candidates for l1."""
@@ -64,7 +64,7 @@ class Trumann(Classifier):
     """TRUMANN as a linear classifier: log p = log softmax(s (x W' + c)).
 
     The source predicts the largest entry of (1/S sum_s X^s A^s) W. W' is the product of those matrices, and c combines
-    the venues' shares and the centring. The inverse temperature s is fitted on the training rows by maximum likelihood;
+    the classes' shares and the centring. The inverse temperature s is fitted on training rows by maximum likelihood;
     it changes no decision, and probabilities are somewhat overconfident, as training rows fit better than others.
     """
 
@@ -77,7 +77,7 @@ class Trumann(Classifier):
     def __init__(self, shape: Shape, settings: TrumannSettings) -> None:
         super().__init__()
         self.settings = settings
-        self.members = tree_members(settings.groups, shape.venues)
+        self.members = tree_members(settings.groups, shape.classes)
         self.register_buffer("weight", torch.zeros(sum(shape.dims.values()), shape.n_classes))
         self.register_buffer("bias", torch.zeros(shape.n_classes))
         self.register_buffer("inverse_temperature", torch.ones(1))
@@ -134,11 +134,11 @@ class Trumann(Classifier):
         }
 
 
-def tree_members(groups: tuple[tuple[str, ...], ...], venues: tuple[str, ...]) -> np.ndarray:
-    """Return the nodes over the venues, shape (V, T), float64, 0 or 1: root, distinct groups and single venues."""
-    found = [tuple(venue in group for venue in venues) for group in map(frozenset, groups)]
-    singles = [tuple(venue == other for other in venues) for venue in venues]
-    nodes = dict.fromkeys([(True,) * len(venues), *(node for node in found if any(node)), *singles])
+def tree_members(groups: tuple[tuple[str, ...], ...], classes: tuple[str, ...]) -> np.ndarray:
+    """Return the nodes over the classes, shape (V, T), float64, 0 or 1: root, distinct groups and single classes."""
+    found = [tuple(name in group for name in classes) for group in map(frozenset, groups)]
+    singles = [tuple(name == other for other in classes) for name in classes]
+    nodes = dict.fromkeys([(True,) * len(classes), *(node for node in found if any(node)), *singles])
     return np.array(list(nodes), np.float64)
 
 

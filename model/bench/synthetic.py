@@ -42,7 +42,7 @@ class Size:
     @property
     def shape(self) -> Shape:
         dims = {"acoustic": self.acoustic, "textual": self.textual, "visual": self.visual}
-        return Shape(dims, tuple(f"venue {k}" for k in range(self.n_classes)))
+        return Shape(dims, tuple(f"class {k}" for k in range(self.n_classes)))
 
     def rows(self, n: int) -> Dataset:
         """Return n random rows with random labels, all observed: time and memory do not depend on the values."""

@@ -56,7 +56,7 @@ class NMCLSettings:
     only the predictions are fused."""
     hidden: Annotated[int, Ge(1), Le(65536), Reference(256)] = 256
     attention_rank: Annotated[Annotated[int, Ge(1), Le(65536)] | None, Reference(1)] = 1
-    """Rank r of the memory's difference from ones, an order of magnitude cheaper at 188 venues and as good on the data
+    """Rank r of the memory's difference from ones, an order of magnitude cheaper at 188 classes and as good on the data
     tried; None for the full memory of eq. 15."""
     normalise: Annotated[bool, Reference(True)] = True
     """Whether to batch-normalise the heads' hidden layer (eq. 16)."""
@@ -67,12 +67,12 @@ class NMCLSettings:
     input_dropout: Annotated[float, Ge(0), Lt(1), Reference(0.15)] = 0.15
     """Dropout rate of the head's input x^."""
     label_smoothing: Annotated[float, Ge(0), Lt(1), Reference(0.1)] = 0.1
-    """Share of the target of eq. 19 that is spread over all venues."""
+    """Share of the target of eq. 19 that is spread over all classes."""
     missing: Annotated[Literal["completed", "masked"], Reference("completed")] = "completed"
     """`completed` uses the completed vector; `masked` zeroes it and leaves its branch out of eq. 18."""
     modality_dropout: Annotated[float, Ge(0), Lt(1), Reference(0.1)] = 0.1
     """Probability, in training, that a row's modality is treated as missing (never all of them). On 235 videos of six
-    venues 0.1 raised the validation accuracy from 0.955 to 0.963 (mean of four seeds): no branch can rely on one host.
+    classes 0.1 raised the validation accuracy from 0.955 to 0.963 (mean of four seeds): no branch can rely on one host.
     """
     train: TrainSettings = TRAIN
 

@@ -1,7 +1,7 @@
 """Stacking of NMCL with closed-form models, weighted by how much they help on validation rows.
 
 This is not in the paper. With few rows, gradient descent misses structure: a kernel machine fits a smoother boundary,
-one with within-venue distances uses directions of small variance, a well regularised logistic regression follows them,
+one with within-class distances uses directions of small variance, a well regularised logistic regression follows them,
 and all of them err on different rows.
 """
 
@@ -38,7 +38,7 @@ PRIOR = 10.0
 """Prior of `pool_weights`; from 5 to 30 macro-F1 stays within a few tenths of a point on splits of nine feature sets.
 """
 LEAST = -12.0
-"""Lower bound of the members' log-probabilities: none can veto a venue, or force one through a negative weight."""
+"""Lower bound of the members' log-probabilities: none can veto a class, or force one through a negative weight."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ MOST_FEATURES = 40
 
 
 def relation(
-    trained: Trained, modalities: Mapping[str, np.ndarray], row: int, host: str, title: str, venue: str
+    trained: Trained, modalities: Mapping[str, np.ndarray], row: int, host: str, title: str, label: str
 ) -> RelationExample:
     """Return the relation scores of one row's host features (Fig. 6): against each guest alone, then against all.
 
@@ -30,7 +30,7 @@ def relation(
         row: index of the row.
         host: name of a modality.
         title: title of the example.
-        venue: true venue of the row.
+        label: name of the row's class.
 
     Raises:
         ModelError: the model is not an NMCL of two or more modalities.
@@ -57,8 +57,8 @@ def relation(
     predicted = trained.predict({name: array[row : row + 1] for name, array in modalities.items()})
     return RelationExample(
         title=title,
-        venue=venue,
-        predicted=trained.venues[int(predicted.probability[0].argmax())],
+        label=label,
+        predicted=trained.classes[int(predicted.probability[0].argmax())],
         host=host,
         guests=[" + ".join(kept) for kept in shown],
         features=features.tolist(),
@@ -69,7 +69,7 @@ def relation(
 
 
 def attention_memory(trained: Trained, host: str) -> AttentionMemory:
-    """Return the memory of one host's head for the host features that differ most between venues (Fig. 7).
+    """Return the memory of one host's head for the host features that differ most between classes (Fig. 7).
 
     Raises:
         ModelError: the model is not an NMCL of two or more modalities.
@@ -80,7 +80,7 @@ def attention_memory(trained: Trained, host: str) -> AttentionMemory:
         whole = head.memory()
     memory = whole[:, : trained.dims[host]].numpy()  # the complementary part of the host comes first
     features = np.sort(np.argsort(-memory.std(axis=0), kind="stable")[:MOST_FEATURES])
-    return AttentionMemory(host, trained.venues, [str(i) for i in features], memory[:, features])
+    return AttentionMemory(host, trained.classes, [str(i) for i in features], memory[:, features])
 
 
 def has_relations(trained: Trained) -> bool:

@@ -16,7 +16,7 @@ from nmcl.pipeline.records import SPLITS, State
 from nmcl.pipeline.stages.splits import SplitSettings, allot
 
 LEAST_ROWS = 3
-"""Smallest number of rows of a venue: with fewer it cannot be in every split."""
+"""Smallest number of rows of a class: with fewer it cannot be in every split."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,16 @@ class Fold:
     test: Dataset
 
     @property
-    def venues(self) -> tuple[str, ...]:
-        """The K names of the venues."""
-        return self.table.venues
+    def classes(self) -> tuple[str, ...]:
+        """The K names of the classes."""
+        return self.table.classes
 
     @cached_property
     def digest(self) -> str:
         """Hexadecimal digest of all arrays and names."""
-        hashed = hashlib.blake2b(repr((self.seed, self.venues, sorted(self.table.modalities))).encode(), digest_size=16)
+        hashed = hashlib.blake2b(
+            repr((self.seed, self.classes, sorted(self.table.modalities))).encode(), digest_size=16
+        )
         blocks = [self.split, self.table.label, *(block for _, block in sorted(self.table.modalities.items()))]
         for part in (self.train, self.validation, self.test):
             blocks += [*part.modalities.values(), *part.observed.values()]
@@ -55,7 +57,7 @@ class Fold:
 def fold(table: FeatureTable, seed: int, settings: CompletionSettings) -> Fold:
     """Split a table and complete it with a completer fitted on its training rows.
 
-    The table's own split is used if there is one; otherwise rows are split by seed, stratified by venue. A single
+    The table's own split is used if there is one; otherwise rows are split by seed, stratified by class. A single
     modality is completed by its training mean, as there is nothing else to complete it from.
 
     Args:
@@ -64,7 +66,7 @@ def fold(table: FeatureTable, seed: int, settings: CompletionSettings) -> Fold:
         settings: completion settings; `method` must not be `auto`.
 
     Raises:
-        ModelError: a venue has too few rows to be split.
+        ModelError: a class has too few rows to be split.
     """
     split = table.split if table.split is not None else stratified(table, seed)
     state = fit_completer(table, split == "train", settings)
@@ -93,13 +95,13 @@ def stratified(table: FeatureTable, seed: int) -> np.ndarray:
     """Split each class's rows by the default shares, at least one row per part; return names of shape (N,), text.
 
     Raises:
-        ModelError: a venue has too few rows.
+        ModelError: a class has too few rows.
     """
-    counts = np.bincount(table.label, minlength=len(table.venues))
+    counts = np.bincount(table.label, minlength=len(table.classes))
     if (counts < LEAST_ROWS).any():
-        venue = table.venues[int(counts.argmin())]
+        rarest = table.classes[int(counts.argmin())]
         raise ModelError(
-            f"{venue!r} has {counts.min()} rows, expected at least {LEAST_ROWS} for a split into training, validation "
+            f"{rarest!r} has {counts.min()} rows, expected at least {LEAST_ROWS} for a split into training, validation "
             "and test rows; leave the label out or give a split of your own"
         )
     random = np.random.default_rng(seed)

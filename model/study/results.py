@@ -1,7 +1,7 @@
 """Results of a comparative study as names, numbers and arrays that can be read without a store or a model.
 
 Shares and scores are 0..1. None and NaN mean that a value is not defined or was not measured. Names may be any text.
-For an empty sequence or mapping the table, figure and section are left out. K is the number of venues.
+For an empty sequence or mapping the table, figure and section are left out. K is the number of classes.
 
 Tables and figures are numbered as in Wei et al., "Neural Multimodal Cooperative Learning Toward Micro-Video
 Understanding", IEEE TIP 29 (2020).
@@ -59,7 +59,7 @@ class MethodRow:
     auc_micro: Spread = Spread()
     auc_macro: Spread = Spread()
     top5: Spread = Spread()
-    """Share of rows whose venue is among the five most probable."""
+    """Share of rows whose class is among the five most probable."""
     train_seconds: float | None = None
     """Wall-clock time of one training, mean over the seeds."""
     parameters: int | None = None
@@ -157,7 +157,8 @@ class RelationExample:
     """
 
     title: str
-    venue: str
+    label: str
+    """Name of the row's class."""
     predicted: str
     host: str
     guests: Sequence[str]
@@ -187,15 +188,15 @@ class AttentionMemory:
     """
 
     host: str
-    venues: Sequence[str]
+    classes: Sequence[str]
     """K names."""
     features: Sequence[str]
     """F labels."""
     weights: np.ndarray
-    """Attention weights, shape (K, F), about 1; a larger one gives a feature more weight for a venue."""
+    """Attention weights, shape (K, F), about 1; a larger one gives a feature more weight for a class."""
 
     def __post_init__(self) -> None:
-        _check_shape("attention weights", self.weights, (len(self.venues), len(self.features)))
+        _check_shape("attention weights", self.weights, (len(self.classes), len(self.features)))
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ class StudyData:
     rows: Rows
     dims: Mapping[str, int]
     """Modality -> number of features."""
-    n_venues: int
+    n_classes: int
     """K."""
     seeds: Sequence[int]
     methods: Sequence[MethodRow]

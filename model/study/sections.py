@@ -94,7 +94,7 @@ def _hide(item: HiddenBlocks) -> CompleterScores:
     errors = _errors(table, left, hidden, whole.split, state)
     train, test = rows(left, whole.split == "train", state), rows(left, whole.split == "test", state)
     validation = rows(left, whole.split == "validation", state)
-    judge = fit(PROBE, train, validation, table.venues, seed=whole.seed)
+    judge = fit(PROBE, train, validation, table.classes, seed=whole.seed)
     incomplete = ~np.all(list(test.observed.values()), axis=0)
     macro = None
     if incomplete.any():

@@ -103,11 +103,11 @@ def study(
         created="",
         rows=Rows(*(int((folds[0].split == part).sum()) for part in SPLITS)),
         dims={name: block.shape[1] for name, block in table.modalities.items()},
-        n_venues=len(table.venues),
+        n_classes=len(table.classes),
         seeds=range(settings.seeds),
         methods=method_rows(outcomes, folds),
         variants=_variant_rows(outcomes),
-        roc=_curves(outcomes, table.venues),
+        roc=_curves(outcomes, table.classes),
         notices=table.notes,
         tuning=tried,
     )
@@ -166,7 +166,7 @@ def method_rows(outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold]
 
 def _method_row(name: str, outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold]) -> MethodRow:
     of_seeds = outcomes[name]
-    scores = [evaluate(o.probability, o.label, folds[0].venues).scores for o in of_seeds]
+    scores = [evaluate(o.probability, o.label, folds[0].classes).scores for o in of_seeds]
     row = MethodRow(
         name=name,
         micro_f1=_spread_of_known([s.micro_f1 for s in scores]),
@@ -228,12 +228,12 @@ def _score_row(name: str, outcomes: Mapping[str, Sequence[Outcome]]) -> ScoreRow
     )
 
 
-def _curves(outcomes: Mapping[str, Sequence[Outcome]], venues: tuple[str, ...]) -> dict[Any, dict[str, Curve]]:
+def _curves(outcomes: Mapping[str, Sequence[Outcome]], classes: tuple[str, ...]) -> dict[Any, dict[str, Curve]]:
     """Return the ROC curves of Fig. 4, over the test rows of all seeds together."""
     found: dict[Any, dict[str, Curve]] = {"micro": {}, "macro": {}}
     for name, of_seeds in outcomes.items():
         pooled = np.concatenate([o.probability for o in of_seeds]), np.concatenate([o.label for o in of_seeds])
-        for kind, curve in evaluate(*pooled, venues).roc.items():
+        for kind, curve in evaluate(*pooled, classes).roc.items():
             found[kind][name] = curve
     return found
 
@@ -357,7 +357,7 @@ def _collapse(of_seeds: Sequence[Outcome]) -> dict[str, dict[int, float]]:
 
 
 def _relations(rows: Fold, outcome: Outcome) -> list[RelationExample]:
-    """Return the examples of Fig. 6: the most confident right predictions of different venues."""
+    """Return the examples of Fig. 6: the most confident right predictions of different classes."""
     assert outcome.trained is not None
     predicted, certainty = outcome.probability.argmax(axis=1), outcome.probability.max(axis=1)
     right = [int(row) for row in np.argsort(-certainty, kind="stable") if predicted[row] == outcome.label[row]]
@@ -365,7 +365,7 @@ def _relations(rows: Fold, outcome: Outcome) -> list[RelationExample]:
     for row in right:
         examples.setdefault(int(outcome.label[row]), row)
     return [
-        relation(outcome.trained, rows.test.modalities, row, host, f"Test row {row}", rows.venues[label])
+        relation(outcome.trained, rows.test.modalities, row, host, f"Test row {row}", rows.classes[label])
         for label, row in list(examples.items())[:EXAMPLES]
         for host in list(rows.test.modalities)[:PICTURED]
     ]

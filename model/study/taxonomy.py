@@ -1,6 +1,6 @@
-"""Venue taxonomy: groups the venues of a data set by the nodes of a tree.
+"""Taxonomy: groups the classes of a data set by the nodes of a tree.
 
-A node of the tree may itself be a venue ("Museum" above "Art Museum"): its group contains it and all venues below it.
+A node of the tree may itself be a class ("Museum" above "Art Museum"): its group contains it and all classes below it.
 """
 
 from collections import defaultdict
@@ -31,37 +31,37 @@ class Taxonomy:
         for i in range(len(self.nodes)):
             self._path(i)
 
-    def groups_for(self, venues: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-        """Return the distinct sets of venues at or below a node: all venues, the others by decreasing size, singles.
+    def groups_for(self, classes: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+        """Return the distinct sets of classes at or below a node: all classes, the others by decreasing size, singles.
 
-        Each set keeps the given order of venues. A venue that is not in the tree is placed directly under the root.
+        Each set keeps the given order of classes. A class that is not in the tree is placed directly under the root.
 
         Args:
-            venues: distinct names.
+            classes: distinct names.
 
         Raises:
-            SettingsError: a venue's name occurs at several nodes that are not on one path.
+            SettingsError: a class's name occurs at several nodes that are not on one path.
         """
         below: dict[int, list[str]] = defaultdict(list)
-        for venue in venues:
-            node = self._node(venue)
+        for name in classes:
+            node = self._node(name)
             for i in [] if node is None else self._path(node):
-                below[i].append(venue)
+                below[i].append(name)
         inner = sorted((tuple(group) for group in below.values()), key=len, reverse=True)
-        return tuple(dict.fromkeys([tuple(venues), *inner, *((venue,) for venue in venues)]))
+        return tuple(dict.fromkeys([tuple(classes), *inner, *((name,) for name in classes)]))
 
-    def missing(self, venues: Sequence[str]) -> tuple[str, ...]:
-        """Return the venues that are not in the tree, in the given order."""
-        return tuple(venue for venue in venues if normalised(venue) not in self._places)
+    def missing(self, classes: Sequence[str]) -> tuple[str, ...]:
+        """Return the classes that are not in the tree, in the given order."""
+        return tuple(name for name in classes if normalised(name) not in self._places)
 
-    def note(self, venues: Sequence[str]) -> str | None:
-        """Return a notice about venues that are not in the tree; None if all are."""
-        missing = self.missing(venues)
+    def note(self, classes: Sequence[str]) -> str | None:
+        """Return a notice about classes that are not in the tree; None if all are."""
+        missing = self.missing(classes)
         if not missing:
             return None
         more = f" and {len(missing) - N_SHOWN} more" if len(missing) > N_SHOWN else ""
         return (
-            f"{len(missing)} of {len(venues)} venues are not in the taxonomy: "
+            f"{len(missing)} of {len(classes)} venues are not in the taxonomy: "
             f"{', '.join(map(repr, missing[:N_SHOWN]))}{more}. Each stands alone under the root; "
             "add them to the taxonomy's file if they have neighbours."
         )
@@ -74,16 +74,16 @@ class Taxonomy:
                 places[normalised(node.name)].append(i)
         return dict(places)
 
-    def _node(self, venue: str) -> int | None:
-        """Return the node of a venue, the deepest if there are several on one path."""
-        places = self._places.get(normalised(venue))
+    def _node(self, name: str) -> int | None:
+        """Return the node of a class, the deepest if there are several on one path."""
+        places = self._places.get(normalised(name))
         if places is None:
             return None
         deepest = max(places, key=lambda i: len(self._path(i)))
         beside = sorted(set(places) - set(self._path(deepest)))
         if beside:
             raise SettingsError(
-                f"the taxonomy has the venue {venue!r} at {self._shown(deepest)} and at {self._shown(beside[0])}, "
+                f"the taxonomy has the venue {name!r} at {self._shown(deepest)} and at {self._shown(beside[0])}, "
                 "expected one place; remove or rename one of them."
             )
         return deepest

@@ -1,4 +1,4 @@
-"""Readers for files of venue trees: CSV with parents, nested JSON, and JSON with numbered groups."""
+"""Readers for files of taxonomies: CSV with parents, nested JSON, and JSON with numbered groups."""
 
 import csv
 import io
@@ -60,7 +60,7 @@ def read_nodes(path: Path) -> tuple[Node, ...]:
 
 
 def normalised(name: str) -> str:
-    """Return a venue's name in normalised spelling.
+    """Return a name in normalised spelling.
 
     It is case-folded, in Unicode's composed form, with one kind of apostrophe, "and" for "&", no space around "/" and
     single spaces elsewhere.
@@ -129,7 +129,7 @@ def _lines(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _header(cells: Sequence[str]) -> dict[str, int]:
-    """Return the column of each part named in the first row; empty unless it names both a venue and its parent."""
+    """Return the column of each part named in the first row; empty unless it has columns of a name and its parent."""
     plain = [" ".join(cell.casefold().replace("_", " ").split()) for cell in cells]
     found = {part: i for part in PARTS for i, cell in enumerate(plain) if cell in COLUMNS[part]}
     return found if "name" in found and "parent" in found else {}

@@ -65,7 +65,7 @@ def run(trial: Trial) -> Outcome:
     """
     rows = trial.fold
     start = time.perf_counter()
-    trained = fit(trial.method, rows.train, rows.validation, rows.venues, trial.settings, trial.seed)
+    trained = fit(trial.method, rows.train, rows.validation, rows.classes, trial.settings, trial.seed)
     seconds = time.perf_counter() - start
     found = trained.predict(rows.test.modalities, rows.test.observed)
     return Outcome(
@@ -84,7 +84,7 @@ def score(trial: Trial) -> float | None:
     """Return the validation macro-F1 of a trial, without using test rows; None if training diverges."""
     rows = trial.fold
     try:
-        trained = fit(trial.method, rows.train, rows.validation, rows.venues, trial.settings, trial.seed)
+        trained = fit(trial.method, rows.train, rows.validation, rows.classes, trial.settings, trial.seed)
     except ModelError as error:
         if "loss is" not in str(error):
             raise

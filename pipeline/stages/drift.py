@@ -48,7 +48,7 @@ class DriftSettings:
     max_unknown_words: Annotated[float, Interval(ge=0, le=1), Reference(0.25)] = 0.25
     """Change of the share of words unknown to the paragraph vectors, against validation and test videos."""
     max_label_shift: Annotated[float, Interval(ge=0, le=1), Reference(0.5)] = 0.5
-    """Total variation: the share of labelled videos that would have to be of another venue."""
+    """Total variation: the share of labelled videos that would have to be of another class."""
     min_rows: Annotated[int, Ge(4), Reference(30)] = 30
     """With fewer rows of either crawl, figures are reported but stop nothing."""
     max_rows: Annotated[int, Ge(4), Reference(2000)] = 2000
@@ -220,7 +220,7 @@ def squared_mmd(kernel: np.ndarray) -> Measure:
 
 
 def total_variation(labels: np.ndarray) -> Measure:
-    """Return a measure: half the L1 distance, 0..1, of two distributions over venues.
+    """Return a measure: half the L1 distance, 0..1, of two distributions over classes.
 
     Args:
         labels: Label indices, shape (N,).

@@ -1,4 +1,4 @@
-"""Seeded splits of labelled videos by venue, which never put the same content into two splits."""
+"""Seeded splits of labelled videos by label, which never put the same content into two splits."""
 
 import hashlib
 import math
@@ -16,20 +16,20 @@ from nmcl.pipeline.text import counted, examples, listed
 
 Label = TypeVar("Label", str, int)
 SetAside = Literal["unreadable", "rare_venue", "conflicting_venue"]
-"""Reason why a labelled video is in no split: its file could not be read, its venue has too few videos, or the same
-bytes were first labelled with another venue."""
+"""Reason why a labelled video is in no split: its file could not be read, its label has too few videos, or the same
+bytes were first labelled otherwise."""
 
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """Frozen shares of the splits, which sum to 1, and which venues to keep. The defaults are the paper's."""
+    """Frozen shares of the splits, which sum to 1, and which labels to keep. The defaults are the paper's."""
 
     train: Annotated[float, Gt(0), Lt(1), Reference(0.49)] = 0.49
     validation: Annotated[float, Gt(0), Lt(1), Reference(0.21)] = 0.21
     test: Annotated[float, Gt(0), Lt(1), Reference(0.30)] = 0.30
     seed: Annotated[int, Ge(0), Reference(0)] = 0
     min_venue_videos: Annotated[int, Ge(1), Reference(50)] = 50
-    """Venues with fewer labelled videos of distinct content are set aside."""
+    """Labels with fewer videos of distinct content are set aside."""
 
     def __post_init__(self) -> None:
         shares = (self.train, self.validation, self.test)
@@ -48,7 +48,7 @@ class SplitSettings:
 
 @dataclass(frozen=True)
 class Assignment:
-    """Assignment of one video. Videos without a venue have neither split nor reason."""
+    """Assignment of one video. Videos without a label have neither split nor reason."""
 
     split: Split | None = None
     set_aside: SetAside | None = None
@@ -56,14 +56,14 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Splits:
-    """Assignments of all videos. A video with a split is labelled with one of `venues`."""
+    """Assignments of all videos. A video with a split is labelled with one of `classes`."""
 
     assignments: tuple[Assignment, ...]
     """Assignments of the videos, in the order they were given."""
-    venues: tuple[str, ...]
-    """Venues used as classes, sorted."""
-    set_aside_venues: dict[str, int]
-    """Number of distinct videos of each venue that has too few."""
+    classes: tuple[str, ...]
+    """Labels with enough videos, sorted."""
+    set_aside: dict[str, int]
+    """Number of distinct videos of each label that has too few."""
     counts: dict[Split, int]
     """Number of videos in each split, copies included."""
     notes: tuple[str, ...]
@@ -76,8 +76,8 @@ class _Content:
     """All videos with the same bytes."""
 
     sha256: str
-    venue: str
-    """Venue of the first labelled one."""
+    label: str
+    """Label of the first labelled one."""
     given: frozenset[Split]
     """Every split that the manifests assign to it."""
     split: Split | None
@@ -88,8 +88,8 @@ def assign(videos: Sequence[Video], settings: SplitSettings, earlier: Mapping[st
     """Assign labelled videos to splits.
 
     Splits given by a manifest are kept; other videos of such a manifest are used for training. Videos of the other
-    crawls are distributed within each venue: each venue's shares are rounded up or down, and the totals are within one
-    video of theirs, except that a venue with three videos or more has one in every split. Copies follow the first of
+    crawls are distributed within each class: each class's shares are rounded up or down, and the totals are within one
+    video of theirs, except that a class with three videos or more has one in every split. Copies follow the first of
     them: by name of the crawl, then by `duplicate_of`, then by `video_id`. The order of `videos` does not matter.
 
     Args:
@@ -99,16 +99,16 @@ def assign(videos: Sequence[Video], settings: SplitSettings, earlier: Mapping[st
     groups = _by_content(videos)
     crawls_with_splits = {video.crawl for video in videos if video.split and video.venue}
     contents = [_content(copies, crawls_with_splits) for copies in groups.values() if any(v.venue for v in copies)]
-    n_videos = Counter(content.venue for content in contents)
-    venues = tuple(sorted(venue for venue, n in n_videos.items() if n >= settings.min_venue_videos))
-    kept = [content for content in contents if n_videos[content.venue] >= settings.min_venue_videos]
+    n_videos = Counter(content.label for content in contents)
+    classes = tuple(sorted(label for label, n in n_videos.items() if n >= settings.min_venue_videos))
+    kept = [content for content in contents if n_videos[content.label] >= settings.min_venue_videos]
     split_of, notes = _place(kept, settings, earlier or {})
-    venue_of = {content.sha256: content.venue for content in contents}
-    assignments = tuple(_assignment(video, split_of, venue_of) for video in videos)
+    label_of = {content.sha256: content.label for content in contents}
+    assignments = tuple(_assignment(video, split_of, label_of) for video in videos)
     return Splits(
         assignments=assignments,
-        venues=venues,
-        set_aside_venues={v: n for v, n in sorted(n_videos.items()) if v not in venues},
+        classes=classes,
+        set_aside={label: n for label, n in sorted(n_videos.items()) if label not in classes},
         counts={split: sum(a.split == split for a in assignments) for split in SPLITS},
         notes=(*notes, *_notes(groups.values(), contents, assignments), *_untaught(contents, split_of)),
         settings=settings,
@@ -118,9 +118,9 @@ def assign(videos: Sequence[Video], settings: SplitSettings, earlier: Mapping[st
 def require_trainable(splits: Splits) -> None:
     """Raise CrawlError unless there are at least two venues, with videos in every split."""
     minimum = splits.settings.min_venue_videos
-    if len(splits.venues) < 2:
-        fewer = listed(f"{venue!r} {n:,}" for venue, n in splits.set_aside_venues.items())
-        enough = examples(splits.venues, 10)
+    if len(splits.classes) < 2:
+        fewer = listed(f"{label!r} {n:,}" for label, n in splits.set_aside.items())
+        enough = examples(splits.classes, 10)
         raise CrawlError(
             f"Training needs at least two venues with {minimum:,} labelled videos of distinct content each. "
             f"Found with enough: {enough or 'none'}; with fewer: {fewer or 'none'}. {_remedy(splits)}"
@@ -135,8 +135,8 @@ def require_trainable(splits: Splits) -> None:
 
 
 def _remedy(splits: Splits) -> str:
-    fewer = sorted(splits.set_aside_venues.values(), reverse=True)
-    n_more = 2 - len(splits.venues)
+    fewer = sorted(splits.set_aside.values(), reverse=True)
+    n_more = 2 - len(splits.classes)
     if len(fewer) < n_more:
         return "Add labelled videos of other venues."
     return f"Add labelled videos, or accept smaller venues: --set split.min_venue_videos={fewer[n_more - 1]}."
@@ -162,12 +162,12 @@ def _content(copies: Sequence[Video], crawls_with_splits: Collection[str]) -> _C
     return _Content(first.sha256, first.venue or "", frozenset(given), split)
 
 
-def _assignment(video: Video, split_of: Mapping[str, Split], venue_of: Mapping[str, str]) -> Assignment:
+def _assignment(video: Video, split_of: Mapping[str, Split], label_of: Mapping[str, str]) -> Assignment:
     if not video.venue:
         return Assignment()
     if not video.sha256:
         return Assignment(set_aside="unreadable")
-    if video.venue != venue_of[video.sha256]:
+    if video.venue != label_of[video.sha256]:
         return Assignment(set_aside="conflicting_venue")
     split = split_of.get(video.sha256)
     return Assignment(split) if split else Assignment(set_aside="rare_venue")
@@ -199,15 +199,15 @@ def _place(
 
 
 def _share_out(contents: Iterable[_Content], shares: Mapping[Split, float], seed: int) -> dict[str, Split]:
-    """Distribute contents among splits within each venue, in an order decided by seed and bytes."""
+    """Distribute contents among splits within each class, in an order decided by seed and bytes."""
     hashes: dict[str, list[str]] = defaultdict(list)
     for content in contents:
-        hashes[content.venue].append(content.sha256)
-    quotas = allot({venue: len(found) for venue, found in hashes.items()}, shares)
+        hashes[content.label].append(content.sha256)
+    quotas = allot({label: len(found) for label, found in hashes.items()}, shares)
     placed: dict[str, Split] = {}
-    for venue, found in hashes.items():
+    for label, found in hashes.items():
         order = iter(sorted(found, key=lambda sha256: hashlib.sha256(f"{seed}:{sha256}".encode()).digest()))
-        for split, n in quotas[venue].items():
+        for split, n in quotas[label].items():
             placed |= {next(order): split for _ in range(n)}
     return placed
 
@@ -215,17 +215,17 @@ def _share_out(contents: Iterable[_Content], shares: Mapping[Split, float], seed
 def allot(sizes: Mapping[Label, int], shares: Mapping[Split, float]) -> dict[Label, dict[Split, int]]:
     """Return how many rows of each class go to each split; at least one if the class has as many rows as splits.
 
-    Rounding each venue alone would add up: six venues of 80 would be 1.2 videos off in total. So the totals
-    of the splits are rounded first, by largest remainder, and each venue gives its odd videos to the splits
+    Rounding each class alone would add up: six classes of 80 would be 1.2 videos off in total. So the totals
+    of the splits are rounded first, by largest remainder, and each class gives its odd videos to the splits
     that still lack most. That always comes out even (a bipartite graph with given degrees, built greedily
     after Havel and Hakimi).
     """
-    quotas = {venue: {s: _floor(sizes[venue] * share) for s, share in shares.items()} for venue in sorted(sizes)}
+    quotas = {label: {s: _floor(sizes[label] * share) for s, share in shares.items()} for label in sorted(sizes)}
     totals = _largest_remainder(sum(sizes.values()), shares)
     lacking = {s: totals[s] - sum(quota[s] for quota in quotas.values()) for s in shares}
-    for venue, quota in quotas.items():
-        n_odd = sizes[venue] - sum(quota.values())
-        exact = {s: sizes[venue] * share for s, share in shares.items()}
+    for label, quota in quotas.items():
+        n_odd = sizes[label] - sum(quota.values())
+        exact = {s: sizes[label] * share for s, share in shares.items()}
         for s in sorted(shares, key=lambda s: (-lacking[s], quota[s] - exact[s]))[:n_odd]:
             quota[s] += 1
             lacking[s] -= 1
@@ -273,7 +273,7 @@ def _untaught(contents: Iterable[_Content], split_of: Mapping[str, Split]) -> It
     splits: dict[str, set[Split]] = defaultdict(set)
     for content in contents:
         if content.sha256 in split_of:
-            splits[content.venue].add(split_of[content.sha256])
-    venues = sorted(venue for venue, found in splits.items() if "train" not in found)
-    if venues:
-        yield f"No training video shows {examples(venues, 10)}, so that cannot be learned."
+            splits[content.label].add(split_of[content.sha256])
+    classes = sorted(label for label, found in splits.items() if "train" not in found)
+    if classes:
+        yield f"No training video shows {examples(classes, 10)}, so that cannot be learned."

@@ -1,4 +1,4 @@
-"""A small world with a known answer: each modality holds a different half of what the venue is."""
+"""A small world with a known answer: each modality holds a different half of what the class is."""
 
 import numpy as np
 import pytest
@@ -8,11 +8,11 @@ from nmcl.model.nmcl.nmcl import NMCLSettings
 from nmcl.model.nmcl.stacking import StackedSettings
 from nmcl.model.train import TrainSettings
 
-VENUES = ("beach", "cafe", "gym", "park")
+CLASSES = ("beach", "cafe", "gym", "park")
 
 
 def world(n: int, seed: int, noise: float = 0.6) -> Dataset:
-    """N rows of four venues: `sight` parts {0, 1} from {2, 3}, `sound` even from odd, `words` is noise."""
+    """N rows of four classes: `sight` parts {0, 1} from {2, 3}, `sound` even from odd, `words` is noise."""
     random = np.random.default_rng(seed)
     label = random.integers(0, 4, n)
     sight = np.stack([label // 2, 1 - label // 2, 0 * label], axis=1) + noise * random.normal(size=(n, 3))

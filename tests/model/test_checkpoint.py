@@ -17,12 +17,12 @@ from nmcl.model.data import Dataset
 from nmcl.model.nmcl.stacking import ALL_STACKED
 from nmcl.model.trained import Trained, fit
 from nmcl.pipeline.errors import ModelError, StoreError
-from tests.model.conftest import VENUES, quick, stacked
+from tests.model.conftest import CLASSES, quick, stacked
 
 
 @pytest.fixture(scope="module")
 def trained(train: Dataset, validation: Dataset) -> Trained:
-    return fit("nmcl_stacked", train, validation, VENUES, stacked())
+    return fit("nmcl_stacked", train, validation, CLASSES, stacked())
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_missing_truncated_or_scribbled_file(folder: Path, name: str) -> None:
 
 
 def test_weights_of_another_save(folder: Path, train: Dataset, validation: Dataset, tmp_path: Path) -> None:
-    save(fit("nmcl_stacked", train, validation, VENUES, stacked(), seed=1), tmp_path / "other")
+    save(fit("nmcl_stacked", train, validation, CLASSES, stacked(), seed=1), tmp_path / "other")
     (tmp_path / "other/model.safetensors").replace(folder / "model.safetensors")
     with pytest.raises(ModelError, match="of another model"):
         load(folder)
@@ -126,7 +126,7 @@ def test_a_folder_that_cannot_be_written(trained: Trained, tmp_path: Path) -> No
 
 
 def test_saving_again_replaces(folder: Path, trained: Trained, train: Dataset, validation: Dataset) -> None:
-    other = fit("nmcl_stacked", train, validation, VENUES, stacked(hidden=8), seed=1)
+    other = fit("nmcl_stacked", train, validation, CLASSES, stacked(hidden=8), seed=1)
     save(other, folder)
     np.testing.assert_array_equal(
         load(folder).predict(validation.modalities).probability, other.predict(validation.modalities).probability
@@ -186,7 +186,7 @@ def test_a_model_of_a_version_with_several_networks(folder: Path, trained: Train
 def test_a_network_of_a_version_that_called_it_nmcl_without_peers(
     tmp_path: Path, train: Dataset, validation: Dataset
 ) -> None:
-    alone = fit("nmcl", train, validation, VENUES, quick())
+    alone = fit("nmcl", train, validation, CLASSES, quick())
     save(alone, tmp_path)
     as_earlier(tmp_path, ())
     loaded = load(tmp_path)

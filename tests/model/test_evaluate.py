@@ -13,7 +13,7 @@ from nmcl.pipeline.errors import ModelError
 
 
 def names(k: int) -> tuple[str, ...]:
-    return tuple(f"venue {i}" for i in range(k))
+    return tuple(f"class {i}" for i in range(k))
 
 
 def made_up(n: int, k: int, seed: int, steps: int = 8) -> tuple[np.ndarray, np.ndarray]:
@@ -68,12 +68,12 @@ def test_perfect_predictions() -> None:
     assert found.roc["micro"].tpr[-1] == 1.0
 
 
-def test_one_venue_only_leaves_macro_auc_undefined() -> None:
+def test_one_class_only_leaves_macro_auc_undefined() -> None:
     found = evaluate(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 0]), names(2))
     assert found.scores.auc_macro is None
     assert found.roc.keys() == {"micro"}
-    assert found.per_class["venue 1"].auc is None
-    assert found.scores.macro_f1 == pytest.approx(1 / 3)  # venue 0: 2/3, venue 1 was predicted once and is wrong
+    assert found.per_class["class 1"].auc is None
+    assert found.scores.macro_f1 == pytest.approx(1 / 3)  # class 0: 2/3, class 1 was predicted once and is wrong
 
 
 def test_curves_start_at_the_origin_and_rise() -> None:

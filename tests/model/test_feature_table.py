@@ -30,7 +30,7 @@ def test_two_dimensional_floats_are_modalities(tmp_path: Path) -> None:
     assert list(table.modalities) == ["sight", "sound"]
     assert all(block.dtype == np.float32 for block in table.modalities.values())
     np.testing.assert_array_equal(table.modalities["sound"], arrays()["sound"].astype(np.float32))
-    assert table.venues == ("3", "20")
+    assert table.classes == ("3", "20")
     assert table.label.tolist() == [1, 0, 1, 0, 0, 1]
     assert table.split is None
     assert any("counts, ids" in note for note in table.notes)
@@ -39,7 +39,7 @@ def test_two_dimensional_floats_are_modalities(tmp_path: Path) -> None:
 def test_string_labels_and_a_split(tmp_path: Path) -> None:
     label = np.array(["park", "cafe", "", "park", "cafe", "park"])
     table = read_feature_file(written(tmp_path, label=label, split=np.array([0, 1, 0, 2, -1, 0])))
-    assert table.venues == ("cafe", "park")
+    assert table.classes == ("cafe", "park")
     assert table.label.tolist() == [1, 0, 1, 1]
     assert table.split is not None
     assert table.split.tolist() == ["train", "validation", "test", "train"]
@@ -48,7 +48,7 @@ def test_string_labels_and_a_split(tmp_path: Path) -> None:
 
 def test_bytes_are_read_as_text(tmp_path: Path) -> None:
     table = read_feature_file(written(tmp_path, label=np.array([b"caf\xc3\xa9", b"park"] * 3)))
-    assert table.venues == ("café", "park")
+    assert table.classes == ("café", "park")
 
 
 def test_rows_of_nan_are_absent_and_rows_without_any_modality_left_out(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from nmcl.model.nmcl.nmcl import NMCL, NMCLSettings
 from nmcl.model.step import EAGER_STEPS, RecordedStep, Step
 from nmcl.model.train import TrainSettings, train_network
 from nmcl.pipeline.progress import silent
-from tests.model.conftest import VENUES, quick
+from tests.model.conftest import CLASSES, quick
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 DEVICES = [pytest.param("cpu"), pytest.param("cuda", marks=needs_cuda)]
@@ -54,7 +54,7 @@ def test_a_replayed_step_learns_what_an_eager_one_does(rank: int | None, train: 
     found = []
     for recorded in (False, True):
         torch.manual_seed(0)
-        network = NMCL(Shape(train.dims, VENUES), without_chance(rank)).cuda().train()
+        network = NMCL(Shape(train.dims, CLASSES), without_chance(rank)).cuda().train()
         step = plain_step(network)
         if recorded:
             step = RecordedStep(step, 8)
@@ -70,7 +70,7 @@ def test_training_on_a_gpu_repeats_itself_and_falls_with_the_rate(train: Dataset
     found = []
     for _ in range(2):
         torch.manual_seed(0)
-        network = NMCL(Shape(train.dims, VENUES), quick())
+        network = NMCL(Shape(train.dims, CLASSES), quick())
         history = train_network(network, settings, train, validation, silent)
         found.append([epoch.loss for epoch in history])
     assert found[0] == found[1]
@@ -79,7 +79,7 @@ def test_training_on_a_gpu_repeats_itself_and_falls_with_the_rate(train: Dataset
 
 @needs_cuda
 def test_the_rate_of_an_epoch_reaches_a_recorded_step(train: Dataset) -> None:
-    network = NMCL(Shape(train.dims, VENUES), quick()).cuda().train()
+    network = NMCL(Shape(train.dims, CLASSES), quick()).cuda().train()
     step = RecordedStep(plain_step(network), 8)
     batches = Batches(train, torch.device("cuda"))
     for _ in range(EAGER_STEPS + 1):

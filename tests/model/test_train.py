@@ -13,14 +13,14 @@ from nmcl.model.nmcl.nmcl import NMCL
 from nmcl.model.train import Network, TrainSettings, multiplying, predict_batches, train_network
 from nmcl.pipeline.errors import ModelError
 from nmcl.pipeline.progress import silent
-from tests.model.conftest import VENUES, quick
+from tests.model.conftest import CLASSES, quick
 
 SETTINGS = TrainSettings(max_epochs=6, patience=2, window=1, device="cpu")
 CPU = torch.device("cpu")
 
 
 class Scripted(Network):
-    """Says venue 1 for as many of ten rows as its script has for the epoch; a counter is its only weight."""
+    """Says class 1 for as many of ten rows as its script has for the epoch; a counter is its only weight."""
 
     def __init__(self, script: list[int]) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class Report:
 
 def test_progress_is_reported_each_epoch(train: Dataset, validation: Dataset) -> None:
     reports: list[Report] = []
-    network = NMCL(Shape(train.dims, VENUES), quick())
+    network = NMCL(Shape(train.dims, CLASSES), quick())
     history = network.fit(
         train, validation, 0, lambda stage, done, total, note="": reports.append(Report(stage, done, total))
     )
@@ -97,7 +97,7 @@ def test_progress_is_reported_each_epoch(train: Dataset, validation: Dataset) ->
 
 
 def test_a_loss_that_is_not_finite_stops_with_advice(train: Dataset, validation: Dataset) -> None:
-    network = NMCL(Shape(train.dims, VENUES), quick())
+    network = NMCL(Shape(train.dims, CLASSES), quick())
     with torch.no_grad():
         network.heads[0].hidden.weight.fill_(torch.inf)
     with pytest.raises(ModelError, match="learning rate"):
@@ -109,7 +109,7 @@ def test_options_train(changes: dict[str, object], train: Dataset, validation: D
     base = TrainSettings(max_epochs=20, device="cpu", learning_rate=1e-2, weight_decay=0.1)
     settings = replace(base, **changes)  # type: ignore[arg-type]
     torch.manual_seed(0)
-    history = NMCL(Shape(train.dims, VENUES), quick(train=settings)).fit(train, validation, 0, silent)
+    history = NMCL(Shape(train.dims, CLASSES), quick(train=settings)).fit(train, validation, 0, silent)
     assert max(epoch.validation.micro_f1 for epoch in history) > 0.5
     assert history[-1].loss < history[0].loss
 
@@ -140,7 +140,7 @@ def outputs(network: NMCL, rows: Dataset) -> Iterator[torch.Tensor]:
 
 
 def test_decisions_do_not_depend_on_the_batch(train: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = NMCL(Shape(train.dims, VENUES), quick())
+    network = NMCL(Shape(train.dims, CLASSES), quick())
     whole = torch.cat(list(outputs(network, train)))
     monkeypatch.setattr("model.train.DECIDE_ROWS", 7)
     torch.testing.assert_close(torch.cat(list(outputs(network, train))), whole, rtol=1e-5, atol=1e-5)
@@ -149,6 +149,6 @@ def test_decisions_do_not_depend_on_the_batch(train: Dataset, monkeypatch: pytes
 def test_cuda_is_asked_for_only_where_it_is(train: Dataset, validation: Dataset) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
-    network = NMCL(Shape(train.dims, VENUES), quick(train=TrainSettings(device="cuda")))
+    network = NMCL(Shape(train.dims, CLASSES), quick(train=TrainSettings(device="cuda")))
     with pytest.raises(ModelError, match="CUDA"):
         network.fit(train, validation, 0, silent)

@@ -35,8 +35,8 @@ def relation(example: RelationExample, palette: Palette) -> Figure:
     bottom.set_xticks(list(ticks), [str(example.features[i]) for i in ticks], rotation=90, fontsize=7)
     bottom.set_xlabel(f"feature of {label(example.host, 40)}")
     bottom.set_xlim(-0.5, n_features - 0.5)
-    names = f"true: {label(example.venue, 28)}, predicted: {label(example.predicted, 28)}"
-    verdict = "right" if example.venue == example.predicted else "wrong"
+    names = f"true: {label(example.label, 28)}, predicted: {label(example.predicted, 28)}"
+    verdict = "right" if example.label == example.predicted else "wrong"
     top.set_title(f"{label(example.title, 70)}\n{names} ({verdict})", fontsize=9)
     return figure
 
@@ -64,19 +64,19 @@ def _division(axes: Axes, example: RelationExample, palette: Palette) -> None:
 
 def attention(memory: AttentionMemory, palette: Palette) -> Figure:
     """Draw weights of venues (rows) and features (columns): one colour above 1, another below."""
-    n_venues, n_features = memory.weights.shape
+    n_classes, n_features = memory.weights.shape
     width = min(8.0, 2.6 + 0.2 * n_features)
-    height = min(11.0, 1.6 + 0.17 * n_venues)
+    height = min(11.0, 1.6 + 0.17 * n_classes)
     figure = canvas(palette, width, height)
     grid = figure.add_gridspec(1, 2, width_ratios=(40, 1))
     axes, bar = bare(figure.add_subplot(grid[0, 0])), bare(figure.add_subplot(grid[0, 1]))
     reach = float(np.abs(memory.weights - 1).max(initial=0)) or 0.01
     colours = fading(COOL, WARM)
     axes.imshow(memory.weights, cmap=colours, vmin=1 - reach, vmax=1 + reach, aspect="auto", interpolation="none")
-    rows, columns = thinned(n_venues, height - 1.6, 0.11), thinned(n_features, width - 2.4, 0.13)
-    axes.set_yticks(list(rows), [label(memory.venues[i], 24) for i in rows], fontsize=7)
+    rows, columns = thinned(n_classes, height - 1.6, 0.11), thinned(n_features, width - 2.4, 0.13)
+    axes.set_yticks(list(rows), [label(memory.classes[i], 24) for i in rows], fontsize=7)
     axes.set_xticks(list(columns), [label(memory.features[i], 18) for i in columns], rotation=90, fontsize=7)
-    axes.tick_params(length=0 if len(rows) == n_venues and len(columns) == n_features else 2, labelcolor=palette.ink)
+    axes.tick_params(length=0 if len(rows) == n_classes and len(columns) == n_features else 2, labelcolor=palette.ink)
     is_small = memory.weights.size <= _FEW
     down, across = np.nonzero(memory.weights < 1 - (0.1 if is_small else 0.35) * reach)
     axes.plot(

@@ -6,6 +6,8 @@ from typing import Any
 from nmcl.model.study.results import FUSED, CompleterScores, MethodRow, StudyData
 
 _LEFT_OUT = ("title", "created", "roc", "relations", "attention", "gates", "collapse")
+_KEYS = {"n_classes": "n_venues"}
+"""Fields whose key has another name."""
 
 
 def results(data: StudyData) -> dict[str, Any]:
@@ -14,7 +16,7 @@ def results(data: StudyData) -> dict[str, Any]:
     `p_value` is that of a paired t-test of micro-F1 over the seeds against the reference method.
     """
     tree = asdict(data)
-    return {name: value for name, value in tree.items() if name not in _LEFT_OUT} | {
+    return {_KEYS.get(name, name): value for name, value in tree.items() if name not in _LEFT_OUT} | {
         "methods": {row.name: _method(row) for row in data.methods},
         "modalities": {row.pop("name"): row for row in tree["modalities"]},
         "variants": {row.pop("name"): row for row in tree["variants"]},

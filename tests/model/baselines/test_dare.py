@@ -29,7 +29,7 @@ from nmcl.model.evaluate import f1
 from nmcl.model.train import TrainSettings
 from nmcl.pipeline.errors import ModelError, StoreError
 from nmcl.pipeline.progress import silent
-from tests.model.conftest import VENUES
+from tests.model.conftest import CLASSES
 
 SHAPE = Shape({"a": 3, "b": 2}, tuple("uvw"))
 QUICK = TrainSettings(max_epochs=12, device="cpu", learning_rate=3e-3)
@@ -153,7 +153,7 @@ def test_a_row_without_partners_is_no_problem(label: list[int]) -> None:
     assert bool(torch.isfinite(concepts.grad).all())
 
 
-def test_similarity_draws_one_venue_together_and_others_apart() -> None:
+def test_similarity_draws_one_class_together_and_others_apart() -> None:
     torch.manual_seed(0)
     label = torch.arange(40) % 4
     concepts = torch.randn(40, 8, requires_grad=True)
@@ -177,7 +177,7 @@ def test_every_parameter_learns() -> None:
 
 def test_the_spread_is_that_of_the_training_rows(train: Dataset, validation: Dataset) -> None:
     seen, held_out = standardized(train, validation)
-    model = DareLite(Shape(train.dims, VENUES), replace(SMALL, train=replace(QUICK, max_epochs=1)))
+    model = DareLite(Shape(train.dims, CLASSES), replace(SMALL, train=replace(QUICK, max_epochs=1)))
     model.fit(seen, held_out, 0, silent)
     for found, array in zip(model.spread, seen.modalities.values(), strict=True):
         distance = [np.linalg.norm(a - b) for i, a in enumerate(array) for b in array[:i]]
@@ -216,7 +216,7 @@ def test_outside_sounds_teach_the_concepts(train: Dataset, validation: Dataset, 
     settings = DareSettings(n_concepts=5, hidden=64, sounds=path, similarity_weight=0.1, concept_weight=3.0, train=long)
     torch.manual_seed(0)
     seen, held_out = standardized(train, validation)
-    model = Dare(Shape(train.dims, VENUES), settings)
+    model = Dare(Shape(train.dims, CLASSES), settings)
     history = model.fit(seen, held_out, 0, silent)
     assert len(history) > 0
     heard = torch.from_numpy(((features - features.mean(axis=0)) / features.std(axis=0)).astype(np.float32))
@@ -225,7 +225,7 @@ def test_outside_sounds_teach_the_concepts(train: Dataset, validation: Dataset, 
     assert ((found > 0.5) == (tags > 0.5)).all(axis=1).mean() > 0.9  # chance is 0.25
     assert f1(held_out.label, decided(model, held_out).argmax(axis=1))[1] > 0.4
     Path(path).unlink()
-    again = Dare(Shape(train.dims, VENUES), settings)
+    again = Dare(Shape(train.dims, CLASSES), settings)
     again.load_state_dict(model.state_dict())
     np.testing.assert_array_equal(decided(again.eval(), held_out), decided(model, held_out))
 
@@ -247,7 +247,7 @@ def test_the_concept_term_is_that_of_the_equation() -> None:
 
 def test_dare_without_sounds_points_to_dare_lite(train: Dataset, validation: Dataset) -> None:
     with pytest.raises(ModelError, match="dare_lite"):
-        Dare(Shape(train.dims, VENUES), DareSettings()).fit(train, validation, 0, silent)
+        Dare(Shape(train.dims, CLASSES), DareSettings()).fit(train, validation, 0, silent)
 
 
 def test_labels_stand_for_one_concept_each(tmp_path: Path) -> None:

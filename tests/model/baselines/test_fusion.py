@@ -22,7 +22,7 @@ from nmcl.model.data import Dataset, Standardizer
 from nmcl.model.evaluate import f1
 from nmcl.model.train import Network, TrainSettings
 from nmcl.pipeline.progress import silent
-from tests.model.conftest import VENUES
+from tests.model.conftest import CLASSES
 
 Build = Callable[[Shape, Any], Network]
 NETWORKS: list[tuple[Build, Any]] = [
@@ -110,7 +110,7 @@ def test_depth_follows_the_rank_of_the_width() -> None:
     assert depths({"acoustic": 200, "textual": 100, "visual": 2048}) == [2, 1, 3]
     assert depths({"a": 9}) == [1]
     assert depths({"a": 5, "b": 5, "c": 2, "d": 7, "e": 9}) == [2, 3, 1, 3, 3]
-    state = LateFusion(Shape({"acoustic": 2, "textual": 1, "visual": 3}, VENUES), LateFusionSettings()).state_dict()
+    state = LateFusion(Shape({"acoustic": 2, "textual": 1, "visual": 3}, CLASSES), LateFusionSettings()).state_dict()
     weights = [name.split(".")[1] for name in state if name.endswith("weight")]
     assert [weights.count(branch) for branch in "012"] == [3, 2, 4]  # with the prediction layer
 
@@ -209,7 +209,7 @@ def test_it_learns_and_repeats_itself(build: Build, settings: Any, train: Datase
     found = []
     for _ in range(2):
         torch.manual_seed(3)
-        network = build(Shape(longer.dims, VENUES), replace(settings, hidden=32, train=brief))
+        network = build(Shape(longer.dims, CLASSES), replace(settings, hidden=32, train=brief))
         history = network.fit(seen, held_out, 3, silent)
         assert all(np.isfinite(epoch.validation_loss) for epoch in history)
         features = {name: torch.from_numpy(x) for name, x in held_out.modalities.items()}

@@ -10,7 +10,7 @@ from nmcl.model.data import Dataset
 from nmcl.model.trained import fit
 from nmcl.pipeline.progress import silent
 from tests.model.baselines.dense import dense_kernel_ridge, scores
-from tests.model.conftest import VENUES, world
+from tests.model.conftest import CLASSES, world
 
 
 @pytest.mark.parametrize("chunk", [7, 4096])
@@ -18,7 +18,7 @@ def test_with_all_rows_as_landmarks_it_is_exact(
     chunk: int, train: Dataset, validation: Dataset, test: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kernel_ridge, "CHUNK", chunk)
-    model = KernelRidge(Shape(train.dims, VENUES), KernelRidgeSettings())
+    model = KernelRidge(Shape(train.dims, CLASSES), KernelRidgeSettings())
     model.fit(train, validation, 0, silent)
     expected = dense_kernel_ridge(train, test, model.settings)
     np.testing.assert_allclose(scores(model, model.inverse_temperature, test.modalities), expected, atol=2e-3)
@@ -27,7 +27,7 @@ def test_with_all_rows_as_landmarks_it_is_exact(
 def test_more_landmarks_come_nearer_to_the_exact_solution(train: Dataset, validation: Dataset, test: Dataset) -> None:
     errors = []
     for landmarks in (10, 60, 160):
-        model = KernelRidge(Shape(train.dims, VENUES), KernelRidgeSettings(landmarks=landmarks))
+        model = KernelRidge(Shape(train.dims, CLASSES), KernelRidgeSettings(landmarks=landmarks))
         model.fit(train, validation, 0, silent)
         assert model.landmarks.shape == (landmarks, 9)
         found = scores(model, model.inverse_temperature, test.modalities)
@@ -37,7 +37,7 @@ def test_more_landmarks_come_nearer_to_the_exact_solution(train: Dataset, valida
 
 
 def test_it_tells_what_is_not_linear() -> None:
-    """Whether two features have the same sign: the means of both venues are equal."""
+    """Whether two features have the same sign: the means of both classes are equal."""
 
     def rows(n: int, seed: int) -> Dataset:
         x = np.random.default_rng(seed).normal(size=(n, 2))
@@ -52,9 +52,9 @@ def test_it_tells_what_is_not_linear() -> None:
     assert right["logistic"].mean() < 0.65
 
 
-def test_a_venue_without_training_rows_is_not_named(validation: Dataset) -> None:
+def test_a_class_without_training_rows_is_not_named(validation: Dataset) -> None:
     train = world(60, seed=5)
     kept = train.label != 3
     known = Dataset({name: array[kept] for name, array in train.modalities.items()}, {}, train.label[kept])
-    found = fit("kernel_ridge", known, validation, VENUES)
+    found = fit("kernel_ridge", known, validation, CLASSES)
     assert not (found.predict(validation.modalities).probability.argmax(axis=1) == 3).any()

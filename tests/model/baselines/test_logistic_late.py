@@ -11,7 +11,7 @@ from nmcl.model.baselines.logistic_late import LogisticLate
 from nmcl.model.data import Dataset, Standardizer
 from nmcl.model.evaluate import f1
 from nmcl.pipeline.progress import silent
-from tests.model.conftest import VENUES
+from tests.model.conftest import CLASSES
 
 PENALTIES = (0.001, 1.0)
 
@@ -39,7 +39,7 @@ def expected(train: Dataset, validation: Dataset) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("names", [["sound"], ["sight", "sound", "words"]])
 def test_it_is_the_mean_of_scikit_learn_s(rows: tuple[Dataset, Dataset], names: list[str]) -> None:
     train, validation = (part.only(names) for part in rows)
-    model = LogisticLate(Shape(train.dims, VENUES), LogisticSettings(PENALTIES))
+    model = LogisticLate(Shape(train.dims, CLASSES), LogisticSettings(PENALTIES))
     assert model.fit(train, validation, 0, silent) == ()
     mean, alone = decided(model, validation)
     reference = expected(train, validation)
@@ -52,12 +52,12 @@ def test_it_is_the_mean_of_scikit_learn_s(rows: tuple[Dataset, Dataset], names: 
 
 def test_together_is_better_than_alone_and_survives_a_copy(rows: tuple[Dataset, Dataset]) -> None:
     train, validation = rows
-    model = LogisticLate(Shape(train.dims, VENUES), LogisticSettings())
+    model = LogisticLate(Shape(train.dims, CLASSES), LogisticSettings())
     model.fit(train, validation, 0, silent)
     mean, alone = decided(model, validation)
     best = f1(validation.label, mean.argmax(axis=1))[1]
     assert best > 0.1 + max(f1(validation.label, each.argmax(axis=1))[1] for each in alone.values())
-    again = LogisticLate(Shape(train.dims, VENUES), LogisticSettings())
+    again = LogisticLate(Shape(train.dims, CLASSES), LogisticSettings())
     again.load_state_dict(model.state_dict(), assign=True)
     np.testing.assert_array_equal(decided(again, validation)[0], mean)
     assert {value.dtype for value in model.state_dict().values()} == {torch.float32}
@@ -70,5 +70,5 @@ def test_progress_counts_through_all_modalities(rows: tuple[Dataset, Dataset]) -
     def note(stage: str, done: int, total: int, note: str = "") -> None:
         reports.append((stage, done, total))
 
-    LogisticLate(Shape(train.dims, VENUES), LogisticSettings(PENALTIES)).fit(train, validation, 0, note)
+    LogisticLate(Shape(train.dims, CLASSES), LogisticSettings(PENALTIES)).fit(train, validation, 0, note)
     assert reports == [("train", done, 6) for done in range(1, 7)]

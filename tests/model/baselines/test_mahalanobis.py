@@ -13,7 +13,7 @@ from nmcl.model.data import Dataset
 from nmcl.model.trained import fit
 from nmcl.pipeline.progress import silent
 from tests.model.baselines.dense import dense_kernel_ridge, scores
-from tests.model.conftest import VENUES
+from tests.model.conftest import CLASSES
 
 
 def slow_whitening(x: np.ndarray, label: np.ndarray) -> np.ndarray:
@@ -54,7 +54,7 @@ def test_it_is_kernel_ridge_on_white_features(
     chunk: int, train: Dataset, validation: Dataset, test: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kernel_ridge, "CHUNK", chunk)
-    model = Mahalanobis(Shape(train.dims, VENUES), KernelRidgeSettings())
+    model = Mahalanobis(Shape(train.dims, CLASSES), KernelRidgeSettings())
     model.fit(train, validation, 0, silent)
 
     x = train.side_by_side().astype(np.float64)

@@ -12,7 +12,7 @@ from nmcl.model.baselines.tokens import N_HEADS, Tokens, TokensSettings
 from nmcl.model.data import Dataset, Standardizer
 from nmcl.model.train import TrainSettings
 from nmcl.pipeline.progress import silent
-from tests.model.conftest import VENUES
+from tests.model.conftest import CLASSES
 
 SHAPE = Shape({"a": 3, "b": 2, "c": 1}, tuple("uvwx"))
 MASKED = TokensSettings(hidden=8, missing="masked")
@@ -143,7 +143,7 @@ def test_it_decides_from_what_is_left(train: Dataset, validation: Dataset) -> No
     brief = TrainSettings(max_epochs=15, learning_rate=5e-3, weight_decay=0.1, device="cpu")
     torch.manual_seed(0)
     settings = TokensSettings(hidden=16, missing="masked", modality_dropout=0.4, train=brief)
-    network = Tokens(Shape(train.dims, VENUES), settings)
+    network = Tokens(Shape(train.dims, CLASSES), settings)
     network.fit(seen, held_out, 0, silent)
     features = {name: torch.from_numpy(x) for name, x in held_out.modalities.items()}
     only_sight = {name: torch.full((len(held_out),), name == "sight") for name in features}

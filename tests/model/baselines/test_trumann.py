@@ -33,7 +33,7 @@ from nmcl.model.baselines.trumann import Trumann, TrumannSettings, tree_members
 from nmcl.model.data import Dataset, Standardizer
 from nmcl.model.evaluate import f1
 from nmcl.pipeline.progress import silent
-from tests.model.conftest import VENUES
+from tests.model.conftest import CLASSES
 
 Rows = tuple[list[np.ndarray], np.ndarray]
 """The X^s and Y."""
@@ -180,8 +180,8 @@ def test_repeated_steps_of_w_reach_what_a_generic_solver_finds(strength: float) 
     np.testing.assert_allclose(tasks.ravel(), found.x, atol=1e-3)
 
 
-def test_a_strong_tree_penalty_drops_a_venue_s_neighbours_together() -> None:
-    """Only the common parent's rows are penalised: for a useless feature both venues' weights vanish."""
+def test_a_strong_tree_penalty_drops_a_class_s_neighbours_together() -> None:
+    """Only the common parent's rows are penalised: for a useless feature both classes' weights vanish."""
     random = np.random.default_rng(0)
     useful = np.repeat(np.eye(3), 50, axis=0) - 1 / 3
     z = np.concatenate([useful, random.normal(size=(150, 1)), np.repeat(np.eye(3), 50, axis=0)], axis=1)
@@ -214,7 +214,7 @@ def test_node_weights_are_those_of_the_equations() -> None:
     np.testing.assert_allclose(node_weights(np.ones((1, 2)), np.zeros((2, 3))), 0.5)
 
 
-def test_the_tree_has_a_root_the_groups_and_every_venue_alone() -> None:
+def test_the_tree_has_a_root_the_groups_and_every_class_alone() -> None:
     flat = tree_members((), ("a", "b", "c"))
     np.testing.assert_array_equal(flat, np.concatenate([np.ones((1, 3)), np.eye(3)]))
     groups = (("a", "moon"), ("c", "a"), ("a", "c"), ("moon",), (), ("c", "b", "a"))
@@ -224,7 +224,7 @@ def test_the_tree_has_a_root_the_groups_and_every_venue_alone() -> None:
 
 def fitted(train: Dataset, validation: Dataset, choice: TrumannSettings, seed: int = 0) -> tuple[Trumann, Dataset]:
     standardizer = Standardizer.fit(train)
-    model = Trumann(Shape(train.dims, VENUES), choice)
+    model = Trumann(Shape(train.dims, CLASSES), choice)
     model.fit(standardizer.standardized(train), standardizer.standardized(validation), seed, silent)
     return model, standardizer.standardized(train)
 
@@ -312,7 +312,7 @@ def test_diagnostics(train: Dataset, validation: Dataset) -> None:
 
 def test_it_can_be_built_without_memory_and_its_settings_pass_through_json() -> None:
     with torch.device("meta"):
-        model = Trumann(Shape({"": 2, "a.b": 3}, VENUES), ONE)
+        model = Trumann(Shape({"": 2, "a.b": 3}, CLASSES), ONE)
     assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float32}
     adapter = TypeAdapter(TrumannSettings)
     assert adapter.validate_json(adapter.dump_json(ONE)) == ONE

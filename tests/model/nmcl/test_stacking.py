@@ -14,7 +14,7 @@ from nmcl.model.calibration import confusion, inverse_temperature, pool_weights
 from nmcl.model.data import Dataset
 from nmcl.model.nmcl.stacking import LEAST, STACKED, StackedKind, Stacking
 from nmcl.model.trained import fit
-from tests.model.conftest import VENUES, stacked
+from tests.model.conftest import CLASSES, stacked
 
 
 def guesses(seed: int, right: float, boldness: float) -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +88,7 @@ def test_a_model_without_a_mistake_does_not_become_sure_of_everything() -> None:
 
 
 def test_before_fitting_the_network_has_all_the_weight(train: Dataset) -> None:
-    stacking = Stacking(Shape(train.dims, VENUES), tuple(STACKED))
+    stacking = Stacking(Shape(train.dims, CLASSES), tuple(STACKED))
     fused = torch.log_softmax(torch.randn(5, 4), dim=1)
     features = {name: torch.randn(5, dim) for name, dim in train.dims.items()}
     torch.testing.assert_close(stacking(fused, features), fused)
@@ -98,7 +98,7 @@ def test_before_fitting_the_network_has_all_the_weight(train: Dataset) -> None:
 def test_the_fusion_is_the_pool(
     kinds: tuple[StackedKind, ...], train: Dataset, validation: Dataset, test: Dataset
 ) -> None:
-    found = fit("nmcl_stacked", train, validation, VENUES, stacked(stacked_with=kinds))
+    found = fit("nmcl_stacked", train, validation, CLASSES, stacked(stacked_with=kinds))
     stacking = found.network.stacking
     assert isinstance(stacking, Stacking)
     own = torch.stack([weight.trace() for weight in stacking.weight])
@@ -110,7 +110,7 @@ def test_the_fusion_is_the_pool(
         whole = found.network(features, observed)
         heads = torch.stack(list(whole.per_modality.values())).exp().mean(dim=0)
         log_p = [heads.log(), *(model(features, {}).log_probability for model in stacking.models)]
-    product = torch.ones(len(test), len(VENUES))
+    product = torch.ones(len(test), len(CLASSES))
     for weight, factor, member in zip(stacking.weight, stacking.inverse_temperature, log_p, strict=True):
         sharpened = torch.softmax(factor * member, dim=1).clamp(min=math.exp(LEAST))
         for k, row in enumerate(weight):
@@ -123,6 +123,6 @@ def test_masked_rows_look_the_same_to_stacked_models(train: Dataset, validation:
     settings = stacked(missing="masked")
     lost = {**validation.observed, "words": np.zeros(len(validation), bool)}
     moved = {**validation.modalities, "words": validation.modalities["words"] + 5}
-    found = fit("nmcl_stacked", train, replace(validation, observed=lost), VENUES, settings)
+    found = fit("nmcl_stacked", train, replace(validation, observed=lost), CLASSES, settings)
     first, second = (found.predict(x, lost).probability for x in (validation.modalities, moved))
     np.testing.assert_array_equal(first, second)

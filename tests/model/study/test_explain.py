@@ -9,12 +9,12 @@ from nmcl.model.nmcl.nmcl import NMCL
 from nmcl.model.study.explain import attention_memory, relation
 from nmcl.model.trained import Trained, fit
 from nmcl.pipeline.errors import ModelError
-from tests.model.conftest import VENUES, quick
+from tests.model.conftest import CLASSES, quick
 
 
 @pytest.fixture(scope="module")
 def trained(train: Dataset, validation: Dataset) -> Trained:
-    return fit("nmcl", train, validation, VENUES, quick())
+    return fit("nmcl", train, validation, CLASSES, quick())
 
 
 def test_scores_are_the_networks(trained: Trained, test: Dataset) -> None:
@@ -32,7 +32,7 @@ def test_scores_are_the_networks(trained: Trained, test: Dataset) -> None:
             np.testing.assert_allclose(found.scores[row], weights.score[0], atol=1e-6)
         np.testing.assert_allclose(found.consistent, weights.consistent[0], atol=1e-6)
         np.testing.assert_allclose(found.complementary, weights.complementary[0], atol=1e-6)
-    assert found.predicted == VENUES[trained.predict(test.modalities).probability[7].argmax()]
+    assert found.predicted == CLASSES[trained.predict(test.modalities).probability[7].argmax()]
 
 
 def test_the_memory_is_the_heads(trained: Trained) -> None:
@@ -40,11 +40,11 @@ def test_the_memory_is_the_heads(trained: Trained) -> None:
     assert isinstance(trained.network, NMCL)
     memory = trained.network.heads[2].memory().detach()
     np.testing.assert_allclose(found.weights, memory[:, :4], atol=1e-6)
-    assert found.venues == VENUES
+    assert found.classes == CLASSES
     assert found.features == ["0", "1", "2", "3"]
 
 
 def test_a_model_without_relations_is_refused(train: Dataset, validation: Dataset) -> None:
-    alone = fit("nmcl", train.only(["sight"]), validation.only(["sight"]), VENUES, quick())
+    alone = fit("nmcl", train.only(["sight"]), validation.only(["sight"]), CLASSES, quick())
     with pytest.raises(ModelError, match="no relation scores"):
         attention_memory(alone, "sight")

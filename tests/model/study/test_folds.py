@@ -25,11 +25,11 @@ def table(counts: list[int], seed: int = 0) -> FeatureTable:
         "b": (shared @ random.normal(size=(2, 2))).astype(np.float32),
     }
     modalities["b"][::5] = np.nan
-    return FeatureTable(modalities, label, tuple(f"venue {k}" for k in range(len(counts))))
+    return FeatureTable(modalities, label, tuple(f"class {k}" for k in range(len(counts))))
 
 
 @given(st.lists(st.integers(3, 60), min_size=2, max_size=6), st.integers(0, 99))
-def test_every_venue_is_in_every_split_by_its_share(counts: list[int], seed: int) -> None:
+def test_every_class_is_in_every_split_by_its_share(counts: list[int], seed: int) -> None:
     rows = table(counts)
     split = stratified(rows, seed)
     for label, n_rows in enumerate(counts):
@@ -53,8 +53,8 @@ def test_the_seed_decides_and_a_given_split_wins() -> None:
     assert (len(found.train), len(found.validation), len(found.test)) == (20, 20, 20)
 
 
-def test_a_venue_too_small_to_split_is_refused() -> None:
-    with pytest.raises(ModelError, match="'venue 1' has 2 rows, expected at least 3"):
+def test_a_class_too_small_to_split_is_refused() -> None:
+    with pytest.raises(ModelError, match="'class 1' has 2 rows, expected at least 3"):
         stratified(table([9, 2]), 0)
 
 

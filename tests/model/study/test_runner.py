@@ -20,7 +20,7 @@ from nmcl.pipeline.completion import CompletionSettings
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.storage.artifacts import Artifact
 from nmcl.pipeline.storage.store import Store
-from tests.model.conftest import VENUES, quick, world
+from tests.model.conftest import CLASSES, quick, world
 
 MEAN = CompletionSettings(method="mean")
 SECTIONS: tuple[Section, ...] = ("modalities", "completion", "absence")
@@ -31,7 +31,7 @@ def table() -> FeatureTable:
     rows = world(120, 0)
     sound = rows.modalities["sound"].copy()
     sound[::8] = np.nan
-    return FeatureTable({**rows.modalities, "sound": sound}, rows.label, VENUES)
+    return FeatureTable({**rows.modalities, "sound": sound}, rows.label, CLASSES)
 
 
 def outcome(table: FeatureTable, *, keep: bool) -> Outcome:

@@ -20,7 +20,7 @@ from nmcl.model.study.study import StudySettings, study
 from nmcl.model.study.tuning import candidates, changed, tune
 from nmcl.pipeline.completion import CompletionSettings
 from nmcl.pipeline.errors import WorkerError
-from tests.model.conftest import VENUES, quick, stacked, world
+from tests.model.conftest import CLASSES, quick, stacked, world
 
 QUICK: dict[str, Method] = {
     **MODELS,
@@ -38,7 +38,7 @@ def table(n: int = 240, seed: int = 0) -> FeatureTable:
     modalities = {name: block.copy() for name, block in rows.modalities.items()}
     modalities["words"][::8] = np.nan
     modalities["sound"][4::8] = np.nan
-    return FeatureTable(modalities, rows.label, VENUES)
+    return FeatureTable(modalities, rows.label, CLASSES)
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,7 @@ def test_every_section_is_there(finished: tuple[StudyData, dict[str, np.ndarray]
         assert row["parameters"] > 0
         assert row["train_seconds"] > 0
     singles, pairs = ["sight", "sound", "words"], ["sight+sound", "sight+words", "sound+words"]
+    assert content["n_venues"] == 4
     assert list(content["modalities"]) == [*singles, *pairs, "sight+sound+words"]
     assert list(content["enhanced"]) == [*pairs, "sight+sound+words"]
     assert list(content["enhanced"]["sight+sound"]) == ["sight", "sound"]
@@ -111,7 +112,7 @@ def test_a_killed_process_is_said() -> None:
 
 @pytest.mark.parametrize("method", ["nmcl", "logistic", "trumann"])
 def test_nothing_is_learnt_from_held_out_rows(method: str) -> None:
-    """A feature that gives the venue away in half of the test rows changes no number of the other half."""
+    """A feature that gives the class away in half of the test rows changes no number of the other half."""
     rows = table(400)
     split = stratified(rows, 0)
     tested = np.flatnonzero(split == "test")

@@ -1,4 +1,4 @@
-"""Venue trees from every kind of file, names distinguished and merged, and what is refused."""
+"""Taxonomies from every kind of file, names distinguished and merged, and what is refused."""
 
 import json
 from pathlib import Path
@@ -12,12 +12,12 @@ from nmcl.model.study.taxonomy import MAX_DEPTH, Taxonomy, normalised, read_taxo
 from nmcl.model.study.taxonomy_files import Node
 from nmcl.pipeline.errors import SettingsError
 
-VENUES = ("Café", "Bakery", "Park", "Thai Restaurant", "Restaurant", "Moon")
+CLASSES = ("Café", "Bakery", "Park", "Thai Restaurant", "Restaurant", "Moon")
 GROUPS = (
-    VENUES,
+    CLASSES,
     ("Café", "Bakery", "Thai Restaurant", "Restaurant"),
     ("Thai Restaurant", "Restaurant"),
-    *((venue,) for venue in VENUES),
+    *((name,) for name in CLASSES),
 )
 WITHOUT_HEADER = (
     "1,Food,,1\n2,café,1,2\n3,Bakery,1,2\n4,Restaurant,1,2\n5,Thai  Restaurant,4,3\n6,Outdoors,,1\n7,Park,6,2\n"
@@ -51,10 +51,10 @@ def written(folder: Path, content: str | bytes | object, name: str = "") -> Path
 )
 def test_all_kinds_of_files_say_the_same(content: object, tmp_path: Path) -> None:
     tree = read_taxonomy(written(tmp_path, content))
-    assert tree.groups_for(VENUES) == GROUPS
-    assert tree.missing(VENUES) == ("Moon",)
-    assert "1 of 6 venues" in str(tree.note(VENUES))
-    assert tree.note(VENUES[:-1]) is None
+    assert tree.groups_for(CLASSES) == GROUPS
+    assert tree.missing(CLASSES) == ("Moon",)
+    assert "1 of 6 venues" in str(tree.note(CLASSES))
+    assert tree.note(CLASSES[:-1]) is None
 
 
 def test_numbered_groups_are_put_into_each_other(tmp_path: Path) -> None:
@@ -75,19 +75,19 @@ def trees(draw: st.DrawFn) -> list[Node]:
 @given(trees(), st.data())
 def test_groups_are_those_of_a_slow_search(nodes: list[Node], data: st.DataObject) -> None:
     known = [node.name for node in nodes] + ["x", "y"]
-    venues = tuple(data.draw(st.lists(st.sampled_from(known), unique=True, min_size=1)))
+    classes = tuple(data.draw(st.lists(st.sampled_from(known), unique=True, min_size=1)))
 
     def under(i: int) -> set[str]:
         return {nodes[i].name}.union(*(under(j) for j, node in enumerate(nodes) if node.parent == i))
 
-    expected = {frozenset(venues), *(frozenset([v]) for v in venues)}
-    expected |= {frozenset(under(i)) & frozenset(venues) for i in range(len(nodes))} - {frozenset()}
+    expected = {frozenset(classes), *(frozenset([v]) for v in classes)}
+    expected |= {frozenset(under(i)) & frozenset(classes) for i in range(len(nodes))} - {frozenset()}
     tree = Taxonomy(tuple(nodes))
-    found = tree.groups_for(venues)
+    found = tree.groups_for(classes)
     assert {frozenset(group) for group in found} == expected
     assert len(found) == len(expected)
-    assert found[0] == venues
-    assert set(tree.missing(venues)) == set(venues) - {node.name for node in nodes}
+    assert found[0] == classes
+    assert set(tree.missing(classes)) == set(classes) - {node.name for node in nodes}
 
 
 def test_spellings_of_one_name() -> None:
@@ -188,13 +188,13 @@ def test_any_bytes_are_a_tree_or_refused(
 def test_the_paper_s_tree_and_foursquare_s(shared: Path) -> None:
     path = shared / "taxonomy/venue188-tree.json"
     content = json.loads(path.read_text())
-    venues = tuple(content["leaves"].values())
-    groups = read_taxonomy(path).groups_for(venues)
-    given = {frozenset(venues[i - 1] for i in group) for group in content["groups"]}
+    classes = tuple(content["leaves"].values())
+    groups = read_taxonomy(path).groups_for(classes)
+    given = {frozenset(classes[i - 1] for i in group) for group in content["groups"]}
     found = {frozenset(group) for group in groups}
     assert given < found
     assert all(len(group) in (1, 188) for group in found - given)
     foursquare = read_taxonomy(shared / "taxonomy/foursquare-2016-07-13.csv")
     assert len(foursquare.nodes) == 886
-    assert foursquare.missing(venues) == ("Mall",)
+    assert foursquare.missing(classes) == ("Mall",)
     assert ("Museum", "Art Museum") in foursquare.groups_for(("Museum", "Art Museum", "Park"))

@@ -73,12 +73,12 @@ def test_any_crawl_is_partitioned_whatever_the_order(
         else:
             assert (a.split is None) != (a.set_aside is None)
         if a.split:
-            assert v.venue in splits.venues
+            assert v.venue in splits.classes
             sides[v.sha256].add(a.split)
     assert all(len(found) == 1 for found in sides.values())
     assert sum(splits.counts.values()) == sum(a.split is not None for a in splits.assignments)
-    assert not set(splits.venues) & set(splits.set_aside_venues)
-    assert all(n < minimum for n in splits.set_aside_venues.values())
+    assert not set(splits.classes) & set(splits.set_aside)
+    assert all(n < minimum for n in splits.set_aside.values())
 
 
 # Shares of which 21 videos make at least one: below that, one in every split wins over the totals.
@@ -111,7 +111,7 @@ def test_the_papers_shares() -> None:
     videos = venues_of({f"venue {i}": 80 for i in range(6)})
     splits = assign(videos, SplitSettings())
     assert splits.counts == {"train": 235, "validation": 101, "test": 144}
-    assert splits.venues == tuple(f"venue {i}" for i in range(6))
+    assert splits.classes == tuple(f"venue {i}" for i in range(6))
     for count in per_venue(videos, splits).values():
         assert 39 <= count["train"] <= 40
         assert count["test"] == 24
@@ -128,7 +128,7 @@ def test_copies_count_once_and_move_together() -> None:
     copies = [video(f"copy {i}", "park", content="same", crawl="b") for i in range(30)]
     videos = copies + venues_of({"park": 9, "sea": 10})
     splits = assign(videos, SplitSettings(min_venue_videos=11))
-    assert splits.set_aside_venues == {"park": 10, "sea": 10}
+    assert splits.set_aside == {"park": 10, "sea": 10}
     splits = assign(videos, SplitSettings(min_venue_videos=10))
     assert len(set(splits.assignments[:30])) == 1
     assert sum(splits.counts.values()) == 49
@@ -159,8 +159,8 @@ def test_unreadable_and_unlabelled_videos_are_in_no_split() -> None:
 def test_rare_venues_are_set_aside() -> None:
     videos = venues_of({"park": 50, "sea": 50, "gym": 49})
     splits = assign(videos, SplitSettings())
-    assert splits.venues == ("park", "sea")
-    assert splits.set_aside_venues == {"gym": 49}
+    assert splits.classes == ("park", "sea")
+    assert splits.set_aside == {"gym": 49}
     assert {a.set_aside for a in splits.assignments[100:]} == {"rare_venue"}
 
 

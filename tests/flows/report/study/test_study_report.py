@@ -62,7 +62,7 @@ def spread(mean: float, std: float, n_seeds: int, random: np.random.Generator) -
     return Spread(float(values.mean()), float(values.std(ddof=1)) if n_seeds > 1 else None, tuple(values.tolist()))
 
 
-def study(name: str = "", n_seeds: int = 5, n_methods: int = 17, n_venues: int = 188) -> StudyData:
+def study(name: str = "", n_seeds: int = 5, n_methods: int = 17, n_classes: int = 188) -> StudyData:
     """An artificial study; `name` is added to all untrusted names."""
     random = np.random.default_rng(0)
     rows = [_method(*row, n_seeds, random) for row in METHODS[-n_methods:]]
@@ -74,7 +74,7 @@ def study(name: str = "", n_seeds: int = 5, n_methods: int = 17, n_venues: int =
         created="2026-01-02 03:04 UTC",
         rows=Rows(13_237, 5_673, 8_104),
         dims=hosts,
-        n_venues=n_venues,
+        n_classes=n_classes,
         seeds=range(n_seeds),
         methods=rows,
         modalities=[
@@ -120,7 +120,10 @@ def study(name: str = "", n_seeds: int = 5, n_methods: int = 17, n_venues: int =
                 1 + 0.3 * random.normal(size=(30, 24)),
             ),
             AttentionMemory(
-                "visual", _venues(n_venues), [f"v{i}" for i in range(64)], 1 + 0.1 * random.normal(size=(n_venues, 64))
+                "visual",
+                _venues(n_classes),
+                [f"v{i}" for i in range(64)],
+                1 + 0.1 * random.normal(size=(n_classes, 64)),
             ),
         ],
         settings={"study": {"seeds": n_seeds, "name": name}, "empty": {}},
@@ -260,7 +263,7 @@ def hostile_page() -> str:
 
 
 def _small(name: str = "") -> StudyData:
-    return study(name, n_methods=3, n_venues=5)
+    return study(name, n_methods=3, n_classes=5)
 
 
 def test_writes_all_files(folder: Path) -> None:
@@ -439,7 +442,7 @@ def test_an_empty_study_is_a_page(tmp_path: Path) -> None:
 
 def test_one_method_with_one_seed(tmp_path: Path) -> None:
     full = study(n_seeds=1, n_methods=1)
-    data = replace(_bare(), methods=full.methods, seeds=(0,), n_venues=1, roc={"micro": full.roc["micro"]})
+    data = replace(_bare(), methods=full.methods, seeds=(0,), n_classes=1, roc={"micro": full.roc["micro"]})
     points = [EpochScores(1, 0.1, None)]
     data = replace(data, epochs={FUSED: points}, gates=[point for point in full.gates if point.epoch == 1][:1])
     write_study(data, tmp_path)
