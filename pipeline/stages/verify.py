@@ -16,7 +16,6 @@ from nmcl.pipeline.storage.artifacts import DIGEST_SUFFIX, RECIPE, Artifact, dig
 from nmcl.pipeline.storage.catalogue import TRAINING, Catalogue, Crawl, Part, load_catalogue, load_part, part_of
 from nmcl.pipeline.storage.run_files import Timing
 from nmcl.pipeline.storage.runs import (
-    CHAMPIONS,
     METRICS,
     MODEL,
     PREDICTIONS,
@@ -26,7 +25,7 @@ from nmcl.pipeline.storage.runs import (
     all_runs,
     champion,
 )
-from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.storage.store import CHAMPIONS, Store
 from nmcl.pipeline.storage.tables import decode, read_table
 
 SOURCES = 32

@@ -21,11 +21,10 @@ from nmcl.pipeline.storage.artifacts import RECIPE
 from nmcl.pipeline.storage.catalogue import Catalogue, load_catalogue, save_catalogue
 from nmcl.pipeline.storage.run_files import COUNTS, ComparisonNote, DriftNote, Metrics, ModelCard
 from nmcl.pipeline.storage.shapes import RunFolder, to_json
-from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.storage.store import CHAMPIONS, Store
 from nmcl.pipeline.storage.tables import encode, read_table
 from nmcl.pipeline.text import listed
 
-CHAMPIONS = "champions.json"
 MODEL, WEIGHTS = "model.json", "model.safetensors"
 METRICS, DRIFT, COMPARISON, SETTINGS = "metrics.json", "drift.json", "comparison.json", "settings.json"
 CATALOGUE, PREDICTIONS, ASSIGNED = "catalogue.json", "predictions.parquet", "splits.parquet"
@@ -194,19 +193,22 @@ def champion(store: Store) -> Run | None:
 
 
 def promote(run: Run, how: How, why: str) -> Promotion:
-    """Promote a run to champion, unless it is already; an interruption leaves either all of it done or nothing.
+    """Promote a run to champion, unless it is already.
+
+    The link comes first: after an interruption the history is as before, so that the same command promotes again, and
+    the next command that locks the store resets the link.
 
     Raises:
         StoreError: If the run is not finished.
     """
     store, metrics, entries = run.store, run.require_metrics(), history(run.store)
+    store.point("champion", run.folder)
     entry = entries[-1] if entries else None
     if entry is None or entry.run != run.folder:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         before = entry.run if entry else None
         entry = Promotion(run.folder, before, how, why, _who(), now, run.data, {"test": metrics.headline})
         store.write_json(CHAMPIONS, to_json(History((*entries, entry), run.folder)))
-    store.point("champion", run.folder)
     return entry
 
 

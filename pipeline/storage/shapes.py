@@ -33,6 +33,7 @@ def _having(**keys: Any) -> Any:
 _SHAPES: tuple[tuple[str, Any], ...] = (
     (r"store\.json", _having(format=int)),
     (r"(latest|champion)\.json", _having(leads_to=RunFolder)),
+    (r"champions\.json", _having(champion=RunFolder)),
     (r"(.+/)?settings\.json", dict[str, Section]),
     (r"runs/.+/recipe\.json", _having(completed=Address)),
     (r"completed/.+/recipe\.json", _having(completion=Address)),

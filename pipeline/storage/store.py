@@ -46,7 +46,9 @@ _SCRATCH = ".tmp"
 _LOCK = ".lock"
 POINTERS = ("latest", "champion")
 """Names that link to a folder."""
-KEPT = (_MARKER, "catalogue.json", "settings.json", "champions.json")
+CHAMPIONS = "champions.json"
+"""History of the champions, see `nmcl.pipeline.storage.runs`."""
+KEPT = (_MARKER, "catalogue.json", "settings.json", CHAMPIONS)
 """Files that no command makes again."""
 _held: dict[str, Lease | None] = {}
 """Stores that this process has locked, by URL: nested flows may lock again."""
@@ -329,9 +331,16 @@ class Store:
         with self._locked_file() if self.is_local else Lease(self.fs, self._full(_LOCK), self.url).held() as lease:
             _held[self.url] = lease
             try:
+                self._reset_link()
                 yield
             finally:
                 del _held[self.url]
+
+    def _reset_link(self) -> None:
+        """Link to the champion of the history, if a promotion was interrupted between the link and the history."""
+        with suppress(StoreError):  # a damaged history is reported by what reads it
+            if self.exists(CHAMPIONS):
+                self.point("champion", self.read_json(CHAMPIONS)["champion"])
 
     @contextmanager
     def _locked_file(self) -> Iterator[None]:

@@ -145,13 +145,35 @@ def test_a_run_that_comes_back_may_be_rolled_back_again(store: Store) -> None:
     assert rollback(store).run == "runs/a"
 
 
-def test_a_link_that_a_kill_left_behind_is_set_right(store: Store) -> None:
+def test_an_interrupted_promotion_is_undone_or_made_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abc":
+        put(store, name)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for change, before, after in (
+        (lambda: put(store, "a"), "runs/c", "runs/a"),
+        (lambda: rollback(store), "runs/a", "runs/c"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "write_json", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                change()
+        assert folder(champion(store)) == before
+        with store.locked():
+            assert store.leads("champion", before)
+            change()
+        assert store.leads("champion", after)
+        assert folder(champion(store)) == after
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b'{"champion": 3}', b'{"champion": "../x"}'])
+def test_a_damaged_history_does_not_keep_the_store_locked(store: Store, content: bytes) -> None:
     put(store, "a")
-    put(store, "b")
-    store.point("champion", "runs/a")  # killed after the history was written
-    assert folder(champion(store)) == "runs/b"
-    put(store, "b")
-    assert store.leads("champion", "runs/b")
+    store.write("champions.json", content)
+    with store.locked():
+        assert store.leads("champion", "runs/a")
 
 
 def test_a_damaged_history(store: Store) -> None:
