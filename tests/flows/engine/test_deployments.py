@@ -146,7 +146,7 @@ def homes(postgres: str | None, tmp_path_factory: pytest.TempPathFactory) -> Ite
     assert not any(process.is_running() for process in processes)
     again = run("nmcl", "down", home=folders["SQLite"])
     assert again.returncode == 0
-    assert again.stdout.startswith("Nothing runs")
+    assert again.stdout.startswith("Nothing to stop")
 
 
 @pytest.fixture(scope="module")

@@ -292,7 +292,7 @@ def test_ctrl_c_leaves_parts_unfinished_and_nothing_running(
     command.send_signal(signal.SIGINT)
     _, output = command.communicate(timeout=120)
     assert command.returncode == 130, output
-    assert output.strip().endswith("Interrupted. What was finished is kept; the same command goes on from there.")
+    assert output.strip().endswith("Interrupted. Finished work is kept; run the same command to resume.")
     assert psutil.wait_procs(family, 10)[1] == []
     assert made(Store.open(out)).items() < expected.items()
 
