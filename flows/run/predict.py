@@ -58,7 +58,7 @@ _WRITERS: Mapping[str, Callable[[pa.Table, BinaryIO], None]] = {
 
 @dataclass(frozen=True)
 class Frozen:
-    """A run, and everything its predictions depend on."""
+    """A run with everything its predictions depend on."""
 
     store: Store
     settings: Settings
@@ -79,7 +79,7 @@ def find_run(model: str | Path) -> Run:
     """
     run = _located(str(model))
     if not run.is_finished:
-        raise StoreError(f"{run.store.url} holds no finished run. Train one: `nmcl run CRAWL --out {run.store.url}`.")
+        raise StoreError(f"{run.store.url} has no finished run. Train one: `nmcl run CRAWL --out {run.store.url}`.")
     return run
 
 
@@ -94,9 +94,7 @@ def _located(model: str) -> Run:
         if n_up == 0 and (best := champion(store)):
             return best
         return Run(store, (store.target("latest"), store.target(last), f"runs/{last}")[n_up] or "latest")
-    raise StoreError(
-        f"{model} is neither the --out of a run nor a run in it. Expected, for example, OUT or OUT/latest."
-    )
+    raise StoreError(f"{model} is neither a store nor a run in a store. Expected, for example, OUT or OUT/latest.")
 
 
 def settings_of_run(model: str, changes: Tree) -> tuple[Run, Settings]:
@@ -115,8 +113,8 @@ def settings_of_run(model: str, changes: Tree) -> tuple[Run, Settings]:
     """
     if refused := [name for name, values in changes.items() if name not in FREE and not is_of_machine(name, values)]:
         raise SettingsError(
-            f"{refused[0]}.* cannot be set for a prediction: it comes from the model. Free are {', '.join(FREE)} and "
-            "visual.device."
+            f"{refused[0]}.* cannot be set for a prediction: it comes from the model. Only {', '.join(FREE)} and "
+            "visual.device can be set."
         )
     run = find_run(model)
     tree = {k: v for k, v in usable(run.store, run.file(SETTINGS), run.settings).items() if k != "columns"}

@@ -1,4 +1,4 @@
-"""The stages in order, without an engine, as run by `nmcl fit`, `extract`, `complete`, `train` and `evaluate`."""
+"""Runs the stages in order, for the commands `nmcl fit`, `extract`, `complete`, `train` and `evaluate`."""
 
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.stages import STAGES, Context, has_retries

@@ -30,7 +30,7 @@ class Database:
         if scheme.split("+")[0] not in ("postgres", "postgresql") or not urlsplit(f"//{rest}").hostname:
             raise ServerError(
                 f"The database is {scheme}://...; expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE. "
-                "Without one it is SQLite."
+                "Omit it to use SQLite."
             )
         return cls(f"postgresql://{rest}")
 

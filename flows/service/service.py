@@ -46,7 +46,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 """Root of the repository, or of the installed package. Both hold `prefect.yaml`."""
 POOL = "nmcl"
 PORT = "PREFECT_SERVER_API_PORT"
-"""Variable with the server's port. If it is not set, Prefect's own port is used; if that is taken, any."""
+"""Environment variable with the server's port. Default: Prefect's own port, or any free port if it is in use."""
 SQLITE = "SQLite"
 STOPS_WITHIN_S = 20.0
 ANSWERS_WITHIN_S = 30.0
@@ -128,13 +128,13 @@ def running() -> Service | None:
 
 
 def up(database_url: str | None, watch: Path | None, out: Path | None, say: Say) -> Service:
-    """Start server and worker unless they run, and register the deployments of `prefect.yaml`.
+    """Start server and worker unless they are running, and register the deployments of `prefect.yaml`.
 
-    If the server answers, only a worker that ended is restarted. Otherwise both are started.
+    If the server responds, only a worker that has ended is restarted. Otherwise both are started.
 
     Args:
         database_url: address of a PostgreSQL database; None: the database is SQLite.
-        watch: folder in which crawls land.
+        watch: folder to watch for new crawls.
         out: store that ingests these crawls: see `nmcl.flows.engine.sweep`.
         say: receives messages about each step.
 
@@ -148,7 +148,7 @@ def up(database_url: str | None, watch: Path | None, out: Path | None, say: Say)
             service = _start(database, service, say)
         elif database and database.shown != service.database:
             raise ServerError(
-                f"The server that runs at {service.ui} keeps its runs in {service.database}, not in {database.shown}. "
+                f"The server running at {service.ui} uses the database {service.database}, not {database.shown}. "
                 "Stop it first: `nmcl down`."
             )
         elif not service.is_whole:
@@ -207,7 +207,7 @@ def _start_worker(service: Service, ended: str | None, say: Say) -> Service:
         ended: name of the previous worker.
     """
     if n := mark_orphaned(service.url, POOL, ended):
-        say(f"Runs that had ended unreported, now Crashed: {n:,}. `prefect flow-run retry ID` goes on with one.")
+        say(f"Interrupted runs, now Crashed: {n:,}. Resume a run with `prefect flow-run retry ID`.")
     say("Starting the worker ...")
     since = time.time()
     command = ("worker", "start", "--pool", POOL, "--type", "process", "--name", service.worker_name)
@@ -270,13 +270,13 @@ def _noted() -> Service | None:
         return None
     except (ValueError, RecursionError) as error:
         raise ServerError(
-            f"{path} is damaged or was not written by nmcl ({error}). Stop the server and the worker that run, if any, "
-            "by hand, and delete it."
+            f"{path} is damaged or was not written by nmcl ({error}). If a server or a worker is still running, stop "
+            "it by hand. Then delete the file."
         ) from error
 
 
 def _stop_noted() -> bool:
-    """Stop the runs first, so that the worker can report them; then the worker, then the server."""
+    """Stop the runs, so that the worker can report them; then the worker, then the server."""
     service = _noted()
     if service is None:
         return False

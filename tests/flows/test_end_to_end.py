@@ -144,7 +144,7 @@ def test_again_does_no_work_and_changes_no_byte(out: Path, sample_crawl: Path, h
     assert done.returncode == 0, done.stderr
     assert "Venue classification" in done.stdout
     assert "Nothing to do" in done.stdout
-    assert "Time of" not in done.stdout
+    assert "Total time" not in done.stdout
     assert snapshot(out) == before
     stage = nmcl("evaluate", "--out", out, home=home)
     assert stage.returncode == 0, stage.stderr
@@ -237,7 +237,7 @@ def test_ingest_keeps_the_stores_settings(
         ("no_store", "is not an nmcl store"),
         ("no_format", "ends in .parquet or .csv"),
         ("no_weights", "three ways out"),
-        ("nothing_decodes", "None of the 2 videos gave anything"),
+        ("nothing_decodes", "None of the 2 videos has a usable modality"),
     ],
 )
 def test_errors_have_no_trace_and_say_what_to_do(

@@ -208,7 +208,7 @@ def waiting(url: str, environment: dict[str, str], at_most_s: float) -> Iterator
             said = []
             for line in process.stderr:
                 said.append(line)
-                if "An nmcl command is at work on" in line:
+                if "an nmcl command is using it" in line:
                     break
             else:
                 raise AssertionError("".join(said))

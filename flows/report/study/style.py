@@ -41,7 +41,7 @@ class Drawing:
     draw: Draw
 
     def svg(self) -> bytes:
-        """Return an SVG file on white; the same data give the same bytes."""
+        """Return an SVG file on white; the same data gives the same bytes."""
         return self._file("svg", NO_METADATA)
 
     def png(self) -> bytes:
@@ -96,7 +96,7 @@ def apart(heights: Sequence[float], gap: float, low: float, high: float) -> list
 
 
 def thinned(n: int, inches: float, least: float = 0.12) -> range:
-    """Return which of n ticks along this many inches are labelled, so that each label has at least `least` inches."""
+    """Return which of n ticks are labelled, so that each label has at least `least` of this many inches."""
     return range(0, n, max(1, int(np.ceil(n * least / inches))))
 
 

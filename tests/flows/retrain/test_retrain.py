@@ -337,7 +337,7 @@ def test_a_crawl_without_labels_is_extracted_and_its_drift_measured(
     note = store.read_json(f"{outcome.notes}/drift.json")
     assert list(note["crawls"]) == ["c"]
     assert note["figures"]["files"]["failed"]["n_new"] == 4
-    assert "no challenger learns" in store.read(f"{outcome.notes}/retraining.html").decode()
+    assert "no challenger is trained" in store.read(f"{outcome.notes}/retraining.html").decode()
     files = snapshot(store.local_path())
     again = do(store, crawl)
     assert (again.result, again.is_new) == ("nothing", False)
@@ -435,7 +435,7 @@ def test_promote_and_rollback_refuse_what_they_cannot_do(store: Store) -> None:
 def test_a_run_that_does_not_tell_where_it_comes_from(store: Store, crawl: Path) -> None:
     run = champion_of(store)
     store.local_path(f"{run}/splits.parquet").unlink()  # as an earlier version left it
-    with pytest.raises(StoreError, match="does not say which videos"):
+    with pytest.raises(StoreError, match="does not record which videos"):
         begin(store, crawl)
     up_to(Context(store, from_tree(QUICK)), "evaluate")
     assert begin(store, crawl)[1].champion.folder == run

@@ -509,7 +509,7 @@ def test_warns_of_parts_that_do_nothing() -> None:
     stuck = _last("a", "host", 0.96, 0.0, consistent_norm=0.5) + _last("a", "guest", 0.99, 0.0)
     assert found() == ""
     assert found(gates=sound) == ""
-    assert "All gates sit on one side. More than 95% of the gates are open in a (host) and a (guest)" in found(
+    assert "All gates are on one side. More than 95% of the gates are open in a (host) and a (guest)" in found(
         gates=stuck
     )
     some = found(gates=sound + _last("b", "guest", 0.0, 0.97))
