@@ -68,7 +68,7 @@ def load_tree(config: Path | None = None, assignments: Iterable[str] = ()) -> Tr
     """Return the settings of a TOML file, overridden by `SECTION.NAME=VALUE` assignments; for `from_tree` or `changed`.
 
     Raises:
-        SettingsError: the file cannot be read, or a text is not an assignment.
+        SettingsError: If the file cannot be read, or a text is not an assignment.
     """
     tree = _read_toml(config) if config else {}
     for assignment in assignments:
@@ -95,7 +95,7 @@ def _renames(changes: Tree, section: str, remembered: Tree) -> bool:
 
 
 def is_of_machine(section: str, values: Any) -> bool:
-    """Whether changes within a section only affect where the work is done, and no vector."""
+    """Return whether changes within a section only affect where the work is done, and no vector."""
     return section == "visual" and isinstance(values, Mapping) and set(values) <= {"device"}
 
 
@@ -110,7 +110,7 @@ def from_tree(tree: Tree) -> Settings:
     """Return settings from nested values; those that are not named keep their defaults.
 
     Raises:
-        SettingsError: an unknown name, or a value that is not allowed.
+        SettingsError: If a name is unknown, or a value is not allowed.
     """
     defaults = defaults_for(tree)
     try:

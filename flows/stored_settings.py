@@ -44,7 +44,7 @@ def checked(settings: Settings) -> Settings:
     Weights that must be downloaded are not checked, nor are the machines of a cluster.
 
     Raises:
-        UserError: a device, package or file that the settings need is missing or cannot be used.
+        UserError: If a device, package or file that the settings need is missing or cannot be used.
     """
     require_packages(settings.engine.name)
     if not settings.engine.address:
@@ -62,7 +62,7 @@ def usable(store: Store, file: str, tree: Tree) -> Tree:
     """Return stored settings, with reference values for those that the storing version did not know.
 
     Raises:
-        StoreError: a value is not allowed. The message names the file.
+        StoreError: If a value is not allowed. The message names the file.
     """
     try:
         known = _with_references(_with_current_names(_without_removed(tree)))
@@ -91,7 +91,7 @@ def _with_current_names(tree: Tree, over: Tree | None = None) -> Tree:
     """Return settings with the current names of models and settings. Prints a note if the model's name changes.
 
     Args:
-        over: settings that `tree` changes.
+        over: Settings that `tree` changes.
     """
     model, kept = tree.get("model"), (over or {}).get("model")
     if not isinstance(model, Mapping):

@@ -38,10 +38,10 @@ def make_crawl(source: Path, n_videos: int, folder: Path, n_files: int | None = 
     If there are too few videos, hard links under other names fill the gap. Files that cannot be decoded are skipped.
 
     Args:
-        n_files: maximum number of files taken from the other crawl; None: as many as are needed.
+        n_files: Maximum number of files taken from the other crawl; None: as many as are needed.
 
     Raises:
-        CrawlError: none of its files can be decoded.
+        CrawlError: If none of its files can be decoded.
     """
     listed = read_crawl(source, ColumnSettings()).entries
     entries, n_left_out = _playing(source, listed, min(n_videos, n_files or n_videos))

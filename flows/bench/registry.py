@@ -44,7 +44,7 @@ def run_benches(name: str, request: Request, json_file: Path | None = None) -> d
     """Run one benchmark, or `all`. Prints each result as soon as it is available, and writes `json_file`.
 
     Raises:
-        SettingsError: there is no benchmark of this name, or the file cannot be written.
+        SettingsError: If there is no benchmark of this name, or the file cannot be written.
     """
     if name not in (*BENCHES, "all"):
         raise SettingsError(f"There is no benchmark {name!r}; expected one of {', '.join(BENCHES)}, all.")

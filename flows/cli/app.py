@@ -28,7 +28,7 @@ def command(*examples: str) -> Callable[[Callable[..., None]], Callable[..., Non
     """Return a decorator that adds a function to the application as a command of the same name.
 
     Args:
-        examples: command lines, shown at the end of its help.
+        examples: Command lines, shown at the end of its help.
     """
     epilog = "\n\n".join(["**Examples**", *(f"`{example}`" for example in examples)])
     return lambda function: app.command(epilog=epilog)(with_options(function))

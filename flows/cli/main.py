@@ -85,7 +85,7 @@ def _interrupted() -> int:
 
 
 def _is_termination(error: BaseException | None) -> bool:
-    """Whether an error was caused by SIGTERM: Prefect raises it anywhere within a flow, and others may wrap it."""
+    """Return whether SIGTERM caused an error: Prefect raises it anywhere within a flow, and others may wrap it."""
     while error is not None:
         if "TerminationSignal" in f"{type(error).__name__}: {error}":
             return True

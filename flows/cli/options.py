@@ -31,7 +31,7 @@ class SettingsOptions:
         """Return the settings given on the command line, nested. Dedicated options override `--set`.
 
         Raises:
-            SettingsError: the file cannot be read, or an assignment is malformed.
+            SettingsError: If the file cannot be read, or an assignment is malformed.
         """
         from nmcl.flows.settings import load_tree, merged
 

@@ -145,7 +145,7 @@ def _up_to(name: str, out: str, changes: dict[str, Any], kinds: frozenset[str] |
     """Run the unfinished stages up to the named one. Returns the plan.
 
     Args:
-        kinds: failures that are retried regardless of their attempts; None: temporary ones, three attempts in total.
+        kinds: Failures that are retried regardless of their attempts; None: temporary ones, three attempts in total.
     """
     from nmcl.flows.cli import summary
     from nmcl.flows.run import runs

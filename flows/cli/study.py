@@ -46,7 +46,7 @@ def reproduce(options: StudyOptions, progress: Progress, command: str) -> StudyD
     Intermediate results are kept in the folder until then. The same study, run again, resumes from them.
 
     Raises:
-        UserError: any error that the user can fix.
+        UserError: On any error that the user can fix.
     """
     with writing(str(options.out)):
         options.out.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def stored_features(folder: Path) -> FeatureTable:
     If nothing was extracted by the current code and settings, the champion's features are used.
 
     Raises:
-        StoreError: the store holds no extracted features.
+        StoreError: If the store holds no extracted features.
     """
     store = Store.open(folder)
     tree = {name: value for name, value in store.read_json(SETTINGS).items() if name != "model"}

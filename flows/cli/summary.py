@@ -38,7 +38,7 @@ def of_run(store: Store, is_new: bool = True) -> None:
     """Print the metrics of the latest run, and the location of its report.
 
     Args:
-        is_new: whether the command did any work for this run.
+        is_new: Whether the command did any work for this run.
     """
     metrics = Run(store, "latest").require_metrics()
     names = ("micro_f1", "macro_f1", "auc_micro", "auc_macro", "top5")

@@ -208,8 +208,8 @@ def _check_reachable(address: str) -> None:
     """Check that a cluster accepts connections. Ray itself would try for 15 minutes, and then end this process.
 
     Raises:
-        OSError: nothing listens there.
-        ValueError: it is not an address.
+        OSError: If nothing listens there.
+        ValueError: If it is not an address.
     """
     url = urlsplit(address if "://" in address else f"//{address}")
     if url.hostname and url.port:

@@ -71,10 +71,10 @@ def extract_features(
     Existing results are kept. Returns the number of the store's videos by outcome.
 
     Args:
-        crawl: folder of videos; default: the crawls in the store.
-        out: folder of the store; default: `out`, or the store of the rendered sample if neither `out` nor a crawl
+        crawl: Folder of videos; default: the crawls in the store.
+        out: Folder of the store; default: `out`, or the store of the rendered sample if neither `out` nor a crawl
             exists.
-        settings: nested, as in a settings file; other settings stay as they are in the store.
+        settings: Nested, as in a settings file; other settings stay as they are in the store.
     """
     require_there(crawl)
     with alone_on(store_of(crawl, out)) as store:
@@ -89,9 +89,9 @@ def train_nmcl(out: Folder | None = None, settings: SettingsTree | None = None, 
     """Train and evaluate the model on the videos of a store. Returns the folder of the run within the store.
 
     Args:
-        out: folder of the store; default: `out`, or the store of the rendered sample if there is no `out`.
-        settings: nested, as in a settings file; other settings stay as they are in the store.
-        command: command line to show in the report.
+        out: Folder of the store; default: `out`, or the store of the rendered sample if there is no `out`.
+        settings: Nested, as in a settings file; other settings stay as they are in the store.
+        command: Command line to show in the report.
     """
     with alone_on(store_of(None, out)) as store:
         context = _context(store, settings, command)
@@ -116,13 +116,13 @@ def retrain(
     Returns the outcome.
 
     Args:
-        crawl: folder of videos; default: the crawls in the store, to ingest what was added to them.
-        out: folder of the store; default: `out`, or the store of the rendered sample if neither `out` nor a crawl
+        crawl: Folder of videos; default: the crawls in the store, to ingest what was added to them.
+        out: Folder of the store; default: `out`, or the store of the rendered sample if neither `out` nor a crawl
             exists.
-        settings: nested, as in a settings file; other settings are the champion's.
-        warm_start: start from the champion's weights, if the model is trained by gradient descent.
-        refit: fit the extractors again on all crawls, and keep the earlier ones.
-        allow_drift: continue if the crawl has drifted beyond the limits.
+        settings: Nested, as in a settings file; other settings are the champion's.
+        warm_start: Start from the champion's weights, if the model is trained by gradient descent.
+        refit: Fit the extractors again on all crawls, and keep the earlier ones.
+        allow_drift: Continue if the crawl has drifted beyond the limits.
     """
     require_there(crawl)
     with alone_on(store_of(crawl, out)) as store:

@@ -33,9 +33,9 @@ def sweep(folder: str = "", out: str = "", settled_s: Annotated[float, Field(ge=
     """Start `retrain` for each complete crawl under a folder that was not started since its last change.
 
     Args:
-        folder: each of its subfolders is a crawl; if empty, nothing is done.
-        out: folder of the store that ingests them; default: `out`.
-        settled_s: a crawl is complete if nothing in it has changed for this many seconds.
+        folder: Each of its subfolders is a crawl; if empty, nothing is done.
+        out: Folder of the store that ingests them; default: `out`.
+        settled_s: A crawl is complete if nothing in it has changed for this many seconds.
 
     Returns:
         `started`, `started before` or `still changing`, by the name of the crawl.
@@ -64,7 +64,7 @@ def _start(crawl: WatchedCrawl, out: Path, settled_s: float) -> str:
 
 
 def _was_started(client: SyncPrefectClient, crawl: WatchedCrawl, out: Path) -> bool:
-    """Whether `retrain` was started on this crawl since its last change."""
+    """Return whether `retrain` was started on this crawl since its last change."""
     deployment = client.read_deployment_by_name(RETRAIN)
     since = datetime.fromtimestamp(crawl.changed, UTC)
     wanted = {"deployment_id": {"any_": [deployment.id]}, "expected_start_time": {"after_": since}}

@@ -55,7 +55,7 @@ _SHOWN_EVERY_S = 5.0
 
 
 def _worth_retrying(task: Any, run: Any, state: Any) -> bool:
-    """Whether to retry a task: I/O errors may be transient; a missing file, a wrong setting or a bug is not."""
+    """Return whether to retry a task: I/O errors may be transient; a missing file, a wrong setting or a bug is not."""
     return is_transient(state.data)
 
 
@@ -94,7 +94,7 @@ def alone_on(root: str) -> Iterator[Store]:
     """Wait until no other flow run uses a store, and lock it. May be nested, like `Store.locked`.
 
     Raises:
-        StoreError: a command outside of Prefect holds the lock for too long, or the folder is not a store.
+        StoreError: If a command outside of Prefect holds the lock for too long, or the folder is not a store.
     """
     store = Store(root)
     if store.is_held:

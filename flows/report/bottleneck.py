@@ -24,8 +24,8 @@ def bottleneck(seconds: Mapping[str, float], extract_seconds: Mapping[str, float
     For example `Total time: 84 s (visual 61%, ...). Bottleneck: visual; to speed it up: ...`.
 
     Args:
-        seconds: seconds of every stage.
-        extract_seconds: breakdown of `extract`, summed over its parts and workers; `decoding` is the time that networks
+        seconds: Seconds of every stage.
+        extract_seconds: Breakdown of `extract`, summed over its parts and workers; `decoding` is the time that networks
             waited for. If empty, the stage counts as a whole.
 
     Returns:

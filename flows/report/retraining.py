@@ -17,7 +17,7 @@ def render_retraining(run: Run, created: str) -> str:
     """Return one self-contained HTML page about a run with a drift note. The same files give the same bytes.
 
     Args:
-        created: date as displayed.
+        created: Date as displayed.
     """
     drift, note = run.drift, run.comparison
     assert drift is not None

@@ -39,10 +39,10 @@ class FrozenStates:
         Recipes of versions that hashed all settings are also accepted: the settings in them are compared.
 
         Args:
-            artifact: the artifact according to the settings and the current code.
+            artifact: The artifact according to the settings and the current code.
 
         Raises:
-            ModelError: the settings, weights or inputs would give other vectors.
+            ModelError: If the settings, weights or inputs would give other vectors.
         """
         modality = extractor.modality
         own = self.features[modality]
@@ -78,15 +78,15 @@ class FrozenStates:
 
 
 def is_earlier_form(recipe: Mapping[str, Any]) -> bool:
-    """Whether a recipe of features or of a run was written by a version that hashed all settings."""
+    """Return whether a recipe of features or of a run was written by a version that hashed all settings."""
     return "code_version" not in recipe
 
 
 def is_same_run(own: Mapping[str, Any], run: Artifact) -> bool:
-    """Whether a run would be trained on the same data in the same way as another one, apart from initial weights.
+    """Return whether a run would be trained on the same data in the same way as another, apart from initial weights.
 
     Args:
-        own: the recipe of the other run, of any version.
+        own: The recipe of the other run, of any version.
     """
     before, now = ({name: value for name, value in r.items() if name != "start"} for r in (own, run.recipe))
     if not is_earlier_form(own):
@@ -117,7 +117,7 @@ def earlier_form(extractor: Extractor, artifact: Artifact) -> dict[str, Any]:
 
 
 def _is_known_to_agree(own: object, now: object) -> bool:
-    """Whether everything in an earlier recipe still holds; settings that it does not know are ignored."""
+    """Return whether everything in an earlier recipe still holds; settings that it does not know are ignored."""
     if isinstance(own, dict) and isinstance(now, dict):
         return all(_is_known_to_agree(own[name], now.get(name, REMOVED.get(name, ...))) for name in own)
     return own == now
@@ -142,7 +142,7 @@ def lineage_of(run: Run) -> Lineage:
     """Return the data and states that a run was made from.
 
     Raises:
-        StoreError: its folder is missing or incomplete, or was written by an earlier version, which stored less.
+        StoreError: If its folder is missing or incomplete, or was written by an earlier version, which stored less.
     """
     if run.splits is None or not run.catalogue.crawls:
         raise StoreError(
@@ -156,7 +156,7 @@ def frozen_of(run: Run) -> FrozenStates:
     """Return the states of a run, by following the recipes back to the extractors.
 
     Raises:
-        StoreError: a state or a recipe is missing.
+        StoreError: If a state or a recipe is missing.
     """
     store = run.store
     completion_address = store.read_json(f"completed/all-{run.recipe['completed']}/{RECIPE}")["completion"]

@@ -59,8 +59,8 @@ class MapItems(Protocol):
         """Return the results in the order of the items.
 
         Args:
-            name: name of the stage.
-            progress: counts the videos of all items.
+            name: Name of the stage.
+            progress: Counts the videos of all items.
         """
 
 

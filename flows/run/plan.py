@@ -179,7 +179,7 @@ class Plan:
         """Return the state of one extractor.
 
         Args:
-            left_out: see `LeftOut.videos`.
+            left_out: See `LeftOut.videos`.
         """
         extractor = self.extractors.all[modality]
         without = {(video["crawl"], video["video_id"]) for video in left_out}
@@ -198,7 +198,7 @@ class Plan:
         """The vectors of each modality.
 
         Raises:
-            ModelError: with these settings, the vectors would differ from those of the run with the frozen states.
+            ModelError: If the vectors would differ from those of the run with the frozen states.
         """
         made = {
             m: self.extractors.features(m, self.states[m].address if m in self.states else None) for m in MODALITIES

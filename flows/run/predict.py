@@ -75,7 +75,7 @@ def find_run(model: str | Path) -> Run:
     """Return the run that a folder or URL names: the champion of a store, or one run in it.
 
     Raises:
-        StoreError: it is neither, or the run is not finished.
+        StoreError: If it is neither, or the run is not finished.
     """
     run = _located(str(model))
     if not run.is_finished:
@@ -101,15 +101,15 @@ def settings_of_run(model: str, changes: Tree) -> tuple[Run, Settings]:
     """Find a run, and its settings with some changes.
 
     Args:
-        model: see `find_run`.
-        changes: settings of the sections in FREE, or `visual.device`.
+        model: See `find_run`.
+        changes: Settings of the sections in FREE, or `visual.device`.
 
     Returns:
         The run and the settings.
 
     Raises:
-        SettingsError: other settings are named.
-        StoreError: there is no such run.
+        SettingsError: If other settings are named.
+        StoreError: If there is no such run.
     """
     if refused := [name for name, values in changes.items() if name not in FREE and not is_of_machine(name, values)]:
         raise SettingsError(
@@ -125,11 +125,11 @@ def load_run(model: str, changes: Tree) -> Frozen:
     """Load everything a prediction needs, by following the recipes from the run back to the extractors.
 
     Args:
-        model: see `settings_of_run`.
-        changes: see `settings_of_run`.
+        model: See `settings_of_run`.
+        changes: See `settings_of_run`.
 
     Raises:
-        ModelError: this version of the code would extract other vectors than the model was trained on.
+        ModelError: If this version of the code would extract other vectors than the model was trained on.
     """
     run, settings = settings_of_run(model, changes)
     states, extractors = frozen_of(run), Extractors(settings)

@@ -24,7 +24,7 @@ def store_of(crawl: str | None, out: str | None) -> str:
 
 
 def is_sample(store: Store) -> bool:
-    """Whether a store holds the rendered sample, which is no evidence of accuracy."""
+    """Return whether a store holds the rendered sample, which is no evidence of accuracy."""
     return store.root == str(Path(SAMPLE_STORE).absolute())
 
 
@@ -34,7 +34,7 @@ def crawls_of(crawl: str | None, store: Store, progress: Progress) -> list[str]:
     For the sample's store, return the sample. It is rendered if it does not exist.
 
     Raises:
-        CrawlError: no crawl is named, and none of the store's crawls still exists.
+        CrawlError: If no crawl is named, and none of the store's crawls still exists.
     """
     if crawl:
         return [crawl]

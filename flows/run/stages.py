@@ -70,7 +70,7 @@ class Context:
         """Return the plan for all ingested videos.
 
         Raises:
-            StoreError: nothing is ingested.
+            StoreError: If nothing is ingested.
         """
         catalogue = load_catalogue(self.store, catalogue_name)
         if not catalogue.crawls:
@@ -137,7 +137,7 @@ def fit(context: Context, plan: Plan) -> Plan:
 
 
 def _is_to_fit(context: Context, planned: Artifact) -> bool:
-    """Whether a state is missing, or was fitted without videos that may be readable now."""
+    """Return whether a state is missing, or was fitted without videos that may be readable now."""
     if has_state(context.store, planned):
         return False
     left_out = left_out_of(context.store, planned)
@@ -175,7 +175,7 @@ def extraction(context: Context, plan: Plan) -> ExtractPart:
 
 
 def has_retries(context: Context, plan: Plan) -> bool:
-    """Whether a command would retry earlier failures."""
+    """Return whether a command would retry earlier failures."""
     work = extraction(context, plan)
     is_to_fit = any(_is_to_fit(context, planned) for planned in plan.planned_states.values())
     return is_to_fit or bool(work.lacking(work_items(plan.catalogue)))

@@ -67,8 +67,8 @@ class Workers:
     """Workers that share one pool.
 
     Args:
-        submit: submits a job to the pool.
-        lost: exceptions that a future raises if the job's process died.
+        submit: Submits a job to the pool.
+        lost: Exceptions that a future raises if the job's process died.
     """
 
     def __init__(self, submit: Submit, lost: tuple[type[BaseException], ...] = ()) -> None:
@@ -194,7 +194,7 @@ def _run(
     A part whose worker died is given to another worker; after the second death, only while no other part is running.
 
     Raises:
-        UnfinishedError: some parts killed every worker they were given to. All others are finished.
+        UnfinishedError: If some parts killed every worker they were given to. All others are finished.
     """
     n_done, n_videos = 0, sum(item.part.n_videos for item in items)
     waiting, deaths = deque(range(len(items))), Counter[int]()

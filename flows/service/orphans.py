@@ -29,7 +29,7 @@ def mark_orphaned(api: str, pool: str, ended_worker: str | None) -> int:
     Call it before any worker is started.
 
     Args:
-        ended_worker: name of a worker that is known to have ended, but that the server may still show as online.
+        ended_worker: Name of a worker that is known to have ended, but that the server may still show as online.
 
     Returns:
         The number of runs, without subruns.

@@ -73,7 +73,7 @@ def embedded() -> Iterator[str]:
     """Start a server, set its address in the environment and yield it. If an address is already set, it is used.
 
     Raises:
-        ServerError: it does not respond in time, or stops responding.
+        ServerError: If it does not respond in time, or stops responding.
     """
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     if url := os.environ.get("PREFECT_API_URL"):
@@ -111,7 +111,7 @@ def _missed(url: str, way_out: str, is_lost: Callable[[threading.Event], bool]) 
     Prefect's client itself retries silently for minutes.
 
     Args:
-        is_lost: waits until the server is gone, and returns True, or until the event, and returns False.
+        is_lost: Waits until the server is gone, and returns True, or until the event, and returns False.
     """
     message = (
         f"The Prefect server at {url} no longer responds. Finished work is kept: "
@@ -177,7 +177,7 @@ def _unanswered(url: str, over: threading.Event) -> bool:
 
 
 def answers(url: str, within_s: float = ASKED_EVERY_S) -> bool:
-    """Whether a server responds, even with an error."""
+    """Return whether a server responds, even with an error."""
     try:
         urllib.request.urlopen(f"{url}/health", timeout=within_s).close()
     except urllib.error.HTTPError:

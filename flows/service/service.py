@@ -117,7 +117,7 @@ def working_folder() -> Path:
 
 
 def is_clone() -> bool:
-    """Whether the code runs in a clone of the repository, where pyproject.toml enables Prefect's plug-ins."""
+    """Return whether the code runs in a clone of the repository, where pyproject.toml enables Prefect's plug-ins."""
     return (_ROOT / "pyproject.toml").exists()
 
 
@@ -133,13 +133,13 @@ def up(database_url: str | None, watch: Path | None, out: Path | None, say: Say)
     If the server responds, only a worker that has ended is restarted. Otherwise both are started.
 
     Args:
-        database_url: address of a PostgreSQL database; None: the database is SQLite.
-        watch: folder to watch for new crawls.
-        out: store that ingests these crawls: see `nmcl.flows.engine.sweep`.
-        say: receives messages about each step.
+        database_url: Address of a PostgreSQL database; None: the database is SQLite.
+        watch: Folder to watch for new crawls.
+        out: Store that ingests these crawls: see `nmcl.flows.engine.sweep`.
+        say: Receives messages about each step.
 
     Raises:
-        ServerError: one of them does not start, refuses a deployment, or runs with another database.
+        ServerError: If one of them does not start, refuses a deployment, or runs with another database.
     """
     database = Database.parse(database_url) if database_url else None
     with _one_at_a_time():
@@ -170,7 +170,7 @@ def _start(database: Database | None, before: Service | None, say: Say) -> Servi
     """Start server and worker if neither is usable.
 
     Args:
-        before: the previous service; one of its processes may still run.
+        before: The previous service; one of its processes may still run.
     """
     _stop_noted()
     try:
@@ -204,7 +204,7 @@ def _start_worker(service: Service, ended: str | None, say: Say) -> Service:
     """Start a worker, after marking the orphaned runs.
 
     Args:
-        ended: name of the previous worker.
+        ended: Name of the previous worker.
     """
     if n := mark_orphaned(service.url, POOL, ended):
         say(f"Interrupted runs, now Crashed: {n:,}. Resume a run with `prefect flow-run retry ID`.")
@@ -217,7 +217,7 @@ def _start_worker(service: Service, ended: str | None, say: Say) -> Service:
     _note(service)
 
     def is_ready() -> bool:
-        """Whether the worker has reported to the server, which may know an earlier worker of the same name."""
+        """Return whether the worker has reported to the server, which may know an earlier worker of the same name."""
         workers = ask(f"{service.url}/work_pools/{POOL}/workers/filter", {})
         beats = [found["last_heartbeat_time"] for found in workers if found["name"] == service.worker_name]
         return any(datetime.fromisoformat(beat).timestamp() > since for beat in beats if beat)

@@ -133,8 +133,8 @@ def _check(table: pa.Table, name: str, wanted: Any, file: str) -> None:
 
 def _damaged(name: str, found: str) -> StoreError:
     return StoreError(
-        f"{name} is damaged or was not written by nmcl ({found[:500]}). Delete it and run the command that made it "
-        "again."
+        f"{name} is damaged or was not written by nmcl ({found[:500]}). Delete it, and repeat the command that "
+        "created it."
     )
 
 

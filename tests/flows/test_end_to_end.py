@@ -236,7 +236,7 @@ def test_ingest_keeps_the_stores_settings(
         ("foreign_out", "neither empty nor an nmcl store"),
         ("no_store", "is not an nmcl store"),
         ("no_format", "ends in .parquet or .csv"),
-        ("no_weights", "three ways out"),
+        ("no_weights", "three options"),
         ("nothing_decodes", "None of the 2 videos has a usable modality"),
     ],
 )

@@ -68,7 +68,7 @@ def verdict(row: MethodRow, against: MethodRow | None) -> str:
 
 
 def _is_weak(row: MethodRow) -> bool:
-    """Whether the difference is significant by its own p-value, but not by the corrected one."""
+    """Return whether the difference is significant by its own p-value, but not by the corrected one."""
     p_value, corrected = finite(row.macro_p_value), finite(row.corrected_p_value)
     return p_value is not None and corrected is not None and p_value < ALPHA <= corrected
 

@@ -62,8 +62,8 @@ def end_labels(axes: Axes, ends: Sequence[tuple[str, float, float, str]], gap: f
     """Write names right of the axes next to the ends of their lines, moved apart where they would overlap.
 
     Args:
-        ends: name, x and y of the last point, colour.
-        gap: smallest distance of two names, as a share of the height of the axes.
+        ends: Name, x and y of the last point, colour.
+        gap: Smallest distance of two names, as a share of the height of the axes.
     """
     low, high = axes.get_ylim()
     heights = apart([y for _, _, y, _ in ends], gap * (high - low), low, high)

@@ -420,13 +420,13 @@ def test_new_venues_are_compared_on_common_ones_and_reported(
 def test_promote_and_rollback_refuse_what_they_cannot_do(store: Store) -> None:
     with pytest.raises(StoreError, match="is the first"):
         rollback(store)
-    with pytest.raises(StoreError, match="No run is called nothing"):
+    with pytest.raises(StoreError, match="There is no run nothing"):
         by_hand(store, "nothing")
     entries = history(store)
     by_hand(store, "logis")
     assert history(store) == entries
     store.write_json("runs/logistic-unfinished/model.json", {})
-    with pytest.raises(StoreError, match="Several runs"):
+    with pytest.raises(StoreError, match="Ambiguous run name"):
         by_hand(store, "logis")
     with pytest.raises(StoreError, match="not a finished run"):
         by_hand(store, "logistic-un")

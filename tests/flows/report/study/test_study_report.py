@@ -320,7 +320,7 @@ def test_is_a_well_formed_page_that_fetches_nothing(folder: Path) -> None:
 def test_tells_its_numbers(folder: Path) -> None:
     shown = Page((folder / "report.html").read_text("utf-8")).text
     for words in (
-        "17 methods were compared on 27,014 rows (13,237 to train, 5,673 to choose, 8,104 to test) of 3 modalities "
+        "17 methods were compared on 27,014 rows (13,237 training, 5,673 validation, 8,104 test) of 3 modalities "
         "( acoustic , textual and visual ) and 188 venues, with 5 seeds.",
         "Rendered videos", "behind by", "no difference", "0.109 %", "12.57 / 0.20 %",
         "majority, here", "late_fusion, here", "nmcl reproduce --out study", "study.seeds",
