@@ -111,10 +111,10 @@ def test_dare_without_sounds_is_dare_lite_and_with_them_dare(features: Path, tmp
     ("changes", "message"),
     [
         ({"features": None}, "either --features"),
-        ({"methods": "nmcl,oracle"}, "'oracle'; there are nmcl"),
+        ({"methods": "nmcl,oracle"}, "'oracle'. Expected one of nmcl"),
         ({"features": Path("absent.npz")}, "no file absent.npz"),
         ({"modalities": "smell"}, "no modality smell"),
-        ({"skip": "figures"}, "there are modalities"),
+        ({"skip": "figures"}, "Expected one of modalities"),
         ({"taxonomy": Path("absent.csv")}, "absent.csv"),
         ({"features": None, "store": Path("nowhere")}, "nowhere"),
     ],
