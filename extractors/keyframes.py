@@ -150,9 +150,9 @@ class _EverySlot:
 def _filled_up(
     cuts: dict[int, TimedFrame], kept: Sequence[tuple[int, TimedFrame]], places: Sequence[float], n: int
 ) -> list[TimedFrame]:
-    """Return frame 0, the cuts, and of the frames nearest to n even positions those farthest from all of them.
+    """Return frame 0, the cuts, and frames near n even positions, those farthest from the chosen ones first.
 
-    At most n frames, in order of time.
+    Returns at most n frames, in order of time.
     """
     even = np.linspace(0, places[-1] - places[0], min(n, len(kept))) + places[0]
     nearest = np.rint(np.interp(even, [places[index] for index, _ in kept], range(len(kept)))).astype(int)

@@ -59,8 +59,8 @@ class TextualSettings:
     epochs: Annotated[int, Ge(1), Reference(40)] = 40
     """Training epochs over the texts."""
     min_words: Annotated[int, Ge(1), Reference(500_000)] = 500_000
-    """A small corpus is repeated within each epoch until this many words were read in all, a second or two: with a few
-    hundred texts, 20 plain epochs trained nothing."""
+    """A small corpus is repeated within each epoch until this many words have been read in total, which takes a second
+    or two. With a few hundred texts, 20 plain epochs trained nothing."""
     inference_epochs: Annotated[int, Ge(1), Reference(50)] = 50
     """Passes over a text to infer its vector; more, or averaging several inferences, did not help."""
     learning_rate: Annotated[float, Gt(0), Reference(0.025)] = 0.025
@@ -153,7 +153,7 @@ class TextualExtractor:
             return Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(
-                f"textual.extra_text: {path} cannot be read as UTF-8 text ({error}); name a file with one text a line"
+                f"textual.extra_text: {path} cannot be read as UTF-8 text ({error}); give a file with one text per line"
             ) from error
 
     def _untrained(self, n_words: int) -> "Doc2Vec":
@@ -219,7 +219,7 @@ class TextualExtractor:
 
 
 def unknown_words(texts: Iterable[str], state: State) -> np.ndarray:
-    """Return for each text the number of words unknown to a state and of all its words: shape (N, 2), int64."""
+    """Return the number of words unknown to a state, and of all words, in each text: shape (N, 2), int64."""
     with checking_state("textual"):
         known = set(_words_of(state) if state.arrays else ())
     found = [tokens(text) for text in texts]

@@ -10,7 +10,7 @@ import torch
 
 
 def use_threads(n: int) -> None:
-    """Set the number of threads for one network from now on, in all Python threads of this process."""
+    """Set the number of threads per network, for all Python threads of this process."""
     if torch.get_num_threads() != n:
         torch.set_num_threads(n)
 

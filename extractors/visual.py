@@ -34,9 +34,8 @@ class VisualSettings:
         "resnet50"
     )
     weights: Annotated[str, Unhashed()] = "default"
-    """Source of the weights. `default`: as published (torchvision downloads them once; efficientnet_lite0's are a
-    package);
-    `random`: untrained, for speed tests only; else a file of the backbone's weights (.pth or .safetensors)."""
+    """Source of the weights. `default`: as published (torchvision downloads them once; those of efficientnet_lite0 are
+    a package). `random`: untrained, for speed tests only. Otherwise a .pth or .safetensors file for the backbone."""
     key_frames: Annotated[int, Interval(ge=1, le=64), Reference(8)] = 8
     """Maximum number of key frames per video."""
     precision: Annotated[Literal["auto", "float32", "bfloat16"], Reference("auto")] = "auto"
@@ -238,10 +237,10 @@ class VisualExtractor:
 
 def _ways_out(backbone: str, found: str) -> str:
     return (
-        f"The published weights of {backbone} {found}. There are three ways out:\n"
-        f"  1. get the file elsewhere and name it:      --set visual.weights=/path/to/{backbone}.pth\n"
-        "  2. use the network whose weights are here:  --set visual.backbone=efficientnet_lite0\n"
-        "  3. go without, for tests of speed only:     --set visual.weights=random"
+        f"The published weights of {backbone} {found}. There are three options:\n"
+        f"  1. download the file elsewhere and pass it:        --set visual.weights=/path/to/{backbone}.pth\n"
+        "  2. use the network whose weights are installed:    --set visual.backbone=efficientnet_lite0\n"
+        "  3. use random weights, for speed tests only:       --set visual.weights=random"
     )
 
 
@@ -253,7 +252,7 @@ def _load_into(network: nn.Module, weights: dict[str, torch.Tensor], settings: V
     if missing:
         raise WeightsError(
             f"visual.weights do not fit {settings.backbone}: {len(missing)} tensors are missing, first {missing[0]}. "
-            "Name the backbone they belong to: --set visual.backbone=..."
+            "Select the backbone they belong to: --set visual.backbone=..."
         )
 
 

@@ -69,7 +69,7 @@ def sha256_of(path: Path) -> str:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise WeightsError(
-            f"visual.weights: {path} cannot be read ({error}). Name a .pth or .safetensors file."
+            f"visual.weights: {path} cannot be read ({error}). Give a .pth or .safetensors file."
         ) from error
     with contextlib.suppress(StoreError):  # then it is computed again next time
         write_whole(kept, found.encode())
@@ -87,7 +87,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         WeightsError: If the file does not exist or holds something else.
     """
     if not path.is_file():
-        raise WeightsError(f"visual.weights: there is no file {path}. Name a .pth or .safetensors file.")
+        raise WeightsError(f"visual.weights: there is no file {path}. Give a .pth or .safetensors file.")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -96,7 +96,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises anything from KeyError to UnpicklingError
         raise WeightsError(
-            f"visual.weights: {path} is no file of weights ({type(error).__name__}: {error})."
+            f"visual.weights: {path} is not a weights file ({type(error).__name__}: {error})."
         ) from error
     content = content.get("state_dict", content) if isinstance(content, dict) else content
     return _plain(content, path)
@@ -107,8 +107,8 @@ def _plain(content: Any, path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in content.items()
     ):
-        raise WeightsError(f"visual.weights: {path} holds no tensors by name (a state dict is expected).")
+        raise WeightsError(f"visual.weights: {path} contains no named tensors; expected a state dict.")
     if odd := [name for name, t in content.items() if t.layout != torch.strided or t.is_quantized or t.is_meta]:
-        raise WeightsError(f"visual.weights: {path} holds {odd[0]!r}, which is no plain tensor.")
+        raise WeightsError(f"visual.weights: {path} contains {odd[0]!r}, which is not a plain tensor.")
     tensors = {name.removeprefix("module."): tensor.detach() for name, tensor in content.items()}
     return {name: t.float() if t.dtype == torch.bfloat16 else t for name, t in tensors.items()}

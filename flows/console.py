@@ -97,7 +97,7 @@ def say(text: str) -> None:
 
 
 def write(text: str) -> None:
-    """Print lines for other programs unchanged; on a terminal, without control characters."""
+    """Print lines for other programs unchanged. On a terminal, control characters are escaped."""
     if sys.stdout.isatty():
         text = "\n".join(visible(line, len(line) + 1) for line in text.split("\n"))
     try:
@@ -107,7 +107,7 @@ def write(text: str) -> None:
 
 
 def step(text: str) -> None:
-    """Print what a command is doing, if that takes a while and has no count."""
+    """Print the current step of a command, for steps without a progress bar."""
     _err.print(Text(visible(text, keep_lines=True)), soft_wrap=True)
 
 

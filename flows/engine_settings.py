@@ -26,7 +26,7 @@ class Engine:
     shares_process: bool = False
     """Whether its workers are threads of the command's process."""
     has_daemons: bool = False
-    """Whether its workers are daemon processes, which may not start processes themselves."""
+    """Whether its workers are daemon processes, which may not start child processes."""
 
 
 ENGINES = {
@@ -49,14 +49,14 @@ else:
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """Settings of the engine that processes the parts of a crawl. They change no vector."""
+    """Settings of the engine that processes the parts of a crawl. They do not change vectors."""
 
     name: EngineName = "processes"
     """Name of the engine. With one worker, `processes` and `threads` use the command's own process."""
     workers: Annotated[int, Ge(1)] = 1
-    """Number of parts that are processed at a time."""
+    """Number of parts processed in parallel."""
     address: str = ""
-    """Address of a running Ray or Dask cluster; empty: one is started on this machine for the command."""
+    """Address of a running Ray or Dask cluster; empty: a local cluster for the duration of the command."""
     threads: Annotated[int, Ge(0)] = 0
     """Processor threads of a worker; 0: this machine's cores divided by the workers, 1 on a cluster."""
     gpus: Annotated[float, Ge(0)] = 0.0
@@ -69,7 +69,7 @@ class EngineSettings:
 
     @property
     def is_own_process(self) -> bool:
-        """Whether the command processes the parts itself, one after the other."""
+        """Whether the command processes the parts sequentially in its own process."""
         return self.workers == 1 and not self.kind.is_cluster
 
     @property
@@ -84,7 +84,7 @@ class EngineSettings:
 
     @property
     def threads_of_process(self) -> int:
-        """Number of processor threads of a process that works on parts: all workers of `threads` share one process."""
+        """Number of processor threads of a process that processes parts: all workers of `threads` share one process."""
         return self.threads_each * (self.workers if self.kind.shares_process else 1)
 
     def check(self) -> None:
@@ -92,7 +92,7 @@ class EngineSettings:
         if self.address and not self.kind.is_cluster:
             clusters = [name for name, engine in ENGINES.items() if engine.is_cluster]
             raise SettingsError(
-                f"engine.address is {self.address!r}, but only {' and '.join(clusters)} know clusters: "
+                f"engine.address is {self.address!r}, but only {' and '.join(clusters)} use clusters: "
                 f"--engine {clusters[0]}"
             )
         if self.gpus and not self.kind.has_gpus:

@@ -33,7 +33,7 @@ Options = TypeVar("Options")
 
 @dataclass(frozen=True)
 class ModelChoice(Generic[Options]):
-    """The name of the model in the registry that is trained, and its settings."""
+    """The model to train, by its name in the registry, and its settings."""
 
     name: Annotated[str, Reference("nmcl_stacked")] = "nmcl_stacked"
     seed: Annotated[int, Reference(0)] = 0
@@ -44,7 +44,7 @@ class ModelChoice(Generic[Options]):
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
 class Settings(Generic[Options]):
-    """All settings. Each section is described where it is used."""
+    """All settings. Each section is a dataclass next to the code that uses it."""
 
     columns: ColumnSettings = field(default_factory=ColumnSettings)
     ingest: IngestSettings = field(default_factory=IngestSettings)
@@ -68,7 +68,7 @@ def load_tree(config: Path | None = None, assignments: Iterable[str] = ()) -> Tr
     """Return the settings of a TOML file, overridden by `SECTION.NAME=VALUE` assignments; for `from_tree` or `changed`.
 
     Raises:
-        SettingsError: the file cannot be read, or a text is not an assignment.
+        SettingsError: If the file cannot be read, or a text is not an assignment.
     """
     tree = _read_toml(config) if config else {}
     for assignment in assignments:
@@ -95,7 +95,7 @@ def _renames(changes: Tree, section: str, remembered: Tree) -> bool:
 
 
 def is_of_machine(section: str, values: Any) -> bool:
-    """Whether changes within a section decide only where the work is done, and change no vector."""
+    """Return whether changes within a section only affect where the work is done, and no vector."""
     return section == "visual" and isinstance(values, Mapping) and set(values) <= {"device"}
 
 
@@ -110,7 +110,7 @@ def from_tree(tree: Tree) -> Settings:
     """Return settings from nested values; those that are not named keep their defaults.
 
     Raises:
-        SettingsError: an unknown name, or a value that is not allowed.
+        SettingsError: If a name is unknown, or a value is not allowed.
     """
     defaults = defaults_for(tree)
     try:
@@ -157,7 +157,7 @@ def _validated(tree: Tree, options: type) -> Settings:
 
 
 def _message(error: ErrorDetails, defaults: Settings) -> str:
-    """Return what is wrong, and the name that was probably meant."""
+    """Return the error message, with the name that was probably meant."""
     path = _path(error["loc"])
     name = ".".join(path)
     if error["type"] == "dataclass_type":
@@ -168,7 +168,7 @@ def _message(error: ErrorDetails, defaults: Settings) -> str:
     known = sorted(f.name for f in fields(section))
     close = difflib.get_close_matches(path[-1], known, n=1)
     hint = f" Did you mean {'.'.join([*path[:-1], *close])}?" if close else ""
-    return f"There is no setting {name}.{hint} Known here: {', '.join(known)}."
+    return f"There is no setting {name}.{hint} Known names: {', '.join(known)}."
 
 
 def _path(loc: tuple[int | str, ...]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.text import listed
 
 _JUDGING = ("columns", "ingest", "drift", "promotion")
-"""Sections that decide how a crawl is read and judged."""
+"""Sections that decide how a crawl is read and evaluated."""
 
 
 def of_store(store: Store, changes: Tree) -> Settings:
@@ -30,8 +30,8 @@ def of_store(store: Store, changes: Tree) -> Settings:
     changes = _with_current_names(changes, remembered)
     if unknown := unknown_paths(remembered):
         console.note(
-            f"{store.url}/{SETTINGS} was written by another version of nmcl: this one does not know "
-            f"{listed('.'.join(path) for path in unknown)}, and goes on without. Choose other settings by --set."
+            f"{store.url}/{SETTINGS} was written by another version of nmcl. This version does not know "
+            f"{listed('.'.join(path) for path in unknown)}, and ignores them. Change settings with --set."
         )
     for *sections, last in unknown:
         del reduce(getitem, sections, remembered)[last]
@@ -39,12 +39,12 @@ def of_store(store: Store, changes: Tree) -> Settings:
 
 
 def checked(settings: Settings) -> Settings:
-    """Return the settings after checking that they can be used, before they are stored or any work starts.
+    """Check that settings can be used, before they are stored or any work starts. Returns them unchanged.
 
     Weights that must be downloaded are not checked, nor are the machines of a cluster.
 
     Raises:
-        UserError: a device or packages that this machine does not have, or files that cannot be used.
+        UserError: If a device, package or file that the settings need is missing or cannot be used.
     """
     require_packages(settings.engine.name)
     if not settings.engine.address:
@@ -62,7 +62,7 @@ def usable(store: Store, file: str, tree: Tree) -> Tree:
     """Return stored settings, with reference values for those that the storing version did not know.
 
     Raises:
-        StoreError: a value is not allowed. The message names the file.
+        StoreError: If a value is not allowed. The message names the file.
     """
     try:
         known = _with_references(_with_current_names(_without_removed(tree)))
@@ -73,7 +73,7 @@ def usable(store: Store, file: str, tree: Tree) -> Tree:
 
 
 def _without_removed(tree: Tree) -> Tree:
-    """Return settings without those that models no longer have, with a note if one of them mattered."""
+    """Return settings without those that models no longer have. Prints a note if one of them had an effect."""
     model = tree.get("model")
     if not isinstance(model, Mapping):
         return tree
@@ -88,10 +88,10 @@ def _without_removed(tree: Tree) -> Tree:
 
 
 def _with_current_names(tree: Tree, over: Tree | None = None) -> Tree:
-    """Return settings of an earlier version or its user under today's names, with a note if the model's name changes.
+    """Return settings with the current names of models and settings. Prints a note if the model's name changes.
 
     Args:
-        over: settings that `tree` changes.
+        over: Settings that `tree` changes.
     """
     model, kept = tree.get("model"), (over or {}).get("model")
     if not isinstance(model, Mapping):
@@ -101,8 +101,8 @@ def _with_current_names(tree: Tree, over: Tree | None = None) -> Tree:
     found = with_current_names({**model, "name": name})
     if found["name"] != name:
         console.note_once(
-            f"The model {name} with peers={json.dumps(model['peers'])} of earlier versions is called {found['name']} "
-            "now: nmcl is the network alone, nmcl_stacked is the network stacked with other models."
+            f"The model {name} with peers={json.dumps(model['peers'])} of earlier versions is now called "
+            f"{found['name']}: nmcl is the network alone, nmcl_stacked is the network stacked with other models."
         )
     elif "name" not in model:
         del found["name"]
@@ -122,7 +122,7 @@ def _with_references(tree: Tree) -> Tree:
 
 
 def of_champion(run: Run, changes: Tree) -> Settings:
-    """Return the champion's settings with some changes; sections on reading and judging a crawl are the store's."""
+    """Return the champion's settings with some changes. Sections in _JUDGING come from the store."""
     tree = usable(run.store, run.file(SETTINGS), run.settings)
     kept = {name: values for name, values in _remembered(run.store).items() if name in _JUDGING}
     return checked(changed({**tree, **_with_references(kept)}, _with_current_names(changes, tree)))
@@ -137,7 +137,7 @@ def remember(store: Store, settings: Settings) -> None:
     store.write_json(SETTINGS, tree)
     known = _with_current_names(_without_removed(before))
     if differences := list(_differences({**known, "engine": {}}, tree)):  # the engine does not affect results
-        console.note(f"{store.url} has other settings from now on: {listed(differences, 20)}.")
+        console.note(f"The settings of {store.url} have changed: {listed(differences, 20)}.")
 
 
 def _differences(before: Tree, after: Tree, prefix: str = "") -> Iterator[str]:

@@ -21,7 +21,7 @@ REMOVED: Mapping[str, Any] = {"members": 1, "average": 0.0}
 class Reference:
     """Reference value, at which a setting is left out of addresses. Never edit it once released.
 
-    For a new setting, use the value that reproduces the behaviour before the setting existed; mostly its default.
+    For a new setting, use the value that reproduces the behaviour before the setting existed; usually its default.
     """
 
     value: Any

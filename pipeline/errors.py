@@ -12,7 +12,7 @@
     │   ├── WorkerError     worker processes cannot be started
     │   │   └── UnfinishedError    some parts crashed every worker process they were given to
     │   └── MediaError      too many videos gave neither picture nor sound; everything else is finished
-    ├── InternalError       every file of a part fails in our own code: a bug, and no data
+    ├── InternalError       nmcl's own code fails on every file of a part: a bug, not a property of the data
     └── ClipError           one media file cannot be used: becomes a failure row, never stops a run
 
 A message states what was found, what was expected and what to do. Any other exception is a bug.
@@ -92,7 +92,7 @@ class MediaError(UserError):
 
 
 class InternalError(NmclError):
-    """Every file of a part fails in our own code: a bug, which must not become data.
+    """nmcl's own code fails on every file of a part: a bug, which must not be recorded as failures of the files.
 
     Args:
         trace: Traceback of the first failure.
@@ -118,7 +118,7 @@ class ClipError(NmclError):
             (not the bytes that were ingested), `unreadable` (no media file). Of its picture: `no_picture`; of its
             sound: `no_sound` (it has no soundtrack: data, not a failure), `unreadable`. Of any: `too_large`,
             `timeout`, `crashed` (it crashed its decoding process each time), `internal` (unexpected).
-        detail: What was found, for a person; the same in every run.
+        detail: What was found, for the user; the same in every run.
         trace: Traceback of an `internal` error, for developers.
     """
 

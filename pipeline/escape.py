@@ -47,7 +47,7 @@ def _backslashed(found: re.Match[str]) -> str:
 
 
 def markdown_code(text: str) -> str:
-    """Return the text as inline code of Markdown, whatever backticks are in it."""
+    """Return the text as inline code of Markdown, even if it contains backticks."""
     shown = visible(" ".join(text.split()))
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
     return f"{fence} {shown} {fence}" if "`" in shown else f"{fence}{shown}{fence}"

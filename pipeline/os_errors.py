@@ -9,19 +9,17 @@ from pathlib import Path
 from nmcl.pipeline.errors import StoreError
 
 _REASONS = {
-    errno.ENOSPC: "No space is left for {what}. What was finished is kept: free some space and run the same command "
-    "again.",
-    errno.EDQUOT: "The disk quota leaves no room for {what}. What was finished is kept: free some space and run the "
-    "same command again.",
-    errno.EFBIG: "{what} is larger than this file system or `ulimit -f` allows a file to be. Raise the limit, or name "
+    errno.ENOSPC: "No space is left for {what}. Finished work is kept: free some space and run the same command again.",
+    errno.EDQUOT: "The disk quota is too small for {what}. Finished work is kept: free some space and run the same "
+    "command again.",
+    errno.EFBIG: "{what} exceeds the maximum file size of this file system or of `ulimit -f`. Raise the limit, or use "
     "another folder.",
-    errno.EROFS: "{what} cannot be {doing}: its file system is read-only. Mount it for writing, or name another "
-    "folder.",
+    errno.EROFS: "{what} cannot be {doing}: its file system is read-only. Mount it for writing, or use another folder.",
     errno.EIO: "{what} cannot be {doing}: the disk reports an input/output error. Check the disk and its cable or "
     "network, and run the same command again.",
 }
 DISK_FAULTS = tuple(_REASONS)
-"""Errors that our code never causes."""
+"""Errors that are never caused by a bug in nmcl."""
 LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 """Errors that an immediate retry does not fix."""
 
@@ -53,7 +51,7 @@ def writing(what: str) -> Iterator[None]:
         with translated(what, "written"):
             yield
     except FileNotFoundError as error:
-        raise StoreError(f"{what} cannot be written: {error}. Is there such a bucket or folder?") from error
+        raise StoreError(f"{what} cannot be written: {error}. Does the bucket or folder exist?") from error
 
 
 def write_file(path: Path, data: bytes) -> None:

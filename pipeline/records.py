@@ -59,7 +59,7 @@ class Clip:
     waveform: np.ndarray | None = None
     """Sound, shape (n_samples,), int16, mono, 22,050 Hz; n_samples >= 1."""
     problems: Mapping[Need, ClipError] = field(default_factory=dict)
-    """Reason for each of "frames" and "waveform" that was requested and is absent."""
+    """Reason for each requested need ("frames", "waveform") that is absent."""
     description: str | None = None
 
 

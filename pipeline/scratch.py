@@ -1,7 +1,7 @@
-"""Temporary folders; what a killed command leaves behind, the next one removes.
+"""Temporary folders. The next command removes those that a killed command has left.
 
-Each folder holds a locked file while its process lives. The lock ends with the process, however that ends; so a folder
-whose lock is free is unused.
+Each folder contains a locked file while its process runs. The lock is released when the process ends for any reason, so
+a folder whose lock is free is unused.
 """
 
 import fcntl
@@ -63,7 +63,7 @@ def _made(parent: Path, prefix: str) -> tuple[Path, int]:
 
 
 def sweep(parent: Path | None = None) -> None:
-    """Remove what killed commands of this user left in a folder, by default that of temporary files."""
+    """Remove the folders that killed commands of this user left in a folder, by default that of temporary files."""
     parent = parent or Path(gettempdir())
     with suppress(OSError), os.scandir(parent) as entries:
         found = [e.path for e in entries if e.name.startswith((PREFIX, f".{PREFIX}"))]

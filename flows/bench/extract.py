@@ -60,7 +60,7 @@ def bench_extract(crawl: Path | None, size: Size | None = None, progress: Progre
         stages.ingest(context, folder / "crawl")
         plan = context.plan()
         stages.fit(context, plan)
-        progress("bench extract", 0, 2, "in turns with a plain loop and the floor")
+        progress("bench extract", 0, 2, "interleaved with a plain loop and the floor")
         loop = PlainLoop(plan, size)
         spawn = get_context("spawn")
         with Decoder(settings.media) as decoder, ProcessPoolExecutor(decoder.workers, spawn) as pool:
@@ -103,18 +103,18 @@ def _notes(plan: Plan, loop: "PlainLoop") -> list[str]:
     return [
         f"{visual.settings.backbone} with weights={visual.settings.weights}, {visual.settings.key_frames} key frames, "
         f"{'bfloat16' if visual.is_bfloat16 else 'float32'} on {visual.device}",
-        "extract_s: all of the stage, from the start of the decoding processes to the written parts",
-        "floor: the chosen frames and the sound decoded by FFmpeg in process, other frames only where referred to; "
-        "plus the operations of both networks at the measured rate of their precision; both over all cores; with a "
-        "GPU the larger of decoding and networks, which do not share it",
-        f"sequential: {len(loop.vectors)} of them, shared out among the rounds; OpenCV reads every frame, the eager "
-        "float32 network runs a video at a time, ffmpeg and librosa a file at a time",
-        "cosines with the sequential loop, the least of all videos; centred: with the mean over videos taken off first",
+        "extract_s: the whole stage, from starting the decoding processes to writing the parts",
+        "floor: FFmpeg in process decodes only the chosen frames, the frames they refer to and the sound; plus the "
+        "operations of both networks at the measured rate of their precision; all cores; with a GPU, the larger of "
+        "decoding and networks, which run in parallel",
+        f"sequential: {len(loop.vectors)} of the videos, divided among the rounds; OpenCV reads every frame, the eager "
+        "float32 network processes one video at a time, ffmpeg and librosa one file at a time",
+        "cosines with the sequential loop: minimum over all videos; centred: after subtracting the mean over videos",
     ]
 
 
 def _extract_anew(context: Context) -> None:
-    """Extract as if nothing had been extracted, with newly loaded networks."""
+    """Delete existing results, then extract with newly loaded networks."""
     for made in ("features", "failures"):
         shutil.rmtree(context.store.local_path(made), ignore_errors=True)
     stages.extract(context, context.plan())
@@ -156,13 +156,15 @@ class Decoding:
 
 def _needed(clip: Clip | ClipError) -> Needed:
     if isinstance(clip, ClipError):
-        raise CrawlError(f"a video of the bench does not decode: {clip.detail}. Name a crawl of sound ones by --crawl.")
+        raise CrawlError(
+            f"A video of the benchmark cannot be decoded: {clip.detail}. Pass a crawl of intact videos with --crawl."
+        )
     sound = 0 if clip.waveform is None else plain.n_sound_frames(clip.waveform)
     return Needed(tuple(clip.frame_times_s), sound)
 
 
 class PlainLoop:
-    """A straightforward implementation that processes one video after the other."""
+    """A straightforward implementation that processes one video at a time."""
 
     def __init__(self, plan: Plan, size: Size) -> None:
         self.plan = plan

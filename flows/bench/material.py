@@ -27,27 +27,28 @@ from nmcl.pipeline.records import Clip, Entry
 def source_of(crawl: Path | None, folder: Path, progress: Progress) -> tuple[Path, str]:
     """Return the given crawl, or the sample rendered into `folder`, and a note about it."""
     if crawl is not None:
-        return crawl, "real files of the named crawl"
+        return crawl, "real files of the given crawl"
     make_sample(folder, progress=progress)
-    return folder, "the rendered sample, not real videos: name some by --crawl"
+    return folder, "the rendered sample, not real videos; pass real ones with --crawl"
 
 
 def make_crawl(source: Path, n_videos: int, folder: Path, n_files: int | None = None) -> str:
-    """Make a crawl of exactly n videos of another crawl, with their descriptions. Returns a note about it.
+    """Create a crawl of exactly n videos of another crawl, with their descriptions. Returns a note about it.
 
-    If there are too few videos, hard links fill it up: other names, hence other rows, with the same bytes. Files that
-    do not play are left out.
+    If there are too few videos, hard links under other names fill the gap. Files that cannot be decoded are skipped.
 
     Args:
-        n_files: maximum number of files taken from the other crawl; None: as many as are needed.
+        n_files: Maximum number of files taken from the other crawl; None: as many as are needed.
 
     Raises:
-        CrawlError: none of its files plays.
+        CrawlError: If none of its files can be decoded.
     """
     listed = read_crawl(source, ColumnSettings()).entries
     entries, n_left_out = _playing(source, listed, min(n_videos, n_files or n_videos))
     if not entries:
-        raise CrawlError(f"None of the {len(listed):,} files of {source} plays. Name another crawl by --crawl.")
+        raise CrawlError(
+            f"None of the {len(listed):,} files of {source} can be decoded. Pass another crawl with --crawl."
+        )
     folder.mkdir(parents=True)
     copies: dict[str, Path] = {}
     with (folder / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
@@ -65,12 +66,12 @@ def make_crawl(source: Path, n_videos: int, folder: Path, n_files: int | None = 
     if n_links := n_videos - len(copies):
         said.append(f"{n_links:,} of them hard links under other names")
     if n_left_out:
-        said.append(f"left out as they do not play: {n_left_out:,}")
+        said.append(f"skipped because they cannot be decoded: {n_left_out:,}")
     return ", ".join(said)
 
 
 def _playing(source: Path, listed: Sequence[Entry], n: int) -> tuple[list[Entry], int]:
-    """Return the first n files that both ways of decoding can play, and how many files were skipped for them."""
+    """Return the first n files that both decoders can decode, and how many files were skipped."""
     playing: list[Entry] = []
     n_left_out = 0
     with Decoder(MediaSettings()) as decoder:
@@ -93,7 +94,7 @@ def _last_frame(frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, 
 
 
 def settings_with(visual: VisualSettings) -> Settings:
-    """Return default settings, but with extractors that are fitted in seconds: their state does not affect the cost."""
+    """Return default settings with extractors that are fitted in seconds: their state does not affect the cost."""
     autoencoder = AutoencoderSettings(epochs=1, fine_tune_epochs=1, min_steps=0)
     return Settings(
         visual=visual,

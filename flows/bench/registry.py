@@ -41,13 +41,13 @@ BENCHES: dict[str, Callable[[Request], Result]] = {
 
 
 def run_benches(name: str, request: Request, json_file: Path | None = None) -> dict[str, Result]:
-    """Run one benchmark, or `all`. Prints each result when it is available, and then writes `json_file`.
+    """Run one benchmark, or `all`. Prints each result as soon as it is available, and writes `json_file`.
 
     Raises:
-        SettingsError: there is no benchmark of this name, or the file cannot be written.
+        SettingsError: If there is no benchmark of this name, or the file cannot be written.
     """
     if name not in (*BENCHES, "all"):
-        raise SettingsError(f"There is no bench {name!r}; expected one of {', '.join(BENCHES)}, all.")
+        raise SettingsError(f"There is no benchmark {name!r}; expected one of {', '.join(BENCHES)}, all.")
     results: dict[str, Result] = {}
     for bench in BENCHES if name == "all" else [name]:
         results[bench] = BENCHES[bench](request)

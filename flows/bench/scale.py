@@ -50,7 +50,7 @@ FULL = Size(videos=(100, 1000, 10_000), rows=100_000)
 
 
 def bench_scale(crawl: Path | None, size: Size | None = None, progress: Progress = silent) -> Result:
-    """Measure extraction of growing crawls by Prefect, a second run over finished work, and ingest of many rows."""
+    """Measure extraction of growing crawls with Prefect, a second run over finished work, and ingest of many rows."""
     size = size or Size()
     settings = replace(settings_with(size.visual), ingest=IngestSettings(part_size=size.part_size))
     figures: dict[str, float] = {}
@@ -80,16 +80,16 @@ def bench_scale(crawl: Path | None, size: Size | None = None, progress: Progress
         "orchestration_share": figures[f"{most}_orchestration_share"],
     }
     notes += [
-        f"{size.visual.backbone} on {size.visual.key_frames} key frames, parts of {size.part_size}, a Prefect task a "
-        "part on the embedded server",
-        f"video_s: of the work on parts, after one of {CLIPS_AT_A_TIME} videos (start_s) has started networks and "
+        f"{size.visual.backbone} on {size.visual.key_frames} key frames, parts of {size.part_size}, one Prefect task "
+        "per part on the embedded server",
+        f"video_s: work on parts, after a first part of {CLIPS_AT_A_TIME} videos (start_s) has started networks and "
         "processes",
-        "peak_bytes: resident memory of the extracting process above its start, and of its largest decoder",
-        "orchestration_share: of the stage, what is outside of the work on a part (Prefect; its start included), or in "
-        "it but reading and writing the store",
-        f"second_run_s: listing and all checks of {size.finished:,} finished videos, whose files are links of one "
-        "short file and whose vectors are zeros; imports apart",
-        f"ingest_s: {size.rows:,} manifest rows, files of links of short ones; with their hashing",
+        "peak_bytes: increase in resident memory of the extracting process, plus its largest decoder",
+        "orchestration_share: share of the stage outside the work on parts (Prefect, including its start), or spent "
+        "reading and writing the store",
+        f"second_run_s: listing and checking {size.finished:,} finished videos, which are links to one short file "
+        "with zero vectors; without imports",
+        f"ingest_s: {size.rows:,} manifest rows, including hashing; the files are links to short ones",
     ]
     if size.rows < FULL.rows:
         notes.append(
@@ -196,7 +196,7 @@ def _prepare(context: Context, crawl: Path, states: dict[Modality, State]) -> Pl
 
 
 def measure_second_run(folder: Path, n_videos: int, settings: Settings, states: dict[Modality, State]) -> float:
-    """Return the seconds needed to find that nothing is left to extract."""
+    """Return the seconds that a run takes if nothing is left to extract."""
     _make_rows(folder / "crawl", n_videos)
     context = Context(Store.create(folder / "out"), settings)
     plan = _prepare(context, folder / "crawl", states)
@@ -229,7 +229,7 @@ LINKS_OF_A_FILE = 10_000
 
 
 def _make_rows(folder: Path, n_rows: int) -> None:
-    """Write a crawl of many names for few short files that are not videos: nothing here decodes them."""
+    """Write a crawl with many links to a few short files, which are not videos and are never decoded."""
     folder.mkdir(parents=True)
     lines = ["video_id,video_path,description,venue"]
     for i in range(n_rows):

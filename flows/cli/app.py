@@ -1,4 +1,4 @@
-"""The Typer application, and how commands are added to it."""
+"""The Typer application, and the decorator that adds commands to it."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ FOUND_SOMETHING = 6
 
 app = typer.Typer(
     name="nmcl",
-    help="From folders of crawled micro-videos to venue predictions.",
+    help="Turn folders of crawled micro-videos into venue predictions.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -28,7 +28,7 @@ def command(*examples: str) -> Callable[[Callable[..., None]], Callable[..., Non
     """Return a decorator that adds a function to the application as a command of the same name.
 
     Args:
-        examples: command lines, shown at the end of its help.
+        examples: Command lines, shown at the end of its help.
     """
     epilog = "\n\n".join(["**Examples**", *(f"`{example}`" for example in examples)])
     return lambda function: app.command(epilog=epilog)(with_options(function))
@@ -42,7 +42,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _global_options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the full trace of an error.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,

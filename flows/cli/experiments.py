@@ -19,7 +19,7 @@ from nmcl.flows.cli.options import StudyOptions
 def reproduce(options: StudyOptions) -> None:
     """Compare NMCL with its variants, the paper's baselines and strong simple methods, over several seeds.
 
-    Tables 2 to 5 and Figures 4 to 7 of the paper, on any features, with tests of significance.
+    Writes tables 2 to 5 and figures 4 to 7 of the paper for any features, with significance tests.
     """
     from nmcl.flows.cli import summary
     from nmcl.flows.cli.study import reproduce as run_study
@@ -31,14 +31,14 @@ def reproduce(options: StudyOptions) -> None:
 
 @command("nmcl bench head", "nmcl bench extract --crawl my-videos", "nmcl bench all --json bench.json")
 def bench(
-    name: Annotated[str, typer.Argument(help="extract, complete, head, train, scale, or all.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="One of extract, complete, head, train, scale, all.", show_default=False)],
     crawl: Annotated[
-        Path | None, typer.Option("--crawl", help="Videos to extract from; the rendered sample if not given.")
+        Path | None, typer.Option("--crawl", help="Crawl to extract from. Default: the rendered sample.")
     ] = None,
-    json: Annotated[Path | None, typer.Option("--json", help="File for the figures.")] = None,
-    full: Annotated[bool, typer.Option("--full", help="Sizes of the paper instead of smaller ones.")] = False,
+    json: Annotated[Path | None, typer.Option("--json", help="Write the results to this JSON file.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Use the paper's sizes instead of smaller ones.")] = False,
 ) -> None:
-    """Measure speed and memory against the least the hardware needs, and against plain ways of doing the same."""
+    """Measure speed and memory, compared with a lower bound and with straightforward implementations."""
     from nmcl.flows.bench.registry import Request, run_benches
 
     with console.showing_progress():
@@ -46,10 +46,10 @@ def bench(
 
 
 @command("nmcl sample sample-crawl")
-def sample(folder: Annotated[Path, typer.Argument(help="Folder to make.", show_default=False)]) -> None:
-    """Render a small sample crawl, for trying things out. It is no evidence of accuracy."""
+def sample(folder: Annotated[Path, typer.Argument(help="Folder to create.", show_default=False)]) -> None:
+    """Render a small synthetic crawl for trying things out. Scores on it are no evidence of accuracy."""
     from nmcl.pipeline.crawl.sample import make_sample
 
     with console.showing_progress():
         make_sample(folder, progress=console.progress)
-    console.say(f"{folder} is a rendered sample: real video files, invented pictures, sounds and words.")
+    console.say(f"{folder} contains a rendered sample: playable video files with synthetic pictures, sound and text.")

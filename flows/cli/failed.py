@@ -1,4 +1,4 @@
-"""The failures listed by `nmcl errors`: every video of a store without frames or sound, and every rejected row."""
+"""Failures listed by `nmcl errors`: videos of a store without frames or sound, and rejected manifest rows."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -79,12 +79,12 @@ def _rejected(store: Store) -> Iterator[FailedVideo]:
 
 
 def catalogues(store: Store) -> list[str]:
-    """Return the catalogues of a store: the one of its training crawls, and those of crawls it predicted."""
+    """Return the names of a store's catalogues: that of the training crawls, and those of predicted crawls."""
     return [TRAINING, *(f"predicted/{name}" for name in store.list("predicted") if name.endswith(".json"))]
 
 
 def _artifacts(store: Store, settings: Settings) -> list[Artifact]:
-    """Return the failures of the current decoding code, and of the champion's where it differs."""
+    """Return the failure artifacts of the current decoding code and, if it differs, of the champion's."""
     run = champion(store)
     own = frozen_of(run).failures if run else None
     return [a for a in (Extractors(settings).failures(), own) if a is not None]
@@ -117,7 +117,7 @@ def refuse_failed(plan: Plan) -> None:
     n = sum(n_failed(load_failures(plan.store, plan.failures, part)) for _, part in plan.catalogue.parts())
     if n > limit * plan.catalogue.n_videos:
         raise MediaError(
-            f"{n:,} of {plan.catalogue.n_videos:,} videos gave neither picture nor sound, more than "
-            f"media.max_failed_share={limit:g} allows. Everything else is finished. "
-            f"What failed and what to do: nmcl errors --out {plan.store.url}"
+            f"{n:,} of {plan.catalogue.n_videos:,} videos have neither picture nor sound, more than "
+            f"media.max_failed_share={limit:g} allows. All other videos are finished. "
+            f"`nmcl errors --out {plan.store.url}` lists the failures and what to do."
         )

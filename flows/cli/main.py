@@ -1,4 +1,4 @@
-"""Entry point of the `nmcl` command: its commands, and how errors and signals end them."""
+"""Entry point of the `nmcl` command: registers its commands, and handles errors and signals."""
 
 import io
 import os
@@ -73,19 +73,19 @@ def main() -> None:
             _say(f"error: {shown}")
             sys.exit(shown.exit_code)
         found = f"{type(shown).__name__}: {str(shown)[:500]}"
-        _say(f"error: {found}. This is a bug of nmcl: run with --debug for the trace.")
+        _say(f"error: {found}. This is a bug in nmcl: run again with --debug for the traceback.")
         sys.exit(1)
 
 
 def _interrupted() -> int:
-    """Report that the command was ended from outside. Returns its exit code."""
+    """Report that the command was interrupted. Returns its exit code."""
     name = f"Ended by {signal.Signals(_signals[0]).name}" if _signals else "Interrupted"
-    _say(f"{name}. What was finished is kept; the same command goes on from there.")
+    _say(f"{name}. Finished work is kept; run the same command to resume.")
     return 128 + _signals[0] if _signals else INTERRUPTED
 
 
 def _is_termination(error: BaseException | None) -> bool:
-    """Whether an error was caused by SIGTERM: Prefect raises it anywhere within a flow, and others may wrap it."""
+    """Return whether SIGTERM caused an error: Prefect raises it anywhere within a flow, and others may wrap it."""
     while error is not None:
         if "TerminationSignal" in f"{type(error).__name__}: {error}":
             return True
@@ -94,9 +94,9 @@ def _is_termination(error: BaseException | None) -> bool:
 
 
 def _shown(error: Exception) -> Exception:
-    """Return the error in plain words if the disk or the memory caused it."""
+    """Return the error, reworded for the user if the disk or a lack of memory caused it."""
     if isinstance(error, MemoryError):
-        return UserError("There is not enough memory. What was finished is kept: end other programs, and run again.")
+        return UserError("Out of memory. Finished work is kept: close other programs, and run the same command again.")
     if isinstance(error, OSError) and error.errno in DISK_FAULTS:
         return store_error(error, str(error.filename or "A file of this command"), "written")
     return error

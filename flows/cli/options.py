@@ -1,4 +1,4 @@
-"""Command-line options that several commands share, and those of a study."""
+"""Command-line options shared by several commands, and those of a study."""
 
 import inspect
 from collections.abc import Callable
@@ -10,28 +10,28 @@ from typing import Annotated, Any
 import typer
 
 Crawl = Annotated[
-    str, typer.Argument(help="Folder or URL of videos, with a manifest, sidecars, or neither.", show_default=False)
+    str, typer.Argument(help="Folder or URL with videos, and optionally a manifest or sidecars.", show_default=False)
 ]
 Out = Annotated[
-    str, typer.Option("--out", help="Folder or URL of the store; made if it is not there.", show_default=False)
+    str, typer.Option("--out", help="Folder or URL of the store; created if it does not exist.", show_default=False)
 ]
-Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @dataclass(frozen=True)
 class SettingsOptions:
     """Options that change settings."""
 
-    config: Annotated[Path | None, typer.Option("--config", help="Settings in a TOML file.")] = None
+    config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")] = None
     sets: Annotated[
-        list[str] | None, typer.Option("--set", metavar="SECTION.NAME=VALUE", help="One setting; may be repeated.")
+        list[str] | None, typer.Option("--set", metavar="SECTION.NAME=VALUE", help="Change one setting; repeatable.")
     ] = None
 
     def changes(self) -> dict[str, Any]:
         """Return the settings given on the command line, nested. Dedicated options override `--set`.
 
         Raises:
-            SettingsError: the file cannot be read, or an assignment is malformed.
+            SettingsError: If the file cannot be read, or an assignment is malformed.
         """
         from nmcl.flows.settings import load_tree, merged
 
@@ -46,15 +46,17 @@ class SettingsOptions:
 class CrawlOptions(SettingsOptions):
     """Options of commands that read a crawl."""
 
-    path_col: Annotated[str | None, typer.Option("--path-col", help="Manifest column of the video's path.")] = None
+    path_col: Annotated[str | None, typer.Option("--path-col", help="Manifest column with the path of the video.")] = (
+        None
+    )
     text_col: Annotated[
-        str | None, typer.Option("--text-col", help="Manifest column or sidecar key of the description.")
+        str | None, typer.Option("--text-col", help="Manifest column or sidecar key with the description.")
     ] = None
     label_col: Annotated[
-        str | None, typer.Option("--label-col", help="Manifest column or sidecar key of the venue.")
+        str | None, typer.Option("--label-col", help="Manifest column or sidecar key with the venue.")
     ] = None
     id_col: Annotated[
-        str | None, typer.Option("--id-col", help="Manifest column or sidecar key of the video's name.")
+        str | None, typer.Option("--id-col", help="Manifest column or sidecar key with the video id.")
     ] = None
 
 
@@ -63,14 +65,14 @@ class EngineOptions(SettingsOptions):
     """Options of commands that extract."""
 
     engine: Annotated[
-        str | None, typer.Option("--engine", metavar="NAME", help="Who extracts: processes, threads, ray or dask.")
+        str | None, typer.Option("--engine", metavar="NAME", help="Execution engine: processes, threads, ray or dask.")
     ] = None
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Parts of the crawl that are done at a time.")
-    ] = None
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Number of parts processed in parallel.")] = (
+        None
+    )
     address: Annotated[
         str | None,
-        typer.Option("--address", metavar="URL", help="A Ray or Dask cluster that runs; else one is started."),
+        typer.Option("--address", metavar="URL", help="Running Ray or Dask cluster. Default: a local one."),
     ] = None
 
 
@@ -93,39 +95,42 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """Options of a comparison of methods; either `features` or `store` is given."""
+    """Options of a comparison of methods. Either `features` or `store` is required."""
 
-    out: Annotated[Path, typer.Option("--out", help="Folder for results.json, tables, figures and report.html.")]
+    out: Annotated[Path, typer.Option("--out", help="Output folder: results.json, tables, figures, report.html.")]
     features: Annotated[
         Path | None,
-        typer.Option("--features", help=".npz: 2-D float arrays are modalities, `label`, and `split` if you have one."),
+        typer.Option("--features", help=".npz file: 2-D float arrays are modalities; `label`; optionally `split`."),
     ] = None
-    store: Annotated[Path | None, typer.Option("--store", help="The --out of a run: its extracted features.")] = None
-    methods: Annotated[str, typer.Option("--methods", help="Names with commas between; all if not given.")] = ""
-    modalities: Annotated[str, typer.Option("--modalities", help="Some of the file's, with commas between.")] = ""
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of each method.")] = 5
+    store: Annotated[Path | None, typer.Option("--store", help="Store (--out of a run) with extracted features.")] = (
+        None
+    )
+    methods: Annotated[str, typer.Option("--methods", help="Comma-separated methods. Default: all.")] = ""
+    modalities: Annotated[str, typer.Option("--modalities", help="Comma-separated modalities. Default: all.")] = ""
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds per method.")] = 5
     taxonomy: Annotated[Path | None, typer.Option("--taxonomy", help="Venue tree for TRUMANN: CSV or JSON.")] = None
     sounds: Annotated[
-        Path | None, typer.Option("--sounds", help=".npz of external labelled sounds for DARE, else dare_lite.")
+        Path | None,
+        typer.Option("--sounds", help=".npz file of external labelled sounds for DARE. Default: dare_lite."),
     ] = None
     deviations: Annotated[
         bool,
-        typer.Option("--deviations", help="Also nmcl with each departure from the paper undone: printed_gate, ..."),
+        typer.Option("--deviations", help="Also compare nmcl with each deviation undone: printed_gate, ..."),
     ] = False
     tune: Annotated[
-        bool, typer.Option("--tune", help="Search batch size, learning rate and dropout on validation rows first.")
+        bool, typer.Option("--tune", help="First tune batch size, learning rate and dropout on validation rows.")
     ] = False
     resplit: Annotated[
         bool, typer.Option("--resplit", help="Draw a new split for every seed, even if one is given.")
     ] = False
-    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Trainings at a time; one per core.")] = None
+    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Parallel trainings. Default: one per core.")] = None
     skip: Annotated[
-        str, typer.Option("--skip", help="Sections to leave out: modalities, completion, absence; commas between.")
+        str, typer.Option("--skip", help="Comma-separated sections to skip: modalities, completion, absence.")
     ] = ""
 
 
 def with_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Return a command with the options in the dataclass of its parameter `options`, if it has one."""
+    """Return a command that takes the fields of its parameter `options`, a dataclass, as command-line options."""
     parameters = dict(inspect.signature(function).parameters)
     if "options" not in parameters:
         return function

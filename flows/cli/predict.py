@@ -13,17 +13,18 @@ from nmcl.flows.cli.options import AllOptions, Crawl
 @command("nmcl predict new-crawl --model out --out venues.parquet")
 def predict(
     crawl: Crawl,
-    model: Annotated[str, typer.Option("--model", help="The --out of a run, or one run in it.", show_default=False)],
-    out: Annotated[
-        Path, typer.Option("--out", help="File to write; its name ends in .parquet or .csv.", show_default=False)
+    model: Annotated[
+        str, typer.Option("--model", help="Store (--out of a run), or one run in it.", show_default=False)
     ],
+    out: Annotated[Path, typer.Option("--out", help="Output file, .parquet or .csv.", show_default=False)],
     options: AllOptions,
 ) -> None:
-    """Venues of every video of a crawl: one row each, failures included.
+    """Predict the venues of every video of a crawl. Writes one row per video, including failed ones.
 
-    `video_id, status, venue_1..venue_5, probability_1..probability_5, reason`. What is extracted is kept in the
-    model's store, so that the same command again is quick. In a CSV file a text that begins like a formula (with `=`,
-    `+`, `-`, `@`, a tab or a line break) or with an apostrophe has an apostrophe in front: taken away, it is as it was.
+    The columns are `video_id, status, venue_1..venue_5, probability_1..probability_5, reason`. Extracted vectors stay
+    in the model's store, so running the command again is fast. In CSV files, text that begins like a formula (with `=`,
+    `+`, `-`, `@`, a tab or a line break) or with an apostrophe is prefixed with an apostrophe. Remove the prefix to get
+    the original.
     """
     from nmcl.flows.cli import summary
     from nmcl.flows.run.predict import check_name, load_run, settings_of_run

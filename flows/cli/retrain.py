@@ -16,21 +16,21 @@ from nmcl.flows.cli.options import AllOptions, Out
 )
 def retrain(
     crawl: Annotated[
-        str | None, typer.Argument(help="Folder or URL of new videos; without it, those that the store knows.")
+        str | None, typer.Argument(help="Folder or URL of new videos. Default: the crawls in the store.")
     ] = None,
     out: Out = "out",
     warm_start: Annotated[bool, typer.Option("--warm-start", help="Start from the champion's weights.")] = False,
     refit: Annotated[
-        bool, typer.Option("--refit", help="Fit the extractors again on all crawls; existing ones are kept.")
+        bool, typer.Option("--refit", help="Refit the extractors on all crawls; existing ones are kept.")
     ] = False,
-    allow_drift: Annotated[bool, typer.Option("--allow-drift", help="Go on where the crawl has drifted.")] = False,
+    allow_drift: Annotated[bool, typer.Option("--allow-drift", help="Continue if the crawl has drifted.")] = False,
     *,
     options: AllOptions,
 ) -> None:
     """Ingest a new crawl, train a challenger, and promote it only if it is better than the champion.
 
-    Extractors and completion stay the champion's, and so do its test videos. Drift beyond the limits of `[drift]` stops
-    the run with exit code 4; the rule of promotion is `[promotion]`.
+    The challenger uses the champion's extractors, completer and test videos. Drift above the limits of `[drift]` stops
+    the command with exit code 4. The promotion rule is configured in `[promotion]`.
     """
     from nmcl.flows.cli import summary
     from nmcl.flows.retrain import retrain as retraining

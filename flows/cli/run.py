@@ -1,4 +1,4 @@
-"""Commands that make a run, in one step or stage by stage."""
+"""Commands that create a run, in one step or stage by stage."""
 
 from dataclasses import replace
 from typing import Annotated, Any
@@ -18,11 +18,11 @@ from nmcl.pipeline.errors import UserError
     "nmcl run s3://bucket/crawl --out s3://bucket/out",
 )
 def run(crawl: Crawl, out: Out, options: AllOptions) -> None:
-    """From a folder of videos to an evaluated venue classifier: all stages, those after ingest as a Prefect flow.
+    """Run all stages, from a folder of videos to an evaluated venue classifier.
 
-    The command starts and stops an embedded Prefect server where anything is left to do. The same command again does
-    only what is missing. A store keeps its settings: `--set` and `--config` change what they name, now and for later
-    commands.
+    The stages after ingest run as a Prefect flow on an embedded server, which the command starts if there is work to do
+    and stops at the end. Running the command again only does what is missing. The store remembers its settings: `--set`
+    and `--config` change the settings they name, for this and for later commands.
     """
     from nmcl.flows.cli import failed, summary
     from nmcl.flows.run import runs, stages
@@ -49,7 +49,7 @@ def run(crawl: Crawl, out: Out, options: AllOptions) -> None:
 
 @command("nmcl ingest crawl --out out", "nmcl ingest crawl --out out --label-col place")
 def ingest(crawl: Crawl, out: Out, options: CrawlOptions) -> None:
-    """Read a crawl into the store's catalogue: manifest, content hashes, splits. Nothing is decoded yet."""
+    """Read a crawl into the store's catalogue: manifest, content hashes and splits. Decodes no video."""
     from nmcl.flows.cli import summary
     from nmcl.flows.run import stages
     from nmcl.flows.run.sources import require_there
@@ -66,7 +66,7 @@ def ingest(crawl: Crawl, out: Out, options: CrawlOptions) -> None:
 
 @command("nmcl fit --out out")
 def fit(out: Out, options: SettingsOptions) -> None:
-    """Let the extractors learn: the autoencoder from sound, the paragraph vectors from descriptions."""
+    """Fit the extractors: the autoencoder on sound, the paragraph vectors on descriptions."""
     _up_to("fit", out, options.changes())
 
 
@@ -76,10 +76,10 @@ def fit(out: Out, options: SettingsOptions) -> None:
     "nmcl extract --out out --engine dask --workers 32 --address tcp://scheduler:8786",
 )
 def extract(out: Out, options: EngineOptions) -> None:
-    """Extract every modality of every video; does first what is missing before it.
+    """Extract every modality of every video. Runs unfinished earlier stages first.
 
-    Files that are missing, took too long or crashed their decoder are tried again, three times in all. `nmcl errors`
-    lists what failed, `nmcl retry` tries any of it again.
+    Files that are missing, have changed, time out or crash their decoder are retried, up to three attempts in total.
+    `nmcl errors` lists all failures; `nmcl retry` retries any of them.
     """
     from nmcl.flows.cli import failed
 
@@ -89,19 +89,19 @@ def extract(out: Out, options: EngineOptions) -> None:
 
 @command("nmcl complete --out out", "nmcl complete --out out --set completion.method=als")
 def complete(out: Out, options: EngineOptions) -> None:
-    """Fill in missing modalities; does first what is missing before it."""
+    """Fill in missing modalities. Runs unfinished earlier stages first."""
     _up_to("complete", out, options.changes())
 
 
 @command("nmcl train --out out", "nmcl train --out out --set model.name=logistic")
 def train(out: Out, options: SettingsOptions) -> None:
-    """Train the model; does first what is missing before it."""
+    """Train the model. Runs unfinished earlier stages first."""
     _up_to("train", out, options.changes())
 
 
 @command("nmcl evaluate --out out")
 def evaluate(out: Out, options: SettingsOptions) -> None:
-    """Score the model, predict every video and write the report; does first what is missing before it."""
+    """Score the model, predict every video and write the report. Runs unfinished earlier stages first."""
     _up_to("evaluate", out, options.changes())
 
 
@@ -112,14 +112,16 @@ def evaluate(out: Out, options: SettingsOptions) -> None:
 )
 def retry(
     out: Out,
-    kind: Annotated[str | None, typer.Option("--kind", help="Only failures of this kind; see `nmcl errors`.")] = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="Retry only this kind of failure; see `nmcl errors`.")
+    ] = None,
     *,
     options: EngineOptions,
 ) -> None:
-    """Try failed videos again, regardless of earlier attempts, and complete the results.
+    """Retry failed videos, regardless of earlier attempts, and update features and completion.
 
-    Only these files are decoded; vectors of other videos stay as they are. Runs that were trained before keep their
-    models and scores: `nmcl run` trains one with the videos that were recovered.
+    Only these files are decoded; vectors of other videos do not change. Existing runs keep their models and scores;
+    `nmcl run` trains a new model that includes the recovered videos.
     """
     from nmcl.flows.cli import failed
     from nmcl.flows.stored_settings import of_store
@@ -136,14 +138,14 @@ def retry(
     _up_to("complete", out, changes, frozenset({kind}) if kind else kinds)
     left = {(v.crawl, v.video_id) for v in failed.failed_videos(store, settings)}
     n_tried, n_left = len(tried), len(tried & left)
-    console.say(f"Tried again: {n_tried:,}; recovered: {n_tried - n_left:,}; still failed: {n_left:,}.")
+    console.say(f"Retried: {n_tried:,}; recovered: {n_tried - n_left:,}; still failed: {n_left:,}.")
 
 
 def _up_to(name: str, out: str, changes: dict[str, Any], kinds: frozenset[str] | None = None) -> Any:
     """Run the unfinished stages up to the named one. Returns the plan.
 
     Args:
-        kinds: failures that are retried regardless of their attempts; None: temporary ones, three attempts in total.
+        kinds: Failures that are retried regardless of their attempts; None: temporary ones, three attempts in total.
     """
     from nmcl.flows.cli import summary
     from nmcl.flows.run import runs

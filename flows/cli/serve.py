@@ -1,4 +1,4 @@
-"""Commands for a Prefect server that keeps running."""
+"""Commands for a permanent Prefect server."""
 
 import os
 from pathlib import Path
@@ -21,7 +21,10 @@ def up(
     database_url: Annotated[
         str | None,
         typer.Option(
-            "--database-url", envvar="NMCL_DATABASE_URL", help="Of PostgreSQL; SQLite without it.", show_default=False
+            "--database-url",
+            envvar="NMCL_DATABASE_URL",
+            help="Address of a PostgreSQL database. Default: SQLite.",
+            show_default=False,
         ),
     ] = None,
     watch: Annotated[
@@ -29,38 +32,38 @@ def up(
         typer.Option(
             "--watch",
             envvar="NMCL_WATCH",
-            help="Each folder that lands in this one is a crawl, and starts `retrain`.",
+            help="Folder to watch: each new subfolder is a crawl, and starts `retrain`.",
             show_default=False,
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", envvar="NMCL_OUT", help="Store of these crawls; `out` if not given.")
+        Path | None, typer.Option("--out", envvar="NMCL_OUT", help="Store for these crawls. Default: `out`.")
     ] = None,
 ) -> None:
-    """Start a Prefect server and a worker that stay, and register the deployments of prefect.yaml.
+    """Start a permanent Prefect server and worker, and register the deployments of prefect.yaml.
 
-    If they are running already they are left alone, and the deployments are registered again. A worker that ended is
-    restarted without its server. Logs of the previous processes are kept as server.log.1 and worker.log.1.
+    If both are already running, only the deployments are registered again. If only the worker has ended, only the
+    worker is restarted. Logs of the previous processes are kept as server.log.1 and worker.log.1.
     """
     from nmcl.flows.cli import summary
     from nmcl.flows.service import service
 
     if watch and not watch.is_dir():
-        raise CrawlError(f"There is no folder {watch} to watch. Make it, and let crawls land in it.")
+        raise CrawlError(f"There is no folder {watch} to watch. Create it, and put crawls into it.")
     summary.of_service(service.up(database_url, watch, out, console.step), watch, out or Path("out"))
 
 
 @command("nmcl down")
 def down() -> None:
-    """Stop what `nmcl up` started, runs in progress included: started again, they go on from what is finished."""
+    """Stop the server and worker of `nmcl up`, including runs in progress. Runs that are started again resume."""
     from nmcl.flows.service import service
 
-    console.say("Stopped." if service.down() else "Nothing runs that `nmcl up` started.")
+    console.say("Stopped." if service.down() else "Nothing to stop.")
 
 
 @command("nmcl announce new-crawl", "nmcl announce new-crawl --out out")
 def announce(crawl: Crawl, out: Out = "out") -> None:
-    """Announce a new crawl to the Prefect server, which starts the deployment `retrain` on it."""
+    """Announce a new crawl to the Prefect server, which then runs the deployment `retrain` on it."""
     from nmcl.flows.run.sources import require_videos
     from nmcl.flows.service import service
     from nmcl.pipeline.storage.store import Store
@@ -69,11 +72,11 @@ def announce(crawl: Crawl, out: Out = "out") -> None:
     if not os.environ.get("PREFECT_API_URL"):
         running = service.running()
         if running is None:
-            raise UserError("No Prefect server runs. Start one with `nmcl up`, or name yours in PREFECT_API_URL.")
+            raise UserError("No Prefect server is running. Start one with `nmcl up`, or set PREFECT_API_URL to yours.")
         os.environ["PREFECT_API_URL"] = running.url
     from nmcl.flows.engine import sweep
 
     if not Store(out).exists("store.json"):
-        console.note(f"There is no store {out} yet: `retrain` makes it, and trains its first model.")
+        console.note(f"There is no store {out} yet: `retrain` creates it, and trains its first model.")
     sweep.announce(crawl, out)
-    console.say(f"Announced: {os.environ['PREFECT_API_URL'].removesuffix('/api')} shows the run of `retrain`.")
+    console.say(f"Announced. See the run of `retrain` at {os.environ['PREFECT_API_URL'].removesuffix('/api')}")

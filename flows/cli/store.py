@@ -21,10 +21,10 @@ def runs(out: Out = "out", json: Json = False) -> None:
 
 @command("nmcl promote nmcl_stacked-1b2c --out out", "nmcl promote latest --out out")
 def promote(
-    run: Annotated[str, typer.Argument(help="A run, or the beginning of its name that no other has.")],
+    run: Annotated[str, typer.Argument(help="Name of a run, or a unique prefix of it.")],
     out: Out = "out",
 ) -> None:
-    """Make a run the champion by hand."""
+    """Promote a run to champion."""
     from nmcl.pipeline.storage import runs
     from nmcl.pipeline.storage.store import Store
 
@@ -33,12 +33,12 @@ def promote(
         before, found = runs.champion(store), runs.find_run(store, run)
         runs.promote(found, "promote", "by hand")
     old, new = before.folder if before else "none", found.folder
-    console.say(f"{new} is the champion already." if old == new else f"Champion: {new}, before it {old}.")
+    console.say(f"{new} is already the champion." if old == new else f"Champion: {new} (previously {old}).")
 
 
 @command("nmcl rollback --out out")
 def rollback(out: Out = "out") -> None:
-    """Return to the champion before the present one. Nothing is deleted."""
+    """Return to the previous champion. Nothing is deleted."""
     from nmcl.pipeline.storage import runs
     from nmcl.pipeline.storage.store import Store
 
@@ -55,20 +55,20 @@ def rollback(out: Out = "out") -> None:
 )
 def errors(
     out: Out = "out",
-    kind: Annotated[str | None, typer.Option("--kind", help="List every video that failed in this way.")] = None,
+    kind: Annotated[str | None, typer.Option("--kind", help="List every video with this kind of failure.")] = None,
     json: Json = False,
-    csv: Annotated[bool, typer.Option("--csv", help="For spreadsheets.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
-    """List which videos failed, why, and what to do about it.
+    """List the videos that failed, why, and what to do about it.
 
-    One row for each kind of failure; with `--kind`, one for each video.
+    Prints one row per kind of failure; with `--kind`, one row per video.
     """
     from nmcl.flows.cli import failed, summary
     from nmcl.flows.stored_settings import of_store
     from nmcl.pipeline.storage.store import Store
 
     if json and csv:
-        raise UserError("--json and --csv exclude each other. Choose one of them.")
+        raise UserError("--json and --csv cannot be combined. Use one of them.")
     store = Store.open(out)
     videos = list(failed.failed_videos(store, of_store(store, {}), kind))
     rows = videos if kind else failed.by_kind(videos)
@@ -80,16 +80,16 @@ def errors(
 def verify(
     out: Out = "out",
     repair: Annotated[
-        bool, typer.Option("--repair", help="Remove what is wrong, so that the next command makes it again.")
+        bool, typer.Option("--repair", help="Remove damaged files, so that the next command recreates them.")
     ] = False,
     sources: Annotated[
-        int, typer.Option("--sources", min=0, help="Files of each crawl that are read again and compared.")
+        int, typer.Option("--sources", min=0, help="Source files of each crawl to read again and compare.")
     ] = 32,
     json: Json = False,
 ) -> None:
-    """Check every part of a store against its recipe, its digest and the catalogue, and some of the source files.
+    """Check every part of a store against its recipe, digest and catalogue, and some of the source files.
 
-    Ends with exit code 6 where something is wrong, and with 0 where `--repair` has removed all of it.
+    Exits with code 6 if there are problems that `--repair` has not removed, otherwise with 0.
     """
     from nmcl.flows.cli import summary
     from nmcl.pipeline.stages import verify as checks

@@ -1,4 +1,4 @@
-"""Comparative study of the model family on a feature file or on the features of a store."""
+"""Comparison of all models on a feature file or on the features of a store."""
 
 import io
 import json
@@ -46,7 +46,7 @@ def reproduce(options: StudyOptions, progress: Progress, command: str) -> StudyD
     Intermediate results are kept in the folder until then. The same study, run again, resumes from them.
 
     Raises:
-        UserError: any error that the user can fix.
+        UserError: On any error that the user can fix.
     """
     with writing(str(options.out)):
         options.out.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def reproduce(options: StudyOptions, progress: Progress, command: str) -> StudyD
     data, predictions = study(table, settings, models, progress, Store(unfinished))
     data = replace(
         data,
-        title=f"NMCL and its rivals on {(options.features or options.store or Path()).name}",
+        title=f"NMCL compared with other methods on {(options.features or options.store or Path()).name}",
         created=date.today().isoformat(),
         settings={"study": asdict(settings), "methods": {name: asdict(m.settings) for name, m in models.items()}},
         notices=[*notices, *data.notices],
@@ -83,13 +83,13 @@ def _sections(text: str) -> tuple[Section, ...]:
     known, names = get_args(Section), _names(text)
     for name in names:
         if name not in known:
-            raise SettingsError(f"No section is called {name!r}; there are {', '.join(known)}.")
+            raise SettingsError(f"There is no section {name!r}. Expected one of {', '.join(known)}.")
     return tuple(section for section in known if section in names)
 
 
 def _table(options: StudyOptions) -> FeatureTable:
     if (options.features is None) == (options.store is None):
-        raise SettingsError("Give either --features FILE.npz or --store DIR: what the methods are to be compared on.")
+        raise SettingsError("Give either --features FILE.npz or --store DIR: the data to compare the methods on.")
     table = read_feature_file(options.features) if options.features else stored_features(options.store or Path())
     if modalities := _names(options.modalities):
         table = table.only(modalities)
@@ -97,12 +97,12 @@ def _table(options: StudyOptions) -> FeatureTable:
 
 
 def stored_features(folder: Path) -> FeatureTable:
-    """Return the labelled videos of a store with extracted, not completed features, and the store's own split.
+    """Return a store's labelled videos with their extracted (not completed) features, and the store's own split.
 
     If nothing was extracted by the current code and settings, the champion's features are used.
 
     Raises:
-        StoreError: the store holds no extracted features.
+        StoreError: If the store holds no extracted features.
     """
     store = Store.open(folder)
     tree = {name: value for name, value in store.read_json(SETTINGS).items() if name != "model"}
@@ -119,7 +119,9 @@ def stored_features(folder: Path) -> FeatureTable:
     split = np.array([a.split or "" for a in plan.splits.assignments])
     kept = present & (split != "")
     if not kept.any():
-        raise StoreError(f"{folder} has no labelled videos in a split; label more, or lower split.min_venue_videos.")
+        raise StoreError(
+            f"{folder} has no labelled videos in a split. Label more videos, or lower split.min_venue_videos."
+        )
     names = np.array(plan.splits.classes)[labels_of(plan)[kept]]
     return labelled({m: block[kept] for m, block in features.items()}, names, split[kept])
 
@@ -135,10 +137,10 @@ def chosen_models(options: StudyOptions, table: FeatureTable) -> tuple[dict[str,
     named = _names(options.methods)
     for name in named or MODELS:
         if name not in MODELS | ABLATIONS:
-            raise SettingsError(f"No method is called {name!r}; there are {listed(MODELS | ABLATIONS, 40)}.")
+            raise SettingsError(f"There is no method {name!r}. Expected one of {listed(MODELS | ABLATIONS, 40)}.")
         if name == "dare" and options.sounds is None:
             if "dare" in named:
-                notices.append("DARE needs an external labelled sound set (--sounds): dare_lite stands in for it.")
+                notices.append("DARE needs external labelled sounds (--sounds): dare_lite is used instead.")
             name = "dare_lite"
         models[name] = method(name)
     if options.deviations:
@@ -157,7 +159,7 @@ def _with_sounds(dare: Method, sounds: Path) -> Method:
 
 def _with_tree(trumann: Method, options: StudyOptions, table: FeatureTable) -> tuple[Method, list[str]]:
     if options.taxonomy is None:
-        return trumann, ["TRUMANN has no taxonomy (--taxonomy): its tree is flat, every venue alone under the root."]
+        return trumann, ["TRUMANN has no taxonomy (--taxonomy): its tree is flat, with every venue under the root."]
     taxonomy = read_taxonomy(options.taxonomy)
     note = taxonomy.note(table.classes)
     settings = replace(trumann.settings, groups=taxonomy.groups_for(table.classes))

@@ -1,4 +1,4 @@
-"""Summaries that commands print at their end."""
+"""Summaries that commands print when they finish."""
 
 import csv
 import io
@@ -38,7 +38,7 @@ def of_run(store: Store, is_new: bool = True) -> None:
     """Print the metrics of the latest run, and the location of its report.
 
     Args:
-        is_new: whether the command had any work to do for it.
+        is_new: Whether the command did any work for this run.
     """
     metrics = Run(store, "latest").require_metrics()
     names = ("micro_f1", "macro_f1", "auc_micro", "auc_macro", "top5")
@@ -53,7 +53,7 @@ def of_run(store: Store, is_new: bool = True) -> None:
             console.say(f"{crawl.name}: {note}")
     of_champion(store)
     if not is_new:
-        console.say("Nothing had to be done: this run was finished before.")
+        console.say("Nothing to do: this run is already finished.")
     elif said := bottleneck(metrics.seconds, metrics.extract_seconds):
         console.say(said)
     console.say(f"Report: {store.where(f'latest/{REPORT}')}")
@@ -62,7 +62,7 @@ def of_run(store: Store, is_new: bool = True) -> None:
 def of_champion(store: Store) -> None:
     """Print which run is used for predictions."""
     run = champion(store)
-    note = "this run" if run and run.is_latest else f"not this one: see `nmcl runs --out {store.url}`"
+    note = "this run" if run and run.is_latest else f"not this run; see `nmcl runs --out {store.url}`"
     console.say(f"Champion: {run.folder if run else None} ({note})")
 
 
@@ -111,7 +111,7 @@ def of_retraining(store: Store, outcome: "Outcome") -> None:
         console.say(f"Comparison: {store.url}/{run.file(RETRAINING_REPORT)}")
     endings = {
         "nothing": "The champion stays",
-        "kept": "The champion stays, the challenger lost",
+        "kept": "The challenger lost, the champion stays",
         "promoted": "Promoted",
         "rolled back": "The champion stays",
     }
@@ -196,10 +196,10 @@ def _of_vectors(plan: "Plan", completed: bool) -> None:
 
 
 def of_failures(store: Store, failures: Failures) -> None:
-    """Print how many videos lack something because of a failure, by kind, and how to list them all."""
+    """Print the number of failures by kind, and the command that lists them."""
     kinds = Counter(failure.kind for of_video in failures.values() for failure in of_video)
     counts = ", ".join(f"{kind} {n:,}" for kind, n in kinds.most_common())
-    console.say(f"Failed: {counts}. More about it: nmcl errors --out {store.url}")
+    console.say(f"Failed: {counts}. Details: `nmcl errors --out {store.url}`")
 
 
 def of_rows(rows: Sequence[Any], kind: type, form: str, title: str) -> None:
@@ -222,7 +222,7 @@ def of_rows(rows: Sequence[Any], kind: type, form: str, title: str) -> None:
 
 
 def of_verification(store: Store, findings: Findings, repaired: bool, as_json: bool) -> None:
-    """Print what was checked, and what is wrong."""
+    """Print the number of checked files, and the problems."""
     if as_json:
         console.write(json.dumps(verify.to_json(findings), indent=1))
         return
@@ -232,18 +232,18 @@ def of_verification(store: Store, findings: Findings, repaired: bool, as_json: b
     for problem in findings.problems:
         console.say(f"{problem.file}: {problem.problem}")
         is_removed = repaired and problem.removes
-        console.say(f"    {'Removed: the next nmcl run makes it again.' if is_removed else problem.what_to_do}")
+        console.say(f"    {'Removed. The next `nmcl run` recreates it.' if is_removed else problem.what_to_do}")
     n = len(findings.problems)
-    console.say(f"{store.url}: {counted(n, 'problem')}" if n else f"{store.url} is whole.")
+    console.say(f"{store.url}: {counted(n, 'problem')}" if n else f"{store.url} is intact.")
 
 
 def of_service(service: Service, watched: Path | None, out: Path) -> None:
     """Print the address of the server, and how to use it."""
     say = console.say
-    say(f"Prefect runs at {service.ui}, its database is {service.database}; logs are in {home()}")
+    say(f"Prefect is running at {service.ui} (database: {service.database}; logs: {home()})")
     if watched:
-        say(f"Crawls that appear in {watched} are added to {out}, about ten minutes later.")
-    say(f"Deployments: extract-features, train-nmcl, retrain, sweep. In {working_folder()}, for example:")
+        say(f"New crawls in {watched} are added to {out} after about ten minutes.")
+    say(f"Deployments: extract-features, train-nmcl, retrain, sweep. Examples, to run in {working_folder()}:")
     for command in (
         *(() if is_clone() else ("export PREFECT_PLUGINS_ENABLED=true",)),
         "prefect deployment run extract-features --param crawl=DIR --param out=DIR --watch",
@@ -260,7 +260,7 @@ def of_prediction(result: dict[str, Any], out: Path) -> None:
     console.say(counts)
     if scores := result["scores"]:
         console.say(
-            f"On the {counted(scores['n_rows'], 'video')} whose venue is known: "
+            f"On the {counted(scores['n_rows'], 'video')} with a known venue: "
             f"micro-F1 {scores['micro_f1']:.3f}, macro-F1 {scores['macro_f1']:.3f}"
         )
     for note in result["notes"]:

@@ -26,7 +26,7 @@ from nmcl.pipeline.errors import WorkerError
 
 RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # the console shows our own progress bars and messages
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # the console shows only nmcl's progress bars and messages
 }
 RAY_OWN_ENVIRONMENT = {
     "RAY_gcs_rpc_server_reconnect_timeout_s": "20",  # default 60: its processes end so soon after a killed command
@@ -39,7 +39,7 @@ ANSWERS_WITHIN_S = 10.0
 
 
 class _Cluster(Workers):
-    """Checks what engines do not report: that a cluster is gone, or has no node for a job."""
+    """Workers of a cluster. Detects what engines do not report: a lost cluster, or no node that fits a job."""
 
     def __init__(self, engine: EngineSettings, submit: Submit, lost: tuple[type[BaseException], ...]) -> None:
         super().__init__(submit, lost)
@@ -59,15 +59,15 @@ class _Cluster(Workers):
 
     @abstractmethod
     def lack(self) -> str:
-        """Return the resource that a job needs and the cluster lacks; empty if there is none."""
+        """Return the resource that a job needs and the cluster does not have; empty if there is none."""
 
     def _refuse_gone(self) -> None:
         try:
             _check_reachable(self._engine.address)
         except OSError as error:
             raise WorkerError(
-                f"The {self._engine.name} cluster at {self._engine.address} does not answer any more: {error}. "
-                "What was finished is kept; the same command goes on from there."
+                f"The {self._engine.name} cluster at {self._engine.address} no longer responds: {error}. "
+                "Finished work is kept; run the same command to resume."
             ) from error
 
 
@@ -186,8 +186,10 @@ def _connected(runner: TaskRunner[Any], engine: EngineSettings, *refusals: type[
                 stack.enter_context(runner)
             getattr(runner, "client", None)  # Dask connects on the first access to the client
         except refused as error:
-            where = f"at {engine.address}" if engine.address else "on this machine"
-            raise WorkerError(f"No {engine.name} cluster can be had {where}: {error}") from error
+            step = f"connect to the {engine.name} cluster at {engine.address}"
+            if not engine.address:
+                step = f"start a {engine.name} cluster on this machine"
+            raise WorkerError(f"Cannot {step}: {error}") from error
         yield
 
 
@@ -203,11 +205,11 @@ def _keeping_sigterm() -> Iterator[None]:
 
 
 def _check_reachable(address: str) -> None:
-    """Connect to an address. Ray itself would try for a quarter of an hour, and then end this process.
+    """Check that a cluster accepts connections. Ray itself would try for 15 minutes, and then end this process.
 
     Raises:
-        OSError: nothing listens there.
-        ValueError: it is not an address.
+        OSError: If nothing listens there.
+        ValueError: If it is not an address.
     """
     url = urlsplit(address if "://" in address else f"//{address}")
     if url.hostname and url.port:

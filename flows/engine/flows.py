@@ -1,4 +1,4 @@
-"""The Prefect flows around the plain stages. The engine carries names and receipts, never data.
+"""Prefect flows that run the stages. Only names and receipts pass through the engine, never data.
 
 Import this only with `PREFECT_API_URL` set, or within `nmcl.flows.service.server.embedded`: Prefect reads it on import.
 """
@@ -48,7 +48,7 @@ TRANSIENT_ONES = Retry()
 
 
 def _context(store: Store, settings: Tree | None, command: str = "") -> Context:
-    """Return the context of a flow run. Settings that are not named stay as the store has them."""
+    """Return the context of a flow run. Settings that are not given stay as they are in the store."""
     if is_sample(store):
         get_run_logger().warning(SAMPLE_NOTE)
     chosen = of_store(store, settings_of(store, settings))
@@ -71,9 +71,10 @@ def extract_features(
     Existing results are kept. Returns the number of the store's videos by outcome.
 
     Args:
-        crawl: folder of videos; if not given, the crawls that the store knows.
-        out: folder of the store; default `out`, or a rendered sample's while there is neither `out` nor a crawl.
-        settings: nested, as in a settings file; settings that are not named stay as the store has them.
+        crawl: Folder of videos; default: the crawls in the store.
+        out: Folder of the store; default: `out`, or the store of the rendered sample if neither `out` nor a crawl
+            exists.
+        settings: Nested, as in a settings file; other settings stay as they are in the store.
     """
     require_there(crawl)
     with alone_on(store_of(crawl, out)) as store:
@@ -88,9 +89,9 @@ def train_nmcl(out: Folder | None = None, settings: SettingsTree | None = None, 
     """Train and evaluate the model on the videos of a store. Returns the folder of the run within the store.
 
     Args:
-        out: folder of the store; default `out`, or the rendered sample's while there is no `out`.
-        settings: nested, as in a settings file; settings that are not named stay as the store has them.
-        command: command line that the report shows.
+        out: Folder of the store; default: `out`, or the store of the rendered sample if there is no `out`.
+        settings: Nested, as in a settings file; other settings stay as they are in the store.
+        command: Command line to show in the report.
     """
     with alone_on(store_of(None, out)) as store:
         context = _context(store, settings, command)
@@ -108,19 +109,20 @@ def retrain(
     refit: bool = False,
     allow_drift: bool = False,
 ) -> dict[str, Any]:
-    """Ingest what is new in a crawl, train a challenger, and promote it if it is better than the champion.
+    """Ingest new videos of a crawl, train a challenger, and promote it if it is better than the champion.
 
     The champion's extractors and completer are used. See `nmcl.flows.retrain.retrain`; the promotion rule is in
-    `nmcl.model.comparison`. If a store has no champion, this is its first run. If nothing is new, nothing is done.
+    `nmcl.model.comparison`. Without a champion, this trains the store's first run. Without new videos, nothing is done.
     Returns the outcome.
 
     Args:
-        crawl: folder of videos; if not given, the crawls that the store knows, to ingest what was added to them.
-        out: folder of the store; default `out`, or a rendered sample's while there is neither `out` nor a crawl.
-        settings: nested, as in a settings file; settings that are not named stay as the champion has them.
-        warm_start: start from the champion's weights, if the model is trained by gradient descent.
-        refit: fit the extractors again on all crawls, and keep the earlier ones.
-        allow_drift: continue if the crawl has drifted beyond the limits.
+        crawl: Folder of videos; default: the crawls in the store, to ingest what was added to them.
+        out: Folder of the store; default: `out`, or the store of the rendered sample if neither `out` nor a crawl
+            exists.
+        settings: Nested, as in a settings file; other settings are the champion's.
+        warm_start: Start from the champion's weights, if the model is trained by gradient descent.
+        refit: Fit the extractors again on all crawls, and keep the earlier ones.
+        allow_drift: Continue if the crawl has drifted beyond the limits.
     """
     require_there(crawl)
     with alone_on(store_of(crawl, out)) as store:

@@ -1,4 +1,4 @@
-"""Prefect plug-in for the `prefect` command in this folder: short deployment names, and the server of `nmcl up`.
+"""Prefect plug-in for the `prefect` command: short deployment names, and the address of the server of `nmcl up`.
 
 Prefect calls this on start, before it reads the command line (`[tool.prefect.plugins]` in pyproject.toml).
 """
@@ -33,13 +33,13 @@ def setup_environment(*, ctx: HookContext) -> SetupResult | None:
         return SetupResult(env={"PREFECT_API_URL": running.url})
     if at is not None:
         sys.exit(
-            "No Prefect server runs. Start one with `nmcl up`, or name yours: PREFECT_API_URL=http://HOST:4200/api"
+            "No Prefect server is running. Start one with `nmcl up`, or set yours: PREFECT_API_URL=http://HOST:4200/api"
         )
     return None
 
 
 def position(argv: list[str]) -> int | None:
-    """Return the index of our deployment in `prefect deployment run NAME` or `inspect NAME`; None if there is none."""
+    """Return the index of the deployment in `prefect deployment run NAME` or `inspect NAME`; None if not nmcl's."""
     if argv[1:2] not in (["deployment"], ["deployments"]) or argv[2:3] not in (["run"], ["inspect"]):
         return None
     for i, word in enumerate(argv[3:], start=3):
@@ -55,7 +55,7 @@ def full_name(name: str) -> str:
 
 
 def missing_crawl(argv: list[str]) -> str | None:
-    """Return what is wrong with a crawl's folder, as the worker of `nmcl up` would. URLs are left to the worker."""
+    """Return the error message for a crawl folder that cannot be used, else None. URLs are left to the worker."""
     from nmcl.flows.run.sources import require_there
     from nmcl.pipeline.errors import CrawlError
     from nmcl.pipeline.storage.store import is_url

@@ -28,11 +28,10 @@ def run_page(plan: Plan) -> str:
     predictions = decode(store.read(name), name)
     if "venue_1" not in predictions.column_names or len(predictions) != len(plan.videos):
         raise store.damaged(
-            name, f"it has {len(predictions):,} rows, expected one guess for each of {len(plan.videos):,}"
+            name, f"it has {len(predictions):,} rows, expected one prediction for each of {len(plan.videos):,} videos"
         )
     pieces = [
-        "The whole report, to open on the machine that ran this:\n\n"
-        + markdown_code(f"{store.url}/{run.file(REPORT)}"),
+        "The full report, on the machine of this run:\n\n" + markdown_code(f"{store.url}/{run.file(REPORT)}"),
         markdown_table(
             ("", *SCORES), ((name, *(decimal(getattr(found, key)) for key in SCORES)) for name, found in scores)
         ),
@@ -47,7 +46,7 @@ def run_page(plan: Plan) -> str:
 
 
 def confusions(plan: Plan, predictions: pa.Table) -> list[tuple[tuple[str, str], int]]:
-    """Return the most frequent pairs of venue and wrong first prediction among the test videos, with their counts."""
+    """Return the most frequent pairs of venue and wrong prediction among the test videos, with their counts."""
     guesses = predictions.column("venue_1").to_pylist()
     assigned = zip(plan.videos, plan.splits.assignments, guesses, strict=True)
     wrong = [(v.venue, guess) for v, a, guess in assigned if a.split == "test" and v.venue and guess != v.venue]

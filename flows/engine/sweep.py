@@ -1,6 +1,6 @@
-"""Crawls that have landed start `retrain`, once: announced ones by an event, others by a sweep of their folder.
+"""Starts `retrain` once for each new crawl: by an event for announced crawls, by a sweep for those in a watched folder.
 
-The event's trigger is in prefect.yaml. Started crawls are identified by the runs of `retrain` on the server. So an
+The event's trigger is in prefect.yaml. The runs of `retrain` on the server record which crawls were started. So an
 announced crawl is not started again, and a crawl whose run failed is not started until it changes. Import this only
 with `PREFECT_API_URL` set: Prefect reads it on import.
 """
@@ -30,12 +30,12 @@ LANDED = "nmcl.crawl.landed"
 
 @flow(name="sweep", validate_parameters=True)
 def sweep(folder: str = "", out: str = "", settled_s: Annotated[float, Field(ge=0)] = 300.0) -> dict[str, str]:
-    """Start `retrain` for each landed crawl under a folder that was not started since its last change.
+    """Start `retrain` for each complete crawl under a folder that was not started since its last change.
 
     Args:
-        folder: each of its subfolders is a crawl; if empty, nothing is done.
-        out: folder of the store that ingests them; `out` if not named.
-        settled_s: a crawl has landed if nothing in it has changed for this many seconds.
+        folder: Each of its subfolders is a crawl; if empty, nothing is done.
+        out: Folder of the store that ingests them; default: `out`.
+        settled_s: A crawl is complete if nothing in it has changed for this many seconds.
 
     Returns:
         `started`, `started before` or `still changing`, by the name of the crawl.
@@ -64,7 +64,7 @@ def _start(crawl: WatchedCrawl, out: Path, settled_s: float) -> str:
 
 
 def _was_started(client: SyncPrefectClient, crawl: WatchedCrawl, out: Path) -> bool:
-    """Whether `retrain` was started on this crawl since its last change."""
+    """Return whether `retrain` was started on this crawl since its last change."""
     deployment = client.read_deployment_by_name(RETRAIN)
     since = datetime.fromtimestamp(crawl.changed, UTC)
     wanted = {"deployment_id": {"any_": [deployment.id]}, "expected_start_time": {"after_": since}}
@@ -76,7 +76,7 @@ def _was_started(client: SyncPrefectClient, crawl: WatchedCrawl, out: Path) -> b
 
 
 def announce(crawl: str, out: str) -> None:
-    """Emit the event that a crawl has landed, for the given store. Returns when the server has received it."""
+    """Emit the event of a new crawl for the given store. Returns when the server has received it."""
     source, store = crawl_source(crawl), Store(out)
     event = Event(
         event=LANDED,

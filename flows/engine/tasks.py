@@ -46,16 +46,16 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 LEASE_S = 60.0
-"""Seconds for which a store stays held after the run that held it was killed."""
+"""Seconds for which a store stays locked after the run that held the lock was killed."""
 COMMAND_ENDS_WITHIN_S = 3600.0
-"""Seconds for which a run waits for an `nmcl` command that holds the same store."""
+"""Seconds for which a run waits for an `nmcl` command that has locked the store."""
 SAID_AFTER_S = 2.0
-"""Seconds for which a run waits for a store before it logs so; a free store is acquired sooner."""
+"""Seconds for which a run waits for a store before it logs a message; a free store is acquired sooner."""
 _SHOWN_EVERY_S = 5.0
 
 
 def _worth_retrying(task: Any, run: Any, state: Any) -> bool:
-    """Whether to retry a task: I/O errors may be transient; a missing file, a wrong setting or a bug is not."""
+    """Return whether to retry a task: I/O errors may be transient; a missing file, a wrong setting or a bug is not."""
     return is_transient(state.data)
 
 
@@ -69,12 +69,12 @@ def _worth_retrying(task: Any, run: Any, state: Any) -> bool:
     persist_result=False,
 )
 def numbered_task(stage: str, number: int, work: Callable[[], R]) -> R:
-    """Run one piece of work as a task run, retried if it fails."""
+    """Run one work item as a task run, retried if it fails."""
     return work()
 
 
 def as_tasks(name: str, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """Run the items one after the other in this process, each as a task run."""
+    """Run the items sequentially in this process, each as a task run."""
     one = numbered_task.with_options(name=name)
     return [one(name, number, partial(work, item)) for number, item in enumerate(items)]
 
@@ -85,16 +85,16 @@ def in_this_process(name: str, work: Work[R], items: Sequence[WorkItem], progres
 
 
 def run_task(name: str, work: Callable[[], R]) -> R:
-    """Run one piece of work as a task run."""
+    """Run a function as a task run."""
     return as_tasks(name, lambda _: work(), [None])[0]
 
 
 @contextmanager
 def alone_on(root: str) -> Iterator[Store]:
-    """Wait until no other flow run uses a store, and hold it. May be nested, as `Store.locked` may.
+    """Wait until no other flow run uses a store, and lock it. May be nested, like `Store.locked`.
 
     Raises:
-        StoreError: a command outside of Prefect holds it for too long, or the folder is no store.
+        StoreError: If a command outside of Prefect holds the lock for too long, or the folder is not a store.
     """
     store = Store(root)
     if store.is_held:
@@ -104,7 +104,7 @@ def alone_on(root: str) -> Iterator[Store]:
     with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):  # two runs may create it at once
         client.upsert_global_concurrency_limit_by_name(name, 1)
     with ExitStack() as stack:
-        with _saying(f"Waiting for {store.url}: another run is at work on it."):
+        with _saying(f"Waiting for {store.url}: another run is using it."):
             stack.enter_context(concurrency(name, strict=True, lease_duration=LEASE_S))
         store = Store.create(root)
         _lock(store, stack)
@@ -113,7 +113,7 @@ def alone_on(root: str) -> Iterator[Store]:
 
 @contextmanager
 def _saying(what: str) -> Iterator[None]:
-    """Log what a block waits for, if it takes long."""
+    """Log what a block waits for, if it takes longer than SAID_AFTER_S."""
     timer = Timer(SAID_AFTER_S, get_run_logger().info, (what,))
     timer.start()
     try:
@@ -123,7 +123,7 @@ def _saying(what: str) -> Iterator[None]:
 
 
 def _lock(store: Store, stack: ExitStack) -> None:
-    """Wait while a command outside of Prefect holds the store. Transient service errors do not end a wait."""
+    """Wait while a command outside of Prefect has locked the store. Transient service errors do not end the wait."""
     end, said = time.monotonic() + COMMAND_ENDS_WITHIN_S, False
     while True:
         try:
@@ -134,7 +134,7 @@ def _lock(store: Store, stack: ExitStack) -> None:
             if not waits or (said and time.monotonic() > end):
                 raise
         if not said:
-            get_run_logger().info("An nmcl command is at work on %s: waiting for its end.", store.url)
+            get_run_logger().info("Waiting for %s: an nmcl command is using it.", store.url)
             said = True
         time.sleep(1.0)
 
@@ -178,7 +178,7 @@ def show_outcomes(plan: Plan) -> dict[str, int]:
     create_table_artifact(
         [{"outcome": kind, "videos": n, "example": examples.get(kind, "")} for kind, n in counts.most_common()],
         key="outcomes",
-        description=f"{len(failures):,} videos of {markdown_code(plan.store.url)}, by what became of them",
+        description=f"{len(failures):,} videos of {markdown_code(plan.store.url)} by outcome",
     )
     return dict(counts)
 

@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 
 ADVICE = {
-    "decoding": "--set media.workers=N on more cores, or shorter clips by --set media.max_seconds=N",
+    "decoding": "--set media.workers=N on more cores, or shorter clips with --set media.max_seconds=N",
     "visual": "--set visual.key_frames=4, a smaller visual.backbone, or a GPU",
-    "acoustic": "more cores: sound is analysed clip by clip",
+    "acoustic": "more cores: sound is processed clip by clip",
     "textual": "more cores: descriptions are inferred one by one",
     "writing": "a faster disk for the store",
     "ingest": "a faster disk for the crawl: every byte is read and hashed once",
-    "fit": "--set acoustic.fit_videos=N and acoustic.max_frames=N, which bound what the autoencoder learns from",
-    "complete": "--set completion.method=ridge, which tries no other completer",
+    "fit": "--set acoustic.fit_videos=N and acoustic.max_frames=N, which limit the autoencoder's training data",
+    "complete": "--set completion.method=ridge, which compares no other completers",
     "train": "--set model.train.max_epochs=N, or a GPU",
-    "evaluate": "a GPU, where the model is large",
+    "evaluate": "a GPU, if the model is large",
 }
 SHOWN_FROM = 0.05
 """Minimum share of the total time for a stage to be named."""
@@ -21,11 +21,11 @@ SHOWN_FROM = 0.05
 def bottleneck(seconds: Mapping[str, float], extract_seconds: Mapping[str, float]) -> str:
     """Return a summary of the time spent and the bottleneck.
 
-    For example `Time of all stages: 84 s, of which visual 61%, ... The bottleneck is visual; to shorten it: ...`.
+    For example `Total time: 84 s (visual 61%, ...). Bottleneck: visual; to speed it up: ...`.
 
     Args:
-        seconds: seconds of every stage.
-        extract_seconds: breakdown of `extract`, summed over its parts and workers; `decoding` is the time that networks
+        seconds: Seconds of every stage.
+        extract_seconds: Breakdown of `extract`, summed over its parts and workers; `decoding` is the time that networks
             waited for. If empty, the stage counts as a whole.
 
     Returns:
@@ -41,5 +41,5 @@ def bottleneck(seconds: Mapping[str, float], extract_seconds: Mapping[str, float
     ordered = sorted(spent.items(), key=lambda item: -item[1])
     named = [f"{what} {s / total:.0%}" for what, s in ordered if s >= SHOWN_FROM * total]
     largest = ordered[0][0]
-    advice = f"; to shorten it: {ADVICE[largest]}" if largest in ADVICE else ""
-    return f"Time of all stages: {total:,.0f} s, of which {', '.join(named)}. The bottleneck is {largest}{advice}."
+    advice = f"; to speed it up: {ADVICE[largest]}" if largest in ADVICE else ""
+    return f"Total time: {total:,.0f} s ({', '.join(named)}). Bottleneck: {largest}{advice}."

@@ -1,7 +1,7 @@
 """Charts of a report as inline SVG. The same numbers give the same bytes.
 
 Colours are drawn as placeholders and become CSS variables, so that a page can be light or dark. Text stays text. The
-palette, style and output here are also those of the figures of a study.
+figures of a study use the same palette, style and output functions.
 """
 
 import html
@@ -40,7 +40,7 @@ class Palette:
     """Background colour; None: transparent."""
 
     def line(self, i: int) -> dict[str, Any]:
-        """Return colour and dashes of the i-th line, so that lines differ without colours too; twelve differ."""
+        """Return colour and dashes of the i-th line. The first twelve lines differ, also in print without colours."""
         return {"color": self.series[i % len(self.series)], "linestyle": DASHES[i % len(DASHES)]}
 
 
@@ -56,7 +56,7 @@ NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
 def styled(palette: Palette, **changes: Any) -> AbstractContextManager[None]:
-    """Return a context in which matplotlib draws in our style."""
+    """Return a context in which matplotlib draws in the style of the pages."""
     style: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": "nmcl",
@@ -112,7 +112,7 @@ def bars(rows: Mapping[str, SplitScores], majority: float | None) -> Markup:
 
 
 def roc(curves: Mapping[Any, Curve]) -> Markup:
-    """Draw the true over the false positive rate of each curve, and the diagonal of a random classifier."""
+    """Draw the ROC curves, and the diagonal of a random classifier."""
     with styled(PAGE):
         figure, axes = _canvas(height=4.0)
         for i, (name, curve) in enumerate(curves.items()):

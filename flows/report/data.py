@@ -38,8 +38,8 @@ class ReportData:
     command: str | None = None
     """Command line that repeats this run."""
     champion: str | None = None
-    """Sentence that names the champion when the page was written."""
+    """Sentence that names the champion at the time of writing."""
     is_challenger: bool = False
-    """Whether a page about the comparison with the champion is next to this one."""
+    """Whether there is a page about the comparison with the champion next to this one."""
     is_sample: bool = False
     """Whether the videos were rendered by `nmcl`, not filmed."""

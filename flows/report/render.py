@@ -1,4 +1,4 @@
-"""Renders the report page. Names, captions and paths are untrusted input: all is escaped, nothing is fetched."""
+"""Renders the report page. Names, captions and paths are untrusted input: the page escapes them and fetches nothing."""
 
 import base64
 import hashlib
@@ -62,7 +62,7 @@ def _charts(data: ReportData) -> dict[str, Markup | None]:
 
 
 def render_page(template: str, *, styles: Sequence[str] = ("style.css",), **values: Any) -> str:
-    """Return a page that is rendered from a template with its style sheets; all are files of this folder."""
+    """Return a page rendered from a template and its style sheets, which are files of this folder."""
     environment = Environment(
         loader=FileSystemLoader([_FOLDER, _FOLDER / "study"]),
         autoescape=True,

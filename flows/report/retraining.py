@@ -17,15 +17,15 @@ def render_retraining(run: Run, created: str) -> str:
     """Return one self-contained HTML page about a run with a drift note. The same files give the same bytes.
 
     Args:
-        created: date as displayed.
+        created: Date as displayed.
     """
     drift, note = run.drift, run.comparison
     assert drift is not None
     is_challenger = run.folder.startswith("runs/")
     tables = [("Macro-F1 of both on the same test videos", comparison_rows(note))] if note else []
     tables += [
-        ("What the crawls bring", diff_rows(drift.diffs)),
-        ("Drift of the new videos; by chance: the mean over random permutations of all videos", drift_rows(drift)),
+        ("New and known videos by crawl", diff_rows(drift.diffs)),
+        ("Drift of the new videos; chance level: mean over random permutations of all videos", drift_rows(drift)),
     ]
     verdict, reasons = _verdict(drift, note, is_challenger)
     return render_page(
@@ -45,7 +45,7 @@ def _verdict(drift: DriftNote, note: ComparisonNote | None, is_challenger: bool)
         return "The challenger is promoted" if note.verdict.promoted else "The champion stays", note.verdict.reasons
     if drift.stopped:
         return "Stopped by drift", drift.exceeded
-    return ("In progress" if is_challenger else "The champion stays: no challenger learns from the new videos"), ()
+    return ("In progress" if is_challenger else "The champion stays: no challenger is trained on the new videos"), ()
 
 
 def drift_title(note: DriftNote) -> str:
@@ -56,7 +56,7 @@ def drift_title(note: DriftNote) -> str:
 
 def drift_rows(note: DriftNote) -> list[Row]:
     """Return the drift figures. The limit is the maximum value; fewer than `min_rows` rows give no verdict."""
-    rows: list[Row] = [["figure", "value", "by chance", "limit", "p", "verdict"]]
+    rows: list[Row] = [["metric", "value", "chance level", "limit", "p", "verdict"]]
     for subject, name, f in note.flat:
         numbers = [decimal(value) for value in (f.value, f.null_mean, f.limit + (f.null_mean or 0.0), f.p_value)]
         enough = min(f.n_reference, f.n_new) >= note.settings["min_rows"]
@@ -70,7 +70,7 @@ def class_notes(changes: ClassChanges) -> list[str]:
     texts = {
         "New venues, now classes": changes.added,
         "New venues with too few videos": changes.too_few,
-        "Venues that the new videos do not show, kept": changes.not_seen,
+        "Venues without new videos, kept": changes.not_seen,
         "Venues with too few videos left, dropped": changes.dropped,
     }
     return [f"{text}: {listed(names, N_CLASSES)}" for text, names in texts.items() if names]
@@ -84,7 +84,7 @@ def diff_rows(diffs: tuple[CrawlDiff, ...]) -> list[Row]:
 
 def comparison_rows(note: ComparisonNote) -> list[Row]:
     """Return macro-F1, and how many videos only the challenger and only the champion predicted correctly."""
-    header = ["test videos", "champion", "challenger", "gain", "95 % of it", "won", "p"]
+    header = ["test videos", "champion", "challenger", "gain", "95 % interval", "won", "p"]
     found = note.comparison
     slices = {"frozen": found.frozen, "fresh": found.fresh, "both": found.together}
     return [header, *(_slice_row(name, s) for name, s in slices.items())]

@@ -1,4 +1,4 @@
-"""Lineage of a run: the data and states that it was made from, so that other runs can use the same."""
+"""Lineage of a run: the data and states it was made from, so that other runs can reuse them."""
 
 import json
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ CODE = ("code", "code_version", "autoencoder_version", "keyframes_version")
 
 @dataclass(frozen=True)
 class FrozenStates:
-    """The states of a run, to extract and complete other videos in the same way."""
+    """The fitted states of a run, to extract and complete other videos in the same way."""
 
     run: str
     states: Mapping[Modality, Artifact]
@@ -33,16 +33,16 @@ class FrozenStates:
     completion: Artifact
 
     def check(self, extractor: Extractor, artifact: Artifact) -> Artifact:
-        """Return the run's own artifact of one modality's vectors, if these settings make the same.
+        """Return the run's own artifact of one modality's vectors, if the current settings give the same vectors.
 
-        Newer code is accepted with a note: a few vectors may differ, but an upgrade locks nobody out of a run.
-        Recipes of versions that hashed all settings are accepted, too: the settings that they name are compared.
+        Newer code is accepted with a note: a few vectors may differ, but the run stays usable after an upgrade.
+        Recipes of versions that hashed all settings are also accepted: the settings in them are compared.
 
         Args:
-            artifact: the artifact according to the settings and the current code.
+            artifact: The artifact according to the settings and the current code.
 
         Raises:
-            ModelError: other settings, weights or inputs would make other vectors.
+            ModelError: If the settings, weights or inputs would give other vectors.
         """
         modality = extractor.modality
         own = self.features[modality]
@@ -57,14 +57,15 @@ class FrozenStates:
             is_same = without_code(own.recipe) == without_code(artifact.recipe)
         if not is_same:
             raise ModelError(
-                f"The {modality} vectors this model was trained on were made in another way than they would be made "
-                f"now (recipe {own.address}, now {artifact.address}): other settings, weights or limits. "
-                f"Train a new model with `nmcl run`, and `nmcl promote` it if you like it better."
+                f"The {modality} vectors this model was trained on were extracted "
+                f"with other settings, weights or limits than the current ones "
+                f"(recipe {own.address}, now {artifact.address}). "
+                f"Train a new model with `nmcl run`, and promote it with `nmcl promote`."
             )
         console.note_once(
-            f"{self.run} was trained on vectors of an earlier version of the extraction code. It is used as it is; "
-            "vectors of new videos are made by the present code, and a few of them may differ. "
-            "`nmcl run` trains a model with the present code."
+            f"{self.run} was trained on vectors of an earlier version of the extraction code. It is used unchanged; "
+            "vectors of new videos are extracted by the current code, and a few of them may differ. "
+            "`nmcl run` trains a model with the current code."
         )
         return own
 
@@ -77,15 +78,15 @@ class FrozenStates:
 
 
 def is_earlier_form(recipe: Mapping[str, Any]) -> bool:
-    """Whether a recipe of features or of a run was written by a version that hashed all settings."""
+    """Return whether a recipe of features or of a run was written by a version that hashed all settings."""
     return "code_version" not in recipe
 
 
 def is_same_run(own: Mapping[str, Any], run: Artifact) -> bool:
-    """Whether a run would be trained on the same data in the same way as another one, regardless of initial weights.
+    """Return whether a run would be trained on the same data in the same way as another, apart from initial weights.
 
     Args:
-        own: the recipe of the other run, of any version.
+        own: The recipe of the other run, of any version.
     """
     before, now = ({name: value for name, value in r.items() if name != "start"} for r in (own, run.recipe))
     if not is_earlier_form(own):
@@ -116,7 +117,7 @@ def earlier_form(extractor: Extractor, artifact: Artifact) -> dict[str, Any]:
 
 
 def _is_known_to_agree(own: object, now: object) -> bool:
-    """Whether everything in an earlier recipe still holds; settings that it does not know are ignored."""
+    """Return whether everything in an earlier recipe still holds; settings that it does not know are ignored."""
     if isinstance(own, dict) and isinstance(now, dict):
         return all(_is_known_to_agree(own[name], now.get(name, REMOVED.get(name, ...))) for name in own)
     return own == now
@@ -141,12 +142,12 @@ def lineage_of(run: Run) -> Lineage:
     """Return the data and states that a run was made from.
 
     Raises:
-        StoreError: its folder is gone or incomplete, or was written by an earlier version, which stored less.
+        StoreError: If its folder is missing or incomplete, or was written by an earlier version, which stored less.
     """
     if run.splits is None or not run.catalogue.crawls:
         raise StoreError(
-            f"{run.store.url}/{run.folder} does not say which videos it was trained on: an earlier version made it, "
-            f"or files are missing. Run the `nmcl run` that made it again, or promote another run: `nmcl runs`."
+            f"{run.store.url}/{run.folder} does not record which videos it was trained on: an earlier version wrote "
+            f"it, or files are missing. Repeat the `nmcl run` that created it, or promote another run: `nmcl runs`."
         )
     return Lineage(run.catalogue, run.splits, frozen_of(run))
 
@@ -155,7 +156,7 @@ def frozen_of(run: Run) -> FrozenStates:
     """Return the states of a run, by following the recipes back to the extractors.
 
     Raises:
-        StoreError: a state or a recipe is missing.
+        StoreError: If a state or a recipe is missing.
     """
     store = run.store
     completion_address = store.read_json(f"completed/all-{run.recipe['completed']}/{RECIPE}")["completion"]

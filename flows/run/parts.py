@@ -1,6 +1,6 @@
-"""Work on one part of a crawl, in any process or on any machine.
+"""Work on one part of a crawl, in any process and on any machine.
 
-It is sent as names and settings. Each process loads the networks and fitted states it needs once.
+Only names and settings are sent. Each process loads the networks and fitted states it needs once.
 """
 
 import multiprocessing
@@ -59,13 +59,13 @@ class MapItems(Protocol):
         """Return the results in the order of the items.
 
         Args:
-            name: name of the stage.
-            progress: counts the videos of all items.
+            name: Name of the stage.
+            progress: Counts the videos of all items.
         """
 
 
 def run_sequentially(name: str, work: Work[R], items: Sequence[WorkItem], progress: Progress) -> list[R]:
-    """Process one part after the other in this process, without an engine."""
+    """Process the parts sequentially in this process, without an engine."""
     do = numbered(name, work, items, progress)
     return [retried(partial(do, i)) for i in range(len(items))]
 
@@ -103,7 +103,7 @@ class ExtractPart:
         return extract_part(self.store, item.crawl, item.folder, item.part, job, decoder, progress)
 
     def lacking(self, items: Sequence[WorkItem]) -> list[WorkItem]:
-        """Return the parts with work to do or to retry. Each folder is listed only once, for all parts."""
+        """Return the parts with missing results or with failures to retry. Each folder is listed only once."""
         artifacts = (*self.features.values(), self.failures)
         made = {artifact.folder: set(self.store.list(artifact.folder)) for artifact in artifacts}
 
@@ -164,7 +164,7 @@ def _loaded(kind: str, address: str, load: Callable[[], R]) -> R:
 
 @contextmanager
 def loaded_here() -> Iterator[None]:
-    """At the end of the block, drop what this process has loaded for its parts, and stop its decoding processes."""
+    """Release everything this process has loaded for its parts, and stop its decoding processes, after the block."""
     try:
         yield
     finally:
@@ -172,7 +172,7 @@ def loaded_here() -> Iterator[None]:
 
 
 def limit_threads(engine: EngineSettings) -> None:
-    """Limit the parts processed in this process to a worker's share of the processor from now on."""
+    """Limit all further work on parts in this process to a worker's share of the processor."""
     global _decoders
     use_threads(engine.threads_of_process)
     _decoders = engine.threads_of_process

@@ -1,4 +1,4 @@
-"""Plan of a run: the addresses of everything it needs, known in advance. Whatever exists is done."""
+"""Plan of a run: the addresses of all its artifacts, known in advance. An artifact that exists is finished."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -56,7 +56,7 @@ class Extractors:
         return {extractor.modality: extractor for extractor in extractors}
 
     def decoding(self) -> dict[str, object]:
-        """Return everything except the file that decides the frames and waveforms passed to an extractor."""
+        """Return everything that decides the frames and waveforms passed to an extractor, besides the file."""
         return self.settings.media.address()
 
     def features(self, modality: Modality, state_address: str | None) -> Artifact:
@@ -85,12 +85,12 @@ class Extractors:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Videos that an extractor was not fitted on because of temporary failures."""
+    """Videos that were left out when an extractor was fitted, because of temporary failures."""
 
     videos: tuple[dict[str, str], ...]
     """Each with `crawl`, `video_id` and the `kind` of its failure."""
     attempts: Count
-    """Number of commands that have tried."""
+    """Number of commands that have tried to read them."""
 
 
 def left_out_of(store: Store, planned: Artifact) -> LeftOut | None:
@@ -100,7 +100,7 @@ def left_out_of(store: Store, planned: Artifact) -> LeftOut | None:
 
 @dataclass(frozen=True)
 class Plan:
-    """Addresses for one catalogue under one choice of settings."""
+    """The addresses of all artifacts for one catalogue and one set of settings."""
 
     store: Store
     catalogue: Catalogue
@@ -181,7 +181,7 @@ class Plan:
         """Return the state of one extractor.
 
         Args:
-            left_out: see `LeftOut.videos`.
+            left_out: See `LeftOut.videos`.
         """
         extractor = self.extractors.all[modality]
         without = {(video["crawl"], video["video_id"]) for video in left_out}
@@ -200,7 +200,7 @@ class Plan:
         """The vectors of each modality.
 
         Raises:
-            ModelError: with these settings, the vectors would differ from those of the run with the frozen states.
+            ModelError: If the vectors would differ from those of the run with the frozen states.
         """
         made = {
             m: self.extractors.features(m, self.states[m].address if m in self.states else None) for m in MODALITIES
@@ -216,9 +216,9 @@ class Plan:
 
     @cached_property
     def without(self) -> dict[str, object]:
-        """Recipe entry with the videos that lack something because of temporary failures; empty if there are none.
+        """Recipe entry that identifies the videos with temporary failures; empty if there are none.
 
-        So results with and without these videos have different addresses. It is known once all is extracted.
+        So results with and without these videos have different addresses. Known only after extraction.
         """
         recorded = set(self.store.list(self.failures.folder))
         found = [
@@ -282,7 +282,7 @@ class Plan:
 
     @cached_property
     def work(self) -> str:
-        """Key of the time spent on fitting, extracting and completing; with frozen states, only that on new videos."""
+        """Key of the time spent on fitting, extracting and completing; with frozen states, only on new videos."""
         if not self.frozen:
             return digest(self._completion)
         return digest([self.completion.address, [part.key for _, part in self.catalogue.parts()]])

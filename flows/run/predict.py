@@ -58,7 +58,7 @@ _WRITERS: Mapping[str, Callable[[pa.Table, BinaryIO], None]] = {
 
 @dataclass(frozen=True)
 class Frozen:
-    """A run, and everything its predictions depend on."""
+    """A run with everything its predictions depend on."""
 
     store: Store
     settings: Settings
@@ -75,11 +75,11 @@ def find_run(model: str | Path) -> Run:
     """Return the run that a folder or URL names: the champion of a store, or one run in it.
 
     Raises:
-        StoreError: it is neither, or the run is not finished.
+        StoreError: If it is neither, or the run is not finished.
     """
     run = _located(str(model))
     if not run.is_finished:
-        raise StoreError(f"{run.store.url} holds no finished run. Train one: `nmcl run CRAWL --out {run.store.url}`.")
+        raise StoreError(f"{run.store.url} has no finished run. Train one: `nmcl run CRAWL --out {run.store.url}`.")
     return run
 
 
@@ -94,29 +94,27 @@ def _located(model: str) -> Run:
         if n_up == 0 and (best := champion(store)):
             return best
         return Run(store, (store.target("latest"), store.target(last), f"runs/{last}")[n_up] or "latest")
-    raise StoreError(
-        f"{model} is neither the --out of a run nor a run in it. Expected, for example, OUT or OUT/latest."
-    )
+    raise StoreError(f"{model} is neither a store nor a run in a store. Expected, for example, OUT or OUT/latest.")
 
 
 def settings_of_run(model: str, changes: Tree) -> tuple[Run, Settings]:
     """Find a run, and its settings with some changes.
 
     Args:
-        model: see `find_run`.
-        changes: settings of the sections in FREE, or `visual.device`.
+        model: See `find_run`.
+        changes: Settings of the sections in FREE, or `visual.device`.
 
     Returns:
         The run and the settings.
 
     Raises:
-        SettingsError: other settings are named.
-        StoreError: there is no such run.
+        SettingsError: If other settings are named.
+        StoreError: If there is no such run.
     """
     if refused := [name for name, values in changes.items() if name not in FREE and not is_of_machine(name, values)]:
         raise SettingsError(
-            f"{refused[0]}.* cannot be set for a prediction: it comes from the model. Free are {', '.join(FREE)} and "
-            "visual.device."
+            f"{refused[0]}.* cannot be set for a prediction: it comes from the model. Only {', '.join(FREE)} and "
+            "visual.device can be set."
         )
     run = find_run(model)
     tree = {k: v for k, v in usable(run.store, run.file(SETTINGS), run.settings).items() if k != "columns"}
@@ -127,11 +125,11 @@ def load_run(model: str, changes: Tree) -> Frozen:
     """Load everything a prediction needs, by following the recipes from the run back to the extractors.
 
     Args:
-        model: see `settings_of_run`.
-        changes: see `settings_of_run`.
+        model: See `settings_of_run`.
+        changes: See `settings_of_run`.
 
     Raises:
-        ModelError: this version of the code would extract other vectors than the model was trained on.
+        ModelError: If this version of the code would extract other vectors than the model was trained on.
     """
     run, settings = settings_of_run(model, changes)
     states, extractors = frozen_of(run), Extractors(settings)

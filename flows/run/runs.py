@@ -1,4 +1,4 @@
-"""The stages in order, without an engine, as run by `nmcl fit`, `extract`, `complete`, `train` and `evaluate`."""
+"""Runs the stages in order, for the commands `nmcl fit`, `extract`, `complete`, `train` and `evaluate`."""
 
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.stages import STAGES, Context, has_retries
@@ -11,7 +11,7 @@ def up_to(context: Context, last: str) -> Plan:
     """Run the unfinished stages up to `last` on the ingested videos.
 
     Raises:
-        UserError: nothing is ingested, or the labels do not suffice to train.
+        UserError: If nothing is ingested, or the labels do not suffice to train.
     """
     plan = context.plan()
     wanted = list(STAGES)[: list(STAGES).index(last) + 1]
@@ -23,7 +23,7 @@ def up_to(context: Context, last: str) -> Plan:
 
 
 def is_complete(context: Context) -> bool:
-    """Whether a run on the ingested videos has nothing left to do."""
+    """Return whether a run on the ingested videos has nothing left to do."""
     plan = context.plan()
     return missing(plan) == [] and not has_retries(context, plan)
 

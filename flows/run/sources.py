@@ -1,4 +1,4 @@
-"""Default crawls and store of a deployment whose run does not name them."""
+"""Default crawls and store for runs of a deployment without these parameters."""
 
 from pathlib import Path
 
@@ -19,22 +19,22 @@ SAMPLE_SETTINGS: Tree = {"visual": {"backbone": "efficientnet_lite0"}}
 
 
 def store_of(crawl: str | None, out: str | None) -> str:
-    """Return the named store; else `out`, or the sample's while there is neither a crawl nor `out`."""
+    """Return the named store; else `out`, or the sample's store if neither a crawl is named nor `out` exists."""
     return out or (STORE if crawl or Path(STORE, "store.json").exists() else SAMPLE_STORE)
 
 
 def is_sample(store: Store) -> bool:
-    """Whether a store holds the rendered sample, which is no evidence of accuracy."""
+    """Return whether a store holds the rendered sample, which is no evidence of accuracy."""
     return store.root == str(Path(SAMPLE_STORE).absolute())
 
 
 def crawls_of(crawl: str | None, store: Store, progress: Progress) -> list[str]:
-    """Return the named crawl; else those that the store knows, to ingest what was added to them.
+    """Return the named crawl; else the crawls in the store, to ingest what was added to them.
 
     For the sample's store, return the sample. It is rendered if it does not exist.
 
     Raises:
-        CrawlError: none is named, and none that is known still exists.
+        CrawlError: If no crawl is named, and none of the store's crawls still exists.
     """
     if crawl:
         return [crawl]
@@ -43,7 +43,7 @@ def crawls_of(crawl: str | None, store: Store, progress: Progress) -> list[str]:
         return [SAMPLE_CRAWL]
     known = [known.folder for known in load_catalogue(store).crawls]
     if not (there := [folder for folder in known if crawl_source(folder).exists()]):
-        raise CrawlError(f"{store.url} knows no crawl that is still there. Name one: `--param crawl=DIR`.")
+        raise CrawlError(f"None of the crawls in {store.url} still exists. Specify one: `--param crawl=DIR`.")
     return there
 
 
@@ -58,7 +58,7 @@ def require_videos(crawl: str) -> None:
     with crawl_source(crawl).files() as files:
         if not (files.videos or files.on_request):
             raise CrawlError(
-                f"No video found in {crawl} or its folders. Put videos there, or give another folder. "
+                f"No video found in {crawl} or its subfolders. Put videos there, or give another folder. "
                 f"{' '.join(files.notes)}".rstrip()
             )
 

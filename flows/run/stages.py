@@ -1,6 +1,6 @@
-"""The pipeline stages, each wired from its inputs in the plan to its outputs. They need no engine.
+"""The pipeline stages: each reads its inputs and writes its outputs according to the plan. They need no engine.
 
-Each makes only what is missing. Its inputs must exist; `nmcl.flows.run.runs` ensures that.
+Each stage creates only what is missing. Its inputs must exist; `nmcl.flows.run.runs` ensures that.
 """
 
 import time
@@ -39,7 +39,7 @@ R = TypeVar("R")
 
 
 class RunTask(Protocol):
-    """Protocol of an engine that runs one piece of work that does not belong to a part."""
+    """Protocol of an engine's function that runs work which does not belong to a part."""
 
     def __call__(self, name: str, work: Callable[[], R]) -> R:
         """Run the work under a displayed name."""
@@ -67,22 +67,22 @@ class Context:
     """Addresses of failures and states that this command has retried."""
 
     def plan(self, catalogue_name: str = TRAINING) -> Plan:
-        """Return the plan for the videos that are ingested now.
+        """Return the plan for all ingested videos.
 
         Raises:
-            StoreError: nothing is ingested.
+            StoreError: If nothing is ingested.
         """
         catalogue = load_catalogue(self.store, catalogue_name)
         if not catalogue.crawls:
             raise StoreError(
-                f"{self.store.url} holds no crawl yet. Start with `nmcl ingest CRAWL --out {self.store.url}`."
+                f"{self.store.url} has no crawl yet. Start with `nmcl ingest CRAWL --out {self.store.url}`."
             )
         return Plan(self.store, catalogue, self.settings)
 
 
 @contextmanager
 def timed(store: Store, stage: str, address: str) -> Iterator[Counter[str]]:
-    """Add the seconds that a stage worked to those before it was interrupted.
+    """Measure a stage, and add its seconds to those of earlier, interrupted attempts.
 
     Seconds that the block adds to the yielded counter are stored as a breakdown.
     """
@@ -137,7 +137,7 @@ def fit(context: Context, plan: Plan) -> Plan:
 
 
 def _is_to_fit(context: Context, planned: Artifact) -> bool:
-    """Whether a state is missing, or was fitted without videos that may be readable now."""
+    """Return whether a state is missing, or was fitted without videos that may be readable now."""
     if has_state(context.store, planned):
         return False
     left_out = left_out_of(context.store, planned)
@@ -175,7 +175,7 @@ def extraction(context: Context, plan: Plan) -> ExtractPart:
 
 
 def has_retries(context: Context, plan: Plan) -> bool:
-    """Whether a command would retry earlier failures."""
+    """Return whether a command would retry earlier failures."""
     work = extraction(context, plan)
     is_to_fit = any(_is_to_fit(context, planned) for planned in plan.planned_states.values())
     return is_to_fit or bool(work.lacking(work_items(plan.catalogue)))
@@ -201,15 +201,15 @@ def complete(context: Context, plan: Plan) -> Plan:
 
 
 def _refuse_unreadable(plan: Plan, blocks: Mapping[str, np.ndarray]) -> None:
-    """Raise CrawlError, with the reasons, if there is nothing to fit on."""
+    """Raise CrawlError with the reasons if no video has any vector to fit on."""
     if any((~np.isnan(block)).any() for block in blocks.values()):
         return
     failures = [f for fs in failures_of(plan.store, plan.failures, plan.catalogue, plan.videos) for f in fs]
     kinds = ", ".join(f"{kind} {n:,}" for kind, n in Counter(failure.kind for failure in failures).most_common())
-    first = f" The first: {failures[0].detail}." if failures else ""
+    first = f" First failure: {failures[0].detail}." if failures else ""
     raise CrawlError(
-        f"None of the {len(plan.videos):,} videos gave anything to learn from. "
-        f"Files that do not decode: {kinds or 'none'}.{first} See {plan.store.where(plan.failures.folder)}."
+        f"None of the {len(plan.videos):,} videos has a usable modality. "
+        f"Files that cannot be decoded: {kinds or 'none'}.{first} See {plan.store.where(plan.failures.folder)}."
     )
 
 

@@ -1,6 +1,6 @@
-"""A worker process: how it starts, is interrupted and retries.
+"""Start, interruption and retries of a worker process.
 
-Imports little, so that a worker handles Ctrl-C before it loads anything else.
+This module imports little, so that a worker handles Ctrl-C before it loads anything else.
 """
 
 import multiprocessing
@@ -50,7 +50,7 @@ def _end_after(command: multiprocessing.process.BaseProcess) -> None:
 
 
 def retried(work: Callable[[], R]) -> R:
-    """Return what the work returns; I/O errors that may be transient are retried three times."""
+    """Call a function and return its result. I/O errors that may be transient are retried three times."""
     for delay_s in RETRY_DELAYS_S:
         try:
             return work()

@@ -25,7 +25,7 @@ from nmcl.pipeline.text import listed
 R = TypeVar("R")
 
 MAX_DEATHS = 3
-"""Number of worker deaths after which a part is given up."""
+"""Number of worker deaths after which a part is abandoned."""
 CHECKED_EVERY_S = 20.0
 
 
@@ -67,8 +67,8 @@ class Workers:
     """Workers that share one pool.
 
     Args:
-        submit: submits a job to the pool.
-        lost: exceptions that a future raises if the job's process died.
+        submit: Submits a job to the pool.
+        lost: Exceptions that a future raises if the job's process died.
     """
 
     def __init__(self, submit: Submit, lost: tuple[type[BaseException], ...] = ()) -> None:
@@ -92,7 +92,7 @@ class Workers:
 
 
 class ProcessWorkers(Workers):
-    """Processes with a pool each: if one process of a pool dies, the pool breaks and all its jobs are lost."""
+    """Worker processes in separate pools: if a process dies, its whole pool breaks and loses all its jobs."""
 
     def __init__(self, stack: ExitStack, start_process: Callable[[], AbstractContextManager[Submit]]) -> None:
         super().__init__(self._submit, (BrokenProcessPool,))
@@ -194,7 +194,7 @@ def _run(
     A part whose worker died is given to another worker; after the second death, only while no other part is running.
 
     Raises:
-        UnfinishedError: some parts ended every worker they were given to. All others are finished.
+        UnfinishedError: If some parts killed every worker they were given to. All others are finished.
     """
     n_done, n_videos = 0, sum(item.part.n_videos for item in items)
     waiting, deaths = deque(range(len(items))), Counter[int]()
@@ -237,6 +237,7 @@ def _refuse_lost(name: str, lost: Sequence[WorkItem]) -> None:
     if lost:
         parts = listed(f"{item.part.key} ({item.part.n_videos} videos of {item.folder})" for item in lost)
         raise UnfinishedError(
-            f"{name}: {len(lost)} parts ended their worker process {MAX_DEATHS} times and were given up: {parts}. "
-            "All other parts are done; the same command tries these again. Is there memory enough for so many workers?"
+            f"{name}: {len(lost)} parts killed their worker process {MAX_DEATHS} times and were abandoned: {parts}. "
+            "All other parts are finished; the same command retries these. Check that there is enough memory for this "
+            "many workers."
         )

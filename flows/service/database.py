@@ -24,13 +24,13 @@ class Database:
         """Parse an address. Accepts `postgres://`, and the name of a driver, which is removed.
 
         Raises:
-            ServerError: not the address of a PostgreSQL database.
+            ServerError: If it is not the address of a PostgreSQL database.
         """
         scheme, _, rest = url.partition("://")
         if scheme.split("+")[0] not in ("postgres", "postgresql") or not urlsplit(f"//{rest}").hostname:
             raise ServerError(
                 f"The database is {scheme}://...; expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE. "
-                "Without one it is SQLite."
+                "Omit it to use SQLite."
             )
         return cls(f"postgresql://{rest}")
 

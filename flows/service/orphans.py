@@ -1,4 +1,4 @@
-"""Finds flow runs that a server believes to be running although their processes are gone."""
+"""Finds orphaned flow runs: the server still shows them as running, but their processes have ended."""
 
 import json
 import urllib.request
@@ -11,8 +11,8 @@ ACTIVE = ("RUNNING", "PENDING", "CANCELLING")
 CRASHED = {
     "type": "CRASHED",
     "name": "Crashed",
-    "message": "Its process ended together with the server or the worker, which could not report it. Nothing is lost: "
-    "`prefect flow-run retry ID` or the same run again does what is missing.",
+    "message": "Its process ended together with the server or the worker, so its end was not reported. Nothing is "
+    "lost: `prefect flow-run retry ID` or a new run does what is missing.",
 }
 
 
@@ -29,7 +29,7 @@ def mark_orphaned(api: str, pool: str, ended_worker: str | None) -> int:
     Call it before any worker is started.
 
     Args:
-        ended_worker: name of a worker that is known to have ended; the server believes for a while that it is alive.
+        ended_worker: Name of a worker that is known to have ended, but that the server may still show as online.
 
     Returns:
         The number of runs, without subruns.

@@ -1,4 +1,4 @@
-"""The embedded Prefect server: private, on SQLite, started for one command and stopped with it.
+"""The embedded Prefect server: private, with SQLite, started for one command and stopped with it.
 
 Prefect reads its settings when it is imported, so this module imports it only after they are set. Callers of `embedded`
 must import it only within the block.
@@ -32,11 +32,11 @@ HOST = "127.0.0.1"
 PREFECT = (sys.executable, "-m", "prefect")
 READY_WITHIN_S = 180.0
 WATCHED_EVERY_S = 0.5
-"""Seconds between checks that our own server is alive."""
+"""Seconds between checks that the embedded server is alive."""
 ASKED_EVERY_S = 5.0
-"""Seconds between checks that an external server answers."""
+"""Seconds between checks that an external server responds."""
 PATIENCE_S = 60.0
-"""Seconds for which an external server may fail to answer."""
+"""Seconds for which an external server may fail to respond."""
 ENDS_WITHIN_S = 3.0
 """Seconds within which a command must end after its server is lost; then it is killed."""
 CONSOLE = {
@@ -55,7 +55,7 @@ QUIET = {
 
 
 class ServerError(UserError):
-    """Raised if a server or a worker does not start, or a server is gone."""
+    """A server or a worker does not start, or a server is gone."""
 
 
 def default_home() -> Path:
@@ -70,14 +70,14 @@ def default_home() -> Path:
 
 @contextmanager
 def embedded() -> Iterator[str]:
-    """Yield the address of a server, and set it in the environment; a server that is already set there is used.
+    """Start a server, set its address in the environment and yield it. If an address is already set, it is used.
 
     Raises:
-        ServerError: it does not answer in time, or stops answering.
+        ServerError: If it does not respond in time, or stops responding.
     """
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     if url := os.environ.get("PREFECT_API_URL"):
-        with _missed(url, "when it is back, or without PREFECT_API_URL", partial(_unanswered, url)):
+        with _missed(url, "once the server is back, or without PREFECT_API_URL", partial(_unanswered, url)):
             yield url
         return
     with ExitStack() as stack:
@@ -92,7 +92,7 @@ def embedded() -> Iterator[str]:
         stack.callback(_stop, server)
         import_module("nmcl.flows.engine.flows")  # takes some seconds, in which the server starts
         wait_until_ready(server, url, home)
-        with _missed(url, "with a new one", partial(_ended, server)):
+        with _missed(url, "with a new server", partial(_ended, server)):
             yield url
 
 
@@ -106,16 +106,16 @@ def _raise_lost(*_: object) -> None:
 
 @contextmanager
 def _missed(url: str, way_out: str, is_lost: Callable[[threading.Event], bool]) -> Iterator[None]:
-    """Report that the server is gone, as soon as Prefect's client (the only user of httpx) or a watch detects it.
+    """Raise ServerError as soon as Prefect's client (the only user of httpx) or a watching thread misses the server.
 
     Prefect's client itself retries silently for minutes.
 
     Args:
-        is_lost: waits until the server is gone, and returns True, or until the event, and returns False.
+        is_lost: Waits until the server is gone, and returns True, or until the event, and returns False.
     """
     message = (
-        f"The Prefect server at {url} does not answer any more. What was finished is kept: "
-        f"the same command goes on from there {way_out}."
+        f"The Prefect server at {url} no longer responds. Finished work is kept: "
+        f"run the same command to resume {way_out}."
     )
     over, lost, turn = threading.Event(), threading.Event(), threading.Lock()
     main = threading.main_thread()
@@ -159,25 +159,25 @@ def _ended(server: subprocess.Popen[bytes], over: threading.Event) -> bool:
 
 
 def _unanswered(url: str, over: threading.Event) -> bool:
-    """Wait until an external server was silent for too long (True) or the event is set (False)."""
+    """Wait until an external server has not responded for too long (True) or the event is set (False)."""
     if not answers(url):
         return False  # perhaps only Prefect can connect to it; its client reports errors
     silent_since = None
     while not over.wait(ASKED_EVERY_S):
         if answers(url):
             if silent_since is not None:
-                console.step(f"The Prefect server at {url} answers again.")
+                console.step(f"The Prefect server at {url} responds again.")
             silent_since = None
         elif silent_since is None:
             silent_since = time.monotonic()
-            console.step(f"The Prefect server at {url} does not answer: waiting {PATIENCE_S:g} s for it.")
+            console.step(f"The Prefect server at {url} does not respond: waiting up to {PATIENCE_S:g} s.")
         elif time.monotonic() - silent_since > PATIENCE_S:
             return True
     return False
 
 
 def answers(url: str, within_s: float = ASKED_EVERY_S) -> bool:
-    """Whether a server answers, even with an error."""
+    """Return whether a server responds, even with an error."""
     try:
         urllib.request.urlopen(f"{url}/health", timeout=within_s).close()
     except urllib.error.HTTPError:
@@ -236,18 +236,18 @@ def spawn(command: Sequence[str], log: Path, **popen: Any) -> subprocess.Popen[b
 
 
 def wait_until_ready(server: subprocess.Popen[bytes], url: str, home: Path) -> None:
-    """Return when the server answers. Raises ServerError if it ends or takes too long."""
+    """Wait until the server responds. Raises ServerError if it ends or takes too long."""
 
     def is_healthy() -> bool:
         return bool(urllib.request.urlopen(f"{url}/health", timeout=2).status == 200)
 
-    wait_until(is_healthy, server, "The Prefect server", "did not answer", home / "server.log")
+    wait_until(is_healthy, server, "The Prefect server", "did not respond", home / "server.log")
 
 
 def wait_until(
     is_ready: Callable[[], bool], process: subprocess.Popen[bytes], name: str, failing: str, log: Path
 ) -> None:
-    """Return when a process is ready. Raises ServerError, with `name` and `failing`, if it ends or takes too long."""
+    """Wait until a process is ready. Raises ServerError, with `name` and `failing`, if it ends or takes too long."""
     end = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < end:
         if process.poll() is not None:

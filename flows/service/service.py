@@ -46,7 +46,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 """Root of the repository, or of the installed package. Both hold `prefect.yaml`."""
 POOL = "nmcl"
 PORT = "PREFECT_SERVER_API_PORT"
-"""Variable with the server's port. If it is not set, Prefect's own port is used; if that is taken, any."""
+"""Environment variable with the server's port. Default: Prefect's own port, or any free port if it is in use."""
 SQLITE = "SQLite"
 STOPS_WITHIN_S = 20.0
 ANSWERS_WITHIN_S = 30.0
@@ -117,7 +117,7 @@ def working_folder() -> Path:
 
 
 def is_clone() -> bool:
-    """Whether the code runs in a clone of the repository, where pyproject.toml enables Prefect's plug-ins."""
+    """Return whether the code runs in a clone of the repository, where pyproject.toml enables Prefect's plug-ins."""
     return (_ROOT / "pyproject.toml").exists()
 
 
@@ -128,18 +128,18 @@ def running() -> Service | None:
 
 
 def up(database_url: str | None, watch: Path | None, out: Path | None, say: Say) -> Service:
-    """Start server and worker unless they run, and register the deployments of `prefect.yaml`.
+    """Start server and worker unless they are running, and register the deployments of `prefect.yaml`.
 
-    If the server answers, only a worker that ended is restarted. Otherwise both are started.
+    If the server responds, only a worker that has ended is restarted. Otherwise both are started.
 
     Args:
-        database_url: address of a PostgreSQL database; None: the database is SQLite.
-        watch: folder in which crawls land.
-        out: store that ingests these crawls: see `nmcl.flows.engine.sweep`.
-        say: receives messages about each step.
+        database_url: Address of a PostgreSQL database; None: the database is SQLite.
+        watch: Folder to watch for new crawls.
+        out: Store that ingests these crawls: see `nmcl.flows.engine.sweep`.
+        say: Receives messages about each step.
 
     Raises:
-        ServerError: one of them does not start, refuses a deployment, or runs with another database.
+        ServerError: If one of them does not start, refuses a deployment, or runs with another database.
     """
     database = Database.parse(database_url) if database_url else None
     with _one_at_a_time():
@@ -148,7 +148,7 @@ def up(database_url: str | None, watch: Path | None, out: Path | None, say: Say)
             service = _start(database, service, say)
         elif database and database.shown != service.database:
             raise ServerError(
-                f"The server that runs at {service.ui} keeps its runs in {service.database}, not in {database.shown}. "
+                f"The server running at {service.ui} uses the database {service.database}, not {database.shown}. "
                 "Stop it first: `nmcl down`."
             )
         elif not service.is_whole:
@@ -170,7 +170,7 @@ def _start(database: Database | None, before: Service | None, say: Say) -> Servi
     """Start server and worker if neither is usable.
 
     Args:
-        before: the previous service; one of its processes may still run.
+        before: The previous service; one of its processes may still run.
     """
     _stop_noted()
     try:
@@ -204,10 +204,10 @@ def _start_worker(service: Service, ended: str | None, say: Say) -> Service:
     """Start a worker, after marking the orphaned runs.
 
     Args:
-        ended: name of the previous worker.
+        ended: Name of the previous worker.
     """
     if n := mark_orphaned(service.url, POOL, ended):
-        say(f"Runs that had ended unreported, now Crashed: {n:,}. `prefect flow-run retry ID` goes on with one.")
+        say(f"Interrupted runs, now Crashed: {n:,}. Resume a run with `prefect flow-run retry ID`.")
     say("Starting the worker ...")
     since = time.time()
     command = ("worker", "start", "--pool", POOL, "--type", "process", "--name", service.worker_name)
@@ -217,7 +217,7 @@ def _start_worker(service: Service, ended: str | None, say: Say) -> Service:
     _note(service)
 
     def is_ready() -> bool:
-        """Whether the worker has reported to the server, which may know an earlier worker of the same name."""
+        """Return whether the worker has reported to the server, which may know an earlier worker of the same name."""
         workers = ask(f"{service.url}/work_pools/{POOL}/workers/filter", {})
         beats = [found["last_heartbeat_time"] for found in workers if found["name"] == service.worker_name]
         return any(datetime.fromisoformat(beat).timestamp() > since for beat in beats if beat)
@@ -270,13 +270,13 @@ def _noted() -> Service | None:
         return None
     except (ValueError, RecursionError) as error:
         raise ServerError(
-            f"{path} is damaged or was not written by nmcl ({error}). Stop the server and the worker that run, if any, "
-            "by hand, and delete it."
+            f"{path} is damaged or was not written by nmcl ({error}). If a server or a worker is still running, stop "
+            "it by hand. Then delete the file."
         ) from error
 
 
 def _stop_noted() -> bool:
-    """Stop the runs first, so that the worker can report them; then the worker, then the server."""
+    """Stop the runs, so that the worker can report them; then the worker, then the server."""
     service = _noted()
     if service is None:
         return False

@@ -63,17 +63,17 @@ def bench_complete(size: Size | None = None, progress: Progress = silent) -> Res
     }
     columns = " + ".join(str(d) for d in DIMS.values())
     notes = [
-        f"synthetic features of rank {TRUE_RANK} and as much noise, {size.rows:,} x ({columns}), rank {size.rank}",
+        f"synthetic features of rank {TRUE_RANK} plus as much noise, {size.rows:,} x ({columns}), rank {size.rank}",
         f"fit_s: one pass for Z^T Z of each pattern and {size.sweeps} sweeps on them; without prepare_s (checks, "
         "means, deviations) and the choice of lambda",
-        "floor: the matrix products of that at the measured float32 rate; of_row_by_row: those of as many sweeps "
-        "through all rows, U = Z F and U^T Z",
-        "peak_bytes: the matrix and all that a fit of two sweeps and a completion take besides",
-        f"peer_rows_sweep_s: of {size.peer_rows:,} rows, with a {size.sweeps}th of the one pass",
-        f"implicit_sweep_s: its own, on the likings it is given of the same rows; {size.peer_sweeps} sweeps, the first "
-        "not counted",
-        f"held-out error on {size.held_out_rows:,} rows, {size.held_out_sweeps} sweeps at most of either; implicit "
-        "works on a sample of them where they are too many for it",
+        "floor: these matrix products at the measured float32 rate; of_row_by_row: those of the same number of sweeps "
+        "over all rows, U = Z F and U^T Z",
+        "peak_bytes: the matrix plus the memory of a fit with two sweeps and a completion",
+        f"peer_rows_sweep_s: one sweep over {size.peer_rows:,} rows plus 1/{size.sweeps} of the pass",
+        f"implicit_sweep_s: one of implicit's sweeps on the same rows, given as confidences; {size.peer_sweeps} "
+        "sweeps, without the first",
+        f"held-out error on {size.held_out_rows:,} rows, at most {size.held_out_sweeps} sweeps each; implicit uses a "
+        "sample if there are too many rows",
     ]
     if size.rows < PAPER_ROWS:
         notes.append(f"reduced: the paper's matrix has {PAPER_ROWS:,} rows; --full measures those")

@@ -41,7 +41,7 @@ def in_turns(measures: Mapping[str, Callable[[], float]], rounds: int, within_s:
 
     Args:
         rounds: Number of rounds.
-        within_s: No round but the first two begins later than this, in seconds from the start.
+        within_s: No round after the second begins later than this, in seconds from the start.
     """
     found: dict[str, list[float]] = {name: [] for name in measures}
     start = time.perf_counter()

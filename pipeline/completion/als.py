@@ -28,7 +28,7 @@ LAMBDAS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 LAMBDA_UNMEASURED = 0.1
 """Regularisation used if no block can be held out."""
 PRODUCT_ROWS = 8192
-"""Rows per matrix product: fewer use the processor less well, more take more memory."""
+"""Rows per matrix product: fewer use the processor less efficiently, more need more memory."""
 TUNING_ROWS = 5000
 
 Factors = dict[str, np.ndarray]

@@ -26,7 +26,7 @@ def check_training(blocks: Blocks) -> FeatureRows:
     """
     table = check(blocks)
     if len(table) == 0:
-        raise StoreError("There are no training rows to learn completion from: the training split is empty.")
+        raise StoreError("There are no training rows to fit the completer on: the training split is empty.")
     return table
 
 
@@ -68,7 +68,7 @@ def fill_in(blocks: Blocks, state: State, decode: Decode) -> Blocks:
     if table.dims != state.info["blocks"]:
         raise ModelError(
             f"The rows have modalities {table.dims} (columns each), but the completer was fitted on "
-            f"{state.info['blocks']}. Extract the features with the settings of the training, or fit again."
+            f"{state.info['blocks']}. Extract the features with the settings used in training, or fit again."
         )
     scaling = scaling_of(state)
     never: list[str] = state.info["never_observed"]

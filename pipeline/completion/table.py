@@ -44,7 +44,7 @@ def check(blocks: Blocks) -> FeatureRows:
     lengths = {name: len(block) for name, block in sorted(blocks.items())}
     if len(set(lengths.values())) > 1:
         raise StoreError(
-            f"Modalities have different numbers of rows: {lengths}. Each video needs one row in each of them."
+            f"Modalities have different numbers of rows: {lengths}. Each video needs one row in each modality."
         )
     ordered = {name: blocks[name] for name in sorted(blocks)}
     return FeatureRows(ordered, {name: _observed(name, block) for name, block in ordered.items()})

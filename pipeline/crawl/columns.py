@@ -73,7 +73,7 @@ def recognise(found: Sequence[str], settings: ColumnSettings, manifest: str, has
         has_sidecars: Whether configured names that are no columns may be keys of sidecars.
 
     Raises:
-        CrawlError: If a column named in the settings is absent or duplicated, or none names the videos.
+        CrawlError: If a column named in the settings is absent or duplicated, or no column identifies the videos.
     """
     named = {field: _column(getattr(settings, field), found) for field in get_args(Field) if getattr(settings, field)}
     absent = [field for field, name in named.items() if name is None]
@@ -81,7 +81,7 @@ def recognise(found: Sequence[str], settings: ColumnSettings, manifest: str, has
     for field in absent:
         if field not in elsewhere:
             raise CrawlError(
-                f"{manifest} has no column {getattr(settings, field)!r}, which columns.{field} names. "
+                f"{manifest} has no column {getattr(settings, field)!r}, the value of columns.{field}. "
                 f"Its columns: {examples(found, 20)}."
             )
     of: dict[Field, str] = {field: name for field, name in named.items() if name is not None}
@@ -98,7 +98,7 @@ def recognise(found: Sequence[str], settings: ColumnSettings, manifest: str, has
         if len(rivals) > 1 and field != "title":
             notes.append(
                 f"{manifest}: {' and '.join(map(repr, rivals))} may both be the {field} column; "
-                f"took {rivals[0]!r}. To take another: --set columns.{field}=NAME."
+                f"using {rivals[0]!r}. To use another: --set columns.{field}=NAME."
             )
     _check(of, found, manifest)
     taken = ", ".join(f"{field} from {name!r}" for field, name in of.items())
@@ -127,8 +127,8 @@ def _check(of: dict[Field, str], found: Sequence[str], manifest: str) -> None:
             raise CrawlError(f"{manifest} has {found.count(name)} columns named {name!r}; rename one. {columns}")
     if "path" not in of and "id" not in of:
         raise CrawlError(
-            f"{manifest} has no column that names the videos. {columns} Its first line must be a header; "
-            f"name the column with the files `video_path`, or say which it is: --set columns.path=NAME. "
+            f"{manifest} has no column that identifies the videos. {columns} Its first line must be a header; "
+            f"rename the column with the files to `video_path`, or select it: --set columns.path=NAME. "
             f"If {manifest} is not the manifest of this crawl, move it elsewhere."
         )
 

@@ -68,11 +68,11 @@ class CrawlFiles:
     names: tuple[str, ...]
     """All files, without partial downloads."""
     videos: tuple[str, ...]
-    """Files that are videos without being named anywhere."""
+    """Files that count as videos even if no manifest or sidecar names them."""
     on_request: tuple[str, ...]
-    """Sound without picture, and pictures that may be animated: videos if a manifest or a sidecar names them."""
+    """Sound files, and images that may be animated: they count as videos if a manifest or a sidecar names them."""
     notes: tuple[str, ...]
-    """What was left out, and why."""
+    """Messages about skipped files."""
 
     @cached_property
     def sidecars(self) -> tuple[str, ...]:
@@ -172,7 +172,7 @@ def files_of(root: Path, names: Sequence[str], left_out: Mapping[str, list[str]]
         on_request=tuple(
             name for name in kept if name.lower().endswith(SOUND_SUFFIXES + ANIMATION_SUFFIXES) and name not in streams
         ),
-        notes=tuple(f"Left out {what} ({len(n):,}): {examples(sorted(n))}." for what, n in left_out.items()),
+        notes=tuple(f"Skipped {what} ({len(n):,}): {examples(sorted(n))}." for what, n in left_out.items()),
     )
 
 
@@ -223,11 +223,11 @@ def _reason_to_leave_out(root: Path, path: str, item: os.DirEntry[str]) -> str |
         return "files whose names are not valid UTF-8 (rename them to use them)"
     if item.is_symlink():
         if real_inside(root, path) is None:
-            return "links that lead out of the crawl folder (copy the files there to use them)"
+            return "links that point outside the crawl folder (copy the files there to use them)"
         if os.path.isdir(item.path):
             return "links to folders, which are not followed"
         if not os.path.exists(item.path):
-            return "links that lead nowhere"
+            return "broken links"
     return None if _is_regular(item) else "pipes, sockets and devices"
 
 

@@ -61,11 +61,11 @@ class BadRows:
         self.rows.append(RejectedRow(number, problem, _shown(video_id), _shown(path)))
 
     def check(self, n_rows: int, max_share: float) -> None:
-        """Raise CrawlError, with the first of them, if there are too many.
+        """Raise CrawlError with the first unusable rows if there are too many.
 
         Args:
-            n_rows: Rows of the manifest, these included.
-            max_share: Share of rows that may be rejected; a few may be in any case, but not all.
+            n_rows: Rows of the manifest, including the unusable ones.
+            max_share: Share of rows that may be rejected. A few are always tolerated, unless all are unusable.
         """
         n = len(self.rows)
         if not n or (n < n_rows and (n <= N_REJECTED_ALWAYS or n <= max_share * n_rows)):
@@ -76,17 +76,17 @@ class BadRows:
         if n < n_rows:
             do = (
                 f"These are {n / n_rows:.1%} of the rows, more than ingest.max_rejected_share={max_share:g} allows. "
-                f"Correct or remove them, or go on without them by --set ingest.max_rejected_share=1."
+                f"Correct or remove them, or skip them with --set ingest.max_rejected_share=1."
             )
         head = f"{self.manifest} has {counted(n, 'row')} that cannot be used:"
         raise CrawlError("\n".join([head, *shown, *more, do]))
 
     def notes(self, n_rows: int) -> Iterator[str]:
-        """Yield how many there are, and the first of them."""
+        """Yield a note with the number of unusable rows and the first of them."""
         if self.rows:
             first = "; ".join(f"{self.unit} {row.line}: {row.problem}" for row in self.rows[:3])
             yield (
-                f"Left out {counted(len(self.rows), 'row')} of the {n_rows:,} in {self.manifest} that cannot be used: "
+                f"Skipped {counted(len(self.rows), 'row')} of the {n_rows:,} in {self.manifest} that cannot be used: "
                 f"{first}{'; and so on' if len(self.rows) > 3 else ''}."
             )
 
@@ -168,11 +168,11 @@ class _Delimited(ManifestFile):
             checked("".join(cells))
         except BadRow as problem:
             raise CrawlError(
-                f"{self._path.name} has no header that can be read: {self.unit} {number}: {problem}. "
-                f"Expected names of columns, such as video_path,venue."
+                f"{self._path.name} has no readable header: {self.unit} {number}: {problem}. "
+                f"Expected column names, such as video_path,venue."
             ) from problem
         raise CrawlError(
-            f"{self._path.name} is empty. Write a header, such as video_path,venue, and a row for each video."
+            f"{self._path.name} is empty. Write a header, such as video_path,venue, and one row per video."
         )
 
     def _records(self, delimiter: str) -> Generator[tuple[int, list[str] | BadRow]]:
@@ -201,7 +201,7 @@ class _Delimited(ManifestFile):
             elif len(cells) == n_columns:
                 yield number, [cells[i] for i in wanted]
             else:
-                bad.add(number, f"{len(cells)} cells; the header has {n_columns}. Is a quote or separator amiss?")
+                bad.add(number, f"{len(cells)} cells; the header has {n_columns}. Check quotes and separators.")
 
 
 class _Lines:
@@ -248,7 +248,7 @@ class _JsonLines(ManifestFile):
         self.columns = tuple(keys)
         if not keys:
             bad.check(len(bad.rows), 0)
-            raise CrawlError(f'{path.name} has no rows. Write one object a line, such as {{"video_path": "a.mp4"}}.')
+            raise CrawlError(f'{path.name} has no rows. Write one object per line, such as {{"video_path": "a.mp4"}}.')
 
     def _objects(self, bad: BadRows) -> Iterator[tuple[int, dict[str, object]]]:
         with _open_text(self._path) as file:
@@ -294,8 +294,8 @@ class _Parquet(ManifestFile):
             raise self._damaged(error) from error
         if n_rows > MAX_PARQUET_ROWS:
             raise CrawlError(
-                f"{path.name} has {n_rows:,} rows; expected at most {MAX_PARQUET_ROWS:,} of one crawl. "
-                "Cut the crawl into several folders."
+                f"{path.name} has {n_rows:,} rows; expected at most {MAX_PARQUET_ROWS:,} per crawl. "
+                "Split the crawl into several folders."
             )
 
     def _damaged(self, error: BaseException) -> CrawlError:

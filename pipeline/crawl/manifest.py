@@ -32,7 +32,7 @@ class Listing:
 
     entries: tuple[Entry, ...]
     notes: tuple[str, ...]
-    """Messages for the user: what was read, how it was interpreted, what was left out."""
+    """Messages for the user: what was read, how it was interpreted, what was skipped."""
     rejected: tuple[RejectedRow, ...] = ()
     """Manifest rows that cannot be used."""
     n_joined: int = 0
@@ -81,7 +81,7 @@ def _manifest_of(files: CrawlFiles) -> str | None:
     if len(candidates) > 1:
         raise CrawlError(
             f"{files.root} holds {len(candidates)} files that could be its manifest: "
-            f"{listed(candidates)}. Keep one, or name the right one {_FORMS}."
+            f"{listed(candidates)}. Keep one, or rename the right one to {_FORMS}."
         )
     return candidates[0] if candidates else None
 
@@ -90,12 +90,12 @@ def _from_files(files: CrawlFiles, columns: ColumnSettings, address: str, absent
     sidecars = SidecarReader(files, columns, absent)
     paths, not_named = sidecars.videos()
     left_out = counted(len(not_named), "sound file or animation", "sound files and animations")
-    note = f"Left out {left_out} that no manifest or sidecar names: {examples(not_named)}."
+    note = f"Skipped {left_out} that no manifest or sidecar names: {examples(not_named)}."
     more_notes = (note, *files.notes) if not_named else files.notes
     if not paths:
         raise CrawlError(
-            f"No video found in {address}: looked for {_FORMS} there, and in it and its folders "
-            f"for files ending in {' '.join(VIDEO_SUFFIXES)}. Put videos there, or give another folder. "
+            f"No video found in {address}: looked for {_FORMS} there, and for files ending in "
+            f"{' '.join(VIDEO_SUFFIXES)} there and in its subfolders. Put videos there, or give another folder. "
             f"{' '.join(more_notes)}"
         )
     beside = [sidecars.beside(path) for path in paths]
@@ -111,7 +111,7 @@ def _from_files(files: CrawlFiles, columns: ColumnSettings, address: str, absent
         f"{sidecars.n_read:,} of them with an .info.json sidecar."
     ]
     if columns != ColumnSettings() and not sidecars.n_read:
-        notes.append("The columns named in the settings were not used, as there are no manifest and no sidecars.")
+        notes.append("The columns named in the settings were not used: there is no manifest and no sidecar.")
     return Listing(
         entries,
         (
@@ -148,7 +148,7 @@ def _from_manifest(
     entries = [video.entry() for video in videos]
     notes = [*columns.notes]
     if stem(name).lower() != "manifest":
-        notes.insert(0, f"Took {name} as the manifest, the only file of such a type in {files.root.name}.")
+        notes.insert(0, f"Using {name} as the manifest: it is the only file of that type in {files.root.name}.")
     if not {"text", "label"} <= columns.of.keys() or columns.elsewhere:
         sidecars = SidecarReader(files, settings, absent)
         entries = [_filled(entry, sidecars, columns, settings) for entry in entries]
@@ -177,8 +177,9 @@ def _refuse_types(manifest: ManifestFile, columns: Columns, name: str) -> None:
         if kind != "text" and not (kind == "list" and field in ("path", "text", "title")):
             found = "lists" if kind == "list" else kind
             raise CrawlError(
-                f"{name}: column {column!r}, taken as the {field}, holds {found}; expected text or numbers: store it "
-                f"as text, name another column by --set columns.{field}=NAME, or read none by --set columns.{field}=''."
+                f"{name}: column {column!r}, used as the {field}, contains {found}; expected text or numbers. Store it "
+                f"as text, select another column with --set columns.{field}=NAME, or none with "
+                f"--set columns.{field}=''."
             )
 
 
@@ -235,7 +236,7 @@ def _videos(
             name = f"{columns.of['id']} {row.video_id!r}"
             problem = f"{name} is already on {manifest.unit} {namesake.number}; expected one row each"
         elif first is not None and (conflict := first.conflict(row)):
-            problem = f"{conflict} on {manifest.unit} {first.number}; the first counts"
+            problem = f"{conflict} on {manifest.unit} {first.number}; the first is used"
         if problem:
             bad.add(number, problem, row.video_id, row.named)
         elif first is None:
@@ -265,10 +266,10 @@ def _videos(
     notes = []
     if alike:
         spelt = [f"{row.named} as {row.path}" for _, row in alike]
-        notes.append(f"Found under a name in another case or Unicode form: {len(alike):,}, such as {examples(spelt)}.")
+        notes.append(f"Found by names with different case or Unicode form: {len(alike):,}, such as {examples(spelt)}.")
     if joined:
         n_rows, n_files = sum(joined.values()), counted(len(joined), "video")
-        ids = f" Their ids are left out, as the first of each file counts: {examples(other_ids)}." if other_ids else ""
+        ids = f" Their ids are ignored; the first id of each file is used: {examples(other_ids)}." if other_ids else ""
         notes.append(f"Joined {counted(n_rows, 'more row')} of {n_files} with the first of the same file.{ids}")
     return sorted(by_path.values(), key=lambda video: video.number), sum(joined.values()), notes
 
@@ -295,7 +296,7 @@ def _odd_labels(labels: Iterable[str | None], where: str) -> Iterator[str]:
         if found
     ]
     if said:
-        yield f"Labels in {where}: {' and '.join(said)}. Each is taken as one class; if that is wrong, change them."
+        yield f"Labels in {where}: {' and '.join(said)}. Each is treated as one class; if that is wrong, change them."
 
 
 def _filled(entry: Entry, sidecars: SidecarReader, columns: Columns, settings: ColumnSettings) -> Entry:
@@ -315,11 +316,11 @@ def _missing(rows: Sequence[_Video], columns: Columns, name: str) -> Iterator[st
         field: Field = "path" if "path" in columns.of else "id"
         raise CrawlError(
             f"{name}: none of the {len(rows):,} files named in column {columns.of[field]!r} is in the crawl "
-            f"folder: {examples(missing, 2)}. Paths must be relative to that folder; if another column holds "
+            f"folder: {examples(missing, 2)}. Paths must be relative to that folder. If another column contains "
             f"them: --set columns.path=NAME."
         )
     if missing:
-        files = counted(len(missing), "file that is not there", "files that are not there")
+        files = counted(len(missing), "file that does not exist", "files that do not exist")
         yield f"{name} names {files}: {examples(missing)}."
 
 
@@ -327,7 +328,7 @@ def _not_named(rows: Sequence[_Video], files: CrawlFiles, name: str) -> Iterator
     named = {video.row.path for video in rows}
     others = [path for path in files.videos if path not in named]
     if others:
-        yield f"Left out {counted(len(others), 'video file')} that {name} does not name: {examples(others)}."
+        yield f"Skipped {counted(len(others), 'video file')} that {name} does not name: {examples(others)}."
 
 
 def _unique_ids(proposed: Sequence[str], paths: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -349,5 +350,5 @@ def _unique_ids(proposed: Sequence[str], paths: Sequence[str]) -> tuple[list[str
     changed = [path for path, n in zip(paths, level, strict=True) if n]
     if not changed:
         return ids, []
-    one, several = "video shares its id with another and goes", "videos share their id with another and go"
-    return ids, [f"{counted(len(changed), one, several)} by path: {examples(changed)}."]
+    one, several = "video shares its id with another and is", "videos share their id with another and are"
+    return ids, [f"{counted(len(changed), one, several)} identified by path: {examples(changed)}."]

@@ -60,8 +60,8 @@ class Reader:
         """Parse the cells of one row.
 
         Raises:
-            BadRow: If the path is missing, no file or leads out of the crawl; the id is empty; the split is unknown;
-                or a cell is no text.
+            BadRow: If the path is missing, not a file or outside the crawl; the id is empty; the split is unknown;
+                or a cell is not text.
         """
         path, video_id = self._name(cells, "path"), self._name(cells, "id")
         captions = self._captions(cells, "text") or self._captions(cells, "title")
@@ -107,33 +107,35 @@ class Reader:
         return _SPLITS[text.lower()]
 
     def _located(self, named: str) -> tuple[str, bool, bool]:
-        """Return the path of a named file as on the disk, whether it exists, and whether by a similar name only."""
+        """Return the path of a named file as on the disk, whether it exists, and whether only by a similar name."""
         files = self._files
         path = posixpath.normpath(named.replace("\\", "/"))
         if re.match(r"\w+:/", path):
-            raise BadRow(f"the path {_cut(named)} is an address or names a drive; expected a path in the crawl folder")
+            raise BadRow(f"the path {_cut(named)} is a URL or has a drive letter; expected a path in the crawl folder")
         if path.startswith("/"):
             raise BadRow(f"the path {_cut(named)} is absolute; expected a path relative to the crawl folder")
         if path == ".." or path.startswith("../"):
-            raise BadRow(f"the path {_cut(named)} leads out of the crawl folder; expected a path inside it")
+            raise BadRow(f"the path {_cut(named)} is outside the crawl folder; expected a path inside it")
         if (known := files.find(path)) is not None:
             return known, True, False
         if len(path.encode()) > N_PATH_MAX:
             return path, False, False
         real = real_inside(files.root, path)
         if real is None:
-            raise BadRow(f"the path {_cut(named)} leads out of the crawl folder by a link; put the file itself there")
+            raise BadRow(
+                f"the path {_cut(named)} is outside the crawl folder, through a link; put the file itself there"
+            )
         if os.path.isfile(real):
             return path, True, False
         if os.path.exists(real):
             raise BadRow(f"the path {_cut(named)} is not a file; expected a video file")
         if len(alike := files.like(path)) > 1:
-            raise BadRow(f"{_cut(named)} may be any of {examples(alike)}; spell it as the file is spelt")
+            raise BadRow(f"{_cut(named)} matches {examples(alike)}; use the exact spelling of the file")
         if alike:
             return alike[0], True, True
         of_stem = [] if is_video_name(path) else files.with_stem(path)
         if len(of_stem) > 1:
-            raise BadRow(f"{_cut(named)} may be any of {examples(of_stem)}; name the file with its suffix")
+            raise BadRow(f"{_cut(named)} matches {examples(of_stem)}; add the suffix of the file")
         return (of_stem[0], True, path not in of_stem[0]) if of_stem else (path, False, False)
 
 

@@ -86,7 +86,7 @@ def make_sample(folder: Path, seed: int = 0, progress: Progress = silent) -> Non
             if not _is_done(folder, seed):
                 fresh.rename(folder)
     except OSError as e:
-        raise CrawlError(f"Cannot write the sample to {folder}: {e}. Name another folder.") from e
+        raise CrawlError(f"Cannot write the sample to {folder}: {e}. Choose another folder.") from e
 
 
 def _is_done(folder: Path, seed: int) -> bool:
@@ -94,11 +94,11 @@ def _is_done(folder: Path, seed: int) -> bool:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     if not is_sample(folder):
-        raise CrawlError(f"{folder} exists and is not a sample crawl. Name a folder that does not exist yet.")
+        raise CrawlError(f"{folder} exists and is not a sample crawl. Choose a folder that does not exist yet.")
     found = json.loads((folder / MARK).read_text(encoding="utf-8"))
     if found != _mark(seed):
         raise CrawlError(
-            f"{folder} is a sample made as {found}; expected {_mark(seed)}. Remove the folder or name another one."
+            f"{folder} is a sample made with {found}; expected {_mark(seed)}. Remove the folder or choose another one."
         )
     return True
 

@@ -118,13 +118,13 @@ class SidecarReader:
             name = getattr(self._columns, field)
             if self._n_with[name] or not (self.n_read or columns):
                 continue
-            where = f"none of the {self.n_read:,} sidecars has a key {name!r}, which columns.{field} names"
+            where = f"none of the {self.n_read:,} sidecars has a key {name!r}, the value of columns.{field}"
             if columns:
                 known = examples(columns, N_KEYS_SHOWN)
                 where = f"the manifest has no column {name!r}, and {where}. Its columns: {known}"
             shown = examples([key for key, _ in self._keys.most_common()], N_KEYS_SHOWN)
             raise CrawlError(
-                f"{where[0].upper()}{where[1:]}. Keys of the sidecars: {shown or 'none'}. Name one of these."
+                f"{where[0].upper()}{where[1:]}. Keys of the sidecars: {shown or 'none'}. Use one of these."
             )
 
     def notes(self) -> tuple[str, ...]:
@@ -132,7 +132,7 @@ class SidecarReader:
         if not self._broken:
             return ()
         return (
-            f"{counted(len(self._broken), 'sidecar is', 'sidecars are')} not valid JSON and left out: "
+            f"{counted(len(self._broken), 'sidecar is', 'sidecars are')} not valid JSON and skipped: "
             f"{examples(self._broken)}. Download them again to use them.",
         )
 

@@ -190,12 +190,12 @@ class Wanted:
 
 
 def require_root(crawl: str, source: CrawlSource) -> None:
-    """Raise CrawlError if the whole of a crawl named `crawl` has disappeared since it was ingested."""
+    """Raise CrawlError if the whole crawl named `crawl` has disappeared since it was ingested."""
     if not source.exists():
         raise CrawlError(
-            f"The crawl {crawl} is no longer at {source.address}: moved away, or its disk is not mounted. Nothing was "
-            f"recorded against its videos. Bring it back and run the same command again, or run `nmcl run` on the "
-            f"folder where it is now."
+            f"The crawl {crawl} is no longer at {source.address}: it was moved, or its disk is not mounted. No "
+            f"failures were recorded for its videos. Restore it and run the same command again, or run `nmcl run` on "
+            f"its new location."
         )
 
 
@@ -258,6 +258,6 @@ def _is_sound(name: str, left_out: dict[str, list[str]]) -> bool:
     """Return whether an object store's key is usable; hidden ones and folders are left out silently, as on a disk."""
     parts = name.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts[:-1]) or parts[-1] in (".", ".."):
-        left_out["keys that are no paths"].append(name)
+        left_out["keys that are not paths"].append(name)
         return False
     return bool(parts[-1]) and not any(part.startswith(".") for part in parts)

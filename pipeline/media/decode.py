@@ -55,7 +55,7 @@ def decode(request: Request, settings: MediaSettings) -> Clip | ClipError:
 
 
 _Heard = np.ndarray | ClipError | None
-"""Soundtrack, or why there is none; None if it was not listened to."""
+"""Soundtrack, or the reason for its absence; None if it was not decoded."""
 
 
 class _File:

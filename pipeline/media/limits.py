@@ -20,19 +20,18 @@ change."""
 
 @dataclass(frozen=True)
 class MediaSettings:
-    """Frozen limits for one file. Those with a reference can change a vector; the others guard the run."""
+    """Frozen limits for one file. Those with a reference can change a vector; the others only protect the run."""
 
     timeout_s: Annotated[float, Gt(0), Unhashed()] = 600.0
-    """Wall-clock timeout of one file; then its process is killed. A guard: the budget keeps real clips far below it."""
+    """Wall-clock timeout for one file, after which its process is killed. The budget keeps real clips far below it."""
     max_seconds: Annotated[float, Gt(0), Reference(180.0)] = 180.0
     """Only the beginning of a longer video is decoded."""
     max_pixels: Annotated[int, Ge(1), Reference(8192 * 4608)] = 8192 * 4608
-    """A larger picture is refused: it would need gigabytes."""
+    """Videos with larger frames are rejected: they would need gigabytes."""
     budget_megapixels: Annotated[int, Ge(1), Reference(12_000)] = 12_000
-    """Decoding budget of one video for all pictures together, in pixels of H.264; other codecs count for more. Of a
-    video over budget, only parts are decoded: the codec's key frames, or the beginning of each stretch between them.
-    The
-    default is 180 s of 1080p at 30 a second, or 15 s of 4K HEVC: about a minute of computing."""
+    """Decoding budget of one video, in megapixels of H.264 over all frames; other codecs count for more. Of a video
+    over budget, only parts are decoded: the codec's key frames, or the beginning of each stretch between them. The
+    default is 180 s of 1080p at 30 frames a second, or 15 s of 4K HEVC: about a minute of computing."""
     memory_mb: Annotated[int, Ge(256), Unhashed()] = 4096
     """Address space of one decoding process."""
     workers: Annotated[int, Ge(0), Unhashed()] = 0

@@ -97,7 +97,7 @@ class Decoder:
 
 
 class _Turn:
-    """Lock under which any number of files are decoded in parallel, or one that killed its process alone."""
+    """Lock that lets files be decoded in parallel, but a file that killed its process only alone."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -258,8 +258,8 @@ def _with_problem(result: bytes, need: Need, problem: ClipError) -> bytes:
 
 def _no_processes(end: str) -> WorkerError:
     return WorkerError(
-        f"{STARTS} decoding processes in a row ended before they took a file (the last one: {end}). "
-        "See that there is enough memory, and start the command again."
+        f"{STARTS} decoding processes in a row ended before they accepted a file (the last one: {end}). "
+        "Check that there is enough memory, and run the command again."
     )
 
 

@@ -164,7 +164,7 @@ def _run_ffmpeg(file: BinaryIO, sound: "AudioStream", mix: dict[str, str], setti
 
 
 def _undisturbed(arguments: list[str], file: BinaryIO) -> "subprocess.CompletedProcess[bytes]":
-    """Run the ffmpeg program, and retry if a signal ended it: its partial output is no soundtrack.
+    """Run the ffmpeg program, and retry if a signal ended it: its partial output is not used as a soundtrack.
 
     Raises:
         ClipError: `timeout`, `crashed`.

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 def main_picture(streams: "Iterable[VideoStream]") -> "VideoStream | None":
     """Return the track that a player shows; None if none can be decoded.
 
-    Attached covers are no video. Of the others, in order of preference: not a still or much shorter than the longest;
-    marked as default; the largest picture; the first.
+    Attached covers do not count. Of the others, in order of preference: not a still image and not much shorter than the
+    longest; marked as default; largest frames; first.
     """
     from av.stream import Disposition
 

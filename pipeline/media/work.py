@@ -43,7 +43,7 @@ LEAST_FRAMES = 16
 
 
 class TooMuchWork(Exception):
-    """A track holds more than its header states, and must be planned from its packets."""
+    """A track contains more than its header states, so its parts must be planned from its packets."""
 
 
 def cost(codec: str, n_pixels: int) -> int:

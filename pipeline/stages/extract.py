@@ -94,8 +94,7 @@ def extract_part(
 ) -> Receipt:
     """Compute what is missing of a part's features and failures, and retry what `job.retry` selects.
 
-    A file known to fail is not decoded again without `job.retry`, so that features made later agree with those made
-    now.
+    A file known to fail is not decoded again without `job.retry`, so that features extracted later agree with these.
     The process may be killed at any moment: a row that is null because of a failure always has that failure on record.
     New failures are written before the features, and resolved ones are removed after them.
 
@@ -105,7 +104,7 @@ def extract_part(
 
     Raises:
         CrawlError: If the whole crawl has disappeared.
-        InternalError: If our own code fails on every file.
+        InternalError: If nmcl's own code fails on every file.
     """
     first_time = not store.exists(job.failures.part(part.key))
     recorded: Failures = {} if first_time else load_failures(store, job.failures, part)

@@ -55,7 +55,7 @@ def fit_extractor(
 
     Raises:
         CrawlError: If a whole crawl has disappeared.
-        InternalError: If our own code fails on every file.
+        InternalError: If nmcl's own code fails on every file.
     """
     left_out: list[tuple[Video, Failure]] = []
     clips = _clips(extractor, videos, folders, frames, decoder, left_out)

@@ -38,12 +38,12 @@ _REJECTED = pa.schema({"line": _NUMBER, "video_id": _TEXT, "path": _TEXT, "probl
 
 @dataclass(frozen=True)
 class IngestSettings:
-    """Frozen settings of how a crawl is read and cut into parts."""
+    """Frozen settings for reading a crawl and dividing it into parts."""
 
     part_size: Annotated[int, Interval(ge=1, le=65_536)] = 256
-    """Videos per part: the most that a kill loses, and the unit of work of an engine."""
+    """Videos per part: the unit of work of an engine, and the most that a killed process loses."""
     max_rejected_share: Annotated[float, Interval(ge=0, le=1)] = MAX_REJECTED_SHARE
-    """Share of a manifest's rows that may be unusable and are left out; 20 may be in any case."""
+    """Share of a manifest's rows that may be unusable and are skipped. Up to 20 rows are always tolerated."""
     absent: tuple[str, ...] = ABSENT
     """Words that mean an empty cell in a manifest, and no text in a sidecar, in any case."""
 
@@ -88,7 +88,7 @@ def ingest(
 def _refuse_nesting(store: Store, crawl: str) -> None:
     out = str(store.local_path().resolve()) if store.is_local else store.url
     if f"{out}/".startswith(f"{crawl}/"):
-        raise CrawlError(f"The output {out} is inside the crawl {crawl}. Name an --out outside of it.")
+        raise CrawlError(f"The output {out} is inside the crawl {crawl}. Choose an --out outside it.")
 
 
 def _unique_name(source: CrawlSource, catalogue: Catalogue) -> str:
@@ -177,7 +177,7 @@ def _save_rejected(store: Store, name: str, listing: Listing) -> Iterator[str]:
     content = encode(pa.Table.from_pylist([vars(row) for row in listing.rejected], _REJECTED))
     if not store.exists(name) or store.read(name) != content:
         store.write(name, content)
-    yield f"All rows that were left out are listed in {name} of the store."
+    yield f"All skipped rows are listed in {name} of the store."
 
 
 def _rows(crawl: str, listing: Listing, stats: dict[str, _Stat]) -> list[Video]:

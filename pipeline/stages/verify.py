@@ -44,8 +44,8 @@ class Problem:
     problem: str
     """What was found, and what was expected."""
     removes: tuple[str, ...] = ()
-    """Files that `repair` removes, so that the next command makes them again; none if that would not help."""
-    what_to_do: str = "nmcl verify --repair removes it, and the next nmcl run makes it again."
+    """Files that `repair` removes, so that the next command recreates them; none if that would not help."""
+    what_to_do: str = "`nmcl verify --repair` removes it, and the next `nmcl run` recreates it."
 
 
 @dataclass
@@ -83,7 +83,7 @@ def verify(store: Store, n_sources: int = SOURCES, seed: int = 0, progress: Prog
 
 
 def repair(store: Store, findings: Findings) -> int:
-    """Remove what is wrong, so that the next command makes it again; return the number of files removed."""
+    """Remove damaged files, so that the next command recreates them. Returns the number of files removed."""
     names = dict.fromkeys(name for problem in findings.problems for name in problem.removes)
     for name in names:
         store.remove(name)
@@ -124,7 +124,7 @@ def _catalogues(store: Store, findings: Findings) -> dict[str, Catalogue]:
             found[name] = load_catalogue(store, name)
             findings.checked["catalogues"] += 1
         except StoreError as error:
-            what_to_do = "Delete it, and ingest the crawls again: what was extracted of them is found again."
+            what_to_do = "Delete it, and ingest the crawls again: their extracted vectors are reused."
             findings.add(name, str(error), (name,) if name.startswith("predicted/") else (), what_to_do)
     return found
 
@@ -145,11 +145,11 @@ def _check_catalogues(
             if part_of(videos) == part:
                 rows[part.key] = videos
                 continue
-            problem = "its rows are not those that its name is the hash of"
+            problem = "its rows do not match the hash in its name"
         except StoreError as error:
             problem = str(error)
         if all(name.startswith("runs/") for name in names):
-            what_to_do = "Promote a run that was trained on other crawls, or train a new one with nmcl run."
+            what_to_do = "Promote a run that was trained on other crawls, or train a new one with `nmcl run`."
             findings.add(part.file, problem, (), what_to_do)
         else:
             findings.add(part.file, problem, (part.file,))
@@ -193,7 +193,7 @@ def _recipe(store: Store, folder: str) -> tuple[dict[str, Any], str | None]:
         return {}, str(error)
     address = folder.rsplit("-", 1)[-1]
     if not isinstance(recipe, dict) or digest(hashed_part(recipe)) != address:
-        return {}, f"it is not the recipe that {address} is the hash of"
+        return {}, f"it does not match the hash {address} in the name of its folder"
     return hashed_part(recipe), None
 
 
@@ -230,15 +230,15 @@ def _check_runs(store: Store, findings: Findings) -> None:
     try:
         best = champion(store)
     except StoreError as error:
-        what_to_do = "Delete it, and promote the run that is to be champion: nmcl runs, nmcl promote."
+        what_to_do = "Delete it, and promote a run: `nmcl runs`, `nmcl promote`."
         findings.add(CHAMPIONS, str(error), (), what_to_do)
     for run in all_runs(store):
         findings.checked["runs"] += 1
         _, problem = _recipe(store, run.folder) if store.exists(run.file(RECIPE)) else ({}, None)
         if problem := problem or _wrong_model(run):
             what_to_do = (
-                "nmcl verify --repair removes it; nmcl run makes it again if the settings are still its own, "
-                "else promote another run: nmcl runs."
+                "`nmcl verify --repair` removes it. `nmcl run` recreates it if the settings have not changed; "
+                "otherwise promote another run: `nmcl runs`."
             )
             findings.add(run.folder, problem, tuple(map(run.file, (RECIPE, MODEL, WEIGHTS, METRICS))), what_to_do)
             continue
@@ -247,13 +247,13 @@ def _check_runs(store: Store, findings: Findings) -> None:
             data = store.read(predictions)
             problem = wrong_digest(store, predictions, data) or _fault(decode, data, predictions)
             if problem and best is not None and run.folder == best.folder:
-                what_to_do = "The champion itself is whole: nmcl predict predicts any crawl again."
+                what_to_do = "The champion itself is intact: predict the crawls again with `nmcl predict`."
                 findings.add(predictions, problem, (), what_to_do)
             elif problem:
                 findings.add(predictions, problem, (predictions, run.file(METRICS)))
     if best is not None and not best.is_finished:
-        what_to_do = "Promote another run, or return to the one before: nmcl runs, nmcl promote, nmcl rollback."
-        findings.add(CHAMPIONS, f"its champion {best.folder} is no finished run", (), what_to_do)
+        what_to_do = "Promote another run, or return to the previous one: `nmcl runs`, `nmcl promote`, `nmcl rollback`."
+        findings.add(CHAMPIONS, f"its champion {best.folder} is not a finished run", (), what_to_do)
 
 
 def _wrong_model(run: Run) -> str | None:
@@ -261,7 +261,7 @@ def _wrong_model(run: Run) -> str | None:
         if run.model is None:
             return None
         if run.model.weights_sha256 != hashlib.sha256(run.store.read(run.file(WEIGHTS))).hexdigest():
-            return f"{WEIGHTS} is not the file that {MODEL} names by its SHA-256"
+            return f"{WEIGHTS} does not match the SHA-256 in {MODEL}"
         _ = run.metrics, run.store.exists(run.file(SETTINGS)) and run.settings
     except StoreError as error:
         return str(error)
@@ -271,7 +271,7 @@ def _wrong_model(run: Run) -> str | None:
 def _check_small_files(store: Store, findings: Findings) -> None:
     """Check the settings, and the optional files that only make commands faster."""
     if store.exists(SETTINGS) and (problem := _fault(store.read_json, SETTINGS)):
-        findings.add(SETTINGS, problem, (), "Delete it, and name the settings again by --set or --config.")
+        findings.add(SETTINGS, problem, (), "Delete it, and give the settings again with --set or --config.")
     for name in (f"timings/{file}" for file in store.list("timings")):
         if problem := _fault(store.read_record, name, Timing):
             findings.add(name, problem, (name,))
@@ -298,7 +298,9 @@ def _check_sources(crawl: Crawl, videos: Sequence[Video], n_sources: int, seed: 
             continue
         findings.checked["source files"] += 1
         if found != sha256:
-            problem = f"its SHA-256 is {found[:12]}..., and {sha256[:12]}... when it was ingested"
-            findings.add(f"{crawl.folder}/{path}", problem, (), "Ingest the crawl again: nmcl run or nmcl ingest.")
+            problem = f"its SHA-256 is {found[:12]}..., but was {sha256[:12]}... when it was ingested"
+            findings.add(
+                f"{crawl.folder}/{path}", problem, (), "Ingest the crawl again with `nmcl run` or `nmcl ingest`."
+            )
     if gone:
-        findings.notes.append(f"{gone:,} of {len(chosen):,} files looked for in {crawl.folder} are no longer there.")
+        findings.notes.append(f"{gone:,} of {len(chosen):,} checked files in {crawl.folder} no longer exist.")

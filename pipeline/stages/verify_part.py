@@ -47,7 +47,7 @@ def wrong_part(
             return problem
         table = decode(data, name)
         if lacking := [column for column in COLUMNS[kind] if column not in table.column_names]:
-            return f"it lacks the column {lacking[0]}"
+            return f"its column {lacking[0]} is missing"
         ids = table.column("video_id").to_pylist()
         if videos is not None and (problem := _wrong_rows(kind, ids, [v.video_id for v in videos])):
             return problem
@@ -64,13 +64,15 @@ def wrong_digest(store: Store, name: str, data: bytes) -> str | None:
         return None
     wanted = store.read(name + DIGEST_SUFFIX).decode(errors="replace").split(" ", 1)[0]
     found = hashlib.sha256(data).hexdigest()
-    return None if found == wanted else f"its SHA-256 is {found[:12]}..., and {wanted[:12]}... was written beside it"
+    return (
+        None if found == wanted else f"its SHA-256 is {found[:12]}..., expected {wanted[:12]}... as recorded next to it"
+    )
 
 
 def _wrong_rows(kind: str, found: Sequence[str], wanted: Sequence[str]) -> str | None:
     if kind == "failures":
         unknown = set(found) - set(wanted)
-        return f"it names {len(unknown):,} videos that the catalogue's part does not have" if unknown else None
+        return f"it lists {len(unknown):,} videos that are not in the catalogue's part" if unknown else None
     if list(found) != list(wanted):
         return f"its {len(found):,} rows are not the {len(wanted):,} videos of the catalogue's part"
     return None
@@ -91,7 +93,7 @@ def _wrong_vectors(
         return f"its vectors have {vectors.shape[1]} values, those of other parts {min(dims - {vectors.shape[1]})}"
     absent = np.isnan(vectors).any(axis=1)
     if not np.isfinite(vectors[~absent]).all():
-        return "it holds infinite values"
+        return "it contains infinite values"
     failures = _failures_beside(store, name, recipe, decodings)
     if failures is None:
         return None
@@ -102,12 +104,12 @@ def _wrong_vectors(
     ]
     lasting = np.array([any(not f.is_transient for f in found) for found in of_rows], bool)
     if (lasting & ~absent).any():  # during a retry, a vector may exist before its failure is removed
-        return f"{int((lasting & ~absent).sum()):,} of its videos have a vector, and a lasting failure on record"
+        return f"{int((lasting & ~absent).sum()):,} of its videos have both a vector and a recorded permanent failure"
     explained = np.array([bool(found) for found in of_rows], bool)
     if "remark" in table.column_names:
         explained |= np.array([remark is not None for remark in table.column("remark").to_pylist()], bool)
     if (absent & ~explained).any() and not absent.all():
-        return f"{int((absent & ~explained).sum()):,} of its vectors are absent without a reason on record"
+        return f"{int((absent & ~explained).sum()):,} of its vectors are absent without a recorded reason"
     return None
 
 
@@ -132,7 +134,7 @@ def _wrong_completed(store: Store, name: str, recipe: Mapping[str, Any], table: 
         observed = table.column(f"{modality}_observed").to_numpy()
         vectors = to_vectors(table.column(modality))
         if (np.isnan(vectors).any(axis=1) == any_observed).any() or not np.isfinite(vectors[any_observed]).all():
-            return f"its {modality} vectors are not whole"
+            return f"its {modality} vectors are incomplete"
         completion = f"states/completion-{recipe['completion']}/{RECIPE}"
         if not store.exists(completion):
             continue
@@ -143,5 +145,5 @@ def _wrong_completed(store: Store, name: str, recipe: Mapping[str, Any], table: 
         extracted = to_vectors(read_table(store, features).column("vector"))
         present = ~np.isnan(extracted).any(axis=1)
         if not np.array_equal(present, observed) or not np.array_equal(extracted[present], vectors[present]):
-            return f"its {modality} vectors are not those that were extracted"
+            return f"its {modality} vectors differ from the extracted ones"
     return None

@@ -1,4 +1,4 @@
-"""Catalogue of a store's crawls, cut into parts once. A later crawl adds parts and changes none."""
+"""Catalogue of a store's crawls, divided into parts once. A later crawl adds parts and changes none."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -47,7 +47,7 @@ class Crawl:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All crawls of one purpose, in the order they were added."""
+    """All crawls with the same purpose (training or prediction), in the order they were added."""
 
     crawls: tuple[Crawl, ...] = ()
 

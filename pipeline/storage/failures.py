@@ -1,4 +1,4 @@
-"""Records of videos that gave no picture or no sound, and why. Each is a row of a part of its own artifact."""
+"""Records of videos without picture or sound, with the reason. Each is a row in a part of a separate artifact."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -19,21 +19,21 @@ MODALITY: Mapping[Need, Modality] = {"frames": "visual", "waveform": "acoustic"}
 """Modality that is missing if the decoder could not provide the need."""
 
 INTERNAL = "internal"
-"""Unexpected failure: a bug of ours, unless the file is very odd."""
+"""Unexpected failure: a bug in nmcl, unless the file is very unusual."""
 
 NO_SOUND = "no_sound"
-"""File without a soundtrack: data, and no failure."""
+"""File without a soundtrack, which is not a failure."""
 
 WHAT_TO_DO: Mapping[str, str] = {
-    "missing": "Put the file back, or mount the disk; the next command tries it again.",
+    "missing": "Restore the file, or mount the disk; the next command retries it.",
     "changed": "The file is not the one that was ingested: run `nmcl run` or `nmcl ingest` on the crawl again.",
-    "timeout": "The next command tries it again; give it more time with `nmcl retry --set media.timeout_s=1800`.",
-    "crashed": "The next command tries it again; give it more memory with `nmcl retry --set media.memory_mb=8192`.",
-    "unreadable": "The file is damaged or no media file: download it again, and ingest the crawl again.",
-    "no_picture": "Nothing, if it is meant to be sound only; else download it again.",
-    "too_large": "Raise the limit that the detail names, such as `nmcl run --set media.max_pixels=100000000`.",
-    "internal": "A bug of nmcl: please report the detail. A new version of the decoding code tries it again.",
-    "rejected": "Correct the row of the manifest that the detail names, and ingest the crawl again.",
+    "timeout": "The next command retries it; give it more time with `nmcl retry --set media.timeout_s=1800`.",
+    "crashed": "The next command retries it; give it more memory with `nmcl retry --set media.memory_mb=8192`.",
+    "unreadable": "The file is damaged or not a media file: download it again, and ingest the crawl again.",
+    "no_picture": "Nothing, if the file is meant to be sound only; otherwise download it again.",
+    "too_large": "Raise the limit given in the detail, for example `nmcl run --set media.max_pixels=100000000`.",
+    "internal": "A bug in nmcl: please report the detail. A new version of the decoding code retries it.",
+    "rejected": "Correct the manifest row given in the detail, and ingest the crawl again.",
 }
 """Advice for the user, by kind."""
 
@@ -47,7 +47,7 @@ class Failure:
     kind: str
     """See `ClipError`."""
     detail: str
-    """What was found, for a person."""
+    """What was found, for the user."""
     attempts: int = 1
     """Number of commands that have tried, for a transient kind of failure."""
 
@@ -71,12 +71,12 @@ Failures = Mapping[str, tuple[Failure, ...]]
 
 @dataclass(frozen=True)
 class Retry:
-    """Frozen selection of recorded failures to retry. By default the transient ones, up to `MAX_ATTEMPTS` in all."""
+    """Frozen selection of recorded failures to retry. Default: transient ones, up to `MAX_ATTEMPTS` in total."""
 
     kinds: frozenset[str] | None = field(default=TRANSIENT)
     """Kinds to retry; None: all."""
     max_attempts: int | None = MAX_ATTEMPTS
-    """Maximum attempts in all; None: any number."""
+    """Maximum number of attempts in total; None: any number."""
 
     def wants(self, failure: Failure) -> bool:
         """Return whether this failure is retried."""
@@ -90,7 +90,7 @@ class Retry:
 
 
 def refuse_bug(clips: Iterable[tuple[Video, Clip | ClipError]], n_decoded: int) -> None:
-    """Raise InternalError if our own code fails on every file, which is no fact about the files.
+    """Raise InternalError if nmcl's own code fails on every file, which says nothing about the files.
 
     Args:
         clips: Clips that failed in our own code.
@@ -101,8 +101,8 @@ def refuse_bug(clips: Iterable[tuple[Video, Clip | ClipError]], n_decoded: int) 
         problems = [clip] if isinstance(clip, ClipError) else list(clip.problems.values())
         first = next(problem for problem in problems if problem.kind == INTERNAL)
         raise InternalError(
-            f"Decoding fails on each of {len(bugs):,} files: a bug of nmcl, and nothing was recorded. "
-            f"The first: {video.path}: {first.detail}",
+            f"Decoding fails on each of {len(bugs):,} files: this is a bug in nmcl. No failure was recorded. "
+            f"First failure: {video.path}: {first.detail}",
             first.trace,
         )
 

@@ -1,10 +1,10 @@
 """Single-writer lock for a store without file locks: a lease object that its holder renews while it works.
 
-A process that finds a lease watches it. A lease that is renewed belongs to a live writer; one that is not renewed for
-PATIENCE_S belongs to a killed one, and is taken over. No clock is compared with another machine's. Taking over is a
-conditional write (`If-Match`), so that of two only one succeeds, if the service supports them, as S3 does. On others,
-two commands that start within a second after a crash may both continue, which costs work and, as files are named by
-their content's recipe, changes no vector.
+A process that finds a lease watches it. A lease that is renewed belongs to a live writer. One that is not renewed for
+PATIENCE_S belongs to a killed writer, and is taken over. Clocks of different machines are never compared. Taking over
+is a conditional write (`If-Match`) if the service supports it, as S3 does, so that only one of two commands succeeds.
+On other services, two commands that start within a second after a crash may both continue. That repeats work but
+changes no vector, because files are named by the hash of their recipe.
 """
 
 import json
@@ -83,7 +83,7 @@ class Lease:
             if seen is not None and found.version != seen.version:
                 raise StoreTakenError(
                     f"Another nmcl command ({found.holder}) is writing to {self._url}. "
-                    "Wait for it, or name another --out."
+                    "Wait until it finishes, or use another --out."
                 )
             if seen is None:
                 seen, end = found, time.monotonic() + PATIENCE_S

@@ -48,22 +48,22 @@ class Run:
 
     @cached_property
     def metrics(self) -> Metrics | None:
-        """None before the run is evaluated, which finishes it."""
+        """Metrics; None before the run is evaluated, which finishes it."""
         return self._read(METRICS, Metrics)
 
     @cached_property
     def drift(self) -> DriftNote | None:
-        """None unless the run is a challenger's, on new videos."""
+        """Drift note; None unless the run is a challenger trained on new videos."""
         return self._read(DRIFT, DriftNote)
 
     @cached_property
     def comparison(self) -> ComparisonNote | None:
-        """None unless the run was compared with a champion."""
+        """Comparison note; None unless the run was compared with a champion."""
         return self._read(COMPARISON, ComparisonNote)
 
     @cached_property
     def model(self) -> ModelCard | None:
-        """None before the run is trained."""
+        """Card of the model; None before the run is trained."""
         return self._read(MODEL, ModelCard)
 
     @cached_property
@@ -129,7 +129,9 @@ class Run:
     def require_metrics(self) -> Metrics:
         """Return the metrics; raise StoreError unless the run is finished."""
         if self.metrics is None:
-            raise StoreError(f"{self.store.url}/{self.folder} is not a finished run. Run the command that began it.")
+            raise StoreError(
+                f"{self.store.url}/{self.folder} is not a finished run. Repeat the command that started it."
+            )
         return self.metrics
 
     def write(self, record: Metrics | DriftNote | ComparisonNote) -> None:
@@ -213,7 +215,7 @@ def promote(run: Run, how: How, why: str) -> Promotion:
 
 
 def rollback(store: Store) -> Promotion:
-    """Return to the champion before the present one, whatever was rolled back since.
+    """Return to the previous champion. Repeated rollbacks go further back.
 
     Raises:
         StoreError: If there is none, or its run is gone.
@@ -227,7 +229,7 @@ def rollback(store: Store) -> Promotion:
             stack.append(entry.run)
     if len(stack) < 2:
         found = f"{entries[-1].run} is the first" if entries else "there is no champion"
-        raise StoreError(f"Nothing to return to: {found}. `nmcl runs --out {store.url}` lists the runs.")
+        raise StoreError(f"There is no previous champion: {found}. `nmcl runs --out {store.url}` lists the runs.")
     return promote(Run(store, stack[-2]), "rollback", f"rolled back from {entries[-1].run}")
 
 
@@ -245,10 +247,10 @@ def all_runs(store: Store) -> list[Run]:
 
 
 def find_run(store: Store, name: str) -> Run:
-    """Return the run with this name, the only one of a model, one by a unique prefix or address, or `latest`.
+    """Return a run by its name, a unique prefix or address, the name of its model if unique, or `latest`.
 
     Raises:
-        StoreError: If no run or several match.
+        StoreError: If no run matches, or several do.
     """
     wanted = name.rstrip("/").rsplit("/", 1)[-1]
     runs = {run.folder.removeprefix("runs/"): run for run in all_runs(store)}
@@ -262,7 +264,7 @@ def find_run(store: Store, name: str) -> Run:
         ]
     if len(found) != 1:
         names = listed(run.folder.removeprefix("runs/") for run in found)
-        problem = f"Several runs are called {name}: {names}" if found else f"No run is called {name}"
+        problem = f"Ambiguous run name {name}: matches {names}" if found else f"There is no run {name}"
         raise StoreError(f"{problem}. `nmcl runs --out {store.url}` lists them.")
     return found[0]
 

@@ -17,8 +17,8 @@ def checking_state(name: str) -> Iterator[None]:
     except (KeyError, ValueError) as error:
         found = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise StoreError(
-            f"What states/{name}-... of the store holds is damaged or was not written by nmcl ({found[:300]}). Delete "
-            "that folder and run the command that made it again."
+            f"The state in states/{name}-... of the store is damaged or was not written by nmcl ({found[:300]}). "
+            "Delete that folder, and repeat the command that created it."
         ) from error
 
 

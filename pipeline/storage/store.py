@@ -49,7 +49,7 @@ POINTERS = ("latest", "champion")
 CHAMPIONS = "champions.json"
 """History of the champions, see `nmcl.pipeline.storage.runs`."""
 KEPT = (_MARKER, "catalogue.json", "settings.json", CHAMPIONS)
-"""Files that no command makes again."""
+"""Files that no command recreates."""
 _held: dict[str, Lease | None] = {}
 """Stores that this process has locked, by URL: nested flows may lock again."""
 T = TypeVar("T")
@@ -73,7 +73,7 @@ def file_system(url: str) -> tuple[Any, str]:
         ) from error
     except ValueError as error:
         raise StoreError(
-            f"{url} cannot be opened: {error}. Name a folder, or a URL such as s3://bucket/store."
+            f"{url} cannot be opened: {error}. Use a folder, or a URL such as s3://bucket/store."
         ) from error
     return fs, str(path).rstrip("/")
 
@@ -119,13 +119,13 @@ class Store:
         """
         store = cls(root)
         if store.is_local and os.path.isfile(store.root):
-            raise StoreError(f"{root} is a file. Name an empty or a new folder.")
+            raise StoreError(f"{root} is a file. Use an empty or a new folder.")
         if not store.exists(_MARKER):
             foreign = [name for name in store.list("") if name not in (_SCRATCH, _LOCK)]
             if foreign:
                 raise StoreError(
-                    f"{root} is neither empty nor an nmcl store: it holds {listed(foreign, 3)}. "
-                    "Name an empty or a new folder."
+                    f"{root} is neither empty nor an nmcl store: it contains {listed(foreign, 3)}. "
+                    "Use an empty or a new folder."
                 )
             store.write_json(_MARKER, {"format": FORMAT, "made_by": "nmcl"})
         return cls.open(root)
@@ -184,7 +184,7 @@ class Store:
                 return bytes(self.fs.cat_file(self._full(name)))
         except FileNotFoundError as error:
             raise StoreError(
-                f"{self.where(name)} is missing. Run the command again: it makes what is missing."
+                f"{self.where(name)} is missing. Run the command again: it recreates missing files."
             ) from error
 
     def read_json(self, name: str) -> Any:
@@ -220,14 +220,16 @@ class Store:
             way_out = "Restore it from a backup"
             way_out += "" if name in (_MARKER, "catalogue.json") else ", or delete it"
         else:
-            way_out = "Delete it and run the command that made it again"
+            way_out = "Delete it, and repeat the command that created it"
         return StoreError(f"{self.where(name)} is damaged or was not written by nmcl ({reason[:500]}). {way_out}.")
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file completely, or leave the old content; raise StoreError on failure."""
         lease = _held.get(self.url)
         if lease is not None and lease.is_lost:
-            raise StoreError(f"{self.url} was not reached for long, and another nmcl command took it over. Run again.")
+            raise StoreError(
+                f"{self.url} was unreachable for too long, and another nmcl command took it over. Run again."
+            )
         with writing(self.where(name)):
             if self.is_local:
                 replace_file(Path(self._full(name)), data, self._scratch())
@@ -353,7 +355,7 @@ class Store:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError as error:
                     raise StoreTakenError(
-                        f"Another nmcl command is writing to {self.url}. Wait for it, or name another --out."
+                        f"Another nmcl command is writing to {self.url}. Wait until it finishes, or use another --out."
                     ) from error
             shutil.rmtree(self._full(_SCRATCH), ignore_errors=True)
             try:

@@ -151,8 +151,8 @@ def _are_vectors(kind: pa.DataType) -> bool:
 
 def _damaged(name: str, found: str) -> StoreError:
     return StoreError(
-        f"{name} is damaged or was not written by nmcl ({found[:500]}). Delete it and run the command that made it "
-        "again."
+        f"{name} is damaged or was not written by nmcl ({found[:500]}). Delete it, and repeat the command that "
+        "created it."
     )
 
 

@@ -150,8 +150,8 @@ def test_latest_leads_to_a_run(store: Store) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("s3://no-such-bucket/out", "Is there such a bucket"),
-        ("nonsense://bucket/out", "Name a folder, or a URL"),
+        ("s3://no-such-bucket/out", "Does the bucket"),
+        ("nonsense://bucket/out", "Use a folder, or a URL"),
     ],
 )
 def test_what_cannot_be_opened_is_said(s3: dict[str, str], url: str, message: str) -> None:
@@ -208,7 +208,7 @@ def waiting(url: str, environment: dict[str, str], at_most_s: float) -> Iterator
             said = []
             for line in process.stderr:
                 said.append(line)
-                if "An nmcl command is at work on" in line:
+                if "an nmcl command is using it" in line:
                     break
             else:
                 raise AssertionError("".join(said))
@@ -234,7 +234,7 @@ def test_the_end_of_a_wait_is_said_in_a_sentence(store: Store, s3: dict[str, str
         stdout, _ = process.communicate(timeout=120)
     assert re.fullmatch(
         r"StoreTakenError: Another nmcl command \(\S+, process \d+\) is writing to s3://stores/\w+\. "
-        r"Wait for it, or name another --out\.\n",
+        r"Wait until it finishes, or use another --out\.\n",
         stdout,
     )
     assert not store.exists("done")
@@ -332,8 +332,8 @@ def test_keys_that_are_no_paths_are_left_out(s3: dict[str, str]) -> None:
         assert files.videos == ("a.mp4", "b/c.mp4")
         assert (files.root / "g.info.json").read_text() == "{}"
         assert [note.split(":")[0] for note in files.notes] == [
-            "Left out keys that are no paths (1)",
-            "Left out partial downloads (1)",
+            "Skipped keys that are not paths (1)",
+            "Skipped partial downloads (1)",
         ]
     with pytest.raises(CrawlError, match="nothing under s3://crawls/none"), crawl_source("s3://crawls/none").files():
         pass

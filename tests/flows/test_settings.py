@@ -102,7 +102,7 @@ def test_a_store_of_another_version(tmp_path: Path, capsys: pytest.CaptureFixtur
         load_tree(assignments=["visual.key_frames=5", "visual.backbone=resnet101", "model.dropout=0.4"])
     )
     said = capsys.readouterr().err
-    assert "does not know smell, model.linear_peer, model.train.swing, and goes on without" in said
+    assert "does not know smell, model.linear_peer, model.train.swing, and ignores them" in said
     store.write_json("settings.json", {"model": {"name": "oracle", "depth": 3}})
     assert of_store(store, {}) == Settings()
     assert "does not know model, " in capsys.readouterr().err
@@ -121,7 +121,7 @@ def test_a_store_keeps_its_settings_and_what_changes_is_said(
     (tmp_path / "s.toml").write_text("[visual]\nbackbone = 'resnet101'\n[split]\nseed = 3\n")
     remember(store, of_store(store, load_tree(tmp_path / "s.toml", ["split.seed=4"])))
     said = capsys.readouterr().err
-    assert said.endswith('now on: split.seed 0 -> 4, visual.backbone "resnet50" -> "resnet101".\n')
+    assert said.endswith('have changed: split.seed 0 -> 4, visual.backbone "resnet50" -> "resnet101".\n')
     kept = of_store(store, {})
     assert (kept.visual.key_frames, kept.visual.backbone, kept.engine.workers) == (5, "resnet101", 4)
     remember(store, of_store(store, {"model": {"name": "logistic"}}))
@@ -156,7 +156,7 @@ def test_names_of_earlier_versions(
     found = of_store(store, {"model": before})
     assert (found.model.name, found.model.options) == (name, expected)
     renamed = before.get("name", "nmcl_stacked") != name
-    assert capsys.readouterr().err.count("of earlier versions is called") == renamed
+    assert capsys.readouterr().err.count("of earlier versions is now called") == renamed
     remember(store, found)
     assert of_store(store, {}) == found
     assert capsys.readouterr().err == ""
@@ -170,7 +170,7 @@ def test_names_of_earlier_versions(
     found = of_store(store, {})
     assert (found.model.name, found.model.seed, found.model.options) == (name, 3, expected)
     renamed = before.get("name", "nmcl") != name
-    assert capsys.readouterr().err.count("of earlier versions is called") == renamed
+    assert capsys.readouterr().err.count("of earlier versions is now called") == renamed
 
 
 @pytest.mark.parametrize("wrong", [{"name": ""}, {"name": 0}, {"name": []}, {"peers": None}, {"peers": 3}])

@@ -102,7 +102,7 @@ def test_the_main_job(installed: Path, project: Path) -> None:
     predicted = run(project, nmcl, "predict", "crawl", "--model", "out", "--out", "venues.csv")
     assert predicted.returncode == 0, predicted.stderr
     assert len((project / "venues.csv").read_text().splitlines()) == 27
-    assert "Nothing had to be done" in run(project, nmcl, "run", "crawl", "--out", "out").stdout
+    assert "Nothing to do" in run(project, nmcl, "run", "crawl", "--out", "out").stdout
 
 
 @pytest.mark.long

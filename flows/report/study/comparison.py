@@ -1,4 +1,4 @@
-"""Figures that compare methods, and figures of the gates."""
+"""Figures of a study that compare methods, and figures of the gates."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -75,7 +75,7 @@ def _dots(
 
 
 def _range(spreads: Sequence[Spread]) -> tuple[float, float]:
-    """Return the range of the methods near the best one: a single bad method would hide all differences."""
+    """Return the axis range of the methods near the best one; a single bad method would hide all differences."""
     best = max((_mean(spread) for spread in spreads), default=1.0)
     near = [spread for spread in spreads if _mean(spread) >= max(NEAR * best, 0.0)]
     ends = [_mean(s) + sign * (finite(s.std) or 0.0) for s in near for sign in (-1, 1)]

@@ -61,7 +61,7 @@ def _roc_legend(axes: Axes, below: Axes) -> None:
 
 
 def _roc_styles(data: StudyData, palette: Palette) -> dict[str, dict[str, Any]]:
-    """Return the line style of each method: the reference thick, the best others in colour above it, the rest grey."""
+    """Return the line style of each method: the reference thick, the best others in colour, the rest grey."""
     names = list(dict.fromkeys(name for curves in data.roc.values() for name in curves))
     total = {name: sum(_area(curves[name]) for curves in data.roc.values() if name in curves) for name in names}
     rivals = sorted((name for name in names if name != data.reference), key=lambda name: -total[name])
@@ -102,12 +102,12 @@ def epochs(data: StudyData, palette: Palette) -> Figure:
 
 
 def completion(data: StudyData, palette: Palette) -> Figure:
-    """Draw the error of completion and macro-F1 of incomplete rows by share hidden, a line per completer."""
+    """Draw the completion error and macro-F1 of incomplete rows by share hidden, one line per completer."""
     levels = sorted(data.completion, key=lambda level: level.hidden)
     figure = canvas(palette, 7.6, 3.2)
     left, right = figure.subplots(1, 2)
     _plot(bare(left), _completer_lines(levels, "nrmse"), palette, has_markers=True)
-    left.set_title("Error of filling in (NRMSE)")
+    left.set_title("Completion error (NRMSE)")
     left.axhline(1, color=palette.muted, linestyle=(0, (1, 3)), linewidth=0.8)
     _plot(bare(right), _completer_lines(levels, "macro_f1"), palette, has_markers=True)
     right.set_title("Macro-F1 of incomplete rows")

@@ -11,7 +11,7 @@ from nmcl.model.study.results import StudyData
 
 
 def figures(data: StudyData) -> Iterator[Drawing]:
-    """Yield the figures for which there are numbers."""
+    """Yield the figures whose data is available."""
     if any(data.roc.values()):
         yield Drawing("fig4-roc", "ROC curves of all methods", partial(curves.roc, data))
     if any(data.epochs.values()):
@@ -29,9 +29,7 @@ def figures(data: StudyData) -> Iterator[Drawing]:
     if data.methods:
         yield Drawing("methods", "Micro- and macro-F1 of all methods", partial(comparison.methods, data))
     if data.completion:
-        yield Drawing(
-            "completion", "Error of completion and macro-F1 by share hidden", partial(curves.completion, data)
-        )
+        yield Drawing("completion", "Completion error and macro-F1 by share hidden", partial(curves.completion, data))
     if data.gates:
         yield Drawing(
             "gates", "Share of open, undecided and shut gates over the epochs", partial(comparison.gates, data)

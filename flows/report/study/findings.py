@@ -27,7 +27,7 @@ Standing = Literal["ahead", "behind", "equal", "untested"]
 
 
 def reference(data: StudyData) -> MethodRow | None:
-    """Return the row that all others are compared with."""
+    """Return the row of the reference method, which all others are compared with."""
     return next((row for row in data.methods if row.name == data.reference), None)
 
 
@@ -42,7 +42,7 @@ def standing(row: MethodRow, against: MethodRow | None) -> Standing:
 
 
 def standings(data: StudyData) -> dict[Standing, list[str]]:
-    """Group all methods but the reference by standing, and mark differences that are insignificant after correction."""
+    """Group all methods except the reference by standing. Marks differences that are insignificant after correction."""
     against = reference(data)
     found: dict[Standing, list[str]] = {"ahead": [], "behind": [], "equal": [], "untested": []}
     for row in data.methods:
@@ -68,7 +68,7 @@ def verdict(row: MethodRow, against: MethodRow | None) -> str:
 
 
 def _is_weak(row: MethodRow) -> bool:
-    """Whether the difference is significant by its own p-value, but not by the corrected one."""
+    """Return whether the difference is significant by its own p-value, but not by the corrected one."""
     p_value, corrected = finite(row.macro_p_value), finite(row.corrected_p_value)
     return p_value is not None and corrected is not None and p_value < ALPHA <= corrected
 
@@ -105,7 +105,7 @@ def warnings(data: StudyData) -> Iterator[str]:
     if silent:
         yield (
             f"The consistent part has less than {SMALL_NORM:.0%} of the norm in {joined(silent)}: "
-            "the model decides without it."
+            "the model predicts without it."
         )
     close = dict.fromkeys(
         p.modality for p in gates if p.divergence is not None and abs(p.divergence) < SMALL_DIVERGENCE
@@ -114,21 +114,21 @@ def warnings(data: StudyData) -> Iterator[str]:
         yield (
             "The auxiliary predictions of host and guest hardly differ "
             f"(below {SMALL_DIVERGENCE} nats) in {joined(list(close))}. "
-            "Predictions that are the same for every row look like this: they agree, but carry no information."
+            "Predictions that are identical for every row look like this: they agree, but carry no information."
         )
     for branch, share in last_collapse(data).items():
         if share > COLLAPSED:
-            yield f"The branch {branch} has collapsed: it names the same venue for {share:.1%} of the rows."
+            yield f"The branch {branch} has collapsed: it predicts the same venue for {share:.1%} of the rows."
 
 
 def _stuck(gates: Sequence[GatePoint]) -> Iterator[str]:
     for word, meaning in (("open", "consistent"), ("shut", "complementary")):
         places = [_place(point) for point in gates if getattr(point, word) > ONE_SIDED]
         if places:
-            extent = "All gates sit on one side. " if len(places) == len(gates) else ""
+            extent = "All gates are on one side. " if len(places) == len(gates) else ""
             yield (
                 f"{extent}More than {ONE_SIDED:.0%} of the gates are {word} in {joined(places)}: nearly every "
-                f"feature counts as {meaning}, so nothing is separated there."
+                f"feature is treated as {meaning}, so nothing is separated there."
             )
 
 

@@ -10,14 +10,14 @@ from nmcl.flows.report.study.style import HATCH, WARM, fading, scale, thinned
 from nmcl.model.study.results import AttentionMemory, RelationExample
 
 _FEW = 900
-"""Maximum number of cells of a map in which nearly all below 1 carry a dash; in larger ones, only those far below.
+"""Maximum number of cells of a map in which nearly all cells below 1 get a dash; in larger ones, only those far below.
 
 Without the dash, the two colours look the same in grey print.
 """
 
 
 def relation(example: RelationExample, palette: Palette) -> Figure:
-    """Draw relation scores of guests (rows) and host features (columns), and below how the features are divided."""
+    """Draw relation scores of guests (rows) and host features (columns), and below them the split of each feature."""
     n_guests, n_features = len(example.guests), len(example.features)
     height = 0.34 * n_guests
     figure = canvas(palette, 7.2, height + 2.9)
@@ -90,7 +90,7 @@ def attention(memory: AttentionMemory, palette: Palette) -> Figure:
     )
     axes.set_title(f"Attention to features of {label(memory.host, 30)}")
     _frame(axes)
-    scale(bar, colours, 1 - reach, 1 + reach, "weight (1: neither more nor less)")
+    scale(bar, colours, 1 - reach, 1 + reach, "weight (1: neutral)")
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Renders the page of a study. Names are untrusted input: all is escaped, nothing is fetched."""
+"""Renders the page of a study. Names are untrusted input: the page escapes them and fetches nothing."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ from nmcl.model.study.results import StudyData, Trial
 
 
 def page(data: StudyData, tables: Iterable[Table], drawings: Iterable[Drawing]) -> str:
-    """Return the study as one HTML page that needs no other file. The same data give the same bytes."""
+    """Return the study as one HTML page that needs no other file. The same data gives the same bytes."""
     return render_page(
         "study.html",
         styles=("style.css", "study/study.css"),

@@ -41,7 +41,7 @@ class Drawing:
     draw: Draw
 
     def svg(self) -> bytes:
-        """Return an SVG file on white; the same data give the same bytes."""
+        """Return an SVG file on white; the same data gives the same bytes."""
         return self._file("svg", NO_METADATA)
 
     def png(self) -> bytes:
@@ -62,8 +62,8 @@ def end_labels(axes: Axes, ends: Sequence[tuple[str, float, float, str]], gap: f
     """Write names right of the axes next to the ends of their lines, moved apart where they would overlap.
 
     Args:
-        ends: name, x and y of the last point, colour.
-        gap: smallest distance of two names, as a share of the height of the axes.
+        ends: Name, x and y of the last point, colour.
+        gap: Smallest distance of two names, as a share of the height of the axes.
     """
     low, high = axes.get_ylim()
     heights = apart([y for _, _, y, _ in ends], gap * (high - low), low, high)
@@ -96,7 +96,7 @@ def apart(heights: Sequence[float], gap: float, low: float, high: float) -> list
 
 
 def thinned(n: int, inches: float, least: float = 0.12) -> range:
-    """Return which of n ticks along this many inches are labelled, so that each label has at least `least` inches."""
+    """Return which of n ticks are labelled, so that each label has at least `least` of this many inches."""
     return range(0, n, max(1, int(np.ceil(n * least / inches))))
 
 

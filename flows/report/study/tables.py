@@ -64,7 +64,7 @@ def _ranking(data: StudyData) -> Table:
         Column("Training", "train_seconds", "seconds"),
     )
     rows = tuple(_cells(row, columns) for row in data.methods)
-    return Table("ranking", "How well each method ranks the venues, and what it costs.", columns, rows)
+    return Table("ranking", "Ranking quality and cost of each method.", columns, rows)
 
 
 def _modalities(data: StudyData) -> Table:
@@ -115,7 +115,7 @@ def _completion(data: StudyData) -> Table:
 def _absence(data: StudyData) -> Table:
     columns = (
         Column("Absent", "absent", "text"),
-        Column("What is done", "filling", "text"),
+        Column("Handling", "filling", "text"),
         Column("Micro-F1 %", "micro_f1", "spread"),
         Column("Macro-F1 %", "macro_f1", "spread"),
         Column("Macro-F1 lost, points", "macro_loss", "points"),
@@ -147,7 +147,7 @@ def _gates(data: StudyData) -> Table:
 def _collapse(data: StudyData) -> Table:
     columns = (Column("Branch", "branch", "text"), Column("Rows %", "share", "share"))
     rows = tuple(findings.last_collapse(data).items())
-    return Table("collapse", "Rows that a branch's most frequent prediction takes after the last epoch.", columns, rows)
+    return Table("collapse", "Share of each branch's most frequent prediction after the last epoch.", columns, rows)
 
 
 def _constant(data: StudyData) -> Table:
@@ -169,4 +169,4 @@ def _constant(data: StudyData) -> Table:
             if row.name in ("majority", "early_fusion", "late_fusion")
         ),
     )
-    return Table("constant", "The paper's Early and Late Fusion beside a constant answer.", columns, rows)
+    return Table("constant", "The paper's Early and Late Fusion next to a constant prediction.", columns, rows)

@@ -75,7 +75,7 @@ def test_files_that_do_not_play_are_left_out(crawl: Path, tmp_path: Path) -> Non
     folder = tmp_path / "crawl"
     shutil.copytree(crawl, folder)
     (folder / "a.mp4").write_bytes(b"no video")
-    assert make_crawl(folder, 3, tmp_path / "made") == "3 videos, left out as they do not play: 1"
+    assert make_crawl(folder, 3, tmp_path / "made") == "3 videos, skipped because they cannot be decoded: 1"
     for clip in folder.glob("clip*.mp4"):
         clip.unlink()
     with pytest.raises(CrawlError, match="None of the 1 files"):

@@ -44,7 +44,7 @@ def out(crawl: Path, quick: Settings, tmp_path_factory: pytest.TempPathFactory) 
     away = (crawl / "3.mp4").rename(crawl.parent / "3.mp4")
     done = nmcl("extract", "--out", out, code=3)
     away.rename(crawl / "3.mp4")
-    assert "6 of 18 videos gave neither picture nor sound" in done.stderr
+    assert "6 of 18 videos have neither picture nor sound" in done.stderr
     assert "media.max_failed_share=0.2" in done.stderr
     assert "Failed: unreadable 5, missing 1" in done.stdout
     return out
@@ -88,9 +88,9 @@ def test_a_share_that_is_allowed(out: Path, tmp_path: Path) -> None:
 def test_retry_tries_what_is_asked_for(out: Path, crawl: Path, tmp_path: Path) -> None:
     shutil.copytree(out, tmp_path / "out")
     output = said("retry", "--out", tmp_path / "out", "--kind", "missing")
-    assert "Tried again: 1; recovered: 1; still failed: 0." in output
+    assert "Retried: 1; recovered: 1; still failed: 0." in output
     output = said("retry", "--out", tmp_path / "out")
-    assert "Tried again: 5; recovered: 0; still failed: 5." in output
+    assert "Retried: 5; recovered: 0; still failed: 5." in output
     rows = json.loads(said("errors", "--out", tmp_path / "out", "--kind", "unreadable", "--json"))
     assert {row["attempts"] for row in rows} == {2}
     done = CliRunner().invoke(app, ["retry", "--out", str(tmp_path / "out"), "--kind", "nonsense"])

@@ -51,14 +51,14 @@ def ended(
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (ValueError("x\x1b[31m"), 1, r"error: ValueError: x\x1b[31m. This is a bug of nmcl: run with --debug"),
+        (ValueError("x\x1b[31m"), 1, r"error: ValueError: x\x1b[31m. This is a bug in nmcl: run again with --debug"),
         (UserError("found [/]\x1b"), 2, "error: found [/]\\x1b\n"),
         (OSError(errno.ENOSPC, "No space", "/data/x"), 2, "error: No space is left for /data/x."),
-        (OSError(errno.EDQUOT, "quota", "/data/x"), 2, "error: The disk quota leaves no room for /data/x."),
-        (OSError(errno.EFBIG, "big", "/data/x"), 2, "error: /data/x is larger than"),
+        (OSError(errno.EDQUOT, "quota", "/data/x"), 2, "error: The disk quota is too small for /data/x."),
+        (OSError(errno.EFBIG, "big", "/data/x"), 2, "error: /data/x exceeds the maximum file size"),
         (OSError(errno.EIO, "io", "/data/x"), 2, "error: /data/x cannot be written: the disk reports"),
         (OSError(errno.EROFS, "ro", "/data/x"), 2, "its file system is read-only."),
-        (MemoryError(), 2, "error: There is not enough memory."),
+        (MemoryError(), 2, "error: Out of memory."),
     ],
 )
 def test_every_error_is_one_sentence(
@@ -94,7 +94,7 @@ def test_signals_end_orderly(
     code, text = ended("rollback", "--out", store, capsys=capsys, monkeypatch=monkeypatch)
     assert code == 128 + number
     assert text.count("\n") == 1
-    assert "What was finished is kept" in text
+    assert "Finished work is kept" in text
     assert not (store / ".tmp").exists()
 
 
@@ -188,5 +188,5 @@ def test_a_signal_within_a_destructor_is_not_lost(number: signal.Signals, code: 
     command = [sys.executable, "-c", LATE, str(int(number))]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
     assert done.returncode == code, done.stderr
-    assert done.stderr.endswith("What was finished is kept; the same command goes on from there.\n")
+    assert done.stderr.endswith("Finished work is kept; run the same command to resume.\n")
     assert "Traceback" not in done.stderr

@@ -97,7 +97,7 @@ def test_dare_without_sounds_is_dare_lite_and_with_them_dare(features: Path, tmp
     done = command("--features", features, "--out", tmp_path / "lite", *few)
     assert done.returncode == 0, done.stderr
     assert list(json.loads((tmp_path / "lite" / "results.json").read_text())["methods"]) == ["dare_lite"]
-    assert "dare_lite stands in" in done.stdout.replace("\n", " ")
+    assert "dare_lite is used instead" in done.stdout.replace("\n", " ")
     random = np.random.default_rng(0)
     np.savez(tmp_path / "sounds.npz", sound=random.normal(size=(50, 2)), tags=random.integers(0, 2, (50, 7)))
     done = command("--features", features, "--out", tmp_path / "whole", *few, "--sounds", tmp_path / "sounds.npz")
@@ -111,10 +111,10 @@ def test_dare_without_sounds_is_dare_lite_and_with_them_dare(features: Path, tmp
     ("changes", "message"),
     [
         ({"features": None}, "either --features"),
-        ({"methods": "nmcl,oracle"}, "'oracle'; there are nmcl"),
+        ({"methods": "nmcl,oracle"}, "'oracle'. Expected one of nmcl"),
         ({"features": Path("absent.npz")}, "no file absent.npz"),
         ({"modalities": "smell"}, "no modality smell"),
-        ({"skip": "figures"}, "there are modalities"),
+        ({"skip": "figures"}, "Expected one of modalities"),
         ({"taxonomy": Path("absent.csv")}, "absent.csv"),
         ({"features": None, "store": Path("nowhere")}, "nowhere"),
     ],

@@ -123,7 +123,7 @@ def homes(postgres: str | None, tmp_path_factory: pytest.TempPathFactory) -> Ite
     folders = {"SQLite": tmp_path_factory.mktemp("sqlite")}
     without = run("prefect", "deployment", "run", "extract-features", home=folders["SQLite"])
     assert without.returncode == 1
-    assert without.stderr.startswith("No Prefect server runs. Start one with `nmcl up`")
+    assert without.stderr.startswith("No Prefect server is running. Start one with `nmcl up`")
     watch = ("--watch", tmp_path_factory.mktemp("quiet"), "--out", "store")
     ups = [start("nmcl", "up", *watch, home=folders["SQLite"])]
     if postgres:
@@ -146,7 +146,7 @@ def homes(postgres: str | None, tmp_path_factory: pytest.TempPathFactory) -> Ite
     assert not any(process.is_running() for process in processes)
     again = run("nmcl", "down", home=folders["SQLite"])
     assert again.returncode == 0
-    assert again.stdout.startswith("Nothing runs")
+    assert again.stdout.startswith("Nothing to stop")
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +213,7 @@ def test_another_database_than_that_of_the_running_server(home: Path) -> None:
     before = running(home)
     refused = run("nmcl", "up", "--database-url", "postgresql://u@127.0.0.1/none", home=home)
     assert refused.returncode == 2
-    assert "keeps its runs in SQLite, not in postgresql://u@127.0.0.1/none" in refused.stderr
+    assert "uses the database SQLite, not postgresql://u@127.0.0.1/none" in refused.stderr
     assert running(home) == before
 
 
@@ -247,7 +247,7 @@ def test_a_night(home: Path, crawl: Path, tmp_path: Path) -> None:
         assert "There is no store" not in announced.stderr
         into = ("--param", f"crawl={crawl}", "--param", f"out={out}")
         extraction = start("prefect", "deployment", "run", "extract-features", "--watch", *into, home=home)
-        wait_for(lambda: any("An nmcl command is at work" in log["message"] for log in ask(home, "logs")))
+        wait_for(lambda: any("an nmcl command is using it" in log["message"] for log in ask(home, "logs")))
     extracted = end(extraction)
     assert extracted.returncode == 0, extracted.stdout + extracted.stderr
     wait_for(lambda: [run["state_type"] for run in runs_of(home, "retrain")] not in (["RUNNING"], ["PENDING"]))

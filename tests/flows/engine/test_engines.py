@@ -154,7 +154,9 @@ def test_a_part_that_always_kills_its_worker_is_named_and_the_others_are_done(
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     others, error = done.stdout.strip().split("\n")
     assert others == str([f"done-{i}" for i in range(6) if i != 3])
-    assert error.startswith("work: 1 parts ended their worker process 3 times and were given up: 3 (2 videos of crawl)")
+    assert error.startswith(
+        "work: 1 parts killed their worker process 3 times and were abandoned: 3 (2 videos of crawl)"
+    )
     assert done.stderr == ""
 
 
@@ -229,7 +231,7 @@ def test_a_cluster_without_workers_is_waited_for_aloud_and_one_that_is_gone_is_a
         begin(worker)
         wait_for(lambda: waiting.stdout.readline().strip() == "2 4")
     output = waiting.communicate(timeout=120)[0]
-    assert f"The {name} cluster at {address} does not answer any more" in output
+    assert f"The {name} cluster at {address} no longer responds" in output
 
 
 WARM = """
@@ -292,7 +294,7 @@ def test_ctrl_c_leaves_parts_unfinished_and_nothing_running(
     command.send_signal(signal.SIGINT)
     _, output = command.communicate(timeout=120)
     assert command.returncode == 130, output
-    assert output.strip().endswith("Interrupted. What was finished is kept; the same command goes on from there.")
+    assert output.strip().endswith("Interrupted. Finished work is kept; run the same command to resume.")
     assert psutil.wait_procs(family, 10)[1] == []
     assert made(Store.open(out)).items() < expected.items()
 
@@ -314,7 +316,7 @@ def test_a_server_that_is_gone_is_said(environment: dict[str, str], fitted: Path
         server.wait()
     _, output = command.communicate(timeout=240)
     assert command.returncode == 2, output
-    assert f"The Prefect server at {url} does not answer" in output
+    assert f"The Prefect server at {url} does not respond" in output
     assert "Traceback" not in output
 
 
@@ -322,9 +324,12 @@ def test_a_server_that_is_gone_is_said(environment: dict[str, str], fitted: Path
     ("options", "message"),
     [
         (["--engine", "spark"], "engine.name is 'spark'"),
-        (["--engine", "threads", "--address", "tcp://127.0.0.1:1"], "only ray and dask know clusters"),
-        (["--engine", "dask", "--address", "tcp://127.0.0.1:1"], "No dask cluster can be had at tcp://127.0.0.1:1"),
-        (["--engine", "ray", "--address", "127.0.0.1:x"], "No ray cluster can be had at 127.0.0.1:x"),
+        (["--engine", "threads", "--address", "tcp://127.0.0.1:1"], "only ray and dask use clusters"),
+        (
+            ["--engine", "dask", "--address", "tcp://127.0.0.1:1"],
+            "Cannot connect to the dask cluster at tcp://127.0.0.1:1",
+        ),
+        (["--engine", "ray", "--address", "127.0.0.1:x"], "Cannot connect to the ray cluster at 127.0.0.1:x"),
     ],
 )
 def test_what_cannot_be_is_said(

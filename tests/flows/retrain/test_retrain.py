@@ -337,7 +337,7 @@ def test_a_crawl_without_labels_is_extracted_and_its_drift_measured(
     note = store.read_json(f"{outcome.notes}/drift.json")
     assert list(note["crawls"]) == ["c"]
     assert note["figures"]["files"]["failed"]["n_new"] == 4
-    assert "no challenger learns" in store.read(f"{outcome.notes}/retraining.html").decode()
+    assert "no challenger is trained" in store.read(f"{outcome.notes}/retraining.html").decode()
     files = snapshot(store.local_path())
     again = do(store, crawl)
     assert (again.result, again.is_new) == ("nothing", False)
@@ -420,13 +420,13 @@ def test_new_venues_are_compared_on_common_ones_and_reported(
 def test_promote_and_rollback_refuse_what_they_cannot_do(store: Store) -> None:
     with pytest.raises(StoreError, match="is the first"):
         rollback(store)
-    with pytest.raises(StoreError, match="No run is called nothing"):
+    with pytest.raises(StoreError, match="There is no run nothing"):
         by_hand(store, "nothing")
     entries = history(store)
     by_hand(store, "logis")
     assert history(store) == entries
     store.write_json("runs/logistic-unfinished/model.json", {})
-    with pytest.raises(StoreError, match="Several runs"):
+    with pytest.raises(StoreError, match="Ambiguous run name"):
         by_hand(store, "logis")
     with pytest.raises(StoreError, match="not a finished run"):
         by_hand(store, "logistic-un")
@@ -435,7 +435,7 @@ def test_promote_and_rollback_refuse_what_they_cannot_do(store: Store) -> None:
 def test_a_run_that_does_not_tell_where_it_comes_from(store: Store, crawl: Path) -> None:
     run = champion_of(store)
     store.local_path(f"{run}/splits.parquet").unlink()  # as an earlier version left it
-    with pytest.raises(StoreError, match="does not say which videos"):
+    with pytest.raises(StoreError, match="does not record which videos"):
         begin(store, crawl)
     up_to(Context(store, from_tree(QUICK)), "evaluate")
     assert begin(store, crawl)[1].champion.folder == run

@@ -214,7 +214,7 @@ def test_a_champion_survives_a_new_setting(
 def test_a_champion_refuses_a_changed_default(trained: tuple[Plan, str], section: str) -> None:
     plan, _ = trained
     later = replace(plan, settings=with_grown(section, 4), frozen=lineage_of(plan.result).frozen)
-    with pytest.raises(ModelError, match="made in another way"):
+    with pytest.raises(ModelError, match="with other settings, weights or limits"):
         _ = later.features
 
 
@@ -306,7 +306,7 @@ class TestEarlierStore:
     )
     def test_other_settings_are_refused(self, store: Store, assignment: str) -> None:
         (run,) = (f"runs/{name}" for name in store.list("runs") if name.startswith("nmcl"))
-        with pytest.raises(ModelError, match="made in another way"):
+        with pytest.raises(ModelError, match="with other settings, weights or limits"):
             _ = self.plan(store, run, assignment).features
 
     def test_it_is_whole(self, store: Store) -> None:

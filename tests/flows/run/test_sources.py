@@ -24,7 +24,7 @@ def test_a_store_of_ones_own_comes_before_the_sample(tmp_path: Path, monkeypatch
     assert not is_sample(store)
     assert store_of(None, None) == "out"
     assert settings_of(store, None) == {}
-    with pytest.raises(CrawlError, match="knows no crawl that is still there"):
+    with pytest.raises(CrawlError, match="still exists"):
         crawls_of(None, store, silent)
 
 

@@ -91,7 +91,7 @@ def test_the_death_of_the_own_server_is_said(run: Callable, environment: dict[st
     assert process.wait(120) == 2
     said = (tmp_path / "said").read_text()
     assert "error: The Prefect server at http://127.0.0.1" in said
-    assert "the same command goes on from there with a new one" in said
+    assert "run the same command to resume with a new server" in said
     assert "Traceback" not in said
 
 
@@ -112,7 +112,7 @@ def test_a_server_elsewhere_is_waited_for_aloud(run: Callable, environment: dict
         server.kill()
         server.wait()
     said = (tmp_path / "said").read_text()
-    assert f"error: The Prefect server at {url} does not answer any more" in said
+    assert f"error: The Prefect server at {url} no longer responds" in said
     assert "Traceback" not in said
 
 

@@ -64,7 +64,7 @@ class TestRejectedRows:
         with pytest.raises(CrawlError, match=r"has 21 rows that cannot be used:\n  manifest.csv, line 2080: ") as error:
             read(self.many(tmp_path, 2078, 21))
         assert str(error.value).count("is absolute") == 10
-        assert "by --set ingest.max_rejected_share=1" in str(error.value)
+        assert "with --set ingest.max_rejected_share=1" in str(error.value)
 
     def test_all_are_too_many(self, tmp_path: Path) -> None:
         with pytest.raises(CrawlError, match="has 1 row that cannot be used"):
@@ -106,7 +106,7 @@ class TestCaptions:
         text = "id,path,text\ns1,a.mp4,one\ns2,a.mp4,two\ns3,b.mp4,three\n"
         listing = read(crawl(tmp_path, "a.mp4", "b.mp4", csv=text))
         assert [(e.video_id, e.description) for e in listing.entries] == [("s1", "one\ntwo"), ("s3", "three")]
-        assert any("Their ids are left out, as the first of each file counts: 's2'" in note for note in listing.notes)
+        assert any("Their ids are ignored; the first id of each file is used: 's2'" in note for note in listing.notes)
 
     def test_a_list(self, tmp_path: Path) -> None:
         rows = [
@@ -191,7 +191,7 @@ class TestLabels:
         found = [note for note in read(crawl(tmp_path, "0.mp4", csv=text)).notes if note.startswith("Labels in")]
         assert len(found) == 1
         assert found[0].startswith(f"Labels in column 'place' of manifest.csv: {said}")
-        assert "taken as one class" in found[0]
+        assert "treated as one class" in found[0]
 
     def test_usual_ones_get_none(self, tmp_path: Path) -> None:
         text = 'path,place\n0.mp4,"Arts, Crafts & Hobbies"\n1.mp4,College / Gym\n2.mp4,7-eleven\n3.mp4,#beach\n'
@@ -202,12 +202,12 @@ class TestNames:
     def test_case_and_form(self, tmp_path: Path) -> None:
         folder = crawl(tmp_path, "in/A.MP4", "cafe\u0301.mp4", csv="path\nIN/a.mp4\nCAFÉ.mp4\n")
         assert paths(folder) == ["in/A.MP4", "cafe\u0301.mp4"]
-        assert "Found under a name in another case or Unicode form: 2" in notes(folder)
+        assert "Found by names with different case or Unicode form: 2" in notes(folder)
 
     def test_several_that_it_may_be(self, tmp_path: Path) -> None:
         listing = read(crawl(tmp_path, "a.MP4", "A.mp4", "b.mp4", csv="path\na.mp4\nb.mp4\n"))
         assert [e.path for e in listing.entries] == ["b.mp4"]
-        assert "'a.mp4' may be any of 'A.mp4', 'a.MP4'" in listing.rejected[0].problem
+        assert "'a.mp4' matches 'A.mp4', 'a.MP4'" in listing.rejected[0].problem
 
     def test_no_file_is_taken_from_the_row_that_names_it(self, tmp_path: Path) -> None:
         """Ids of YouTube differ in case."""
@@ -222,8 +222,8 @@ class TestLeftovers:
         folder = crawl(tmp_path, *names, "t [id1].temp.mp4", "u.mp4.part", "u.mp4.part-Frag3", "u.mp4.ytdl")
         sidecar(folder, "t [id1]", id="id1", description="x")
         assert read(folder).entries == (Entry("id1", "t [id1].mkv", "x"),)
-        assert "Left out streams that yt-dlp has merged (4): 't [id1].f137.mp4'" in notes(folder)
-        assert "Left out partial downloads (4)" in notes(folder)
+        assert "Skipped streams that yt-dlp has merged (4): 't [id1].f137.mp4'" in notes(folder)
+        assert "Skipped partial downloads (4)" in notes(folder)
 
     def test_a_stream_that_was_never_merged_is_all_there_is(self, tmp_path: Path) -> None:
         folder = crawl(tmp_path, "t.f137.mp4")
@@ -250,7 +250,7 @@ class TestSoundAndAnimations:
     def test_a_sidecar_or_a_manifest_makes_it_a_video(self, tmp_path: Path, name: str) -> None:
         folder = crawl(tmp_path, name, "b.mp4")
         assert paths(folder) == ["b.mp4"]
-        assert f"Left out 1 sound file or animation that no manifest or sidecar names: {name!r}" in notes(folder)
+        assert f"Skipped 1 sound file or animation that no manifest or sidecar names: {name!r}" in notes(folder)
         sidecar(folder, "a", description="x")
         assert read(folder).entries == (Entry("a", name, "x"), Entry("b", "b.mp4"))
         crawl(folder, csv="id\na\n")
@@ -325,7 +325,9 @@ class TestParquet:
         ],
     )
     def test_types_that_are_not(self, tmp_path: Path, field: str, values: pa.Array) -> None:
-        with pytest.raises(CrawlError, match=rf"^m.parquet: column '{field}', taken as the \w+, holds .*NAME") as error:
+        with pytest.raises(
+            CrawlError, match=rf"^m.parquet: column '{field}', used as the \w+, contains .*NAME"
+        ) as error:
             self.only(tmp_path, **{field: values})
         assert "\n" not in str(error.value)
 
@@ -358,7 +360,7 @@ class TestKeysOfSidecars:
     def test_a_name_that_is_nowhere(self, tmp_path: Path) -> None:
         folder = self.folder(tmp_path)
         with pytest.raises(
-            CrawlError, match=r"None of the 2 sidecars has a key 'plaec', which columns.label.*'uploader'"
+            CrawlError, match=r"None of the 2 sidecars has a key 'plaec', the value of columns.label.*'uploader'"
         ):
             read(folder, label="plaec")
         crawl(folder, csv="path,text\na.mp4,x\n")
@@ -423,7 +425,7 @@ class TestOddFiles:
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(os.path.relpath(folder / "s.mp4"))
             assert paths(folder) == ["a.mp4"]
-            assert "Left out pipes, sockets and devices (4)" in notes(folder)
+            assert "Skipped pipes, sockets and devices (4)" in notes(folder)
             crawl(folder, csv="path\na.mp4\npipe.mp4\ns.mp4\nnull.mp4\nloop.mp4\n")
             catalogue = ingest(Store.create(tmp_path / "out"), folder, AUTO, IngestSettings())
         assert catalogue.n_videos == 2

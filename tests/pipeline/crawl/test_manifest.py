@@ -60,8 +60,8 @@ class TestForms:
     def check(self, folder: Path) -> None:
         listing = read_crawl(crawl(folder, "a.mp4", "in/b.mp4", "extra.webm"), AUTO)
         assert listing.entries == self.EXPECTED
-        assert "names 1 file that is not there: 'gone.mp4'." in notes(listing)
-        assert "Left out 1 video file that manifest" in notes(listing)
+        assert "names 1 file that does not exist: 'gone.mp4'." in notes(listing)
+        assert "Skipped 1 video file that manifest" in notes(listing)
         assert "'extra.webm'" in notes(listing)
 
     def test_csv(self, tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ class TestForms:
         (tmp_path / "Metadata.CSV").write_text("file_name,text\na.mp4,hello\n")
         listing = read_crawl(tmp_path, AUTO)
         assert listing.entries == (Entry("a", "a.mp4", "hello"),)
-        assert "Took Metadata.CSV as the manifest" in notes(listing)
+        assert "Using Metadata.CSV as the manifest" in notes(listing)
 
     def test_manifest_goes_before_other_tables(self, tmp_path: Path) -> None:
         crawl(tmp_path, "a.mp4", csv="path\na.mp4\n")
@@ -155,13 +155,13 @@ class TestColumns:
 
     def test_an_id_of_several_files(self, tmp_path: Path) -> None:
         text = refusal(crawl(tmp_path, "1.mp4", "x/1.webm", csv="id\n1\n"))
-        assert "manifest.csv, line 2: '1' may be any of '1.mp4', 'x/1.webm'; name the file with its suffix" in text
+        assert "manifest.csv, line 2: '1' matches '1.mp4', 'x/1.webm'; add the suffix of the file" in text
 
     def test_the_first_of_two_labels(self, tmp_path: Path) -> None:
         text = "path,category,Venue\na.mp4,1,park\n"
         listing = read_crawl(crawl(tmp_path, "a.mp4", csv=text), AUTO)
         assert listing.entries[0].venue == "park"
-        assert "'Venue' and 'category' may both be the label column; took 'Venue'" in notes(listing)
+        assert "'Venue' and 'category' may both be the label column; using 'Venue'" in notes(listing)
         assert "--set columns.label=NAME" in notes(listing)
 
     def test_settings_name_columns(self, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ class TestColumns:
 
     def test_a_named_column_that_is_not_there(self, tmp_path: Path) -> None:
         text = refusal(crawl(tmp_path, "a.mp4", csv="path,venue\na.mp4,x\n"), ColumnSettings(text="lyrics"))
-        assert text == "manifest.csv has no column 'lyrics', which columns.text names. Its columns: 'path', 'venue'."
+        assert text == "manifest.csv has no column 'lyrics', the value of columns.text. Its columns: 'path', 'venue'."
 
     def test_no_column_of_files(self, tmp_path: Path) -> None:
         text = refusal(crawl(tmp_path, "a.mp4", csv="a.mp4,park\nb.mp4,sea\n"))
@@ -243,13 +243,13 @@ class TestBadRows:
         ("path", "problem"),
         [
             ("/etc/passwd", "the path '/etc/passwd' is absolute; expected a path relative"),
-            ("C:\\clips\\a.mp4", "is an address or names a drive"),
-            ("https://example.org/a.mp4", "is an address or names a drive"),
-            ("../a.mp4", "the path '../a.mp4' leads out of the crawl folder; expected"),
-            ("in/../../a.mp4", "leads out of the crawl folder"),
-            ("in\\..\\..\\a.mp4", "leads out of the crawl folder"),
-            ("link.mp4", "leads out of the crawl folder by a link; put the file itself there"),
-            ("linked/b.mp4", "leads out of the crawl folder by a link"),
+            ("C:\\clips\\a.mp4", "is a URL or has a drive letter"),
+            ("https://example.org/a.mp4", "is a URL or has a drive letter"),
+            ("../a.mp4", "the path '../a.mp4' is outside the crawl folder; expected"),
+            ("in/../../a.mp4", "is outside the crawl folder"),
+            ("in\\..\\..\\a.mp4", "is outside the crawl folder"),
+            ("link.mp4", "is outside the crawl folder, through a link; put the file itself there"),
+            ("linked/b.mp4", "is outside the crawl folder, through a link"),
             ("in", "the path 'in' is not a file; expected a video file"),
             (".", "is not a file"),
             ("", "the path is empty"),
@@ -270,13 +270,13 @@ class TestBadRows:
         (folder / "linked").symlink_to("in")
         listing = read_crawl(folder, AUTO)
         assert [e.path for e in listing.entries] == ["link.mp4", "linked/c.mp4"]
-        assert "not there" not in notes(listing)
+        assert "not exist" not in notes(listing)
 
     def test_names_no_disk_would_take_are_missing(self, tmp_path: Path) -> None:
         text = f"path\na.mp4\n{'x' * 3000}.mp4\nloop.mp4\na.mp4/b.mp4\n"
         folder = crawl(tmp_path, "a.mp4", csv=text)
         (folder / "loop.mp4").symlink_to("loop.mp4")
-        assert "names 3 files that are not there" in notes(read_crawl(folder, AUTO))
+        assert "names 3 files that do not exist" in notes(read_crawl(folder, AUTO))
 
     def test_duplicate_ids(self, tmp_path: Path) -> None:
         text = 'video_id,path,text\n1,a.mp4,"two\nlines"\n2,b.mp4,\n1,b.mp4,\n'
@@ -286,8 +286,8 @@ class TestBadRows:
     def test_one_file_twice_with_other_labels(self, tmp_path: Path) -> None:
         text = "path,venue,split\na.mp4,sea,test\n./a.mp4,park,test\na.mp4,,train\n"
         assert rejected(crawl(tmp_path, "a.mp4", csv=text)) == [
-            "3: the file 'a.mp4' has the label 'park' here and 'sea' on line 2; the first counts",
-            "4: the file 'a.mp4' has the split 'train' here and 'test' on line 2; the first counts",
+            "3: the file 'a.mp4' has the label 'park' here and 'sea' on line 2; the first is used",
+            "4: the file 'a.mp4' has the split 'train' here and 'test' on line 2; the first is used",
         ]
 
     def test_an_empty_id(self, tmp_path: Path) -> None:
@@ -391,7 +391,7 @@ class TestFolders:
         found = refusal(crawl(tmp_path, "readme.txt", "a.mp4.part"))
         assert "looked for manifest.(csv|tsv|jsonl|parquet) there" in found
         assert ".mp4" in found
-        assert "Left out partial downloads (1): 'a.mp4.part'." in found
+        assert "Skipped partial downloads (1): 'a.mp4.part'." in found
 
     def test_bare_files(self, tmp_path: Path) -> None:
         crawl(
@@ -412,7 +412,7 @@ class TestFolders:
             ("park/1.webm", "park/1.webm"),
             ("sea/1", "sea/1.mp4"),
         ]
-        assert "3 videos share their id with another and go by path" in notes(listing)
+        assert "3 videos share their id with another and are identified by path" in notes(listing)
         assert "partial downloads (1): 'half.temp.mp4'" in notes(listing)
 
     def test_links_out_of_the_crawl_are_left_out(self, tmp_path: Path) -> None:
@@ -423,9 +423,9 @@ class TestFolders:
         (folder / "again").symlink_to(".")
         listing = read_crawl(folder, AUTO)
         assert [e.path for e in listing.entries] == ["a.mp4"]
-        reason = "links that lead out of the crawl folder (copy the files there to use them)"
+        reason = "links that point outside the crawl folder (copy the files there to use them)"
         assert f"{reason} (1): 'b.mp4'" in notes(listing)
-        assert "links that lead nowhere (1): 'gone.mp4'" in notes(listing)
+        assert "broken links (1): 'gone.mp4'" in notes(listing)
         assert "links to folders, which are not followed (1): 'again'" in notes(listing)
 
     def test_a_manifest_elsewhere_is_not_read(self, tmp_path: Path) -> None:

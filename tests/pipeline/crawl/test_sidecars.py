@@ -70,7 +70,7 @@ def test_the_sidecar_names_the_video(tmp_path: Path) -> None:
 def test_a_broken_sidecar_is_noted(tmp_path: Path, broken: bytes) -> None:
     listing = read_crawl(crawl(tmp_path, a=broken), AUTO)
     assert only(listing) == Entry("a", "a.mp4")
-    assert any("1 sidecar is not valid JSON and left out: 'a.info.json'" in n for n in listing.notes)
+    assert any("1 sidecar is not valid JSON and skipped: 'a.info.json'" in n for n in listing.notes)
 
 
 def test_sidecars_without_a_video_are_noted(tmp_path: Path) -> None:

@@ -189,12 +189,12 @@ def test_a_run_is_found_by_any_beginning_that_no_other_has(store: Store) -> None
     for name in ("runs/nmcl-1b2c", "nmcl-1b2c", "nmcl-1b2", "1b2"):
         assert find_run(store, name).folder == "runs/nmcl-1b2c"
     assert find_run(store, "latest").folder == "runs/nmcl-1b3d"
-    with pytest.raises(StoreError, match="Several runs are called nmcl: nmcl-1b2c, nmcl-1b3d"):
+    with pytest.raises(StoreError, match="Ambiguous run name nmcl: matches nmcl-1b2c, nmcl-1b3d"):
         find_run(store, "nmcl")
     for name in ("logistic_late-77aa", "logistic_late-88bb"):
         finished(store, name)
     assert find_run(store, "logistic").folder == "runs/logistic-77aa"
-    with pytest.raises(StoreError, match="No run is called other"):
+    with pytest.raises(StoreError, match="There is no run other"):
         find_run(store, "other")
 
 

@@ -26,7 +26,7 @@ def store(tmp_path: Path) -> Store:
 
 def test_a_folder_of_other_things_is_not_written_to(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(StoreError, match=r"holds thesis\.tex"):
+    with pytest.raises(StoreError, match=r"contains thesis\.tex"):
         Store.create(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

@@ -323,7 +323,7 @@ def test_is_a_well_formed_page_that_fetches_nothing(folder: Path) -> None:
 def test_tells_its_numbers(folder: Path) -> None:
     shown = Page((folder / "report.html").read_text("utf-8")).text
     for words in (
-        "17 methods were compared on 27,014 rows (13,237 to train, 5,673 to choose, 8,104 to test) of 3 modalities "
+        "17 methods were compared on 27,014 rows (13,237 training, 5,673 validation, 8,104 test) of 3 modalities "
         "( acoustic , textual and visual ) and 188 venues, with 5 seeds.",
         "Rendered videos", "behind by", "no difference", "0.109 %", "12.57 / 0.20 %",
         "majority, here", "late_fusion, here", "nmcl reproduce --out study", "study.seeds",
@@ -512,7 +512,7 @@ def test_warns_of_parts_that_do_nothing() -> None:
     stuck = _last("a", "host", 0.96, 0.0, consistent_norm=0.5) + _last("a", "guest", 0.99, 0.0)
     assert found() == ""
     assert found(gates=sound) == ""
-    assert "All gates sit on one side. More than 95% of the gates are open in a (host) and a (guest)" in found(
+    assert "All gates are on one side. More than 95% of the gates are open in a (host) and a (guest)" in found(
         gates=stuck
     )
     some = found(gates=sound + _last("b", "guest", 0.0, 0.97))
