@@ -12,6 +12,9 @@ import typer
 Crawl = Annotated[
     str, typer.Argument(help="Folder or URL of videos, with a manifest, sidecars, or neither.", show_default=False)
 ]
+SomeCrawl = Annotated[
+    str | None, typer.Argument(help="A crawl to ingest first; what is ingested if not given.", show_default=False)
+]
 Out = Annotated[
     str, typer.Option("--out", help="Folder or URL of the store; made if it is not there.", show_default=False)
 ]

@@ -15,11 +15,8 @@ from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import encode, from_sequences, from_vectors
 
 IDS = ("zebra", "10", "2", "-dQw4w9Wg", "a/b.c", "../evil", "=1+1", "ключ", "A", "a", "two words", "last")
-SPLITS: tuple[Split | None, ...] = ("test", "train", None, "validation", "train", "train", "test", None, "train") + (
-    "train",
-    "validation",
-    None,
-)
+_SPLITS = ("test", "train", None, "validation", "train", "train", "test", None, "train", "train", "validation", None)
+SPLITS: tuple[Split | None, ...] = _SPLITS
 LABELS = ("Beach", "Slope", None, "Beach", "Slope", "Beach", "Slope", None, "Beach", "Slope", "Slope", None)
 DIMS: dict[Modality, int] = {"visual": 6, "acoustic": 3, "textual": 2}
 NAMES: dict[str, Modality] = {"resnet": "visual", "spectrum": "acoustic", "words": "textual", "second": "visual"}
