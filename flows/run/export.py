@@ -9,7 +9,7 @@ from typing import Any, Literal
 from nmcl.flows.run.lineage import FrozenStates, frozen_of
 from nmcl.flows.run.plan import Plan, completed_with
 from nmcl.pipeline.errors import StoreError, UserError
-from nmcl.pipeline.export.files import recipe_path, require_free, write_export
+from nmcl.pipeline.export.files import recipe_path, require_fit, require_free, write_export
 from nmcl.pipeline.export.record import Export, Missing, Written
 from nmcl.pipeline.export.registry import format_of
 from nmcl.pipeline.export.source import Source, export_of
@@ -43,6 +43,7 @@ class Wanted:
     def check(self) -> None:
         """Raise UserError if this cannot be written, before anything is read."""
         require_free(self.format, self.to, self.force)
+        require_fit(self.missing, self.format)
         if self.sequences and format_of(self.format).sequences == "never":
             raise UserError(f"The format {self.format} has no place for sequences. Leave --sequences out.")
 

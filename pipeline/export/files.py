@@ -4,13 +4,14 @@ import hashlib
 import json
 import os
 import platform
+import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from nmcl.pipeline.errors import UserError
-from nmcl.pipeline.export.record import Export, Written
+from nmcl.pipeline.export.record import Export, Missing, Written
 from nmcl.pipeline.export.registry import FORMATS, Format, format_of
 from nmcl.pipeline.os_errors import writing
 from nmcl.pipeline.scratch import scratch
@@ -35,7 +36,7 @@ def require_free(name: str, to: Path, force: bool) -> None:
         UserError: If there is something that is not to be replaced.
     """
     form = format_of(name)
-    if "://" in str(to):
+    if re.match("[a-z][a-z0-9+.-]+:/", str(to)):  # a path keeps one slash
         raise UserError(f"{to} is a URL; exports are written to this machine's disk. Give a path, and copy it there.")
     if not os.path.lexists(to):
         return
@@ -58,7 +59,7 @@ def write_export(export: Export, name: str, to: Path, force: bool = False) -> Wr
     """
     require_free(name, to, force)
     form = format_of(name)
-    require_fit(export, name)
+    require_fit(export.missing, name)
     with writing(str(to)):
         to.parent.mkdir(parents=True, exist_ok=True)
         with scratch("export", to.parent) as temporary:
@@ -74,9 +75,9 @@ def write_export(export: Export, name: str, to: Path, force: bool = False) -> Wr
     return written
 
 
-def require_fit(export: Export, name: str) -> None:
+def require_fit(missing: Missing | None, name: str) -> None:
     """Raise UserError if the consumer of a format would take NaN for a number."""
-    if export.missing == "nan" and not FORMATS[name].holds_nan:
+    if missing == "nan" and not FORMATS[name].holds_nan:
         raise UserError(
             f"The consumers of {name} compute with NaN as with a number. Use --missing zero or completed; which "
             "vectors are observed is written beside them."

@@ -41,7 +41,7 @@ def write(export: Export, path: Path) -> Written:
 
 
 def _write_split(stream: PickleStream, export: Export, chosen: Mapping[str, FeatureSet], rows: np.ndarray) -> None:
-    n, where = int(rows.sum()), np.flatnonzero(rows)
+    n, where = int(rows.sum()), np.flatnonzero(rows).tolist()
     for name, feature in chosen.items():
         lengths = np.ones(len(rows), np.int64) if feature.lengths is None else feature.lengths
         shape = (n, feature.longest, feature.dim)
