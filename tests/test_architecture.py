@@ -11,7 +11,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("pipeline", "extractors", "model", "flows")
 DOORS = {
-    "pyarrow.parquet": {"pipeline/storage/tables.py", "pipeline/crawl/formats.py", "flows/run/predict.py"},
+    "pyarrow.parquet": {
+        "pipeline/storage/tables.py",
+        "pipeline/crawl/formats.py",
+        "pipeline/export/rows.py",
+        "flows/run/predict.py",
+    },
     "torchvision": {"extractors/visual.py"},
     "efficientnet_lite_pytorch": {"extractors/visual.py"},
     "openvino": {"extractors/network.py"},
@@ -45,7 +50,18 @@ DOORS = {
     "psutil": {"flows/service/service.py", "flows/service/orphans.py"},
     "typer": {
         f"flows/cli/{name}.py"
-        for name in ("app", "experiments", "options", "predict", "reference", "retrain", "run", "serve", "store")
+        for name in (
+            "app",
+            "experiments",
+            "export",
+            "options",
+            "predict",
+            "reference",
+            "retrain",
+            "run",
+            "serve",
+            "store",
+        )
     },
 }
 

@@ -12,6 +12,9 @@ import typer
 Crawl = Annotated[
     str, typer.Argument(help="Folder or URL with videos, and optionally a manifest or sidecars.", show_default=False)
 ]
+SomeCrawl = Annotated[
+    str | None, typer.Argument(help="Crawl to ingest first. Default: what is ingested already.", show_default=False)
+]
 Out = Annotated[
     str, typer.Option("--out", help="Folder or URL of the store; created if it does not exist.", show_default=False)
 ]

@@ -7,7 +7,7 @@ import typer
 
 from nmcl.flows import console
 from nmcl.flows.cli.app import command, context_of
-from nmcl.flows.cli.options import AllOptions, Crawl, CrawlOptions, EngineOptions, Out, SettingsOptions
+from nmcl.flows.cli.options import AllOptions, Crawl, CrawlOptions, EngineOptions, Out, SettingsOptions, SomeCrawl
 from nmcl.pipeline.errors import UserError
 
 
@@ -72,18 +72,40 @@ def fit(out: Out, options: SettingsOptions) -> None:
 
 @command(
     "nmcl extract --out out",
+    "nmcl extract crawl --out out --export parquet=features.parquet --export torch",
     "nmcl extract --out out --set visual.weights=resnet50.pth",
     "nmcl extract --out out --engine dask --workers 32 --address tcp://scheduler:8786",
 )
-def extract(out: Out, options: EngineOptions) -> None:
+def extract(
+    out: Out,
+    crawl: SomeCrawl = None,
+    export: Annotated[
+        list[str] | None,
+        typer.Option("--export", metavar="FORMAT=PATH", help="Export features at the end; repeatable."),
+    ] = None,
+    *,
+    options: AllOptions,
+) -> None:
     """Extract every modality of every video. Runs unfinished earlier stages first.
+
+    A named crawl is ingested first; no labels are needed. Each `--export` writes a file or folder at the end, like
+    `nmcl export`, and replaces that of an earlier command.
 
     Files that are missing, have changed, time out or crash their decoder are retried, up to three attempts in total.
     `nmcl errors` lists all failures; `nmcl retry` retries any of them.
     """
-    from nmcl.flows.cli import failed
+    from nmcl.flows.cli import failed, summary
+    from nmcl.flows.run import export as exports
+    from nmcl.flows.run.sources import require_there
 
-    plan = _up_to("extract", out, options.changes())
+    wishes = [exports.wanted(text) for text in export or ()]  # fail before hours of extraction
+    require_there(crawl)
+    plan = _up_to("extract", out, options.changes(), crawl=crawl)
+    for wish in wishes:
+        with console.showing_progress():
+            found = exports.read(plan, wish, console.progress)
+            written = exports.write(found, wish)
+        summary.of_export(found, wish, written)
     failed.refuse_failed(plan)
 
 
@@ -141,14 +163,21 @@ def retry(
     console.say(f"Retried: {n_tried:,}; recovered: {n_tried - n_left:,}; still failed: {n_left:,}.")
 
 
-def _up_to(name: str, out: str, changes: dict[str, Any], kinds: frozenset[str] | None = None) -> Any:
+def _up_to(
+    name: str, out: str, changes: dict[str, Any], kinds: frozenset[str] | None = None, crawl: str | None = None
+) -> Any:
     """Run the unfinished stages up to the named one. Returns the plan.
 
-    Args:
-        kinds: Failures that are retried regardless of their attempts; None: temporary ones, three attempts in total.
+        Args:
+    <<<<<<< HEAD
+            kinds: Failures that are retried regardless of their attempts; None: temporary ones, three attempts in total.
+    =======
+            kinds: failures that are retried regardless of their attempts; None: temporary ones, three attempts in total.
+            crawl: ingested first; None: the store must exist.
+    >>>>>>> export
     """
     from nmcl.flows.cli import summary
-    from nmcl.flows.run import runs
+    from nmcl.flows.run import runs, stages
     from nmcl.flows.run.workers import local_map
     from nmcl.flows.service.server import embedded
     from nmcl.flows.settings import to_tree
@@ -156,12 +185,15 @@ def _up_to(name: str, out: str, changes: dict[str, Any], kinds: frozenset[str] |
     from nmcl.pipeline.storage.failures import Retry
     from nmcl.pipeline.storage.store import Store
 
-    context = context_of(out, of_store(Store.open(out), changes))
+    store = Store.open(out) if crawl is None else Store(out)
+    context = context_of(out, of_store(store, changes))
     if kinds is not None:
         context = replace(context, retry=Retry(kinds, max_attempts=None))
     engine = context.settings.engine
     with context.store.locked(), console.showing_progress():
         remember(context.store, context.settings)
+        if crawl is not None:
+            stages.ingest(context, crawl)
         if engine.needs_prefect and not engine.is_own_process:
             with embedded():
                 from nmcl.flows.engine.flows import up_to

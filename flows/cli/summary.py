@@ -30,8 +30,10 @@ from nmcl.pipeline.text import counted, listed
 
 if TYPE_CHECKING:
     from nmcl.flows.retrain.retrain import Outcome
+    from nmcl.flows.run.export import Wanted
     from nmcl.flows.run.plan import Plan
     from nmcl.model.study.results import StudyData
+    from nmcl.pipeline.export.record import Export, Written
 
 
 def of_run(store: Store, is_new: bool = True) -> None:
@@ -266,6 +268,28 @@ def of_prediction(result: dict[str, Any], out: Path) -> None:
     for note in result["notes"]:
         console.say(note)
     console.say(f"Predictions: {out}")
+
+
+def of_export(export: "Export", wish: "Wanted", written: "Written | None") -> None:
+    """Print the exported feature sets, and the location of the files; `written` is None if nothing was written."""
+    rows = [
+        (f.name, f.modality, f.dim, int(f.observed.sum()), int((~f.observed).sum()), f.longest) for f in export.features
+    ]
+    console.table(
+        f"Features of {counted(len(export), 'video')}",
+        ("feature set", "modality", "length", "observed", "missing", "longest sequence"),
+        rows,
+    )
+    counts = Counter(split or "none" for split in export.splits)
+    console.say("Splits: " + ", ".join(f"{split} {n:,}" for split, n in counts.items()))
+    for note in (*export.notes, *(written.notes if written else ())):
+        console.say(note)
+    if written is None:
+        console.say(f"Would be written as {wish.format}: {wish.to}, recipe {wish.recipe}")
+        return
+    for place, name in written.contents.items():
+        console.say(f"  {place}: {name}")
+    console.say(f"{wish.format}: {wish.to}, recipe {wish.recipe}")
 
 
 def of_study(data: "StudyData", out: Path) -> None:

@@ -1,7 +1,7 @@
 """Arrow tables as the Parquet files of a store, which no other module reads or writes.
 
-Other modules build and use Arrow tables, and two handle Parquet files outside a store:
-`nmcl.flows.run.predict` writes predictions, `nmcl.pipeline.crawl.formats` reads manifests.
+Other modules build and use Arrow tables, and three handle Parquet files outside a store: `nmcl.flows.run.predict`
+writes predictions, `nmcl.pipeline.export.rows` exports features, `nmcl.pipeline.crawl.formats` reads manifests.
 
 Equal tables give equal bytes: no time, path or host is written to a file.
 """

@@ -1,0 +1,73 @@
+"""Arrow tables with one row per video, and Parquet files that are written block by block."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nmcl.pipeline.export.record import Export
+from nmcl.pipeline.storage.tables import from_vectors
+
+ROWS = "rows.parquet"
+"""File of folder formats with ids, splits, labels and masks, in the order of the matrices' rows."""
+_TEXT = ("video_id", "crawl", "path", "sha256", "split", "label", "description")
+
+
+def schema_of(export: Export) -> pa.Schema:
+    """Return the schema of the tables of `blocks_of`."""
+    vectors = [pa.field(feature.name, pa.list_(pa.float32(), feature.dim)) for feature in export.features]
+    return pa.schema([*(pa.field(name, pa.string()) for name in _TEXT), *vectors, *_masks(export)])
+
+
+def _masks(export: Export) -> list[pa.Field]:
+    return [pa.field(observed_name(feature.name), pa.bool_()) for feature in export.features]
+
+
+def observed_name(feature: str) -> str:
+    """Return the column of a feature set's mask."""
+    return f"{feature}_observed"
+
+
+def text_of(export: Export, rows: slice) -> dict[str, list[str | None]]:
+    """Return the columns of text of some rows."""
+    columns = (
+        export.ids,
+        export.crawls,
+        export.paths,
+        export.sha256,
+        export.splits,
+        export.labels,
+        export.descriptions,
+    )
+    return {name: list(column[rows]) for name, column in zip(_TEXT, columns, strict=True)}
+
+
+def blocks_of(export: Export) -> Iterator[tuple[slice, pa.Table]]:
+    """Yield the rows block by block: text, vectors (null where NaN), masks."""
+    schema, start = schema_of(export), 0
+    for blocks in zip(*(feature.blocks() for feature in export.features), strict=True):
+        rows = slice(start, start + len(blocks[0]))
+        masks = [pa.array(feature.observed[rows]) for feature in export.features]
+        text = [pa.array(column, pa.string()) for column in text_of(export, rows).values()]
+        yield rows, pa.Table.from_arrays([*text, *(from_vectors(block) for block in blocks), *masks], schema=schema)
+        start = rows.stop
+
+
+def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Return a writer of one Parquet file, a context manager; each table becomes a row group."""
+    return pq.ParquetWriter(path, schema, compression="zstd")
+
+
+def write_rows(export: Export, folder: Path, **more: list[str]) -> None:
+    """Write ids, splits, labels and masks beside matrices.
+
+    Args:
+        more: Further columns of text by name.
+    """
+    text = {**text_of(export, slice(None)), **more}
+    arrays = [pa.array(column, pa.string()) for column in text.values()]
+    masks = [pa.array(feature.observed) for feature in export.features]
+    schema = pa.schema([*(pa.field(name, pa.string()) for name in text), *_masks(export)])
+    with parquet_writer(folder / ROWS, schema) as file:
+        file.write_table(pa.Table.from_arrays([*arrays, *masks], schema=schema))

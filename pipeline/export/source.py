@@ -1,0 +1,156 @@
+"""Exports read from a store, one part at a time."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from nmcl.pipeline.errors import UserError
+from nmcl.pipeline.export.record import Export, FeatureSet, Missing
+from nmcl.pipeline.progress import Progress, silent
+from nmcl.pipeline.records import Modality, Split, Video
+from nmcl.pipeline.stages.extract import load_sequences, load_vectors
+from nmcl.pipeline.storage.artifacts import RECIPE, Artifact
+from nmcl.pipeline.storage.catalogue import Catalogue, Part
+from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.storage.tables import SEQUENCE, read_table, to_vectors
+from nmcl.pipeline.text import counted
+
+
+@dataclass(frozen=True)
+class Source:
+    """One feature set of a store."""
+
+    name: str
+    modality: Modality
+    vectors: Artifact
+    completed: Artifact | None = None
+    """Where absent vectors are filled in; None: nowhere."""
+    made_from: tuple[Artifact, ...] = ()
+    """States that decide the values."""
+
+
+def export_of(
+    store: Store,
+    catalogue: Catalogue,
+    videos: Sequence[Video],
+    splits: Sequence[Split | None],
+    sources: Sequence[Source],
+    missing: Missing,
+    sequences: bool = False,
+    split_source: str = "none",
+    notes: Sequence[str] = (),
+    progress: Progress = silent,
+) -> Export:
+    """Return the export of all videos of a catalogue, after reading every part once for its masks.
+
+    Args:
+        videos: The rows of the catalogue.
+        splits: The split of each video.
+        sequences: Whether sequences are wanted where the store has them.
+        split_source: Where the splits come from, in words.
+        notes: What the user must know about these values.
+
+    Raises:
+        UserError: If there is no video.
+        StoreError: If a part is missing or damaged.
+    """
+    parts = [part for _, part in catalogue.parts()]
+    if not parts:
+        raise UserError(f"{store.url} has no video to export. Ingest a crawl: `nmcl ingest CRAWL --out {store.url}`.")
+    features = []
+    for done, source in enumerate(sources, start=1):
+        features.append(_feature(store, parts, source, missing, sequences))
+        progress("read masks", done, len(sources))
+    ids = _unique_ids(videos)
+    renamed = sum(new != video.video_id for new, video in zip(ids, videos, strict=True))
+    known = [f"{counted(renamed, 'id')} used by several crawls: they are preceded by the crawl."] if renamed else []
+    return Export(
+        ids=ids,
+        crawls=[video.crawl for video in videos],
+        paths=[video.path for video in videos],
+        sha256=[video.sha256 for video in videos],
+        descriptions=[video.description for video in videos],
+        labels=[video.venue for video in videos],
+        splits=splits,
+        features=features,
+        missing=missing,
+        split_source=split_source,
+        notes=(*notes, *known, *_notes(features, sources, missing)),
+    )
+
+
+def _feature(store: Store, parts: Sequence[Part], source: Source, missing: Missing, sequences: bool) -> FeatureSet:
+    observed, lengths, has_sequences, dim = [], [], sequences, 0
+    for part in parts:
+        table = read_table(store, source.vectors.part(part.key), part.n_videos)
+        vectors = table.column("vector")
+        dim = vectors.type.list_size
+        observed.append(~np.asarray(vectors.is_null()))
+        has_sequences = has_sequences and SEQUENCE in table.column_names
+        if has_sequences:
+            lengths += [len(s) if s.is_valid else 1 for s in table.column(SEQUENCE)]
+    return FeatureSet(
+        name=source.name,
+        modality=source.modality,
+        dim=dim,
+        observed=np.concatenate(observed),
+        blocks=partial(_blocks, store, parts, source, missing),
+        sequences=partial(_sequences, store, parts, source) if has_sequences else None,
+        lengths=np.array(lengths, np.int64) if has_sequences else None,
+        made_by={artifact.folder: _recipe(store, artifact) for artifact in _artifacts(source, missing)},
+    )
+
+
+def _artifacts(source: Source, missing: Missing) -> Iterator[Artifact]:
+    yield source.vectors
+    yield from (a for a in source.made_from if missing == "completed" or not a.kind.endswith("/completion"))
+    if source.completed is not None and missing == "completed":
+        yield source.completed
+
+
+def _recipe(store: Store, artifact: Artifact) -> Any:
+    name = f"{artifact.folder}/{RECIPE}"
+    return store.read_json(name) if store.exists(name) else artifact.recipe
+
+
+def _blocks(store: Store, parts: Sequence[Part], source: Source, missing: Missing) -> Iterator[np.ndarray]:
+    for part in parts:
+        vectors = load_vectors(store, source.vectors, part)
+        absent = np.isnan(vectors).any(axis=1)
+        if missing == "completed" and source.completed is not None and absent.any():
+            table = read_table(store, source.completed.part(part.key), part.n_videos)
+            vectors[absent] = to_vectors(table.column(source.name))[absent]
+        if missing != "nan":
+            vectors[np.isnan(vectors).any(axis=1)] = 0.0
+        yield vectors
+
+
+def _sequences(store: Store, parts: Sequence[Part], source: Source) -> Iterator[list[np.ndarray | None]]:
+    for part in parts:
+        yield load_sequences(store, source.vectors, part)
+
+
+def _unique_ids(videos: Sequence[Video]) -> list[str]:
+    """Return the videos' ids; those that several crawls use are preceded by their crawl."""
+    n_crawls = Counter(video.video_id for video in videos)
+    taken = {video_id for video_id, n in n_crawls.items() if n == 1}
+    ids = []
+    for video in videos:
+        unique = video.video_id if n_crawls[video.video_id] == 1 else f"{video.crawl}/{video.video_id}"
+        while n_crawls[video.video_id] > 1 and unique in taken:
+            unique = f"{video.crawl}/{unique}"
+        taken.add(unique)
+        ids.append(unique)
+    return ids
+
+
+def _notes(features: Sequence[FeatureSet], sources: Sequence[Source], missing: Missing) -> Iterator[str]:
+    if missing == "completed" and (bare := [s.name for s in sources if s.completed is None]):
+        yield f"No completed vectors of {', '.join(bare)}: zeros where they are missing."
+    n_empty = int((~np.any([feature.observed for feature in features], axis=0)).sum())
+    if missing == "completed" and n_empty:
+        yield f"{counted(n_empty, 'video')} without any of these feature sets: zeros if nothing could be completed."

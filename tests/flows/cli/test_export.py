@@ -1,0 +1,66 @@
+"""The commands `nmcl export` and `nmcl extract CRAWL --export`, from videos without a label to files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from tests.flows.commands import nmcl
+from tests.media import shades, tone, write_video
+
+SETS = (
+    "visual.backbone=efficientnet_lite0",
+    "visual.sequence=true",
+    "ingest.part_size=2",
+    "acoustic.max_frames=100",
+    "acoustic.autoencoder.epochs=0",
+    "acoustic.autoencoder.fine_tune_epochs=0",
+    "acoustic.autoencoder.min_steps=0",
+    "textual.min_words=1000",
+)
+
+
+@pytest.fixture(scope="module")
+def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    crawl = tmp_path_factory.mktemp("crawl") / "clips"
+    crawl.mkdir()
+    for i in range(4):
+        write_video(crawl / f"{i}.mp4", shades([20 + i, 60], 4), sound=tone(300, 0.8) if i else None)
+    return crawl
+
+
+def test_from_unlabelled_videos_to_files(unlabelled: Path, tmp_path: Path) -> None:
+    sets = [word for assignment in SETS for word in ("--set", assignment)]
+    out, file = tmp_path / "out", tmp_path / "features.parquet"
+    command = ["extract", unlabelled, "--out", out, *sets, "--export", f"parquet={file}"]
+    said = nmcl(*command, PREFECT_HOME=str(tmp_path / "prefect")).stdout
+    assert "Missing vectors are zeros" in said
+    assert not (tmp_path / "prefect").exists()
+    table = pq.read_table(file)
+    assert sorted(table.column("video_id").to_pylist()) == ["0", "1", "2", "3"]
+    silent = table.column("video_id").to_pylist().index("0")
+    assert table.column("acoustic_observed").to_pylist() == [n != silent for n in range(4)]
+    assert not np.any(table.column("acoustic").to_pylist()[silent])
+    first = file.read_bytes()
+    nmcl(*command)
+    assert file.read_bytes() == first
+    assert "replace it with --force" in nmcl("export", "--out", out, "--format", "parquet", "--to", file, code=2).stderr
+    dry = nmcl("export", "--out", out, "--format", "torch", "--to", tmp_path / "t", "--sequences", "--dry-run").stdout
+    assert "Would be written as torch" in dry
+    assert not (tmp_path / "t").exists()
+    nmcl("export", "--out", out, "--format", "torch", "--to", tmp_path / "t", "--sequences", "--features", "visual")
+    recipe = json.loads((tmp_path / "t/recipe.json").read_text())
+    assert recipe["features"]["visual"]["longest_sequence"] > 1
+    assert [*recipe["features"]] == ["visual"]
+
+
+def test_a_wrong_export_is_refused_before_anything_is_done(unlabelled: Path, tmp_path: Path) -> None:
+    done = nmcl("extract", unlabelled, "--out", tmp_path / "out", "--export", "parket=x", code=2)
+    assert "Did you mean parquet?" in done.stderr
+    assert not (tmp_path / "out").exists()
+    assert (
+        "expected one of completed, zero, nan"
+        in nmcl("export", "--out", tmp_path, "--format", "npz", "--missing", "none", code=2).stderr
+    )
