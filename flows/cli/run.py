@@ -169,12 +169,8 @@ def _up_to(
     """Run the unfinished stages up to the named one. Returns the plan.
 
         Args:
-    <<<<<<< HEAD
             kinds: Failures that are retried regardless of their attempts; None: temporary ones, three attempts in total.
-    =======
-            kinds: failures that are retried regardless of their attempts; None: temporary ones, three attempts in total.
-            crawl: ingested first; None: the store must exist.
-    >>>>>>> export
+        crawl: Ingested first; None: the store must exist.
     """
     from nmcl.flows.cli import summary
     from nmcl.flows.run import runs, stages
