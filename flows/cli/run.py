@@ -168,8 +168,8 @@ def _up_to(
 ) -> Any:
     """Run the unfinished stages up to the named one. Returns the plan.
 
-        Args:
-            kinds: Failures that are retried regardless of their attempts; None: temporary ones, three attempts in total.
+    Args:
+        kinds: Failures that are retried regardless of their attempts; None: temporary ones, three attempts in total.
         crawl: Ingested first; None: the store must exist.
     """
     from nmcl.flows.cli import summary
