@@ -18,6 +18,8 @@ from nmcl.pipeline.scratch import scratch
 
 RECIPE_OF_FOLDER = "recipe.json"
 _LIBRARIES = ("nmcl", "numpy", "pyarrow")
+_MANY_FILES = 1000
+"""Above this many, flushing the whole disk once is faster than each file."""
 
 
 def recipe_path(form: Format, to: Path) -> Path:
@@ -144,11 +146,13 @@ def _json(value: Mapping[str, Any]) -> str:
 
 def _flush(made: Path) -> None:
     """Write a file, or all files of a folder, to disk."""
-    if made.is_dir():
-        os.sync()  # one call for what may be millions of files
+    files = [path for path in made.rglob("*") if path.is_file()] if made.is_dir() else [made]
+    if len(files) > _MANY_FILES:
+        os.sync()
         return
-    with made.open("rb") as file:
-        os.fsync(file.fileno())
+    for path in files:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 def _replace(form: Format, made: Path, to: Path, temporary: Path) -> None:

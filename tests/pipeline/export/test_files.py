@@ -136,7 +136,13 @@ def peak(name: str, n_blocks: int, folder: Path) -> int:
     return peak_bytes_above(lambda: write_export(export, name, folder / f"{n_blocks}"))
 
 
-@pytest.mark.parametrize("name", sorted({*FORMATS} - {"csv", "elliot"}))  # slow by nature; they write row by row
+QUICK = ("parquet", "npz", "torch", "mmsa")
+"""The four ways in which writers stream; the others use these."""
+OTHERS = sorted({*FORMATS} - {"csv", "elliot", *QUICK})
+"""Without those that write number by number, or file by file, which takes minutes."""
+
+
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.long) for name in OTHERS)])
 def test_memory_does_not_grow_with_the_rows(name: str, tmp_path: Path) -> None:
     small, big = (in_new_process(peak, name, n, tmp_path) for n in (4, 28))
     assert big < small + (24 * 2 << 20) / 3, f"{small:,} {big:,}"  # 24 more blocks of 2.4 MB
