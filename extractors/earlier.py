@@ -17,7 +17,7 @@ def earlier_address(extractor: Extractor) -> dict[str, object]:
     """
     address = extractor.address()
     if isinstance(extractor, VisualExtractor):
-        settings = asdict(extractor.settings)
+        settings = asdict(extractor.settings) | {"backbone": extractor.name}
         del settings["weights"], settings["device"], settings["sequence"]
         preprocess = asdict(extractor.backbone.preprocess)
         code = [address["code_version"], address["keyframes_version"]]

@@ -68,8 +68,8 @@ def require_device(name: str) -> None:
     if not works:
         gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         raise SettingsError(
-            f"visual.device is {name!r}, which this machine does not have ({found}). Expected "
-            f"{listed(['auto', 'cpu', *gpus])}: --set visual.device=auto"
+            f"features.visual.device is {name!r}, which this machine does not have ({found}). Expected "
+            f"{listed(['auto', 'cpu', *gpus])}: --set features.visual.device=auto"
         )
 
 

@@ -19,6 +19,19 @@ POWER_FLOOR = 1e-10
 def log_spectrogram(waveform: np.ndarray) -> np.ndarray:
     """Return the log-power spectrogram of a sound: 10 log10 |STFT|^2, in dB, with the waveform's full scale at 1.
 
+    Args:
+        waveform: See `power_spectrogram`.
+
+    Returns:
+        Shape (n_frames, N_BINS), float32, finite, from -100 (silence) to about 54 (the constant sound of full scale).
+    """
+    decibel = 10.0 * np.log10(np.maximum(power_spectrogram(waveform), np.float32(POWER_FLOOR)))
+    return np.ascontiguousarray(decibel, dtype=np.float32)
+
+
+def power_spectrogram(waveform: np.ndarray) -> np.ndarray:
+    """Return the power spectrogram of a sound, |STFT|^2, with the waveform's full scale at 1.
+
     Frame t is centred on sample t * HOP, with silence around the sound; so there are 1 + n_samples // HOP frames
     however short it is.
 
@@ -26,7 +39,7 @@ def log_spectrogram(waveform: np.ndarray) -> np.ndarray:
         waveform: Shape (n_samples,), int16, mono, 22,050 Hz; n_samples >= 1.
 
     Returns:
-        Shape (n_frames, N_BINS), float32, finite, from -100 (silence) to about 54 (the constant sound of full scale).
+        Shape (n_frames, N_BINS), float32, >= 0.
 
     Raises:
         ValueError: If the waveform is not int16, not one-dimensional or empty.
@@ -41,9 +54,16 @@ def log_spectrogram(waveform: np.ndarray) -> np.ndarray:
     samples = np.pad(waveform.astype(np.float32) / np.float32(32768.0), N_FFT // 2)
     # Centred by our own padding, because librosa warns about sounds shorter than its window.
     stft = librosa.stft(samples, n_fft=N_FFT, hop_length=HOP, window="hann", center=False)
-    power = np.square(stft.real) + np.square(stft.imag)
-    decibel = 10.0 * np.log10(np.maximum(power, np.float32(POWER_FLOOR)))
-    return np.ascontiguousarray(decibel.T, dtype=np.float32)
+    power: np.ndarray = np.square(stft.real) + np.square(stft.imag)
+    return power.T
+
+
+def mel_bands(n: int) -> np.ndarray:
+    """Return the weights of n mel bands, shape (n, N_BINS), float32: Slaney's triangles, each of unit area."""
+    import librosa
+
+    bands: np.ndarray = librosa.filters.mel(sr=SAMPLE_RATE_HZ, n_fft=N_FFT, n_mels=n, dtype=np.float32)
+    return bands
 
 
 def frame_times_s(n_frames: int) -> tuple[float, ...]:

@@ -153,7 +153,8 @@ class TextualExtractor:
             return Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(
-                f"textual.extra_text: {path} cannot be read as UTF-8 text ({error}); give a file with one text per line"
+                f"features.textual.extra_text: {path} cannot be read as UTF-8 text ({error}); give a file with one "
+                "text per line"
             ) from error
 
     def _untrained(self, n_words: int) -> "Doc2Vec":

@@ -28,11 +28,8 @@ CODE_VERSION = 2
 
 @dataclass(frozen=True)
 class VisualSettings:
-    """Frozen settings of the network and its key frames."""
+    """Frozen settings of a network and its key frames."""
 
-    backbone: Annotated[Literal["resnet50", "resnet101", "resnet152", "efficientnet_lite0"], Reference("resnet50")] = (
-        "resnet50"
-    )
     weights: Annotated[str, Unhashed()] = "default"
     """Source of the weights. `default`: as published (torchvision downloads them once; those of efficientnet_lite0 are
     a package). `random`: untrained, for speed tests only. Otherwise a .pth or .safetensors file for the backbone."""
@@ -111,6 +108,8 @@ def _efficientnet_lite0() -> Backbone:
     return Backbone(1280, _EfficientNetLite0, source, preprocess, bears_bfloat16=False)
 
 
+REFERENCE = "resnet50"
+"""Backbone that addresses do not name. Never edit it."""
 BACKBONES: dict[str, Backbone] = {
     "resnet50": _resnet("resnet50"),
     "resnet101": _resnet("resnet101"),
@@ -126,9 +125,10 @@ class VisualExtractor:
     need: Need = "frames"
     fit_videos = 0
 
-    def __init__(self, settings: VisualSettings) -> None:
+    def __init__(self, name: str, settings: VisualSettings) -> None:
+        self.name = name
         self.settings = settings
-        self.backbone = BACKBONES[settings.backbone]
+        self.backbone = BACKBONES[name]
         self.dim = self.backbone.dim
 
     @property
@@ -139,7 +139,7 @@ class VisualExtractor:
     def address(self) -> dict[str, object]:
         """See `Extractor.address`; loads and downloads no weights."""
         return {
-            "settings": hashed(self.settings),
+            "settings": hashed(self.settings) | ({} if self.name == REFERENCE else {"backbone": self.name}),
             "preprocess": hashed(self.backbone.preprocess),
             "weights": self._weights_name,
             "code_version": CODE_VERSION,
@@ -190,7 +190,7 @@ class VisualExtractor:
         if self.settings.weights == "random":
             _randomise(network)
         else:
-            _load_into(network, self.weights, self.settings)
+            _load_into(network, self.weights, self.name)
         return network.eval()
 
     @cached_property
@@ -221,7 +221,7 @@ class VisualExtractor:
         try:
             return published_file(self.backbone.source())
         except (OSError, RuntimeError) as error:
-            raise WeightsError(_ways_out(self.settings.backbone, f"could not be downloaded ({error})")) from error
+            raise WeightsError(_ways_out(self.name, f"could not be downloaded ({error})")) from error
 
     @cached_property
     def _weights_name(self) -> str:
@@ -235,24 +235,24 @@ class VisualExtractor:
         return published if found.startswith(published) else found
 
 
-def _ways_out(backbone: str, found: str) -> str:
+def _ways_out(name: str, found: str) -> str:
     return (
-        f"The published weights of {backbone} {found}. There are three options:\n"
-        f"  1. download the file elsewhere and pass it:        --set visual.weights=/path/to/{backbone}.pth\n"
-        "  2. use the network whose weights are installed:    --set visual.backbone=efficientnet_lite0\n"
-        "  3. use random weights, for speed tests only:       --set visual.weights=random"
+        f"The published weights of {name} {found}. There are three options:\n"
+        f"  1. download the file elsewhere and pass it:        --set features.visual.weights=/path/to/{name}.pth\n"
+        "  2. use the network whose weights are installed:    --set features.visual.extractor=efficientnet_lite0\n"
+        "  3. use random weights, for speed tests only:       --set features.visual.weights=random"
     )
 
 
-def _load_into(network: nn.Module, weights: dict[str, torch.Tensor], settings: VisualSettings) -> None:
+def _load_into(network: nn.Module, weights: dict[str, torch.Tensor], name: str) -> None:
     try:
         missing = network.load_state_dict(weights, strict=False).missing_keys
     except RuntimeError as error:
-        raise WeightsError(f"visual.weights do not fit {settings.backbone}: {error}") from error
+        raise WeightsError(f"features.visual.weights do not fit {name}: {error}") from error
     if missing:
         raise WeightsError(
-            f"visual.weights do not fit {settings.backbone}: {len(missing)} tensors are missing, first {missing[0]}. "
-            "Select the backbone they belong to: --set visual.backbone=..."
+            f"features.visual.weights do not fit {name}: {len(missing)} tensors are missing, first {missing[0]}. "
+            "Select the network they belong to: --set features.visual.extractor=..."
         )
 
 

@@ -29,6 +29,16 @@ def checksum_of(source: str) -> str:
     return found[1]
 
 
+def is_published_here(source: str) -> bool:
+    """Return whether a published file is on this machine, without checking its content."""
+    return _place(source).exists()
+
+
+def _place(source: str) -> Path:
+    path = Path(source)
+    return Path(torch.hub.get_dir(), "checkpoints", path.name) if "://" in source else path
+
+
 def published_file(source: str) -> Path:
     """Return the verified published file; a URL is downloaded once into torch's own cache.
 
@@ -36,12 +46,10 @@ def published_file(source: str) -> Path:
         OSError, RuntimeError: If it cannot be downloaded completely.
         WeightsError: If the file on this machine is not what was published.
     """
-    path = Path(source)
-    if "://" in source:
-        path = Path(torch.hub.get_dir(), "checkpoints", path.name)
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(source, str(path), checksum_of(source))
+    path = _place(source)
+    if "://" in source and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(source, str(path), checksum_of(source))
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if not found.startswith(checksum_of(source)):
@@ -69,7 +77,7 @@ def sha256_of(path: Path) -> str:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise WeightsError(
-            f"visual.weights: {path} cannot be read ({error}). Give a .pth or .safetensors file."
+            f"features.visual.weights: {path} cannot be read ({error}). Give a .pth or .safetensors file."
         ) from error
     with contextlib.suppress(StoreError):  # then it is computed again next time
         write_whole(kept, found.encode())
@@ -87,7 +95,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         WeightsError: If the file does not exist or holds something else.
     """
     if not path.is_file():
-        raise WeightsError(f"visual.weights: there is no file {path}. Give a .pth or .safetensors file.")
+        raise WeightsError(f"features.visual.weights: there is no file {path}. Give a .pth or .safetensors file.")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -96,7 +104,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises anything from KeyError to UnpicklingError
         raise WeightsError(
-            f"visual.weights: {path} is not a weights file ({type(error).__name__}: {error})."
+            f"features.visual.weights: {path} is not a weights file ({type(error).__name__}: {error})."
         ) from error
     content = content.get("state_dict", content) if isinstance(content, dict) else content
     return _plain(content, path)
@@ -107,8 +115,8 @@ def _plain(content: Any, path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in content.items()
     ):
-        raise WeightsError(f"visual.weights: {path} contains no named tensors; expected a state dict.")
+        raise WeightsError(f"features.visual.weights: {path} contains no named tensors; expected a state dict.")
     if odd := [name for name, t in content.items() if t.layout != torch.strided or t.is_quantized or t.is_meta]:
-        raise WeightsError(f"visual.weights: {path} contains {odd[0]!r}, which is not a plain tensor.")
+        raise WeightsError(f"features.visual.weights: {path} contains {odd[0]!r}, which is not a plain tensor.")
     tensors = {name.removeprefix("module."): tensor.detach() for name, tensor in content.items()}
     return {name: t.float() if t.dtype == torch.bfloat16 else t for name, t in tensors.items()}

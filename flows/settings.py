@@ -1,20 +1,18 @@
 """All settings in one record: the defaults, then a TOML file, then `--set`. Unknown names are rejected."""
 
 import difflib
-import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import reduce
-from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import ConfigDict, ValidationError, with_config
 from pydantic_core import ErrorDetails
 
-from nmcl.extractors.acoustic import AcousticSettings
-from nmcl.extractors.textual import TextualSettings
-from nmcl.extractors.visual import VisualSettings
+from nmcl.flows import feature_settings
 from nmcl.flows.engine_settings import EngineSettings
+from nmcl.flows.feature_settings import FeatureSet, default_sets, feature_sets, with_feature_sets
+from nmcl.flows.settings_tree import Tree, merged
 from nmcl.model.comparison import PromotionSettings
 from nmcl.model.registry import MODELS
 from nmcl.pipeline.addressing import Reference
@@ -50,43 +48,34 @@ class Settings(Generic[Options]):
     ingest: IngestSettings = field(default_factory=IngestSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
     media: MediaSettings = field(default_factory=MediaSettings)
-    visual: VisualSettings = field(default_factory=VisualSettings)
-    acoustic: AcousticSettings = field(default_factory=AcousticSettings)
-    textual: TextualSettings = field(default_factory=TextualSettings)
+    features: Mapping[str, FeatureSet[Any]] = field(default_factory=default_sets)
+    """Feature sets by name."""
     completion: CompletionSettings = field(default_factory=CompletionSettings)
     model: ModelChoice[Options] = field(default_factory=ModelChoice)
     drift: DriftSettings = field(default_factory=DriftSettings)
     promotion: PromotionSettings = field(default_factory=PromotionSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
 
-
-Tree = dict[str, Any]
-"""Nested settings as TOML and JSON values."""
-
-
-def load_tree(config: Path | None = None, assignments: Iterable[str] = ()) -> Tree:
-    """Return the settings of a TOML file, overridden by `SECTION.NAME=VALUE` assignments; for `from_tree` or `changed`.
-
-    Raises:
-        SettingsError: If the file cannot be read, or a text is not an assignment.
-    """
-    tree = _read_toml(config) if config else {}
-    for assignment in assignments:
-        tree = merged(tree, _parse(assignment))
-    return tree
+    @property
+    def random_sets(self) -> list[str]:
+        """Feature sets made by a network with random weights."""
+        return [name for name, s in self.features.items() if getattr(s.options, "weights", "") == "random"]
 
 
 def changed(remembered: Tree, changes: Tree) -> Settings:
     """Return stored settings with some changes.
 
-    Another model starts from its own defaults. Another engine starts without the previous cluster address and GPUs.
+    Another model or extractor starts from its own defaults. Another engine starts without the previous cluster address
+    and GPUs.
     """
+    remembered, changes = with_feature_sets(remembered), with_feature_sets(changes)
     model, engine = remembered.get("model", {}), remembered.get("engine", {})
     if _renames(changes, "model", model):
         model = {key: model[key] for key in ("seed",) if key in model}
     if _renames(changes, "engine", engine):
         engine = {key: value for key, value in engine.items() if key not in ("address", "gpus")}
-    return from_tree(merged({**remembered, "model": model, "engine": engine}, changes))
+    features = feature_settings.kept(_section(remembered, "features"), _section(changes, "features"))
+    return from_tree(merged({**remembered, "model": model, "engine": engine, "features": features}, changes))
 
 
 def _renames(changes: Tree, section: str, remembered: Tree) -> bool:
@@ -96,14 +85,15 @@ def _renames(changes: Tree, section: str, remembered: Tree) -> bool:
 
 def is_of_machine(section: str, values: Any) -> bool:
     """Return whether changes within a section only affect where the work is done, and no vector."""
-    return section == "visual" and isinstance(values, Mapping) and set(values) <= {"device"}
+    is_features = section == "features" and isinstance(values, Mapping)
+    return is_features and all(isinstance(own, Mapping) and set(own) <= {"device"} for own in values.values())
 
 
 def to_tree(settings: Settings) -> Tree:
     """Return all settings as nested JSON values. `from_tree` is the inverse."""
     tree = asdict(settings)
     tree["model"] |= tree["model"].pop("options")
-    return tree
+    return tree | {"features": feature_settings.to_tree(settings.features)}
 
 
 def from_tree(tree: Tree) -> Settings:
@@ -112,9 +102,11 @@ def from_tree(tree: Tree) -> Settings:
     Raises:
         SettingsError: If a name is unknown, or a value is not allowed.
     """
+    tree = with_feature_sets(tree)
     defaults = defaults_for(tree)
+    sets = feature_sets(_section(tree, "features"))
     try:
-        settings = _validated(merged(to_tree(defaults), tree), type(defaults.model.options))
+        settings = _validated({**merged(to_tree(defaults), tree), "features": sets}, type(defaults.model.options))
     except ValidationError as error:
         raise SettingsError(_message(error.errors()[0], defaults)) from error
     settings.engine.check()
@@ -131,7 +123,10 @@ def defaults_for(tree: Tree) -> Settings:
 
 
 def unknown_paths(tree: Tree) -> list[tuple[str, ...]]:
-    """Return the paths of unknown settings; for an unknown model, also the whole model section."""
+    """Return the paths of unknown settings; for an unknown model or extractor, also the whole section."""
+    if isinstance(sets := tree.get("features"), Mapping):
+        of_sets = [("features", *path) for path in feature_settings.unknown_paths(sets)]
+        return [*of_sets, *unknown_paths({name: values for name, values in tree.items() if name != "features"})]
     try:
         defaults = defaults_for(tree)
     except SettingsError:
@@ -154,6 +149,13 @@ def _validated(tree: Tree, options: type) -> Settings:
         tree = {**tree, "model": {**common, "options": own}}
     settings: Settings = adapter(Settings[options]).validate_python(tree)  # type: ignore[valid-type]
     return settings
+
+
+def _section(tree: Tree, name: str) -> Mapping[str, Any]:
+    section = tree.get(name, {})
+    if not isinstance(section, Mapping):
+        raise SettingsError(f"{name} is a section; expected names under it, found {section!r}.")
+    return section
 
 
 def _message(error: ErrorDetails, defaults: Settings) -> str:
@@ -186,7 +188,8 @@ def json_schema() -> Tree:
     models = [schema["properties"]["model"]["properties"]["options"] for schema in schemas]
     common = {"name": {"enum": list(MODELS)}, "seed": {"type": "integer"}}
     of_any = {"anyOf": [model | {"properties": model["properties"] | common} for model in models]}
-    return {**schemas[0], "properties": schemas[0]["properties"] | {"model": of_any}}
+    of_sets = feature_settings.json_schema(_inlined)
+    return {**schemas[0], "properties": schemas[0]["properties"] | {"model": of_any} | of_sets}
 
 
 def _inlined(schema: Tree) -> Tree:
@@ -204,41 +207,3 @@ def _inlined(schema: Tree) -> Tree:
 
     found: Tree = inlined(schema)
     return found
-
-
-def _read_toml(path: Path) -> Tree:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"The settings file {path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"The settings file {path} is not TOML: {error}.") from error
-
-
-def _parse(assignment: str) -> Tree:
-    """Parse `a.b=value` to {"a": {"b": value}}. The value is parsed as TOML, else it is text."""
-    name, equals, text = assignment.partition("=")
-    if not equals or not name.strip():
-        raise SettingsError(f"--set {assignment}: expected SECTION.NAME=VALUE, such as visual.backbone=resnet101.")
-    tree: Any = _value(text.strip())
-    for key in reversed(name.strip().split(".")):
-        tree = {key: tree}
-    return tree  # type: ignore[no-any-return]
-
-
-def _value(text: str) -> Any:
-    if text.lower() in ("none", "null"):
-        return None
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
-    """Return `base` with the values of `over`, merged section by section."""
-    tree = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(tree.get(key), Mapping)
-        tree[key] = merged(tree[key], value) if both else value
-    return tree

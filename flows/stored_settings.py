@@ -5,14 +5,15 @@ from collections.abc import Iterator, Mapping
 from functools import reduce
 from operator import getitem
 
-from nmcl.extractors.textual import TextualExtractor
-from nmcl.extractors.visual import VisualExtractor
 from nmcl.flows import console
 from nmcl.flows.engine_settings import require_packages
-from nmcl.flows.settings import ModelChoice, Settings, Tree, changed, defaults_for, from_tree, to_tree, unknown_paths
+from nmcl.flows.feature_settings import with_all_references, with_feature_sets
+from nmcl.flows.settings import ModelChoice, Settings, changed, defaults_for, from_tree, to_tree, unknown_paths
+from nmcl.flows.settings_tree import Tree
 from nmcl.model.registry import with_current_names
 from nmcl.pipeline.addressing import REMOVED, with_references
 from nmcl.pipeline.errors import SettingsError
+from nmcl.pipeline.extractor import Checks
 from nmcl.pipeline.storage.runs import SETTINGS, Run
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.text import listed
@@ -26,8 +27,8 @@ def of_store(store: Store, changes: Tree) -> Settings:
 
     Names that this version does not know are removed, with a note.
     """
-    remembered = _with_current_names(_without_removed(_remembered(store)))
-    changes = _with_current_names(changes, remembered)
+    remembered = with_feature_sets(_with_current_names(_without_removed(_remembered(store))))
+    changes = in_current_form(changes, remembered)
     if unknown := unknown_paths(remembered):
         console.note(
             f"{store.url}/{SETTINGS} was written by another version of nmcl. This version does not know "
@@ -48,8 +49,9 @@ def checked(settings: Settings) -> Settings:
     """
     require_packages(settings.engine.name)
     if not settings.engine.address:
-        VisualExtractor(settings.visual).check()
-        TextualExtractor(settings.textual).check()
+        for extractor in (chosen.build() for chosen in settings.features.values()):
+            if isinstance(extractor, Checks):
+                extractor.check()
     return settings
 
 
@@ -65,7 +67,7 @@ def usable(store: Store, file: str, tree: Tree) -> Tree:
         StoreError: If a value is not allowed. The message names the file.
     """
     try:
-        known = _with_references(_with_current_names(_without_removed(tree)))
+        known = _with_references(with_feature_sets(_with_current_names(_without_removed(tree))))
         from_tree(known)
     except SettingsError as error:
         raise store.damaged(file, str(error)) from error
@@ -85,6 +87,21 @@ def _without_removed(tree: Tree) -> Tree:
     if isinstance(train, Mapping) and "train" in kept:
         kept["train"] = {name: value for name, value in train.items() if name not in REMOVED}
     return {**tree, "model": kept}
+
+
+def in_current_form(changes: Tree, over: Tree | None = None) -> Tree:
+    """Return a user's changes under today's names, with a note about those of earlier versions.
+
+    Args:
+        over: settings that they change.
+    """
+    found = with_feature_sets(changes)
+    if old := [section for section in changes if section not in found]:
+        console.note_once(
+            f"Settings of {listed(old)} are now under features, such as features.visual.extractor instead of "
+            "visual.backbone, and features.acoustic.seed instead of acoustic.seed: they are taken as such."
+        )
+    return _with_current_names(found, over)
 
 
 def _with_current_names(tree: Tree, over: Tree | None = None) -> Tree:
@@ -113,19 +130,22 @@ def _with_references(tree: Tree) -> Tree:
     """Return settings of an earlier version, completed with reference values, so that they keep their meaning."""
     defaults = defaults_for(tree)
     known = {**vars(defaults), "model": defaults.model.options}
-    return {
+    found = {
         section: with_references(type(known[section]), values)
-        if section in known and isinstance(values, Mapping)
+        if section in known and section != "features" and isinstance(values, Mapping)
         else values
         for section, values in tree.items()
     }
+    if isinstance(sets := found.get("features"), Mapping):
+        found["features"] = with_all_references(sets)
+    return found
 
 
 def of_champion(run: Run, changes: Tree) -> Settings:
     """Return the champion's settings with some changes. Sections in _JUDGING come from the store."""
     tree = usable(run.store, run.file(SETTINGS), run.settings)
     kept = {name: values for name, values in _remembered(run.store).items() if name in _JUDGING}
-    return checked(changed({**tree, **_with_references(kept)}, _with_current_names(changes, tree)))
+    return checked(changed({**tree, **_with_references(kept)}, in_current_form(changes, tree)))
 
 
 def remember(store: Store, settings: Settings) -> None:
@@ -135,7 +155,7 @@ def remember(store: Store, settings: Settings) -> None:
     if before == tree:
         return
     store.write_json(SETTINGS, tree)
-    known = _with_current_names(_without_removed(before))
+    known = with_feature_sets(_with_current_names(_without_removed(before)))
     if differences := list(_differences({**known, "engine": {}}, tree)):  # the engine does not affect results
         console.note(f"The settings of {store.url} have changed: {listed(differences, 20)}.")
 

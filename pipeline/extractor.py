@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from nmcl.pipeline.media import FrameSelector
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.records import Clip, Modality, Need, State
 
@@ -53,3 +54,28 @@ class Extractor(Protocol):
 
         A vector does not depend on the other clips of its batch. `Extracted` also stores the sequences.
         """
+
+
+@runtime_checkable
+class NeedsFrames(Protocol):
+    """Protocol of extractors that choose their frames."""
+
+    @property
+    def frames(self) -> FrameSelector:
+        """Selector of the frames, which runs in the decoding process. Equal selectors choose the same frames."""
+
+
+@runtime_checkable
+class HasWeights(Protocol):
+    """Protocol of extractors with published weights."""
+
+    def fetch(self) -> None:
+        """Make sure that the weights are on this machine; raise WeightsError."""
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """Protocol of extractors whose settings name devices or files."""
+
+    def check(self) -> None:
+        """Raise UserError if a device or a file of the settings cannot be used."""

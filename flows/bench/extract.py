@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from nmcl.extractors import bench as plain
-from nmcl.extractors.visual import VisualSettings
+from nmcl.extractors.visual import VisualExtractor, VisualSettings
 from nmcl.flows.bench.material import make_crawl, settings_with, source_of
+from nmcl.flows.feature_settings import FeatureSet
 from nmcl.flows.run import stages
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.stages import Context
@@ -29,7 +30,7 @@ from nmcl.pipeline.stages.complete import load_features
 from nmcl.pipeline.storage.artifacts import load_state
 from nmcl.pipeline.storage.store import Store
 
-RESNET = VisualSettings(backbone="resnet50", weights="random")
+RESNET = FeatureSet("resnet50", VisualSettings(weights="random"))
 """Random weights: published ones may not be available, and no operation depends on their values."""
 
 
@@ -43,7 +44,7 @@ class Size:
     repeats: int = 3
     within_s: float = 120
     """Seconds after which no third round starts: see `in_turns`."""
-    visual: VisualSettings = RESNET
+    visual: FeatureSet[VisualSettings] = RESNET
 
 
 FULL = Size(videos=960, plain=480, repeats=5, within_s=math.inf)
@@ -86,7 +87,7 @@ def bench_extract(crawl: Path | None, size: Size | None = None, progress: Progre
 
 
 def _measure(context: Context, plan: Plan, decoding: "Decoding", loop: "PlainLoop", size: Size) -> dict[str, float]:
-    visual = plan.extractors.visual
+    visual = visual_of(plan)
     measures: dict[str, Callable[[], float]] = {
         "extract_s": lambda: seconds(lambda: _extract_anew(context)),
         "our_decoding_alone_s": lambda: seconds(decoding.ours),
@@ -98,10 +99,17 @@ def _measure(context: Context, plan: Plan, decoding: "Decoding", loop: "PlainLoo
     return in_turns(measures, size.repeats, size.within_s)
 
 
+def visual_of(plan: Plan) -> VisualExtractor:
+    """Return the extractor of pictures of a benchmark's plan."""
+    extractor = plan.extractors.all["visual"]
+    assert isinstance(extractor, VisualExtractor)
+    return extractor
+
+
 def _notes(plan: Plan, loop: "PlainLoop") -> list[str]:
-    visual = plan.extractors.visual
+    visual = visual_of(plan)
     return [
-        f"{visual.settings.backbone} with weights={visual.settings.weights}, {visual.settings.key_frames} key frames, "
+        f"{visual.name} with weights={visual.settings.weights}, {visual.settings.key_frames} key frames, "
         f"{'bfloat16' if visual.is_bfloat16 else 'float32'} on {visual.device}",
         "extract_s: the whole stage, from starting the decoding processes to writing the parts",
         "floor: FFmpeg in process decodes only the chosen frames, the frames they refer to and the sound; plus the "
@@ -140,7 +148,7 @@ class Decoding:
         self.decoder = decoder
         self.pool = pool
         self.paths = [_path(plan, video) for video in plan.videos]
-        self.requests = [Request(path, plan.extractors.visual.frames, waveform=True) for path in self.paths]
+        self.requests = [Request(path, visual_of(plan).frames, waveform=True) for path in self.paths]
         self.needed = self.ours()
         self.n_frames_found = self.least()
 
@@ -171,8 +179,8 @@ class PlainLoop:
         self.videos_a_round = max(1, size.plain // size.repeats)
         self.vectors: list[dict[str, np.ndarray]] = []
         """Vectors of all processed videos by modality, without absent ones."""
-        self.device = plan.extractors.visual.device
-        self.network = plan.extractors.visual.plain_network().to(self.device)
+        self.device = visual_of(plan).device
+        self.network = visual_of(plan).plain_network().to(self.device)
         self.sound = load_state(plan.store, plan.states.get("acoustic"))
         self.words = load_state(plan.store, plan.states.get("textual"))
 
@@ -183,7 +191,7 @@ class PlainLoop:
 
     def vectors_of(self, video: Video) -> dict[str, np.ndarray]:
         """Return the vectors of a video by modality."""
-        path, visual = _path(self.plan, video), self.plan.extractors.visual
+        path, visual = _path(self.plan, video), visual_of(self.plan)
         frames, _ = visual.frames(list(every_frame(path)))
         vectors = {"visual": plain.plain_visual(self.network, visual.backbone.preprocess, frames, self.device)}
         heard = decode(Request(path, waveform=True), MediaSettings())
@@ -198,7 +206,7 @@ def _floor(plan: Plan, decoding: Decoding, measured: dict[str, float]) -> dict[s
     """Return the seconds of the fastest decoding, and of the networks' operations at the measured rate."""
     n_frames = sum(len(of_video.times_s) for of_video in decoding.needed)
     n_sound_frames = sum(of_video.n_sound_frames for of_video in decoding.needed)
-    visual, sound = plan.extractors.visual, load_state(plan.store, plan.states.get("acoustic"))
+    visual, sound = visual_of(plan), load_state(plan.store, plan.states.get("acoustic"))
     visual_s = n_frames * plain.flops_per_frame(visual) / measured["gemm_flops_per_s"]
     sound_s = n_sound_frames * plain.flops_per_sound_frame(sound) / measured["gemm_float32_flops_per_s"]
     decode_s = measured["floor_decode_s"]

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from nmcl.extractors.visual import VisualSettings
 from nmcl.flows.bench.material import make_crawl, settings_with, source_of
+from nmcl.flows.feature_settings import FeatureSet
 from nmcl.flows.run import runs, stages
 from nmcl.flows.run.parts import Work, WorkItem
 from nmcl.flows.run.plan import Plan
@@ -21,7 +22,7 @@ from nmcl.flows.settings import Settings
 from nmcl.pipeline.bench.measure import in_new_process, peak_bytes_above, seconds
 from nmcl.pipeline.bench.result import Result
 from nmcl.pipeline.progress import Progress, silent
-from nmcl.pipeline.records import Modality, State
+from nmcl.pipeline.records import State
 from nmcl.pipeline.scratch import scratch
 from nmcl.pipeline.stages.extract import CLIPS_AT_A_TIME
 from nmcl.pipeline.stages.ingest import IngestSettings
@@ -31,7 +32,7 @@ from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import encode, from_vectors
 
 R = TypeVar("R")
-LITE = VisualSettings(backbone="efficientnet_lite0", key_frames=2)
+LITE = FeatureSet("efficientnet_lite0", VisualSettings(key_frames=2))
 """The lightest network on few frames, so that all other costs weigh most."""
 
 
@@ -43,7 +44,7 @@ class Size:
     finished: int = 10_000
     rows: int = 20_000
     part_size: int = 256
-    visual: VisualSettings = field(default_factory=lambda: LITE)
+    visual: FeatureSet[VisualSettings] = field(default_factory=lambda: LITE)
 
 
 FULL = Size(videos=(100, 1000, 10_000), rows=100_000)
@@ -80,8 +81,8 @@ def bench_scale(crawl: Path | None, size: Size | None = None, progress: Progress
         "orchestration_share": figures[f"{most}_orchestration_share"],
     }
     notes += [
-        f"{size.visual.backbone} on {size.visual.key_frames} key frames, parts of {size.part_size}, one Prefect task "
-        "per part on the embedded server",
+        f"{size.visual.extractor} on {size.visual.options.key_frames} key frames, parts of {size.part_size}, one "
+        "Prefect task per part on the embedded server",
         f"video_s: work on parts, after a first part of {CLIPS_AT_A_TIME} videos (start_s) has started networks and "
         "processes",
         "peak_bytes: increase in resident memory of the extracting process, plus its largest decoder",
@@ -99,7 +100,7 @@ def bench_scale(crawl: Path | None, size: Size | None = None, progress: Progress
     return Result(figures, ratios, notes)
 
 
-def _learn(source: Path, settings: Settings, out: Path) -> dict[Modality, State]:
+def _learn(source: Path, settings: Settings, out: Path) -> dict[str, State]:
     """Fit the extractors on the source. Crawls made from it get the same states."""
     context = Context(Store.create(out), settings)
     stages.ingest(context, source)
@@ -162,9 +163,7 @@ class TimedPieces:
         return results
 
 
-def measure_extraction(
-    warm_up: Path, crawl: Path, settings: Settings, states: dict[Modality, State]
-) -> dict[str, float]:
+def measure_extraction(warm_up: Path, crawl: Path, settings: Settings, states: dict[str, State]) -> dict[str, float]:
     """Extract a crawl after a one-part warm-up crawl, in their own store. Returns seconds, bytes and a share."""
     timed = TimedPieces()
     store = TimedStore(Store.create(crawl.parent / f"out-{crawl.name}").local_path())
@@ -187,7 +186,7 @@ def measure_extraction(
     }
 
 
-def _prepare(context: Context, crawl: Path, states: dict[Modality, State]) -> Plan:
+def _prepare(context: Context, crawl: Path, states: dict[str, State]) -> Plan:
     stages.ingest(context, crawl)
     plan = context.plan()
     for modality, state in states.items():
@@ -195,7 +194,7 @@ def _prepare(context: Context, crawl: Path, states: dict[Modality, State]) -> Pl
     return plan
 
 
-def measure_second_run(folder: Path, n_videos: int, settings: Settings, states: dict[Modality, State]) -> float:
+def measure_second_run(folder: Path, n_videos: int, settings: Settings, states: dict[str, State]) -> float:
     """Return the seconds that a run takes if nothing is left to extract."""
     _make_rows(folder / "crawl", n_videos)
     context = Context(Store.create(folder / "out"), settings)

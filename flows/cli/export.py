@@ -7,7 +7,7 @@ import typer
 
 from nmcl.flows import console
 from nmcl.flows.cli.app import command, context_of
-from nmcl.flows.cli.options import Out
+from nmcl.flows.cli.options import KnownStore
 from nmcl.pipeline.errors import UserError
 
 
@@ -17,7 +17,7 @@ from nmcl.pipeline.errors import UserError
     "nmcl export --out out --format torch --features visual,acoustic --sequences",
 )
 def export(
-    out: Out,
+    out: KnownStore,
     form: Annotated[
         str,
         typer.Option(

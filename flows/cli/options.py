@@ -18,6 +18,7 @@ SomeCrawl = Annotated[
 Out = Annotated[
     str, typer.Option("--out", help="Folder or URL of the store; created if it does not exist.", show_default=False)
 ]
+KnownStore = Annotated[str, typer.Option("--out", help="Folder or URL of an existing store.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -36,7 +37,7 @@ class SettingsOptions:
         Raises:
             SettingsError: If the file cannot be read, or an assignment is malformed.
         """
-        from nmcl.flows.settings import load_tree, merged
+        from nmcl.flows.settings_tree import load_tree, merged
 
         tree = load_tree(self.config, self.sets or ())
         for option, (section, name) in _SETTINGS.items():

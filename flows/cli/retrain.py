@@ -6,19 +6,19 @@ import typer
 
 from nmcl.flows import console
 from nmcl.flows.cli.app import command, context_of
-from nmcl.flows.cli.options import AllOptions, Out
+from nmcl.flows.cli.options import AllOptions, KnownStore
 
 
 @command(
     "nmcl retrain new-crawl --out out",
     "nmcl retrain new-crawl --out out --warm-start --set promotion.min_gain=0.005",
-    "nmcl retrain new-crawl --out out --refit --allow-drift --set visual.backbone=resnet101",
+    "nmcl retrain new-crawl --out out --refit --allow-drift --set features.visual.extractor=resnet101",
 )
 def retrain(
     crawl: Annotated[
         str | None, typer.Argument(help="Folder or URL of new videos. Default: the crawls in the store.")
     ] = None,
-    out: Out = "out",
+    out: KnownStore = "out",
     warm_start: Annotated[bool, typer.Option("--warm-start", help="Start from the champion's weights.")] = False,
     refit: Annotated[
         bool, typer.Option("--refit", help="Refit the extractors on all crawls; existing ones are kept.")

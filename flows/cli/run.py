@@ -7,13 +7,22 @@ import typer
 
 from nmcl.flows import console
 from nmcl.flows.cli.app import command, context_of
-from nmcl.flows.cli.options import AllOptions, Crawl, CrawlOptions, EngineOptions, Out, SettingsOptions, SomeCrawl
+from nmcl.flows.cli.options import (
+    AllOptions,
+    Crawl,
+    CrawlOptions,
+    EngineOptions,
+    KnownStore,
+    Out,
+    SettingsOptions,
+    SomeCrawl,
+)
 from nmcl.pipeline.errors import UserError
 
 
 @command(
     "nmcl run crawl --out out",
-    "nmcl run crawl --out out --set visual.backbone=efficientnet_lite0 --set split.min_venue_videos=20",
+    "nmcl run crawl --out out --set features.visual.extractor=efficientnet_lite0 --set split.min_venue_videos=20",
     "nmcl run crawl --out out --engine ray --workers 8",
     "nmcl run s3://bucket/crawl --out s3://bucket/out",
 )
@@ -65,7 +74,7 @@ def ingest(crawl: Crawl, out: Out, options: CrawlOptions) -> None:
 
 
 @command("nmcl fit --out out")
-def fit(out: Out, options: SettingsOptions) -> None:
+def fit(out: KnownStore, options: SettingsOptions) -> None:
     """Fit the extractors: the autoencoder on sound, the paragraph vectors on descriptions."""
     _up_to("fit", out, options.changes())
 
@@ -73,7 +82,7 @@ def fit(out: Out, options: SettingsOptions) -> None:
 @command(
     "nmcl extract --out out",
     "nmcl extract crawl --out out --export parquet=features.parquet --export torch",
-    "nmcl extract --out out --set visual.weights=resnet50.pth",
+    "nmcl extract --out out --set features.visual.weights=resnet50.pth",
     "nmcl extract --out out --engine dask --workers 32 --address tcp://scheduler:8786",
 )
 def extract(
@@ -110,19 +119,19 @@ def extract(
 
 
 @command("nmcl complete --out out", "nmcl complete --out out --set completion.method=als")
-def complete(out: Out, options: EngineOptions) -> None:
+def complete(out: KnownStore, options: EngineOptions) -> None:
     """Fill in missing modalities. Runs unfinished earlier stages first."""
     _up_to("complete", out, options.changes())
 
 
 @command("nmcl train --out out", "nmcl train --out out --set model.name=logistic")
-def train(out: Out, options: SettingsOptions) -> None:
+def train(out: KnownStore, options: SettingsOptions) -> None:
     """Train the model. Runs unfinished earlier stages first."""
     _up_to("train", out, options.changes())
 
 
 @command("nmcl evaluate --out out")
-def evaluate(out: Out, options: SettingsOptions) -> None:
+def evaluate(out: KnownStore, options: SettingsOptions) -> None:
     """Score the model, predict every video and write the report. Runs unfinished earlier stages first."""
     _up_to("evaluate", out, options.changes())
 
@@ -133,7 +142,7 @@ def evaluate(out: Out, options: SettingsOptions) -> None:
     "nmcl retry --out out --kind unreadable",
 )
 def retry(
-    out: Out,
+    out: KnownStore,
     kind: Annotated[
         str | None, typer.Option("--kind", help="Retry only this kind of failure; see `nmcl errors`.")
     ] = None,

@@ -8,7 +8,7 @@ import typer
 
 from nmcl.flows import console
 from nmcl.flows.cli.app import command
-from nmcl.flows.cli.options import Crawl, Out
+from nmcl.flows.cli.options import Crawl, KnownStore
 from nmcl.pipeline.errors import CrawlError, UserError
 
 
@@ -62,7 +62,7 @@ def down() -> None:
 
 
 @command("nmcl announce new-crawl", "nmcl announce new-crawl --out out")
-def announce(crawl: Crawl, out: Out = "out") -> None:
+def announce(crawl: Crawl, out: KnownStore = "out") -> None:
     """Announce a new crawl to the Prefect server, which then runs the deployment `retrain` on it."""
     from nmcl.flows.run.sources import require_videos
     from nmcl.flows.service import service

@@ -6,12 +6,12 @@ import typer
 
 from nmcl.flows import console
 from nmcl.flows.cli.app import FOUND_SOMETHING, command
-from nmcl.flows.cli.options import Json, Out
+from nmcl.flows.cli.options import Json, KnownStore
 from nmcl.pipeline.errors import UserError
 
 
 @command("nmcl runs --out out", "nmcl runs --out out --json")
-def runs(out: Out = "out", json: Json = False) -> None:
+def runs(out: KnownStore = "out", json: Json = False) -> None:
     """List the runs of a store and the history of its champions."""
     from nmcl.flows.cli import summary
     from nmcl.pipeline.storage.store import Store
@@ -19,10 +19,18 @@ def runs(out: Out = "out", json: Json = False) -> None:
     summary.of_runs(Store.open(out), json)
 
 
+@command("nmcl features", "nmcl features --json")
+def features(json: Json = False) -> None:
+    """List the extractors that feature sets can use, and whether their weights are on this machine."""
+    from nmcl.flows.cli import summary
+
+    summary.of_extractors(json)
+
+
 @command("nmcl promote nmcl_stacked-1b2c --out out", "nmcl promote latest --out out")
 def promote(
     run: Annotated[str, typer.Argument(help="Name of a run, or a unique prefix of it.")],
-    out: Out = "out",
+    out: KnownStore = "out",
 ) -> None:
     """Promote a run to champion."""
     from nmcl.pipeline.storage import runs
@@ -37,7 +45,7 @@ def promote(
 
 
 @command("nmcl rollback --out out")
-def rollback(out: Out = "out") -> None:
+def rollback(out: KnownStore = "out") -> None:
     """Return to the previous champion. Nothing is deleted."""
     from nmcl.pipeline.storage import runs
     from nmcl.pipeline.storage.store import Store
@@ -54,7 +62,7 @@ def rollback(out: Out = "out") -> None:
     "nmcl errors --out out --kind timeout --csv > timeouts.csv",
 )
 def errors(
-    out: Out = "out",
+    out: KnownStore = "out",
     kind: Annotated[str | None, typer.Option("--kind", help="List every video with this kind of failure.")] = None,
     json: Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
@@ -78,7 +86,7 @@ def errors(
 
 @command("nmcl verify --out out", "nmcl verify --out out --json", "nmcl verify --out out --repair")
 def verify(
-    out: Out = "out",
+    out: KnownStore = "out",
     repair: Annotated[
         bool, typer.Option("--repair", help="Remove damaged files, so that the next command recreates them.")
     ] = False,

@@ -26,7 +26,6 @@ from nmcl.model.study.study import Section, StudySettings, study
 from nmcl.model.study.taxonomy import read_taxonomy
 from nmcl.pipeline.errors import SettingsError, StoreError
 from nmcl.pipeline.progress import Progress
-from nmcl.pipeline.records import MODALITIES
 from nmcl.pipeline.stages.complete import load_features
 from nmcl.pipeline.storage.catalogue import TRAINING, load_catalogue
 from nmcl.pipeline.storage.files import write_whole
@@ -114,7 +113,7 @@ def stored_features(folder: Path) -> FeatureTable:
         plan = replace(plan, catalogue=lineage.catalogue, earlier=lineage.splits, frozen=lineage.frozen)
     if not _is_extracted(plan):
         raise StoreError(f"{folder} has no extracted features. Run `nmcl extract --out {folder}` first.")
-    features = {m: load_features(store, plan.catalogue, plan.features[m]) for m in MODALITIES}
+    features = {name: load_features(store, plan.catalogue, artifact) for name, artifact in plan.features.items()}
     present = np.any([~np.isnan(block[:, 0]) for block in features.values()], axis=0)
     split = np.array([a.split or "" for a in plan.splits.assignments])
     kept = present & (split != "")

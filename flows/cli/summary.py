@@ -6,19 +6,20 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nmcl.extractors.registry import EXTRACTORS
 from nmcl.flows import console
 from nmcl.flows.report.bottleneck import bottleneck
 from nmcl.flows.report.retraining import class_notes, comparison_rows, diff_rows, drift_rows, drift_title
 from nmcl.flows.service.service import Service, home, is_clone, working_folder
 from nmcl.pipeline.errors import DriftError
 from nmcl.pipeline.escape import csv_text
-from nmcl.pipeline.records import MODALITIES, SPLITS
+from nmcl.pipeline.records import SPLITS
 from nmcl.pipeline.stages import verify
 from nmcl.pipeline.stages.extract import load_vectors
 from nmcl.pipeline.stages.verify import Findings
@@ -184,15 +185,15 @@ def _of_vectors(plan: "Plan", completed: bool) -> None:
     for _, part in plan.catalogue.parts():
         failures.update(load_failures(plan.store, plan.failures, part))
     rows = []
-    for modality in MODALITIES:
+    for name, artifact in plan.features.items():
         n_present = 0
         for _, part in plan.catalogue.parts():
-            vectors = load_vectors(plan.store, plan.features[modality], part)
+            vectors = load_vectors(plan.store, artifact, part)
             n_present += int((~np.isnan(vectors)).all(axis=1).sum())
-        rows.append((modality, vectors.shape[1], n_present, plan.catalogue.n_videos - n_present))
-    console.table("Vectors", ("modality", "length", "extracted", "completed" if completed else "missing"), rows)
-    if plan.settings.visual.weights == "random":
-        console.say("Note: the visual network has random weights; its vectors carry little meaning.")
+        rows.append((name, vectors.shape[1], n_present, plan.catalogue.n_videos - n_present))
+    console.table("Vectors", ("feature set", "length", "extracted", "completed" if completed else "missing"), rows)
+    for name in plan.settings.random_sets:
+        console.say(f"Note: the network of {name} has random weights; its vectors carry little meaning.")
     if failures:
         of_failures(plan.store, failures)
 
@@ -202,6 +203,36 @@ def of_failures(store: Store, failures: Failures) -> None:
     kinds = Counter(failure.kind for of_video in failures.values() for failure in of_video)
     counts = ", ".join(f"{kind} {n:,}" for kind, n in kinds.most_common())
     console.say(f"Failed: {counts}. Details: `nmcl errors --out {store.url}`")
+
+
+@dataclass(frozen=True)
+class ListedExtractor:
+    """A row of `nmcl features`."""
+
+    name: str
+    modality: str
+    dim: int
+    weights: str
+    licence: str
+    size_mb: int
+    source: str
+
+
+def of_extractors(as_json: bool) -> None:
+    """Print all extractors of the registry with their default settings' dimension."""
+    rows = [
+        ListedExtractor(
+            name=name,
+            modality=entry.modality,
+            dim=entry.build(entry.settings).dim,
+            weights=entry.weights(),
+            licence=entry.licence,
+            size_mb=entry.size_mb,
+            source=entry.source,
+        )
+        for name, entry in EXTRACTORS.items()
+    ]
+    of_rows(rows, ListedExtractor, "json" if as_json else "table", "Extractors")
 
 
 def of_rows(rows: Sequence[Any], kind: type, form: str, title: str) -> None:

@@ -31,7 +31,8 @@ from nmcl.flows.retrain.retrain import Outcome
 from nmcl.flows.run import predict, runs, stages
 from nmcl.flows.run.sources import crawls_of, is_sample, require_there, settings_of, store_of
 from nmcl.flows.run.stages import Context
-from nmcl.flows.settings import Settings, Tree, json_schema
+from nmcl.flows.settings import Settings, json_schema
+from nmcl.flows.settings_tree import Tree
 from nmcl.flows.stored_settings import of_store, remember
 from nmcl.pipeline.crawl.sample import SAMPLE_NOTE
 from nmcl.pipeline.stages.splits import require_trainable

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 ADVICE = {
     "decoding": "--set media.workers=N on more cores, or shorter clips with --set media.max_seconds=N",
-    "visual": "--set visual.key_frames=4, a smaller visual.backbone, or a GPU",
+    "visual": "--set features.visual.key_frames=4, a smaller network, or a GPU",
     "acoustic": "more cores: sound is processed clip by clip",
     "textual": "more cores: descriptions are inferred one by one",
     "writing": "a faster disk for the store",
     "ingest": "a faster disk for the crawl: every byte is read and hashed once",
-    "fit": "--set acoustic.fit_videos=N and acoustic.max_frames=N, which limit the autoencoder's training data",
+    "fit": "--set features.acoustic.fit_videos=N and features.acoustic.max_frames=N, which limit its training data",
     "complete": "--set completion.method=ridge, which compares no other completers",
     "train": "--set model.train.max_epochs=N, or a GPU",
     "evaluate": "a GPU, if the model is large",

@@ -13,7 +13,6 @@ from nmcl.model import comparison
 from nmcl.model.comparison import PromotionSettings
 from nmcl.pipeline.addressing import with_references
 from nmcl.pipeline.features import class_indices
-from nmcl.pipeline.records import MODALITIES
 from nmcl.pipeline.stages.complete import load_completed
 from nmcl.pipeline.storage.run_files import Comparison, ComparisonNote, NewClass
 
@@ -43,7 +42,7 @@ def evaluate_both(inputs: RetrainContext) -> Comparison:
     """Evaluate both models on the test videos, old and new. See `nmcl.model.comparison`."""
     store, plans = inputs.store, (inputs.champion_plan, inputs.challenger)
     models = [stored_model(run) for run in (inputs.champion, inputs.run)]
-    completed = [load_completed(store, p.catalogue, p.completed, MODALITIES) for p in plans]
+    completed = [load_completed(store, p.catalogue, p.completed) for p in plans]
     shares = [probabilities(model, vectors) for model, vectors in zip(models, completed, strict=True)]
     usable = ~np.any([np.isnan(p).any(axis=1) for p in shares], axis=0)
     videos, before = inputs.challenger.videos, inputs.lineage.splits

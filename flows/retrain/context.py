@@ -9,8 +9,9 @@ from nmcl.flows.retrain.new_data import add_new, content, select_crawls
 from nmcl.flows.run.lineage import Lineage, is_same_run, lineage_of
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.stages import Context
-from nmcl.flows.settings import Tree, is_of_machine, merged
-from nmcl.flows.stored_settings import of_champion
+from nmcl.flows.settings import is_of_machine
+from nmcl.flows.settings_tree import Tree, merged
+from nmcl.flows.stored_settings import in_current_form, of_champion
 from nmcl.model.trained import can_start_warm
 from nmcl.pipeline.errors import SettingsError, StoreError
 from nmcl.pipeline.storage.artifacts import digest, hashed_part
@@ -19,7 +20,7 @@ from nmcl.pipeline.storage.run_files import CrawlDiff
 from nmcl.pipeline.storage.runs import Run, champion
 from nmcl.pipeline.storage.store import Store
 
-FITTED = ("visual", "acoustic", "textual", "completion")
+FITTED = ("features", "completion")
 """Sections of the settings that decide the champion's states; they change only with `refit`."""
 
 
@@ -108,6 +109,7 @@ def settings_for(context: Context, changes: Tree, options: Options) -> Context:
         raise StoreError(f"{context.store.url} has no champion yet. Train one: `nmcl run CRAWL`.")
     if options.refit and options.warm_start:
         raise SettingsError("--warm-start needs the champion's vectors, --refit makes others. Choose one of them.")
+    changes = in_current_form(changes)
     refused = [name for name, values in changes.items() if name in FITTED and not is_of_machine(name, values)]
     if refused and not options.refit:
         raise SettingsError(

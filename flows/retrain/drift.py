@@ -5,14 +5,14 @@ from dataclasses import asdict
 
 import numpy as np
 
-from nmcl.extractors.textual import unknown_words
+from nmcl.extractors.textual import TextualExtractor, unknown_words
 from nmcl.flows.retrain.context import RetrainContext, now
 from nmcl.flows.run.prediction import failures_of
 from nmcl.flows.run.stages import Context
 from nmcl.pipeline.addressing import with_references
 from nmcl.pipeline.errors import DriftError
 from nmcl.pipeline.features import class_indices
-from nmcl.pipeline.records import MODALITIES, Video
+from nmcl.pipeline.records import State, Video
 from nmcl.pipeline.stages import drift
 from nmcl.pipeline.stages.complete import load_features
 from nmcl.pipeline.storage.artifacts import load_state
@@ -31,13 +31,14 @@ def measure_drift(context: Context, inputs: RetrainContext) -> DriftNote:
     failed = np.array([any(f.modality is None for f in of_video) for of_video in failures])
     figures = {"files": drift.of_files(failed[~new], failed[new], settings)}
     sampled = drift.sample(~new & ~failed, settings) | drift.sample(new & ~failed, settings)
-    for number, modality in enumerate(MODALITIES):
-        context.progress("drift", number, len(MODALITIES), modality)
-        vectors = load_features(store, plan.catalogue, plan.features[modality], sampled)
+    for number, (name, artifact) in enumerate(plan.features.items()):
+        context.progress("drift", number, len(plan.features), name)
+        vectors = load_features(store, plan.catalogue, artifact, sampled)
         is_new = new[sampled]
-        figures[modality] = drift.of_vectors(vectors[~is_new], vectors[is_new], settings)
-    context.progress("drift", len(MODALITIES), len(MODALITIES))
-    figures["textual"] |= _drift_of_words(inputs, new)
+        figures[name] = drift.of_vectors(vectors[~is_new], vectors[is_new], settings)
+        if isinstance(plan.extractors.all[name], TextualExtractor) and name in plan.states:
+            figures[name] |= _drift_of_words(inputs, new, load_state(plan.store, plan.states[name]))
+    context.progress("drift", len(plan.features), len(plan.features))
     figures["labels"] = _drift_of_labels(videos, new, settings)
     exceeded = tuple(f"{s}.{name}" for s, found in figures.items() for name, f in found.items() if f.exceeded)
     note = DriftNote(
@@ -65,12 +66,9 @@ def was_measured(inputs: RetrainContext) -> bool:
     return of == (inputs.champion.folder, inputs.fresh(), settings) and not note.stopped
 
 
-def _drift_of_words(inputs: RetrainContext, new: np.ndarray) -> dict[str, DriftFigure]:
+def _drift_of_words(inputs: RetrainContext, new: np.ndarray, state: State) -> dict[str, DriftFigure]:
     """Measure drift against held-out descriptions, on which the paragraph vectors were not fitted either."""
     plan, splits = inputs.champion_plan, inputs.lineage.splits
-    if "textual" not in plan.states:
-        return {}
-    state = load_state(plan.store, plan.states["textual"])
     described = [v.description is not None for v in plan.videos]
     held_out = [splits.get(v.sha256) in ("validation", "test") for v in plan.videos]
     words = [

@@ -23,7 +23,7 @@ from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.runs import missing
 from nmcl.flows.run.sources import crawls_of
 from nmcl.flows.run.stages import Context
-from nmcl.flows.settings import Tree
+from nmcl.flows.settings_tree import Tree
 from nmcl.pipeline.stages.splits import require_trainable
 from nmcl.pipeline.storage.run_files import ComparisonNote, CrawlDiff, DriftNote, Verdict
 from nmcl.pipeline.storage.runs import RETRAINING_REPORT, Run, champion, history, promote

@@ -15,7 +15,7 @@ from nmcl.model.evaluate import Evaluation, evaluate
 from nmcl.model.trained import Trained, fit_alone
 from nmcl.pipeline.features import FeatureRows, class_indices
 from nmcl.pipeline.progress import Progress
-from nmcl.pipeline.records import MODALITIES, SPLITS, Modality, Split, State
+from nmcl.pipeline.records import SPLITS, Split, State
 from nmcl.pipeline.stages.complete import load_completed, load_features
 from nmcl.pipeline.storage.artifacts import load_state
 from nmcl.pipeline.storage.failures import Failure
@@ -53,7 +53,7 @@ def measure(plan: Plan, progress: Progress) -> Evaluated:
     """Predict every video, and score the splits."""
     store = plan.store
     trained = stored_model(plan.result)
-    completed = load_completed(store, plan.catalogue, plan.completed, MODALITIES)
+    completed = load_completed(store, plan.catalogue, plan.completed)
     probability = probabilities(trained, completed)
     rows = {split: rows_of(plan, completed, split) for split in SPLITS}
     labels = labels_of(plan)
@@ -99,7 +99,7 @@ def _alone(
 
     A missing vector is replaced by the training mean: a completed one would bring in the other modalities.
     """
-    features = {m: load_features(plan.store, plan.catalogue, plan.features[m]) for m in MODALITIES}
+    features = {name: load_features(plan.store, plan.catalogue, a) for name, a in plan.features.items()}
     bare = without_completion(features, rows["train"])
     train, validation, test = (dataset(bare, labels, rows[split]) for split in SPLITS)
     models = fit_alone(trained.name, train, validation, trained.classes, trained.settings, trained.seed, progress)
@@ -111,7 +111,7 @@ def _alone(
     return scores
 
 
-def without_completion(features: Mapping[Modality, np.ndarray], train_rows: np.ndarray) -> FeatureRows:
+def without_completion(features: Mapping[str, np.ndarray], train_rows: np.ndarray) -> FeatureRows:
     """Return features with absent rows set to the mean of the observed training rows, or to zeros if there are none."""
     observed: dict[str, np.ndarray] = {m: ~np.isnan(block).any(axis=1) for m, block in features.items()}
     vectors: dict[str, np.ndarray] = {}
@@ -144,8 +144,10 @@ def metrics_of(evaluated: Evaluated, seconds: dict[str, float]) -> Metrics:
 
 def _reconstruction_error(plan: Plan) -> float | None:
     """Return the autoencoder's squared error on held-out sound over that of the mean frame, if there is one."""
-    error: float | None = load_state(plan.store, plan.states.get("acoustic")).info.get("held_out_relative_error")
-    return error
+    for artifact in plan.states.values():
+        if (error := load_state(plan.store, artifact).info.get("held_out_relative_error")) is not None:
+            return float(error)
+    return None
 
 
 def counts_of(evaluated: Evaluated) -> dict[str, int]:
@@ -168,8 +170,8 @@ def counts_of(evaluated: Evaluated) -> dict[str, int]:
 def notices_of(evaluated: Evaluated) -> Iterable[str]:
     """Yield notices that qualify the numbers of the report."""
     settings = evaluated.plan.settings
-    if settings.visual.weights == "random":
-        yield "The visual network has random weights: its vectors carry little meaning."
+    for name in settings.random_sets:
+        yield f"The network of the feature set {name} has random weights: its vectors carry little meaning."
     for modality, observed in evaluated.completed.observed.items():
         if not observed.any():
             yield f"No video has a {modality} vector: that modality is all zeros."

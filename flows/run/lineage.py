@@ -11,11 +11,20 @@ from nmcl.model.registry import with_current_names
 from nmcl.pipeline.addressing import REMOVED
 from nmcl.pipeline.errors import ModelError, StoreError
 from nmcl.pipeline.extractor import Extractor
-from nmcl.pipeline.records import MODALITIES, Modality, Split
-from nmcl.pipeline.storage.artifacts import RECIPE, SETTINGS_IN_FULL, Artifact, digest, has_state, hashed_part
+from nmcl.pipeline.records import Split
+from nmcl.pipeline.storage.artifacts import (
+    RECIPE,
+    SETTINGS_IN_FULL,
+    Artifact,
+    digest,
+    has_state,
+    hashed_part,
+    named_addresses,
+)
 from nmcl.pipeline.storage.catalogue import Catalogue
 from nmcl.pipeline.storage.runs import Run
 from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.text import listed
 
 CODE = ("code", "code_version", "autoencoder_version", "keyframes_version")
 """Keys of recipes that name versions of code; all others are settings, weights and inputs."""
@@ -26,14 +35,23 @@ class FrozenStates:
     """The fitted states of a run, to extract and complete other videos in the same way."""
 
     run: str
-    states: Mapping[Modality, Artifact]
-    """States of the fitted extractors."""
-    features: Mapping[Modality, Artifact]
-    """Vectors of each modality."""
+    states: Mapping[str, Artifact]
+    """States of the fitted extractors, by feature set."""
+    features: Mapping[str, Artifact]
+    """Vectors of each feature set."""
     completion: Artifact
 
-    def check(self, extractor: Extractor, artifact: Artifact) -> Artifact:
-        """Return the run's own artifact of one modality's vectors, if the current settings give the same vectors.
+    def check_all(self, extractors: Mapping[str, Extractor], made: Mapping[str, Artifact]) -> dict[str, Artifact]:
+        """Return `check` of each feature set; raise ModelError unless they are those of the run."""
+        if made.keys() != self.features.keys():
+            raise ModelError(
+                f"This model was trained on the feature sets {listed(self.features)}, and the settings name "
+                f"{listed(made)}. Train a new model with `nmcl run`, and promote it with `nmcl promote`."
+            )
+        return {name: self.check(name, extractors[name], artifact) for name, artifact in made.items()}
+
+    def check(self, name: str, extractor: Extractor, artifact: Artifact) -> Artifact:
+        """Return the run's own artifact of one feature set, if the current settings give the same vectors.
 
         Newer code is accepted with a note: a few vectors may differ, but the run stays usable after an upgrade.
         Recipes of versions that hashed all settings are also accepted: the settings in them are compared.
@@ -44,8 +62,7 @@ class FrozenStates:
         Raises:
             ModelError: If the settings, weights or inputs would give other vectors.
         """
-        modality = extractor.modality
-        own = self.features[modality]
+        own = self.features[name]
         if artifact.address == own.address:
             return own
         if is_earlier_form(own.recipe):
@@ -57,7 +74,7 @@ class FrozenStates:
             is_same = without_code(own.recipe) == without_code(artifact.recipe)
         if not is_same:
             raise ModelError(
-                f"The {modality} vectors this model was trained on were extracted "
+                f"The {name} vectors this model was trained on were extracted "
                 f"with other settings, weights or limits than the current ones "
                 f"(recipe {own.address}, now {artifact.address}). "
                 f"Train a new model with `nmcl run`, and promote it with `nmcl promote`."
@@ -161,9 +178,9 @@ def frozen_of(run: Run) -> FrozenStates:
     store = run.store
     completion_address = store.read_json(f"completed/all-{run.recipe['completed']}/{RECIPE}")["completion"]
     completion = _read(store, "states/completion", completion_address)
-    addresses: Mapping[Modality, str] = dict(zip(MODALITIES, completion.recipe["features"], strict=True))
-    features = {m: _read(store, f"features/{m}", address) for m, address in addresses.items()}
-    states = {m: _read(store, f"states/{m}", f.recipe["state"]) for m, f in features.items() if f.recipe["state"]}
+    addresses = named_addresses(completion.recipe["features"])
+    features = {name: _read(store, f"features/{name}", address) for name, address in addresses.items()}
+    states = {n: _read(store, f"states/{n}", f.recipe["state"]) for n, f in features.items() if f.recipe["state"]}
     for artifact in (completion, *states.values()):
         if not has_state(store, artifact):
             raise StoreError(

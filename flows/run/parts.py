@@ -19,7 +19,6 @@ from nmcl.flows.run.plan import Extractors
 from nmcl.flows.run.worker import retried
 from nmcl.pipeline.media import Decoder
 from nmcl.pipeline.progress import Progress, within
-from nmcl.pipeline.records import MODALITIES, Modality
 from nmcl.pipeline.stages.complete import complete_part
 from nmcl.pipeline.stages.extract import Feature, Job, Receipt, extract_part
 from nmcl.pipeline.storage.artifacts import DIGEST_SUFFIX, Artifact, digest, load_state
@@ -84,20 +83,20 @@ def numbered(name: str, work: Work[R], items: Sequence[WorkItem], progress: Prog
 
 @dataclass(frozen=True)
 class ExtractPart:
-    """Extracts the vectors of every modality of a part."""
+    """Extracts the vectors of every feature set of a part."""
 
     store: Store
     extractors: Extractors
-    states: Mapping[Modality, Artifact]
+    states: Mapping[str, Artifact]
     """States of the fitted extractors."""
-    features: Mapping[Modality, Artifact]
+    features: Mapping[str, Artifact]
     failures: Artifact
     retry: Retry | None = None
     """Which recorded failures are retried."""
 
     def __call__(self, item: WorkItem, progress: Progress) -> Receipt:
         media = self.extractors.settings.media
-        address = digest([self.features[m].address for m in MODALITIES] + [str(media), str(self.store.root)])
+        address = digest([a.folder for a in self.features.values()] + [str(media), str(self.store.root)])
         job, decoder = _loaded("extract", address, self._load)
         job = replace(job, retry=self.retry)
         return extract_part(self.store, item.crawl, item.folder, item.part, job, decoder, progress)
@@ -117,17 +116,17 @@ class ExtractPart:
         return self.retry is not None and bool(self.retry.among(load_failures(self.store, self.failures, part)))
 
     def _load(self) -> tuple[Job, Decoder]:
-        def feature(modality: Modality) -> Feature:
-            learned = self.states.get(modality)
+        def feature(name: str) -> Feature:
+            learned = self.states.get(name)
             state = load_state(self.store, learned)
-            artifact = self.features[modality]
-            present = self.extractors.features(modality, learned.address if learned else None).address
+            artifact = self.features[name]
+            present = self.extractors.features(name, learned.address if learned else None).address
             code = present if present != artifact.address else ""
-            return Feature(self.extractors.all[modality], state, artifact, code)
+            return Feature(self.extractors.all[name], state, artifact, code)
 
         media = self.extractors.settings.media
         decoder = Decoder(replace(media, workers=media.workers or _decoders)).__enter__()
-        job = Job(tuple(feature(m) for m in MODALITIES), self.extractors.visual.frames, self.failures)
+        job = Job(tuple(map(feature, self.features)), self.extractors.frames, self.failures)
         Finalize(job, decoder.__exit__, exitpriority=1)  # at exit: before this process waits for its children
         return job, decoder
 
@@ -137,7 +136,7 @@ class CompletePart:
     """Completes every modality of every video of a part."""
 
     store: Store
-    features: Mapping[Modality, Artifact]
+    features: Mapping[str, Artifact]
     completion: Artifact
     into: Artifact
 

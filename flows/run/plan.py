@@ -6,25 +6,26 @@ from functools import cached_property
 
 import numpy as np
 
-from nmcl.extractors.acoustic import AcousticExtractor
-from nmcl.extractors.textual import TextualExtractor
-from nmcl.extractors.visual import VisualExtractor
+from nmcl.extractors.keyframes import KeyFrames
 from nmcl.flows.run.lineage import FrozenStates
 from nmcl.flows.settings import Settings, to_tree
 from nmcl.model.base import CODE_VERSION as MODEL_CODE_VERSION
 from nmcl.pipeline import completion
 from nmcl.pipeline.addressing import hashed
-from nmcl.pipeline.extractor import Extractor
-from nmcl.pipeline.records import MODALITIES, Modality, Split, Video
+from nmcl.pipeline.errors import SettingsError
+from nmcl.pipeline.extractor import Extractor, HasWeights, NeedsFrames
+from nmcl.pipeline.media import FrameSelector
+from nmcl.pipeline.records import Split, Video
 from nmcl.pipeline.stages.extract import CODE_VERSION as EXTRACT_CODE_VERSION
 from nmcl.pipeline.stages.fit import sample
 from nmcl.pipeline.stages.splits import Splits, assign
-from nmcl.pipeline.storage.artifacts import Artifact, digest
+from nmcl.pipeline.storage.artifacts import Artifact, addresses_of, digest
 from nmcl.pipeline.storage.catalogue import Catalogue
 from nmcl.pipeline.storage.failures import load_failures
 from nmcl.pipeline.storage.runs import Run
 from nmcl.pipeline.storage.shapes import Count
 from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.text import listed
 
 LEFT_OUT = "left_out.json"
 """File in the folder of a planned state: the videos that could not be read. Another state was made without them."""
@@ -41,27 +42,38 @@ class Extractors:
         return Extractors, (self.settings,)
 
     @cached_property
-    def visual(self) -> VisualExtractor:
-        """The visual extractor, which also chooses the key frames."""
-        return VisualExtractor(self.settings.visual)
+    def all(self) -> dict[str, Extractor]:
+        """All extractors by the name of their feature set."""
+        return {name: chosen.build() for name, chosen in self.settings.features.items()}
 
     @cached_property
-    def all(self) -> dict[Modality, Extractor]:
-        """All extractors by modality."""
-        extractors: Sequence[Extractor] = (
-            self.visual,
-            AcousticExtractor(self.settings.acoustic),
-            TextualExtractor(self.settings.textual),
-        )
-        return {extractor.modality: extractor for extractor in extractors}
+    def frames(self) -> FrameSelector:
+        """Selector of the key frames, for all extractors.
+
+        Raises:
+            SettingsError: If two extractors need different ones.
+        """
+        selectors = {name: e.frames for name, e in self.all.items() if isinstance(e, NeedsFrames)}
+        if len(set(selectors.values())) > 1:
+            raise SettingsError(
+                f"The feature sets {listed(selectors)} need different key frames, and one run decodes one kind. Give "
+                "them the same key_frames, and networks with the same preprocessing."
+            )
+        return next(iter(selectors.values()), KeyFrames())
+
+    def fetch(self) -> None:
+        """Make sure that published weights are on this machine. Raises WeightsError."""
+        for extractor in self.all.values():
+            if isinstance(extractor, HasWeights):
+                extractor.fetch()
 
     def decoding(self) -> dict[str, object]:
         """Return everything that decides the frames and waveforms passed to an extractor, besides the file."""
         return self.settings.media.address()
 
-    def features(self, modality: Modality, state_address: str | None) -> Artifact:
-        """Return the artifact of the vectors of one modality."""
-        extractor = self.all[modality]
+    def features(self, name: str, state_address: str | None) -> Artifact:
+        """Return the artifact of the vectors of one feature set."""
+        extractor = self.all[name]
         recipe: dict[str, object] = {
             "extractor": extractor.address(),
             "state": state_address,
@@ -69,18 +81,20 @@ class Extractors:
         }
         if extractor.need != "description":
             recipe["decoding"] = self.decoding()
-        if getattr(getattr(self.settings, modality), "sequence", False):
+        if getattr(self.settings.features[name].options, "sequence", False):
             recipe["sequence"] = True
-        return Artifact(f"features/{modality}", recipe, self.in_full(modality))
+        return Artifact(f"features/{name}", recipe, self.in_full(name))
 
     def failures(self) -> Artifact:
         """Return the artifact that lists videos that do not decode."""
         return Artifact("failures/media", {"decoding": self.decoding()}, in_full(self.settings, "media"))
 
-    def in_full(self, modality: Modality) -> dict[str, object]:
-        """Return all settings that the vectors of a modality may depend on."""
-        decoded = () if self.all[modality].need == "description" else ("media",)
-        return in_full(self.settings, modality, *decoded)
+    def in_full(self, name: str) -> dict[str, object]:
+        """Return all settings that the vectors of a feature set may depend on, and its modality."""
+        extractor = self.all[name]
+        decoded = () if extractor.need == "description" else ("media",)
+        own = {"modality": extractor.modality, **to_tree(self.settings)["features"][name]}
+        return {"features": {name: own}, **in_full(self.settings, *decoded)}
 
 
 @dataclass(frozen=True)
@@ -148,16 +162,16 @@ class Plan:
         """The videos of `fit_rows`."""
         return [video for video, wanted in zip(self.videos, self.fit_rows, strict=True) if wanted]
 
-    def fit_sample(self, modality: Modality) -> list[Video]:
+    def fit_sample(self, name: str) -> list[Video]:
         """Return the videos that one extractor is fitted on."""
-        extractor = self.extractors.all[modality]
+        extractor = self.extractors.all[name]
         videos = self.fit_videos
         if extractor.need == "description":
             videos = [video for video in videos if video.description]
         return sample(videos, extractor.fit_videos, self.settings.split.seed)
 
     @cached_property
-    def states(self) -> Mapping[Modality, Artifact]:
+    def states(self) -> Mapping[str, Artifact]:
         """States of the extractors that need fitting.
 
         If videos had to be left out of the sample, the state has another address, and its recipe lists them.
@@ -165,27 +179,27 @@ class Plan:
         if self.frozen:
             return self.frozen.states
         states = {}
-        for modality, planned in self.planned_states.items():
+        for name, planned in self.planned_states.items():
             left_out = left_out_of(self.store, planned)
-            states[modality] = self.state(modality, left_out.videos) if left_out else planned
+            states[name] = self.state(name, left_out.videos) if left_out else planned
         return states
 
     @cached_property
-    def planned_states(self) -> Mapping[Modality, Artifact]:
+    def planned_states(self) -> Mapping[str, Artifact]:
         """States of the extractors if every video of the sample can be read."""
         if self.frozen:
             return self.frozen.states
-        return {m: self.state(m) for m, extractor in self.extractors.all.items() if extractor.fit_videos}
+        return {name: self.state(name) for name, extractor in self.extractors.all.items() if extractor.fit_videos}
 
-    def state(self, modality: Modality, left_out: Sequence[Mapping[str, str]] = ()) -> Artifact:
+    def state(self, name: str, left_out: Sequence[Mapping[str, str]] = ()) -> Artifact:
         """Return the state of one extractor.
 
         Args:
             left_out: See `LeftOut.videos`.
         """
-        extractor = self.extractors.all[modality]
+        extractor = self.extractors.all[name]
         without = {(video["crawl"], video["video_id"]) for video in left_out}
-        videos = [v for v in self.fit_sample(modality) if (v.crawl, v.video_id) not in without]
+        videos = [v for v in self.fit_sample(name) if (v.crawl, v.video_id) not in without]
         text = extractor.need == "description"
         learns_from = digest([video.description if text else video.sha256 for video in videos])
         recipe: dict[str, object] = {"extractor": extractor.address(), "videos": learns_from}
@@ -193,21 +207,21 @@ class Plan:
             recipe["decoding"] = self.extractors.decoding()
         if left_out:
             recipe["left_out"] = [dict(video) for video in left_out]
-        return Artifact(f"states/{modality}", recipe, self.extractors.in_full(modality))
+        return Artifact(f"states/{name}", recipe, self.extractors.in_full(name))
 
     @cached_property
-    def features(self) -> Mapping[Modality, Artifact]:
-        """The vectors of each modality.
+    def features(self) -> Mapping[str, Artifact]:
+        """The vectors of each feature set.
 
         Raises:
             ModelError: If the vectors would differ from those of the run with the frozen states.
         """
+        states = self.states
         made = {
-            m: self.extractors.features(m, self.states[m].address if m in self.states else None) for m in MODALITIES
+            name: self.extractors.features(name, states[name].address if name in states else None)
+            for name in self.extractors.all
         }
-        if self.frozen:
-            return {m: self.frozen.check(self.extractors.all[m], artifact) for m, artifact in made.items()}
-        return made
+        return self.frozen.check_all(self.extractors.all, made) if self.frozen else made
 
     @cached_property
     def failures(self) -> Artifact:
@@ -251,7 +265,7 @@ class Plan:
     def _completion(self) -> dict[str, object]:
         return {
             **completion.address(self.settings.completion),
-            "features": [self.features[m].address for m in MODALITIES],
+            "features": addresses_of(self.features),
             "videos": digest([[video.video_id, video.sha256, video.description] for video in self.fit_videos]),
         }
 

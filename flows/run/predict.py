@@ -18,8 +18,9 @@ from nmcl.flows.run.parts import CompletePart, ExtractPart, MapItems, loaded_her
 from nmcl.flows.run.plan import Extractors, completed_with
 from nmcl.flows.run.prediction import STATUSES, probabilities, table
 from nmcl.flows.run.stages import Context, ingest
-from nmcl.flows.settings import Settings, Tree, from_tree, is_of_machine, merged
-from nmcl.flows.stored_settings import checked, usable
+from nmcl.flows.settings import Settings, from_tree, is_of_machine
+from nmcl.flows.settings_tree import Tree, merged
+from nmcl.flows.stored_settings import checked, in_current_form, usable
 from nmcl.model.evaluate import evaluate
 from nmcl.model.trained import Trained
 from nmcl.pipeline.crawl.source import crawl_source
@@ -27,7 +28,7 @@ from nmcl.pipeline.errors import SettingsError, StoreError
 from nmcl.pipeline.escape import csv_text
 from nmcl.pipeline.features import class_indices
 from nmcl.pipeline.progress import Progress, silent
-from nmcl.pipeline.records import MODALITIES, Modality, Video
+from nmcl.pipeline.records import Video
 from nmcl.pipeline.stages.complete import load_completed
 from nmcl.pipeline.storage.artifacts import Artifact, digest
 from nmcl.pipeline.storage.catalogue import Catalogue, Crawl, Part, load_part
@@ -64,8 +65,8 @@ class Frozen:
     settings: Settings
     trained: Trained
     extractors: Extractors
-    states: Mapping[Modality, Artifact]
-    features: dict[Modality, Artifact]
+    states: Mapping[str, Artifact]
+    features: Mapping[str, Artifact]
     failures: Artifact
     completion: Artifact
     completed: Artifact
@@ -102,7 +103,7 @@ def settings_of_run(model: str, changes: Tree) -> tuple[Run, Settings]:
 
     Args:
         model: See `find_run`.
-        changes: Settings of the sections in FREE, or `visual.device`.
+        changes: Settings of the sections in FREE, or the device of a feature set.
 
     Returns:
         The run and the settings.
@@ -111,10 +112,11 @@ def settings_of_run(model: str, changes: Tree) -> tuple[Run, Settings]:
         SettingsError: If other settings are named.
         StoreError: If there is no such run.
     """
+    changes = in_current_form(changes)
     if refused := [name for name, values in changes.items() if name not in FREE and not is_of_machine(name, values)]:
         raise SettingsError(
             f"{refused[0]}.* cannot be set for a prediction: it comes from the model. Only {', '.join(FREE)} and "
-            "visual.device can be set."
+            "features.NAME.device can be set."
         )
     run = find_run(model)
     tree = {k: v for k, v in usable(run.store, run.file(SETTINGS), run.settings).items() if k != "columns"}
@@ -133,8 +135,9 @@ def load_run(model: str, changes: Tree) -> Frozen:
     """
     run, settings = settings_of_run(model, changes)
     states, extractors = frozen_of(run), Extractors(settings)
-    addresses = {modality: artifact.address for modality, artifact in states.states.items()}
-    features = {m: states.check(e, extractors.features(m, addresses.get(m))) for m, e in extractors.all.items()}
+    addresses = {name: artifact.address for name, artifact in states.states.items()}
+    made = {name: extractors.features(name, addresses.get(name)) for name in extractors.all}
+    features = states.check_all(extractors.all, made)
     return Frozen(
         store=run.store,
         settings=settings,
@@ -178,7 +181,7 @@ def _predict_parts(context: Context, frozen: Frozen, catalogue: Catalogue) -> tu
     extract = ExtractPart(store, frozen.extractors, frozen.states, frozen.features, frozen.failures, context.retry)
     complete = CompletePart(store, frozen.features, frozen.completion, frozen.completed)
     if extract.lacking(items):
-        frozen.extractors.visual.fetch()
+        frozen.extractors.fetch()
     with loaded_here():
         context.map_items("extract", extract, items, context.progress)
         context.map_items("complete", complete, items, context.progress)
@@ -189,7 +192,7 @@ def _predict_parts(context: Context, frozen: Frozen, catalogue: Catalogue) -> tu
 def _predict_part(frozen: Frozen, crawl: Crawl, part: Part) -> tuple[pa.Table, np.ndarray]:
     store = frozen.store
     alone = Catalogue((replace(crawl, parts=(part,)),))
-    probability = probabilities(frozen.trained, load_completed(store, alone, frozen.completed, MODALITIES))
+    probability = probabilities(frozen.trained, load_completed(store, alone, frozen.completed))
     videos, failures = load_part(store, part), load_failures(store, frozen.failures, part)
     rows = table(videos, [failures.get(v.video_id, ()) for v in videos], probability, frozen.trained.classes)
     return rows, probability

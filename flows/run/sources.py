@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from nmcl.flows.settings import Tree, merged
+from nmcl.flows.feature_settings import with_feature_sets
+from nmcl.flows.settings_tree import Tree, merged
 from nmcl.pipeline.crawl.sample import make_sample
 from nmcl.pipeline.crawl.source import crawl_source
 from nmcl.pipeline.errors import CrawlError
@@ -14,7 +15,7 @@ from nmcl.pipeline.storage.store import Store
 STORE = "out"
 SAMPLE_STORE = "sample/out"
 SAMPLE_CRAWL = "sample/crawl"
-SAMPLE_SETTINGS: Tree = {"visual": {"backbone": "efficientnet_lite0"}}
+SAMPLE_SETTINGS: Tree = {"features": {"visual": {"extractor": "efficientnet_lite0"}}}
 """Settings whose weights need no network, as in `make run` without a crawl."""
 
 
@@ -66,4 +67,4 @@ def require_videos(crawl: str) -> None:
 def settings_of(store: Store, changes: Tree | None) -> Tree:
     """Return the settings that a run changes; the sample has its own defaults."""
     is_new_sample = is_sample(store) and not store.exists(SETTINGS)
-    return merged(SAMPLE_SETTINGS if is_new_sample else {}, changes or {})
+    return merged(SAMPLE_SETTINGS if is_new_sample else {}, with_feature_sets(changes or {}))

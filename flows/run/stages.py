@@ -23,7 +23,6 @@ from nmcl.model.trained import fit as fit_model
 from nmcl.pipeline.errors import CrawlError, StoreError
 from nmcl.pipeline.media import Decoder
 from nmcl.pipeline.progress import Progress, silent
-from nmcl.pipeline.records import MODALITIES
 from nmcl.pipeline.stages.complete import fit_completion, load_completed, load_features
 from nmcl.pipeline.stages.fit import fit_extractor
 from nmcl.pipeline.stages.ingest import ingest as ingest_crawl
@@ -117,15 +116,15 @@ def fit(context: Context, plan: Plan) -> Plan:
         return plan
     _fetch_weights(plan)
     folders = {crawl.name: crawl.folder for crawl in plan.catalogue.crawls}
-    frames = plan.extractors.visual.frames
+    frames = plan.extractors.frames
     with timed(store, "fit", plan.work), Decoder(context.settings.media) as decoder:
-        for modality in missing:
-            extractor, planned = plan.extractors.all[modality], plan.planned_states[modality]
+        for name in missing:
+            extractor, planned = plan.extractors.all[name], plan.planned_states[name]
             before = left_out_of(store, planned)
-            sample = plan.fit_sample(modality)
+            sample = plan.fit_sample(name)
             fitted = fit_extractor(extractor, sample, folders, frames, decoder, context.progress)
             videos = [{"crawl": v.crawl, "video_id": v.video_id, "kind": f.kind} for v, f in fitted.left_out]
-            save_state(store, plan.state(modality, videos), fitted.state)
+            save_state(store, plan.state(name, videos), fitted.state)
             note = f"{planned.folder}/{LEFT_OUT}"
             if videos:
                 attempts = before.attempts + 1 if before else 1
@@ -148,7 +147,7 @@ def _is_to_fit(context: Context, planned: Artifact) -> bool:
 
 
 def extract(context: Context, plan: Plan) -> Plan:
-    """Extract the vectors of every modality, part by part, and retry files with temporary failures once."""
+    """Extract the vectors of every feature set, part by part, and retry files with temporary failures once."""
     work = extraction(context, plan)
     items = work.lacking(work_items(plan.catalogue))
     context.tried.add(plan.failures.address)
@@ -163,9 +162,9 @@ def extract(context: Context, plan: Plan) -> Plan:
 
 def _fetch_weights(plan: Plan) -> None:
     """Fetch published weights, which may have to be downloaded, before minutes of work."""
-    features = plan.features["visual"]
-    if not plan.store.has_all(features.part(part.key) for _, part in plan.catalogue.parts()):
-        plan.extractors.visual.fetch()
+    parts = [part.key for _, part in plan.catalogue.parts()]
+    if not plan.store.has_all(artifact.part(key) for artifact in plan.features.values() for key in parts):
+        plan.extractors.fetch()
 
 
 def extraction(context: Context, plan: Plan) -> ExtractPart:
@@ -190,7 +189,8 @@ def complete(context: Context, plan: Plan) -> Plan:
     with timed(store, "complete", plan.work):
         if not has_state(store, plan.completion):
             blocks: dict[str, np.ndarray] = {
-                m: load_features(store, plan.catalogue, plan.features[m], plan.fit_rows) for m in MODALITIES
+                name: load_features(store, plan.catalogue, artifact, plan.fit_rows)
+                for name, artifact in plan.features.items()
             }
             _refuse_unreadable(plan, blocks)
             save_state(store, plan.completion, fit_completion(blocks, context.settings.completion, context.progress))
@@ -220,7 +220,7 @@ def train(context: Context, plan: Plan) -> Plan:
     if run.is_trained:
         return plan
     with timed(context.store, "train", plan.run.address):
-        completed = load_completed(context.store, plan.catalogue, plan.completed, MODALITIES)
+        completed = load_completed(context.store, plan.catalogue, plan.completed)
         choice, labels = context.settings.model, labels_of(plan)
         start = stored_model(Run(context.store, plan.start)) if plan.start else None
         trained = fit_model(

@@ -1,7 +1,7 @@
 """Completion stage: fills in missing modalities of every video from its observed ones."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -12,12 +12,12 @@ from nmcl.pipeline import completion
 from nmcl.pipeline.completion import CompletionSettings
 from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.progress import Progress, silent
-from nmcl.pipeline.records import Modality, State
+from nmcl.pipeline.records import State
 from nmcl.pipeline.stages.extract import load_vectors
 from nmcl.pipeline.storage.artifacts import Artifact
 from nmcl.pipeline.storage.catalogue import Catalogue, Part, load_part
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import encode, from_vectors, read_table, to_vectors
+from nmcl.pipeline.storage.tables import completed_names, encode, from_vectors, read_table, to_vectors
 
 ONE_THREAD_VALUES = 2**24
 """Below this many values (7,000 videos) the matrix products are short: threads cost more by waiting than they save."""
@@ -41,9 +41,7 @@ def fit_completion(blocks: dict[str, np.ndarray], settings: CompletionSettings, 
         return replace(state, info=state.info | {"held_out": completion.compare(rows, settings, progress)})
 
 
-def complete_part(
-    store: Store, part: Part, features: Mapping[Modality, Artifact], state: State, into: Artifact
-) -> bool:
+def complete_part(store: Store, part: Part, features: Mapping[str, Artifact], state: State, into: Artifact) -> bool:
     """Fill in one part unless that was done; return whether there was anything to do."""
     name = into.part(part.key)
     if store.exists(name):
@@ -81,10 +79,11 @@ def load_features(store: Store, catalogue: Catalogue, artifact: Artifact, rows: 
     return np.concatenate([load_vectors(store, artifact, part)[wanted] for (_, part), wanted in pairs])
 
 
-def load_completed(store: Store, catalogue: Catalogue, artifact: Artifact, modalities: Sequence[str]) -> FeatureRows:
+def load_completed(store: Store, catalogue: Catalogue, artifact: Artifact) -> FeatureRows:
     """Return the completed vectors of a catalogue's videos, in order; NaN only if a video has no modality at all."""
     tables = [read_table(store, artifact.part(part.key), part.n_videos) for _, part in catalogue.parts()]
+    names = completed_names(tables[0])
     return FeatureRows(
-        {m: np.concatenate([to_vectors(table.column(m)) for table in tables]) for m in modalities},
-        {m: np.concatenate([table.column(f"{m}_observed").to_numpy() for table in tables]) for m in modalities},
+        {m: np.concatenate([to_vectors(table.column(m)) for table in tables]) for m in names},
+        {m: np.concatenate([table.column(f"{m}_observed").to_numpy() for table in tables]) for m in names},
     )

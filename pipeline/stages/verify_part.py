@@ -8,16 +8,16 @@ import numpy as np
 import pyarrow as pa
 
 from nmcl.pipeline.errors import StoreError
-from nmcl.pipeline.records import MODALITIES, Video
-from nmcl.pipeline.storage.artifacts import DIGEST_SUFFIX, RECIPE, Artifact, digest
+from nmcl.pipeline.records import Video
+from nmcl.pipeline.storage.artifacts import DIGEST_SUFFIX, RECIPE, SETTINGS_IN_FULL, Artifact, digest, named_addresses
 from nmcl.pipeline.storage.catalogue import Part
 from nmcl.pipeline.storage.failures import Failures, load_failures
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import decode, read_table, to_vectors
+from nmcl.pipeline.storage.tables import completed_names, decode, read_table, to_vectors
 
 COLUMNS = {
     "features": ("video_id", "vector"),
-    "completed": ("video_id", *MODALITIES, *(f"{m}_observed" for m in MODALITIES)),
+    "completed": ("video_id",),
     "failures": ("video_id", "path", "kind", "detail"),
 }
 
@@ -97,7 +97,7 @@ def _wrong_vectors(
     failures = _failures_beside(store, name, recipe, decodings)
     if failures is None:
         return None
-    modality = folder.removeprefix("features/").rsplit("-", 1)[0]
+    modality = _modality_of(store, folder)
     of_rows = [
         [f for f in failures.get(video_id, ()) if f.modality in (None, modality)]
         for video_id in table.column("video_id").to_pylist()
@@ -111,6 +111,14 @@ def _wrong_vectors(
     if (absent & ~explained).any() and not absent.all():
         return f"{int((absent & ~explained).sum()):,} of its vectors are absent without a recorded reason"
     return None
+
+
+def _modality_of(store: Store, folder: str) -> str:
+    """Return the modality of a feature set; earlier versions named sets by it."""
+    name = folder.removeprefix("features/").rsplit("-", 1)[0]
+    in_full = store.read_json(f"{folder}/{RECIPE}").get(SETTINGS_IN_FULL, {})
+    modality: str = in_full.get("features", {}).get(name, {}).get("modality", name)
+    return modality
 
 
 def _failures_beside(
@@ -129,8 +137,9 @@ def _wrong_completed(store: Store, name: str, recipe: Mapping[str, Any], table: 
 
     Observed flags must match the extracted vectors, and only videos without any modality may lack vectors.
     """
-    any_observed = np.any([table.column(f"{m}_observed").to_numpy() for m in MODALITIES], axis=0)
-    for modality in MODALITIES:
+    names = completed_names(table)
+    any_observed = np.any([table.column(f"{m}_observed").to_numpy() for m in names], axis=0)
+    for modality in names:
         observed = table.column(f"{modality}_observed").to_numpy()
         vectors = to_vectors(table.column(modality))
         if (np.isnan(vectors).any(axis=1) == any_observed).any() or not np.isfinite(vectors[any_observed]).all():
@@ -138,7 +147,7 @@ def _wrong_completed(store: Store, name: str, recipe: Mapping[str, Any], table: 
         completion = f"states/completion-{recipe['completion']}/{RECIPE}"
         if not store.exists(completion):
             continue
-        addresses = dict(zip(MODALITIES, store.read_json(completion)["features"], strict=True))
+        addresses = named_addresses(store.read_json(completion)["features"])
         features = f"features/{modality}-{addresses[modality]}/{name}"
         if not store.exists(features):
             continue

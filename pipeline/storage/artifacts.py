@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from nmcl.pipeline.errors import StoreError
-from nmcl.pipeline.records import State
+from nmcl.pipeline.records import MODALITIES, State
 from nmcl.pipeline.storage.store import Store
 
 
@@ -125,3 +125,15 @@ def load_state(store: Store, artifact: Artifact | None) -> State:
     except (SafetensorError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
         raise StoreError(f"{name} is damaged ({error}). Delete {artifact.folder} and run the command again.") from error
     return State(arrays=arrays, info=store.read_json(f"{artifact.folder}/state.json"))
+
+
+def named_addresses(features: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+    """Return the addresses of feature sets in a recipe by name; without names they are the paper's three."""
+    return dict(features) if isinstance(features, Mapping) else dict(zip(MODALITIES, features, strict=True))
+
+
+def addresses_of(features: Mapping[str, Artifact]) -> list[str] | dict[str, str]:
+    """Return the addresses of feature sets as a recipe holds them; the inverse of `named_addresses`."""
+    if features.keys() == set(MODALITIES):
+        return [features[name].address for name in MODALITIES]
+    return {name: artifact.address for name, artifact in features.items()}

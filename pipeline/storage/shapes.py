@@ -37,7 +37,7 @@ _SHAPES: tuple[tuple[str, Any], ...] = (
     (r"(.+/)?settings\.json", dict[str, Section]),
     (r"runs/.+/recipe\.json", _having(completed=Address)),
     (r"completed/.+/recipe\.json", _having(completion=Address)),
-    (r"states/completion-.+/recipe\.json", _having(features=Annotated[list[Address], Len(3, 3)])),
+    (r"states/completion-.+/recipe\.json", _having(features=Annotated[list[Address], Len(3, 3)] | dict[Name, Address])),
     (r"features/.+/recipe\.json", _having(state=Address | None)),
     (r".+/(state|recipe)\.json", dict[str, Any]),
 )

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nmcl.pipeline.errors import StoreError
-from nmcl.pipeline.records import MODALITIES, Video
+from nmcl.pipeline.records import Video
 from nmcl.pipeline.storage.store import Store
 
 VIDEO_SCHEMA = pa.schema(
@@ -58,11 +58,7 @@ _SHAPES: Mapping[str, Mapping[str, Any]] = {
     "videos/files-": {"path": _TEXT, "n_bytes": pa.int64(), "mtime_ns": pa.int64(), "sha256": _TEXT},
     "features/": {"video_id": _TEXT, "vector": _VECTORS},
     "failures/": {"video_id": _TEXT, "kind": _TEXT, "detail": _TEXT},
-    "completed/": {
-        "video_id": _TEXT,
-        **dict.fromkeys(MODALITIES, _VECTORS),
-        **{f"{modality}_observed": pa.bool_() for modality in MODALITIES},
-    },
+    "completed/": {"video_id": _TEXT},
 }
 """Required columns of a file, by the start of its name in the store; it may have more."""
 _OPTIONAL: Mapping[str, Mapping[str, Any]] = {
@@ -75,6 +71,8 @@ _OPTIONAL: Mapping[str, Mapping[str, Any]] = {
     "failures/": {"modality": pa.field("modality", _TEXT), "attempts": pa.int32()},
 }
 """Optional columns of a file with their required types: earlier versions wrote fewer."""
+_OBSERVED = "_observed"
+"""Ending of the column that says which vectors of a feature set were extracted, and not completed."""
 _RUN_SHAPES: Mapping[str, Mapping[str, Any]] = {
     "splits.parquet": {"sha256": _TEXT, "split": _TEXT},
     "predictions.parquet": {"video_id": _TEXT, "status": _TEXT, "venue_1": pa.field("venue_1", _TEXT)},
@@ -108,7 +106,18 @@ def decode(data: bytes, name: str, n_rows: int | None = None) -> pa.Table:
     for column, wanted in _columns(name, _OPTIONAL, {}).items():
         if column in table.column_names:
             _check(table, column, wanted, name)
+    if name.startswith("completed/"):
+        for column in (names := completed_names(table)):
+            _check(table, column, _VECTORS, name)
+            _check(table, f"{column}{_OBSERVED}", pa.bool_(), name)
+        if not names:
+            raise _damaged(name, "no feature set")
     return table
+
+
+def completed_names(table: pa.Table) -> list[str]:
+    """Return the feature sets in a part of completed vectors, in order."""
+    return [name.removesuffix(_OBSERVED) for name in table.column_names if name.endswith(_OBSERVED)]
 
 
 def read_table(store: Store, name: str, n_rows: int | None = None) -> pa.Table:

@@ -59,7 +59,7 @@ def test_weights(name: str, caught: Trap, disk: Disk, tmp_path: Path) -> None:
     torch_file(weights, evil(caught))
     if name in ("raw.pth", "weights.safetensors"):
         weights.write_bytes(evil(caught))
-    sets = ["--set", "visual.backbone=resnet50", "--set", f"visual.weights={weights}"]
+    sets = ["--set", "features.visual.extractor=resnet50", "--set", f"features.visual.weights={weights}"]
     codes = [disk.run(["ingest", str(crawl), "--out", str(out), *sets], tmp_path)]
     if codes == [0]:
         codes.append(disk.run(["extract", "--out", str(out)], tmp_path))

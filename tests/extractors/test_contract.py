@@ -9,8 +9,10 @@ import pytest
 
 from nmcl.extractors.acoustic import AcousticExtractor, AcousticSettings
 from nmcl.extractors.autoencoder import AutoencoderSettings
+from nmcl.extractors.logmel import LogMelExtractor, LogMelSettings
 from nmcl.extractors.textual import TextualExtractor, TextualSettings
 from nmcl.extractors.visual import VisualExtractor, VisualSettings
+from nmcl.extractors.wordllama import WordLlamaExtractor, WordLlamaSettings
 from nmcl.pipeline.extractor import Extracted, Extractor, vectors_of
 from nmcl.pipeline.progress import silent
 from nmcl.pipeline.records import MODALITIES, Clip, State
@@ -32,7 +34,8 @@ def _sound(seed: int) -> Clip:
 
 
 def _text(seed: int) -> Clip:
-    return Clip(description=" ".join(np.random.default_rng(seed).choice(list("abcdefgh"), 2 + seed % 5)))
+    letters = np.random.default_rng(seed).choice(list("abcdefgh"), 2 + seed % 5)
+    return Clip(description=" ".join([*letters, *["z"] * seed]))
 
 
 def _frames(seed: int) -> Clip:
@@ -49,9 +52,11 @@ CASES = {
         _sound,
     ),
     "textual": Case(lambda: TextualExtractor(TextualSettings(dim=10, min_words=2000)), _text),
-    "visual": Case(lambda: VisualExtractor(VisualSettings("efficientnet_lite0", weights="random")), _frames),
+    "logmel": Case(lambda: LogMelExtractor(LogMelSettings(bands=8)), _sound),
+    "wordllama": Case(lambda: WordLlamaExtractor(WordLlamaSettings()), _text),
+    "visual": Case(lambda: VisualExtractor("efficientnet_lite0", VisualSettings(weights="random")), _frames),
     "visual sequence": Case(
-        lambda: VisualExtractor(VisualSettings("efficientnet_lite0", weights="random", sequence=True)), _frames
+        lambda: VisualExtractor("efficientnet_lite0", VisualSettings(weights="random", sequence=True)), _frames
     ),
     "example of the README": Case(example_extractor, _frames),
 }

@@ -20,7 +20,7 @@ def test_threads_change_no_bit() -> None:
     found = []
     for n in (1, 2, 3):
         with threads(n):
-            visual = VisualExtractor(VisualSettings(backbone="efficientnet_lite0"))
+            visual = VisualExtractor("efficientnet_lite0", VisualSettings())
             found.append((visual.extract(clips, State()).tobytes(), autoencoder.encode(frames).tobytes()))
     assert found[0] == found[1] == found[2]
     assert torch.get_num_threads() == before

@@ -17,12 +17,12 @@ from nmcl.pipeline.media import MediaSettings, Request, decode
 from nmcl.pipeline.progress import silent
 from nmcl.pipeline.records import Clip, State
 
-LITE = VisualSettings("efficientnet_lite0")
+LITE = "efficientnet_lite0", VisualSettings()
 
 
 @pytest.fixture(scope="module")
 def lite() -> VisualExtractor:
-    return VisualExtractor(LITE)
+    return VisualExtractor(*LITE)
 
 
 def photo(seed: int, width: int, height: int) -> Image.Image:
@@ -56,7 +56,7 @@ def test_resnet_features_are_what_its_last_layer_sees(tmp_path: Path) -> None:
     torch.manual_seed(0)
     reference = resnet50(weights=None).eval()
     torch.save(reference.state_dict(), tmp_path / "weights.pth")
-    extractor = VisualExtractor(VisualSettings("resnet50", weights=str(tmp_path / "weights.pth"), precision="float32"))
+    extractor = VisualExtractor("resnet50", VisualSettings(weights=str(tmp_path / "weights.pth"), precision="float32"))
     (clip,) = clips_of(2)
     seen: list[torch.Tensor] = []
     reference.fc.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -78,7 +78,7 @@ def test_bfloat16_keeps_the_direction_of_real_clips(shared: Path) -> None:
     clips = [clip for request in requests if isinstance(clip := decode(request, MediaSettings()), Clip)]
     assert len(clips) == len(files)
     exact, fast = (
-        VisualExtractor(VisualSettings("resnet50", "random", precision=precision)).extract(clips, State())
+        VisualExtractor("resnet50", VisualSettings("random", precision=precision)).extract(clips, State())
         for precision in ("float32", "bfloat16")
     )
     cosine = (exact * fast).sum(axis=1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(fast, axis=1)
@@ -90,7 +90,7 @@ def test_vectors_do_not_depend_on_the_number_of_threads(lite: VisualExtractor) -
     clips, n_threads = clips_of(3, 8), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        alone = VisualExtractor(LITE).extract(clips, State())
+        alone = VisualExtractor(*LITE).extract(clips, State())
     finally:
         torch.set_num_threads(n_threads)
     np.testing.assert_array_equal(lite.extract(clips, State()), alone)
@@ -140,11 +140,15 @@ def test_packaged_weights_know_a_few_things(lite: VisualExtractor) -> None:
 def test_missing_weights_name_three_ways_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    extractor = VisualExtractor(VisualSettings("resnet50"))
+    extractor = VisualExtractor("resnet50", VisualSettings())
     assert extractor.address()["weights"] == "0676ba61"
     with pytest.raises(WeightsError) as caught:
         extractor.fetch()
-    for way in ("visual.weights=/path/to/resnet50.pth", "visual.backbone=efficientnet_lite0", "visual.weights=random"):
+    for way in (
+        "features.visual.weights=/path/to/resnet50.pth",
+        "features.visual.extractor=efficientnet_lite0",
+        "features.visual.weights=random",
+    ):
         assert way in str(caught.value)
 
 
@@ -153,17 +157,17 @@ def test_wrong_weights_are_refused(tmp_path: Path) -> None:
     torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "part.pth")
     torch.save({"network": resnet50}, tmp_path / "code.pth")
     for name in ("noise.pth", "part.pth", "code.pth", "absent.pth"):
-        extractor = VisualExtractor(VisualSettings("resnet50", weights=str(tmp_path / name)))
+        extractor = VisualExtractor("resnet50", VisualSettings(weights=str(tmp_path / name)))
         with pytest.raises(WeightsError, match=r"visual\.weights"):
             extractor.extract(clips_of(1), State())
 
 
 def test_addresses_tell_what_differs(lite: VisualExtractor) -> None:
-    same = VisualExtractor(VisualSettings("efficientnet_lite0", device="cpu")).address()
+    same = VisualExtractor("efficientnet_lite0", VisualSettings(device="cpu")).address()
     assert lite.address() == same
     others = [
-        VisualExtractor(VisualSettings("efficientnet_lite0", key_frames=4)).address(),
-        VisualExtractor(VisualSettings("efficientnet_lite0", weights="random")).address(),
+        VisualExtractor("efficientnet_lite0", VisualSettings(key_frames=4)).address(),
+        VisualExtractor("efficientnet_lite0", VisualSettings(weights="random")).address(),
     ]
     assert all(other != same for other in others)
 

@@ -42,7 +42,7 @@ def test_a_damaged_published_file_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "torch" / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, folder / "resnet50-0676ba61.pth")
-    extractor = VisualExtractor(VisualSettings("resnet50"))
+    extractor = VisualExtractor("resnet50", VisualSettings())
     with pytest.raises(WeightsError, match="not the file that was published"):
         extractor.fetch()
     with pytest.raises(WeightsError, match="not the file that was published"):
@@ -56,10 +56,10 @@ def test_a_file_is_known_by_its_bytes(tmp_path: Path, cache: Path) -> None:
     assert sha256_of(path) == sha256
     (kept,) = cache.iterdir()
     assert kept.read_text() == sha256
-    address = VisualExtractor(VisualSettings("resnet50", weights=str(path))).address()
+    address = VisualExtractor("resnet50", VisualSettings(weights=str(path))).address()
     assert address["weights"] == sha256
     (tmp_path / "copy.pth").write_bytes(b"some weights")
-    assert VisualExtractor(VisualSettings("resnet50", weights=str(tmp_path / "copy.pth"))).address() == address
+    assert VisualExtractor("resnet50", VisualSettings(weights=str(tmp_path / "copy.pth"))).address() == address
     path.write_bytes(b"more weights")
     os.utime(path, ns=(1, 1))
     assert sha256_of(path) == hashlib.sha256(b"more weights").hexdigest()
@@ -103,8 +103,8 @@ def test_many_may_write_the_cache(tmp_path: Path, cache: Path) -> None:
 def test_published_weights_have_one_name_wherever_they_lie(tmp_path: Path) -> None:
     own = tmp_path / "downloaded.pth"
     own.write_bytes(Path(BACKBONES["efficientnet_lite0"].source()).read_bytes())
-    named = VisualExtractor(VisualSettings("efficientnet_lite0", weights=str(own)))
-    assert named.address() == VisualExtractor(VisualSettings("efficientnet_lite0")).address()
+    named = VisualExtractor("efficientnet_lite0", VisualSettings(weights=str(own)))
+    assert named.address() == VisualExtractor("efficientnet_lite0", VisualSettings()).address()
 
 
 def test_a_file_that_is_not_there() -> None:

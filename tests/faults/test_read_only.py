@@ -38,7 +38,7 @@ def locked_out(world: World, tmp_path: Path) -> Iterator[tuple[Path, list[str]]]
 
 SHORT_FORM: list[tuple[list[str], int]] = [
     (["runs", "--out", "STORE"], 0),
-    (["extract", "--out", "STORE", "--set", "visual.key_frames=3"], 2),
+    (["extract", "--out", "STORE", "--set", "features.visual.key_frames=3"], 2),
 ]
 LONG_FORM: list[tuple[list[str], int]] = [
     *SHORT_FORM,

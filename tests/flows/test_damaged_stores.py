@@ -29,7 +29,7 @@ from nmcl.flows.run.prediction import probabilities
 from nmcl.flows.stored_settings import of_champion, of_store
 from nmcl.pipeline import completion
 from nmcl.pipeline.errors import NmclError, StoreError
-from nmcl.pipeline.records import MODALITIES, Clip
+from nmcl.pipeline.records import Clip
 from nmcl.pipeline.stages.complete import load_completed, load_features
 from nmcl.pipeline.stages.extract import load_vectors
 from nmcl.pipeline.storage import runs
@@ -102,14 +102,15 @@ def read_everything(root: Path) -> list[NmclError]:
         }
         blocks["acoustic"][0] = blocks["visual"][1] = blocks["textual"][2] = 0.5
         tried(lambda: completion.complete(blocks, load_state(store, frozen.completion)))
-        acoustic, textual = AcousticExtractor(settings.acoustic), TextualExtractor(settings.textual)
+        acoustic, textual = (
+            AcousticExtractor(settings.features["acoustic"].options),
+            TextualExtractor(settings.features["textual"].options),
+        )
         clip = Clip(waveform=tone(300, 0.5), description="street night with bikes")
         tried(lambda: acoustic.extract([clip], load_state(store, frozen.states["acoustic"])))
         tried(lambda: textual.extract([clip], load_state(store, frozen.states["textual"])))
         tried(lambda: unknown_words(["street"], load_state(store, frozen.states["textual"])))
-        completed = tried(
-            lambda: load_completed(store, catalogue, completed_with(frozen.completion.address), MODALITIES)
-        )
+        completed = tried(lambda: load_completed(store, catalogue, completed_with(frozen.completion.address)))
         if model and completed:
             tried(lambda: probabilities(model, completed))
         for _, part in catalogue.parts():

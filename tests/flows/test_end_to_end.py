@@ -19,19 +19,19 @@ from nmcl.flows.cli.main import main
 
 NMCL = str(Path(sys.executable).parent / "nmcl")
 SETTINGS = [
-    *("--set", "visual.backbone=efficientnet_lite0"),
+    *("--set", "features.visual.extractor=efficientnet_lite0"),
     *("--set", "ingest.part_size=64"),
-    *("--set", "acoustic.max_frames=3000"),
-    *("--set", "acoustic.autoencoder.min_steps=200"),
+    *("--set", "features.acoustic.max_frames=3000"),
+    *("--set", "features.acoustic.autoencoder.min_steps=200"),
     *("--set", "model.train.max_epochs=30"),
 ]
 FEW = [
     *("--set", "ingest.part_size=8"),
     *("--set", "split.min_venue_videos=5"),
-    *("--set", "acoustic.max_frames=200"),
-    *("--set", "acoustic.autoencoder.epochs=1"),
-    *("--set", "acoustic.autoencoder.fine_tune_epochs=1"),
-    *("--set", "acoustic.autoencoder.min_steps=0"),
+    *("--set", "features.acoustic.max_frames=200"),
+    *("--set", "features.acoustic.autoencoder.epochs=1"),
+    *("--set", "features.acoustic.autoencoder.fine_tune_epochs=1"),
+    *("--set", "features.acoustic.autoencoder.min_steps=0"),
     *("--set", "completion.method=ridge"),
 ]
 
@@ -218,9 +218,9 @@ def test_ingest_keeps_the_stores_settings(
     before = (out / "settings.json").read_bytes()
     assert here("ingest", crawl, "--out", out)[0] == 0
     assert (out / "settings.json").read_bytes() == before
-    status, _, stderr = here("ingest", crawl, "--out", out, "--set", "visual.key_frames=4")
+    status, _, stderr = here("ingest", crawl, "--out", out, "--set", "features.visual.key_frames=4")
     assert status == 0
-    assert "visual.key_frames 8 -> 4." in stderr
+    assert "features.visual.key_frames 8 -> 4." in stderr
     assert json.loads((out / "settings.json").read_text())["ingest"]["part_size"] == 64
 
 

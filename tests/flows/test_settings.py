@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from nmcl.flows import console
-from nmcl.flows.settings import Settings, changed, from_tree, json_schema, load_tree, to_tree
+from nmcl.flows.settings import Settings, changed, from_tree, json_schema, to_tree
+from nmcl.flows.settings_tree import load_tree
 from nmcl.flows.stored_settings import of_store, remember
 from nmcl.model.registry import MODELS
 from nmcl.pipeline.errors import SettingsError, UserError
@@ -33,10 +34,13 @@ def test_every_model_has_its_own_settings(name: str) -> None:
 def test_file_then_assignments(tmp_path: Path) -> None:
     config = tmp_path / "nmcl.toml"
     config.write_text('[visual]\nbackbone = "resnet101"\nkey_frames = 4\n[model.train]\nlearning_rate = 0.002\n')
-    settings = from_tree(load_tree(config, ["visual.key_frames=5", "visual.weights=/data/w.pth", "model.dropout=0.4"]))
-    assert settings.visual.backbone == "resnet101"
-    assert settings.visual.key_frames == 5
-    assert settings.visual.weights == "/data/w.pth"
+    settings = from_tree(
+        load_tree(config, ["features.visual.key_frames=5", "features.visual.weights=/data/w.pth", "model.dropout=0.4"])
+    )
+    visual = settings.features["visual"]
+    assert visual.extractor == "resnet101"
+    assert visual.options.key_frames == 5
+    assert visual.options.weights == "/data/w.pth"
     assert settings.model.options.dropout == 0.4
     assert settings.model.options.train.learning_rate == 0.002
 
@@ -44,11 +48,15 @@ def test_file_then_assignments(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("visual.backbon=resnet50", "Did you mean visual.backbone"),
-        ("vsual.backbone=resnet50", "Did you mean visual"),
-        ("visual.backbone=vgg", "visual.backbone is 'vgg'"),
-        ("visual.key_frames=0", "visual.key_frames is 0"),
-        ("visual=1", "visual is a section"),
+        ("features.visual.extracter=resnet50", "Did you mean features.visual.extractor"),
+        ("features.visual.key_framez=5", "Did you mean features.visual.key_frames"),
+        ("features.words.dim=5", "features.words.extractor is None; expected one of resnet50"),
+        ("features.my-words.extractor=sda", "cannot name a feature set"),
+        ("feature.visual.extractor=resnet50", "Did you mean features"),
+        ("features.visual.extractor=vgg", "features.visual.extractor is 'vgg'"),
+        ("features.visual.key_frames=0", "features.visual.key_frames is 0"),
+        ("features.visual=1", "features.visual is a section"),
+        ("features=1", "features is a section"),
         ("model.name=svm", "expected one of"),
         ("model.dropuot=0.1", "Did you mean model.dropout"),
         ("model.train.learning_rat=0.1", "Did you mean model.train.learning_rate"),
@@ -64,10 +72,12 @@ def test_refusals_say_what_to_do(assignment: str, message: str) -> None:
 
 
 def test_another_model_forgets_the_options_of_the_last() -> None:
-    remembered = to_tree(from_tree(load_tree(assignments=["model.dropout=0.4", "model.seed=3", "visual.key_frames=5"])))
+    remembered = to_tree(
+        from_tree(load_tree(assignments=["model.dropout=0.4", "model.seed=3", "features.visual.key_frames=5"]))
+    )
     settings = changed(remembered, {"model": {"name": "logistic"}})
     assert settings.model.options == MODELS["logistic"].settings
-    assert (settings.model.seed, settings.visual.key_frames) == (3, 5)
+    assert (settings.model.seed, settings.features["visual"].options.key_frames) == (3, 5)
     assert changed(remembered, {"model": {"seed": 4}}).model.options.dropout == 0.4
 
 
@@ -86,6 +96,7 @@ def test_the_schema_takes_all_settings_and_refuses_others() -> None:
     for wrong in (
         {"visul": {}},
         {"visual": {"backbon": "resnet50"}},
+        {"features": {"visual": {"key_framez": 5}}},
         {"model": {"droput": 1}},
         {"model": {"seed": "a"}},
     ):
@@ -94,12 +105,14 @@ def test_the_schema_takes_all_settings_and_refuses_others() -> None:
 
 def test_a_store_of_another_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store.create(tmp_path)
-    remembered = to_tree(from_tree(load_tree(assignments=["visual.key_frames=5", "model.dropout=0.4"])))
+    remembered = to_tree(from_tree(load_tree(assignments=["features.visual.key_frames=5", "model.dropout=0.4"])))
     remembered["model"] |= {"linear_peer": True, "train": remembered["model"]["train"] | {"swing": 1}}
     store.write_json("settings.json", remembered | {"smell": {"noses": 2}})
     settings = of_store(store, {"visual": {"backbone": "resnet101"}})
     assert settings == from_tree(
-        load_tree(assignments=["visual.key_frames=5", "visual.backbone=resnet101", "model.dropout=0.4"])
+        load_tree(
+            assignments=["features.visual.key_frames=5", "features.visual.extractor=resnet101", "model.dropout=0.4"]
+        )
     )
     said = capsys.readouterr().err
     assert "does not know smell, model.linear_peer, model.train.swing, and ignores them" in said
@@ -114,16 +127,20 @@ def test_a_store_keeps_its_settings_and_what_changes_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = Store.create(tmp_path)
-    first = from_tree(load_tree(assignments=["visual.key_frames=5", "engine.workers=4"]))
+    first = from_tree(load_tree(assignments=["features.visual.key_frames=5", "engine.workers=4"]))
     remember(store, first)
     remember(store, of_store(store, {}))
     assert capsys.readouterr().err == ""
     (tmp_path / "s.toml").write_text("[visual]\nbackbone = 'resnet101'\n[split]\nseed = 3\n")
     remember(store, of_store(store, load_tree(tmp_path / "s.toml", ["split.seed=4"])))
     said = capsys.readouterr().err
-    assert said.endswith('have changed: split.seed 0 -> 4, visual.backbone "resnet50" -> "resnet101".\n')
+    assert said.endswith('have changed: features.visual.extractor "resnet50" -> "resnet101", split.seed 0 -> 4.\n')
     kept = of_store(store, {})
-    assert (kept.visual.key_frames, kept.visual.backbone, kept.engine.workers) == (5, "resnet101", 4)
+    assert (kept.features["visual"].options.key_frames, kept.features["visual"].extractor, kept.engine.workers) == (
+        5,
+        "resnet101",
+        4,
+    )
     remember(store, of_store(store, {"model": {"name": "logistic"}}))
     assert 'model.name "nmcl_stacked" -> "logistic".' in capsys.readouterr().err
 
@@ -198,13 +215,13 @@ def test_another_engine_has_another_cluster() -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ("visual.device=cuda:77", "visual.device is 'cuda:77', which this machine does not have"),
-        ("visual.device=foo", "visual.device is 'foo'"),
-        ("visual.device=meta", "visual.device is 'meta'"),
-        ("visual.weights=absent.pth", "there is no file absent.pth"),
-        ("textual.extra_text=absent.txt", "absent.txt cannot be read"),
+        ("features.visual.device=cuda:77", "features.visual.device is 'cuda:77', which this machine does not have"),
+        ("features.visual.device=foo", "features.visual.device is 'foo'"),
+        ("features.visual.device=meta", "features.visual.device is 'meta'"),
+        ("features.visual.weights=absent.pth", "there is no file absent.pth"),
+        ("features.textual.extra_text=absent.txt", "absent.txt cannot be read"),
         ("model=3", "model is a section"),
-        ("visual=3", "visual is a section"),
+        ("features=3", "features is a section"),
         ("model.name=[1]", "model.name is"),
     ],
 )
@@ -219,8 +236,8 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.pth"
     for content in ({"a": torch.zeros(2)}, [1], {1: torch.zeros(2)}, {"a": torch.zeros(2, 2).to_sparse()}):
         torch.save(content, path)
-        with pytest.raises(UserError, match=r"visual\.weights"):
-            of_store(Store.create(tmp_path / "out"), load_tree(assignments=[f"visual.weights={path}"]))
+        with pytest.raises(UserError, match="weights"):
+            of_store(Store.create(tmp_path / "out"), load_tree(assignments=[f"features.visual.weights={path}"]))
 
 
 ANY_JSON = st.recursive(
@@ -251,10 +268,10 @@ def test_a_store_keeps_what_settings_meant_that_its_version_did_not_know(tmp_pat
     """They have their references, not the defaults of by now: here those of nmcl, which differ."""
     store = Store.create(tmp_path)
     tree = to_tree(Settings())
-    del tree["model"]["train"]["weight_decay"], tree["visual"]["precision"]
+    del tree["model"]["train"]["weight_decay"], tree["features"]["visual"]["precision"]
     store.write_json("settings.json", tree)
     found = of_store(store, {})
-    assert (found.model.options.train.weight_decay, found.visual.precision) == (5.0, "auto")
+    assert (found.model.options.train.weight_decay, found.features["visual"].options.precision) == (5.0, "auto")
     assert of_store(Store.create(tmp_path / "new"), {}).model.options.train.weight_decay == 2.0
 
 
@@ -266,3 +283,41 @@ def test_removed_settings_of_a_store_are_ignored(tmp_path: Path, capsys: pytest.
         store.write_json("settings.json", {**now, "model": {**now["model"], "members": members, "train": train}})
         assert of_store(store, {}) == Settings()
     assert "no longer have the settings members, average" in " ".join(capsys.readouterr().err.split())
+
+
+def test_sections_of_earlier_versions_are_feature_sets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    console.note_once.cache_clear()
+    before = {"visual": {"backbone": "resnet101", "key_frames": 4}, "acoustic": {"autoencoder": {"epochs": 1}}}
+    now = {
+        "features": {
+            "visual": {"extractor": "resnet101", "key_frames": 4},
+            "acoustic": {"autoencoder": {"epochs": 1}},
+        }
+    }
+    store = Store.create(tmp_path)
+    assert of_store(store, before) == from_tree(before) == from_tree(now)
+    assert "Settings of visual, acoustic are now under features" in capsys.readouterr().err
+    store.write_json("settings.json", before)
+    assert of_store(store, {}) == from_tree(now)
+    assert capsys.readouterr().err == ""
+    changes = {"visual": {"key_frames": 5}}
+    assert of_store(store, changes).features["visual"].options.key_frames == 5
+    Draft202012Validator(json_schema()).validate(before)
+
+
+def test_any_number_of_feature_sets() -> None:
+    tree = {"features": {"acoustic": {"extractor": "none"}, "frames": {"extractor": "efficientnet_lite0"}}}
+    settings = from_tree(tree)
+    assert list(settings.features) == ["visual", "textual", "frames"]
+    assert from_tree(json.loads(json.dumps(to_tree(settings)))) == settings
+    remembered = to_tree(settings)
+    assert list(changed(remembered, {"features": {"acoustic": {"extractor": "sda"}}}).features)[:2] == [
+        "visual",
+        "acoustic",
+    ]
+    other = changed(
+        remembered, {"features": {"visual": {"key_frames": 5}, "frames": {"extractor": "paragraph_vectors"}}}
+    )
+    assert other.features["frames"].options.dim == 100
+    with pytest.raises(SettingsError, match="No feature set is left"):
+        from_tree({"features": {name: {"extractor": "none"} for name in ("visual", "acoustic", "textual")}})

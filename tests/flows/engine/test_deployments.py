@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from nmcl.flows.service.server import free_port
-from nmcl.flows.settings import from_tree, load_tree
+from nmcl.flows.settings import from_tree
+from nmcl.flows.settings_tree import load_tree
 from nmcl.flows.stored_settings import remember
 from nmcl.pipeline.storage.store import Store
 from tests.media import shades, tone, write_video
@@ -25,13 +26,13 @@ ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.services
 BIN = Path(sys.executable).parent
 TINY = [
-    "visual.backbone=efficientnet_lite0",
-    "visual.key_frames=1",
+    "features.visual.extractor=efficientnet_lite0",
+    "features.visual.key_frames=1",
     "split.min_venue_videos=4",
-    "acoustic.max_frames=100",
-    "acoustic.autoencoder.epochs=0",
-    "acoustic.autoencoder.fine_tune_epochs=0",
-    "acoustic.autoencoder.min_steps=0",
+    "features.acoustic.max_frames=100",
+    "features.acoustic.autoencoder.epochs=0",
+    "features.acoustic.autoencoder.fine_tune_epochs=0",
+    "features.acoustic.autoencoder.min_steps=0",
     "completion.method=mean",
     "model.name=logistic",
 ]

@@ -30,7 +30,8 @@ from nmcl.flows.run.parts import run_sequentially
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.runs import missing, up_to
 from nmcl.flows.run.stages import Context, extract, ingest
-from nmcl.flows.settings import Tree, from_tree
+from nmcl.flows.settings import from_tree
+from nmcl.flows.settings_tree import Tree
 from nmcl.flows.stored_settings import remember
 from nmcl.pipeline.errors import DriftError, SettingsError, StoreError
 from nmcl.pipeline.progress import Progress

@@ -11,11 +11,13 @@ import pytest
 from annotated_types import Ge
 
 from nmcl.extractors.preprocess import Preprocess
+from nmcl.extractors.registry import EXTRACTORS
 from nmcl.extractors.visual import VisualSettings
 from nmcl.flows import console
 from nmcl.flows.run.lineage import FrozenStates, earlier_form, is_same_run, lineage_of
 from nmcl.flows.run.plan import Plan
-from nmcl.flows.settings import ModelChoice, Settings, from_tree, load_tree
+from nmcl.flows.settings import ModelChoice, Settings, from_tree
+from nmcl.flows.settings_tree import load_tree, merged
 from nmcl.flows.stored_settings import usable
 from nmcl.model.registry import ABLATIONS, MODELS
 from nmcl.pipeline.addressing import Reference, Unhashed, marked
@@ -28,7 +30,7 @@ from nmcl.pipeline.storage.runs import Run
 from nmcl.pipeline.storage.store import Store
 
 DATA = Path(__file__).resolve().parents[2] / "data"
-SECTIONS = ("split", "media", "visual", "acoustic", "textual", "completion", "drift", "promotion")
+SECTIONS = ("split", "media", "completion", "drift", "promotion")
 """Whose settings decide values. How a crawl is read is in its catalogue, and who works decides nothing."""
 
 
@@ -62,7 +64,10 @@ def kinds_of_settings() -> list[type]:
 
     sections = [type(getattr(Settings(), section)) for section in SECTIONS]
     models = [type(entry.settings) for entry in (MODELS | ABLATIONS).values()]
-    found = dict.fromkeys(k for kind in (*sections, *models, ModelChoice, Preprocess) for k in within(kind))
+    extractors = [type(entry.settings) for entry in EXTRACTORS.values()]
+    found = dict.fromkeys(
+        k for kind in (*sections, *extractors, *models, ModelChoice, Preprocess) for k in within(kind)
+    )
     assert len({kind.__name__ for kind in found}) == len(found)
     return list(found)
 
@@ -137,13 +142,21 @@ DOWNSTREAM = {
 }
 
 
+def with_options(settings: Settings, name: str, options: Any) -> Settings:
+    """The same settings with other options of one feature set."""
+    chosen = replace(settings.features[name], options=options)
+    return replace(settings, features={**settings.features, name: chosen})
+
+
 def with_grown(section: str, value: int) -> Settings:
     """Default settings in which one section has grown."""
     settings = Settings()
     match section:
         case "autoencoder":
-            changed = replace(settings.acoustic, autoencoder=grown(settings.acoustic.autoencoder, value))
-            return replace(settings, acoustic=changed)
+            options = settings.features["acoustic"].options
+            return with_options(settings, "acoustic", replace(options, autoencoder=grown(options.autoencoder, value)))
+        case "visual" | "acoustic" | "textual":
+            return with_options(settings, section, grown(settings.features[section].options, value))
         case "model":
             return replace(settings, model=replace(settings.model, options=grown(settings.model.options, value)))
         case "train":
@@ -166,10 +179,10 @@ class LaterVisualSettings(VisualSettings):
 
 
 def test_a_changed_default_is_hashed(tmp_path: Path) -> None:
-    later = addresses(plan_of(tmp_path, Settings(visual=LaterVisualSettings())))
+    later = addresses(plan_of(tmp_path, with_options(Settings(), "visual", LaterVisualSettings())))
     assert {name for name in GOLDEN if later[name] != GOLDEN[name]} == DOWNSTREAM["visual"]
     assert later == addresses(plan_of(tmp_path, from_tree({"visual": {"key_frames": 6}})))
-    assert addresses(plan_of(tmp_path, Settings(visual=LaterVisualSettings(key_frames=8)))) == GOLDEN
+    assert addresses(plan_of(tmp_path, with_options(Settings(), "visual", LaterVisualSettings(key_frames=8)))) == GOLDEN
 
 
 def test_a_recipe_tells_all_settings_and_hashes_few(tmp_path: Path) -> None:
@@ -178,7 +191,7 @@ def test_a_recipe_tells_all_settings_and_hashes_few(tmp_path: Path) -> None:
     visual.note_recipe(plan.store)
     written = plan.store.read_json(f"{visual.folder}/recipe.json")
     in_full = written.pop("settings_in_full")
-    assert in_full["visual"]["backbone"] == "resnet50"
+    assert in_full["features"]["visual"]["extractor"] == "resnet50"
     assert in_full["media"]["max_seconds"] == 180
     assert written["extractor"]["settings"] == {"key_frames": 4}
     assert written["extractor"]["weights"] == "0676ba61"
@@ -250,15 +263,15 @@ def test_features_of_the_last_version_that_hashed_all_settings_are_known(tmp_pat
 def test_a_champion_of_that_version_survives_a_new_setting(
     tmp_path: Path, section: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lite = {"backbone": "efficientnet_lite0"}
-    plan = plan_of(tmp_path, from_tree({"visual": lite}))
+    plan = plan_of(tmp_path, from_tree({"features": {"visual": {"extractor": "efficientnet_lite0"}}}))
     own = {
         m: Artifact(a.kind, json.loads(json.dumps(earlier_form(plan.extractors.all[m], a))))
         for m, a in plan.features.items()
     }
     frozen = FrozenStates("runs/nmcl-0", plan.states, own, plan.completion)
     later = with_grown(section, 3)
-    later = replace(later, visual=replace(later.visual, **lite))
+    lite = replace(later.features["visual"], extractor="efficientnet_lite0")
+    later = replace(later, features={**later.features, "visual": lite})
     assert replace(plan, settings=later, frozen=frozen).features == own
     assert capsys.readouterr() == ("", "")
 
@@ -277,7 +290,7 @@ class TestEarlierStore:
     def plan(store: Store, run: str, *assignments: str) -> Plan:
         tree = usable(store, f"{run}/settings.json", store.read_json(f"{run}/settings.json"))
         changes = load_tree(assignments=assignments)
-        settings = from_tree(tree | {name: tree[name] | values for name, values in changes.items()})
+        settings = from_tree(merged(tree, changes))
         known = lineage_of(Run(store, run))
         return Plan(store, known.catalogue, settings, known.splits, known.frozen)
 
@@ -297,10 +310,10 @@ class TestEarlierStore:
     @pytest.mark.parametrize(
         "assignment",
         [
-            "visual.key_frames=5",
-            "visual.weights=random",
-            "textual.epochs=3",
-            "acoustic.max_frames=7",
+            "features.visual.key_frames=5",
+            "features.visual.weights=random",
+            "features.textual.epochs=3",
+            "features.acoustic.max_frames=7",
             "media.max_seconds=9",
         ],
     )

@@ -1,14 +1,15 @@
 """Runs whose extractors learn nothing."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from nmcl.extractors.registry import EXTRACTORS
 from nmcl.flows.retrain.context import Options, prepare, settings_for
 from nmcl.flows.retrain.drift import measure_drift
-from nmcl.flows.run import plan as plan_module
 from nmcl.flows.run import runs, stages
 from nmcl.flows.run.stages import Context
 from nmcl.flows.settings import Settings
@@ -59,8 +60,8 @@ class Length(LearnsNothing):
 @pytest.fixture
 def context(monkeypatch: pytest.MonkeyPatch, small_crawl: Path, quick: Settings, tmp_path: Path) -> Context:
     """A store with `small_crawl`, in whose extractors nothing is learned."""
-    monkeypatch.setattr(plan_module, "AcousticExtractor", Loudness)
-    monkeypatch.setattr(plan_module, "TextualExtractor", Length)
+    for name, build in (("sda", Loudness), ("paragraph_vectors", Length)):
+        monkeypatch.setitem(EXTRACTORS, name, replace(EXTRACTORS[name], build=build))
     context = Context(Store.create(tmp_path / "out"), quick)
     stages.ingest(context, small_crawl)
     return context

