@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from nmcl.pipeline import completion
 from nmcl.pipeline.completion import CompletionSettings
+from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import State
@@ -80,7 +81,13 @@ def load_features(store: Store, catalogue: Catalogue, artifact: Artifact, rows: 
 
 
 def load_completed(store: Store, catalogue: Catalogue, artifact: Artifact) -> FeatureRows:
-    """Return the completed vectors of a catalogue's videos, in order; NaN only if a video has no modality at all."""
+    """Return the completed vectors of a catalogue's videos, in order; NaN only if a video has no modality at all.
+
+    Raises:
+        StoreError: If the catalogue has no video, or a part is missing or damaged.
+    """
+    if not catalogue.n_videos:
+        raise StoreError(f"The catalogue of {store.url} has no video. Ingest a crawl: `nmcl ingest CRAWL --out OUT`.")
     tables = [read_table(store, artifact.part(part.key), part.n_videos) for _, part in catalogue.parts()]
     names = completed_names(tables[0])
     return FeatureRows(
