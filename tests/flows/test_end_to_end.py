@@ -112,7 +112,7 @@ def test_metrics(out: Path) -> None:
     assert metrics["test"]["micro_f1"] > 0.7
     assert set(metrics["seconds"]) == {"ingest", "fit", "extract", "complete", "train", "evaluate"}
     assert all(seconds > 0 for seconds in metrics["seconds"].values())
-    assert metrics["settings"]["visual"]["backbone"] == "efficientnet_lite0"
+    assert metrics["settings"]["features"]["visual"]["extractor"] == "efficientnet_lite0"
     assert 0 < metrics["autoencoder"]["held_out_relative_error"] < 0.7
     methods = metrics["completion"]["held_out"]["nrmse"]
     assert set(methods) == {"als", "implicit", "mean", "ridge"}
@@ -231,7 +231,7 @@ def test_ingest_keeps_the_stores_settings(
         ("empty", "is empty"),
         ("one_venue", "at least two venues"),
         ("bad_row", "line 3"),
-        ("unknown_setting", "Did you mean visual.backbone"),
+        ("unknown_setting", "Did you mean features.visual.extractor"),
         ("nested_out", "is inside the crawl"),
         ("foreign_out", "neither empty nor an nmcl store"),
         ("no_store", "is not an nmcl store"),
@@ -263,7 +263,7 @@ def test_errors_have_no_trace_and_say_what_to_do(
         case "bad_row":
             (crawl / "manifest.csv").write_text("path,venue\n../a.mp4,Beach\n../b.mp4,Beach\n")
         case "unknown_setting":
-            arguments += ["--set", "visual.backbon=resnet50"]
+            arguments += ["--set", "features.visual.extracter=resnet50"]
         case "nested_out":
             arguments[-1] = crawl / "out"
         case "foreign_out":
