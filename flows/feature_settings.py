@@ -1,6 +1,7 @@
 """Settings of feature sets: a name, its extractor, and the extractor's own settings."""
 
 import difflib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Generic, TypeVar
@@ -17,6 +18,8 @@ from nmcl.pipeline.storage.shapes import adapter
 
 DEFAULTS = {"visual": "resnet50", "acoustic": "sda", "textual": "paragraph_vectors"}
 """Extractors of the default feature sets, the paper's."""
+RESERVED = ("video_id", "crawl", "path", "sha256", "split", "label", "description", "completion", "files", "labels")
+"""Names of columns, states and drift figures beside those of feature sets."""
 NONE = "none"
 """In place of an extractor: without this feature set."""
 
@@ -82,8 +85,11 @@ def extractor_of(name: str, values: Any) -> str:
     """
     if not isinstance(values, Mapping):
         raise SettingsError(f"features.{name} is a section; expected names under it, found {values!r}.")
-    if not name.isidentifier():
-        raise SettingsError(f"{name!r} cannot name a feature set: use letters, digits and underscores.")
+    if not re.fullmatch("[a-z][a-z0-9_]*", name) or name in RESERVED or name.endswith("_observed"):
+        raise SettingsError(
+            f"{name!r} cannot name a feature set: use lower-case letters, digits and underscores, no _observed at the "
+            f"end, and none of {', '.join(RESERVED)}."
+        )
     extractor = values.get("extractor", DEFAULTS.get(name))
     if not isinstance(extractor, str) or extractor not in (*EXTRACTORS, NONE):
         close = difflib.get_close_matches(str(extractor), EXTRACTORS, n=1)

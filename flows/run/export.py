@@ -13,10 +13,9 @@ from nmcl.pipeline.export.files import recipe_path, require_fit, require_free, w
 from nmcl.pipeline.export.record import Export, Missing, Written
 from nmcl.pipeline.export.registry import format_of
 from nmcl.pipeline.export.source import Source, export_of
-from nmcl.pipeline.extractor import Extractor
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Split, Video
-from nmcl.pipeline.storage.artifacts import Artifact, has_state
+from nmcl.pipeline.storage.artifacts import Artifact, has_state, modality_of
 from nmcl.pipeline.storage.runs import Run, champion, find_run
 from nmcl.pipeline.storage.store import Store
 
@@ -159,11 +158,10 @@ def _listed(
     completed: Artifact | None,
     completion: Artifact,
 ) -> list[Source]:
-    extractors: Mapping[Any, Extractor] = plan.extractors.all
     return [
         Source(
             name=name,
-            modality=extractors[name].modality,
+            modality=modality_of(plan.store, artifact.folder),  # of a run whose sets the settings may not have
             vectors=artifact,
             completed=completed,
             made_from=(*((states[name],) if name in states else ()), *((completion,) if completed else ())),

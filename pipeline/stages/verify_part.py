@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.records import Video
-from nmcl.pipeline.storage.artifacts import DIGEST_SUFFIX, RECIPE, SETTINGS_IN_FULL, Artifact, digest, named_addresses
+from nmcl.pipeline.storage.artifacts import DIGEST_SUFFIX, RECIPE, Artifact, digest, modality_of, named_addresses
 from nmcl.pipeline.storage.catalogue import Part
 from nmcl.pipeline.storage.failures import Failures, load_failures
 from nmcl.pipeline.storage.store import Store
@@ -97,7 +97,7 @@ def _wrong_vectors(
     failures = _failures_beside(store, name, recipe, decodings)
     if failures is None:
         return None
-    modality = _modality_of(store, folder)
+    modality = modality_of(store, folder)
     of_rows = [
         [f for f in failures.get(video_id, ()) if f.modality in (None, modality)]
         for video_id in table.column("video_id").to_pylist()
@@ -111,14 +111,6 @@ def _wrong_vectors(
     if (absent & ~explained).any() and not absent.all():
         return f"{int((absent & ~explained).sum()):,} of its vectors are absent without a recorded reason"
     return None
-
-
-def _modality_of(store: Store, folder: str) -> str:
-    """Return the modality of a feature set; earlier versions named sets by it."""
-    name = folder.removeprefix("features/").rsplit("-", 1)[0]
-    in_full = store.read_json(f"{folder}/{RECIPE}").get(SETTINGS_IN_FULL, {})
-    modality: str = in_full.get("features", {}).get(name, {}).get("modality", name)
-    return modality
 
 
 def _failures_beside(

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from nmcl.pipeline.errors import StoreError
-from nmcl.pipeline.records import MODALITIES, State
+from nmcl.pipeline.records import MODALITIES, Modality, State
 from nmcl.pipeline.storage.store import Store
 
 
@@ -137,3 +137,11 @@ def addresses_of(features: Mapping[str, Artifact]) -> list[str] | dict[str, str]
     if features.keys() == set(MODALITIES):
         return [features[name].address for name in MODALITIES]
     return {name: artifact.address for name, artifact in features.items()}
+
+
+def modality_of(store: Store, folder: str) -> Modality:
+    """Return the modality of a feature set, given the folder of its artifact; earlier versions named sets by it."""
+    name = folder.removeprefix("features/").rsplit("-", 1)[0]
+    recipe = store.read_json(f"{folder}/{RECIPE}") if store.exists(f"{folder}/{RECIPE}") else {}
+    modality: Modality = recipe.get(SETTINGS_IN_FULL, {}).get("features", {}).get(name, {}).get("modality", name)
+    return modality

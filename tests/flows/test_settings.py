@@ -52,6 +52,8 @@ def test_file_then_assignments(tmp_path: Path) -> None:
         ("features.visual.key_framez=5", "Did you mean features.visual.key_frames"),
         ("features.words.dim=5", "features.words.extractor is None; expected one of resnet50"),
         ("features.my-words.extractor=sda", "cannot name a feature set"),
+        ("features.completion.extractor=sda", "cannot name a feature set"),
+        ("features.visual_observed.extractor=sda", "cannot name a feature set"),
         ("feature.visual.extractor=resnet50", "Did you mean features"),
         ("features.visual.extractor=vgg", "features.visual.extractor is 'vgg'"),
         ("features.visual.key_frames=0", "features.visual.key_frames is 0"),

@@ -112,3 +112,14 @@ def test_format_and_path_of_an_option(tmp_path: Path) -> None:
         exports.wanted(f"npz={tmp_path}/x.npz")
     (tmp_path / "x.npz.recipe.json").touch()
     assert exports.wanted(f"npz={tmp_path}/x.npz").force
+
+
+def test_a_run_has_its_own_feature_sets_whatever_the_settings_name(plan: Plan) -> None:
+    run = champion(plan.store)
+    assert run is not None
+    textual = {"textual": plan.settings.features["textual"]}
+    other = replace(plan, settings=replace(plan.settings, features=textual))
+    export = exports.read(other, replace(WISH, run=run.folder))
+    assert [(feature.name, feature.modality) for feature in export.features] == [
+        (name, name) for name in ("visual", "acoustic", "textual")
+    ]
