@@ -72,7 +72,7 @@ def test_the_recipes_lead_back_to_the_states(plan: Plan) -> None:
     ("changes", "said"),
     [
         ({"features": ("visul",)}, "no feature set 'visul'. Did you mean visual?"),
-        ({"run": "nope"}, "No run is called nope"),
+        ({"run": "nope"}, "There is no run nope"),
         ({"format": "torch", "sequences": True}, "No feature set has sequences, only pooled vectors"),
     ],
 )
