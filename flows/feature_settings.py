@@ -30,7 +30,7 @@ Options = TypeVar("Options")
 
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
-class FeatureSet(Generic[Options]):
+class FeatureChoice(Generic[Options]):
     """One feature set: the extractor that makes it, and that extractor's settings."""
 
     extractor: str
@@ -42,18 +42,18 @@ class FeatureSet(Generic[Options]):
         return EXTRACTORS[self.extractor].build(self.options)
 
 
-def default_sets() -> dict[str, FeatureSet[Any]]:
+def default_sets() -> dict[str, FeatureChoice[Any]]:
     """Return the paper's three feature sets."""
-    return {name: FeatureSet(extractor, EXTRACTORS[extractor].settings) for name, extractor in DEFAULTS.items()}
+    return {name: FeatureChoice(extractor, EXTRACTORS[extractor].settings) for name, extractor in DEFAULTS.items()}
 
 
-def feature_sets(tree: Mapping[str, Any]) -> dict[str, FeatureSet[Any]]:
+def feature_sets(tree: Mapping[str, Any]) -> dict[str, FeatureChoice[Any]]:
     """Return the feature sets of a tree of `features`; settings that are not named keep their defaults.
 
     Raises:
         SettingsError: An unknown extractor or setting, or a value that is not allowed.
     """
-    found: dict[str, FeatureSet[Any]] = {}
+    found: dict[str, FeatureChoice[Any]] = {}
     for name, values in {**{name: {} for name in DEFAULTS}, **tree}.items():
         extractor = extractor_of(name, values)
         if extractor == NONE:
@@ -69,11 +69,11 @@ def feature_sets(tree: Mapping[str, Any]) -> dict[str, FeatureSet[Any]]:
     return found
 
 
-def _validated(extractor: str, options: Tree) -> FeatureSet[Any]:
+def _validated(extractor: str, options: Tree) -> FeatureChoice[Any]:
     """Return a feature set. Raises ValidationError with locations that begin with `options`."""
     kind = type(EXTRACTORS[extractor].settings)
-    of_kind = adapter(FeatureSet[kind])  # type: ignore[valid-type]
-    found: FeatureSet[Any] = of_kind.validate_python({"extractor": extractor, "options": options})
+    of_kind = adapter(FeatureChoice[kind])  # type: ignore[valid-type]
+    found: FeatureChoice[Any] = of_kind.validate_python({"extractor": extractor, "options": options})
     return found
 
 
@@ -100,7 +100,7 @@ def extractor_of(name: str, values: Any) -> str:
     return extractor
 
 
-def to_tree(sets: Mapping[str, FeatureSet[Any]]) -> Tree:
+def to_tree(sets: Mapping[str, FeatureChoice[Any]]) -> Tree:
     """Return feature sets as nested JSON values; default sets that are left out are named as such."""
     left_out = {name: {"extractor": NONE} for name in DEFAULTS if name not in sets}
     return {name: {"extractor": s.extractor, **asdict(s.options)} for name, s in sets.items()} | left_out
@@ -173,7 +173,7 @@ def json_schema(inlined: Callable[[Tree], Tree]) -> Tree:
         kinds.setdefault(type(entry.settings), []).append(name)
 
     def with_choice(kind: type, key: str) -> Tree:
-        schema = inlined(adapter(FeatureSet[kind]).json_schema())["properties"]["options"]  # type: ignore[valid-type]
+        schema = inlined(adapter(FeatureChoice[kind]).json_schema())["properties"]["options"]  # type: ignore[valid-type]
         return {**schema, "properties": schema["properties"] | {key: {"enum": [*kinds[kind], NONE]}}}
 
     of_any = {"anyOf": [with_choice(kind, "extractor") for kind in kinds]}

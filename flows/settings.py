@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from nmcl.flows import feature_settings
 from nmcl.flows.engine_settings import EngineSettings
-from nmcl.flows.feature_settings import FeatureSet, default_sets, feature_sets, with_feature_sets
+from nmcl.flows.feature_settings import FeatureChoice, default_sets, feature_sets, with_feature_sets
 from nmcl.flows.settings_tree import Tree, merged
 from nmcl.model.comparison import PromotionSettings
 from nmcl.model.registry import MODELS
@@ -48,7 +48,7 @@ class Settings(Generic[Options]):
     ingest: IngestSettings = field(default_factory=IngestSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
     media: MediaSettings = field(default_factory=MediaSettings)
-    features: Mapping[str, FeatureSet[Any]] = field(default_factory=default_sets)
+    features: Mapping[str, FeatureChoice[Any]] = field(default_factory=default_sets)
     """Feature sets by name."""
     completion: CompletionSettings = field(default_factory=CompletionSettings)
     model: ModelChoice[Options] = field(default_factory=ModelChoice)

@@ -13,7 +13,7 @@ import numpy as np
 from nmcl.extractors import bench as plain
 from nmcl.extractors.visual import VisualExtractor, VisualSettings
 from nmcl.flows.bench.material import make_crawl, settings_with, source_of
-from nmcl.flows.feature_settings import FeatureSet
+from nmcl.flows.feature_settings import FeatureChoice
 from nmcl.flows.run import stages
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.stages import Context
@@ -30,7 +30,7 @@ from nmcl.pipeline.stages.complete import load_features
 from nmcl.pipeline.storage.artifacts import load_state
 from nmcl.pipeline.storage.store import Store
 
-RESNET = FeatureSet("resnet50", VisualSettings(weights="random"))
+RESNET = FeatureChoice("resnet50", VisualSettings(weights="random"))
 """Random weights: published ones may not be available, and no operation depends on their values."""
 
 
@@ -44,7 +44,7 @@ class Size:
     repeats: int = 3
     within_s: float = 120
     """Seconds after which no third round starts: see `in_turns`."""
-    visual: FeatureSet[VisualSettings] = RESNET
+    visual: FeatureChoice[VisualSettings] = RESNET
 
 
 FULL = Size(videos=960, plain=480, repeats=5, within_s=math.inf)

@@ -13,7 +13,7 @@ from nmcl.extractors.acoustic import AcousticSettings
 from nmcl.extractors.autoencoder import AutoencoderSettings
 from nmcl.extractors.textual import TextualSettings
 from nmcl.extractors.visual import VisualSettings
-from nmcl.flows.feature_settings import FeatureSet
+from nmcl.flows.feature_settings import FeatureChoice
 from nmcl.flows.settings import Settings
 from nmcl.pipeline.bench.decoding import every_frame
 from nmcl.pipeline.crawl.columns import ColumnSettings
@@ -94,13 +94,13 @@ def _last_frame(frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, 
     return last.picture()[None], (last.time_s,)
 
 
-def settings_with(visual: FeatureSet[VisualSettings]) -> Settings:
+def settings_with(visual: FeatureChoice[VisualSettings]) -> Settings:
     """Return default settings with extractors that are fitted in seconds: their state does not affect the cost."""
     autoencoder = AutoencoderSettings(epochs=1, fine_tune_epochs=1, min_steps=0)
     return Settings(
         features={
             "visual": visual,
-            "acoustic": FeatureSet("sda", AcousticSettings(fit_videos=16, autoencoder=autoencoder)),
-            "textual": FeatureSet("paragraph_vectors", TextualSettings(fit_videos=1000, min_words=10_000)),
+            "acoustic": FeatureChoice("sda", AcousticSettings(fit_videos=16, autoencoder=autoencoder)),
+            "textual": FeatureChoice("paragraph_vectors", TextualSettings(fit_videos=1000, min_words=10_000)),
         }
     )

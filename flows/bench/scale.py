@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from nmcl.extractors.visual import VisualSettings
 from nmcl.flows.bench.material import make_crawl, settings_with, source_of
-from nmcl.flows.feature_settings import FeatureSet
+from nmcl.flows.feature_settings import FeatureChoice
 from nmcl.flows.run import runs, stages
 from nmcl.flows.run.parts import Work, WorkItem
 from nmcl.flows.run.plan import Plan
@@ -32,7 +32,7 @@ from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import encode, from_vectors
 
 R = TypeVar("R")
-LITE = FeatureSet("efficientnet_lite0", VisualSettings(key_frames=2))
+LITE = FeatureChoice("efficientnet_lite0", VisualSettings(key_frames=2))
 """The lightest network on few frames, so that all other costs weigh most."""
 
 
@@ -44,7 +44,7 @@ class Size:
     finished: int = 10_000
     rows: int = 20_000
     part_size: int = 256
-    visual: FeatureSet[VisualSettings] = field(default_factory=lambda: LITE)
+    visual: FeatureChoice[VisualSettings] = field(default_factory=lambda: LITE)
 
 
 FULL = Size(videos=(100, 1000, 10_000), rows=100_000)

@@ -10,14 +10,14 @@ import pytest
 from nmcl.extractors.visual import VisualSettings
 from nmcl.flows.bench.extract import Size, bench_extract
 from nmcl.flows.bench.material import make_crawl
-from nmcl.flows.feature_settings import FeatureSet
+from nmcl.flows.feature_settings import FeatureChoice
 from nmcl.pipeline.bench.decoding import every_frame, needed_only
 from nmcl.pipeline.crawl.columns import ColumnSettings
 from nmcl.pipeline.crawl.manifest import read_crawl
 from nmcl.pipeline.errors import CrawlError
 from tests.media import shades, tone, write_video
 
-LITE = FeatureSet("efficientnet_lite0", VisualSettings(key_frames=3))
+LITE = FeatureChoice("efficientnet_lite0", VisualSettings(key_frames=3))
 
 
 @pytest.fixture(scope="module")
