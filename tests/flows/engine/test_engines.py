@@ -316,7 +316,7 @@ def test_a_server_that_is_gone_is_said(environment: dict[str, str], fitted: Path
         server.wait()
     _, output = command.communicate(timeout=240)
     assert command.returncode == 2, output
-    assert f"The Prefect server at {url} does not respond" in output
+    assert f"The Prefect server at {url} no longer responds" in output
     assert "Traceback" not in output
 
 

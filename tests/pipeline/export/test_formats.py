@@ -293,5 +293,5 @@ def test_reproduce_reads_the_npz(world: World, tmp_path: Path) -> None:
     write_export(world.export("nan"), "npz", tmp_path / "features.npz")
     table = read_feature_file(tmp_path / "features.npz")
     rows = [n for n, (s, label) in enumerate(zip(SPLITS, LABELS, strict=True)) if s and label and n != 1]
-    assert table.venues == ("Beach", "Slope")
+    assert table.classes == ("Beach", "Slope")
     np.testing.assert_array_equal(table.modalities["X_resnet"], world.expected("resnet", "nan")[rows])
