@@ -16,8 +16,9 @@ from nmcl.extractors.autoencoder import Autoencoder, AutoencoderSettings, train_
 from nmcl.extractors.spectrogram import N_BINS, frame_times_s, log_spectrogram
 from nmcl.pipeline.addressing import Reference, Unhashed, hashed
 from nmcl.pipeline.extractor import Extracted
+from nmcl.pipeline.needs import Sound
 from nmcl.pipeline.progress import Progress
-from nmcl.pipeline.records import Clip, Modality, Need, State
+from nmcl.pipeline.records import Clip, Modality, State
 from nmcl.pipeline.storage.state_checks import checking_state
 
 CODE_VERSION = 1
@@ -51,7 +52,7 @@ class AcousticExtractor:
     """Extractor whose vector is the mean code of a clip's spectrogram frames."""
 
     modality: Modality = "acoustic"
-    need: Need = "waveform"
+    need = Sound()
 
     def __init__(self, settings: AcousticSettings) -> None:
         self.settings = settings

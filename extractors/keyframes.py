@@ -1,15 +1,13 @@
 """Key frame selection on a stream of frames: bounded memory for clips of any length."""
 
 import heapq
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from nmcl.extractors.preprocess import Preprocess
-from nmcl.pipeline.media import TimedFrame
+from nmcl.pipeline.needs import TimedFrame
 
 CODE_VERSION = 3
 """Version of the code, part of the visual address; raise it when other frames are chosen."""
@@ -33,30 +31,75 @@ class KeyFrames:
 
     n_frames: int = 8
     """Maximum number of frames returned."""
-    preprocess: Preprocess = field(default_factory=Preprocess)
 
-    def __call__(self, frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
-        """Return the selected frames, scaled and cropped for the network; see `nmcl.pipeline.media.FrameSelector`."""
-        cuts = _LargestChanges(self.n_frames - 1)
-        by_index, by_time = _EveryNth(4 * self.n_frames), _EverySlot(4 * self.n_frames)
-        times_s: list[float] = []
-        before: np.ndarray | None = None
-        for index, frame in enumerate(frames):
-            histogram = grey_histogram(frame.luma)
-            if before is not None:
-                cuts.add(index, float(np.abs(histogram - before).sum()), frame)
-            by_index.add(index, frame)
-            by_time.add(index, frame)
-            times_s.append(frame.time_s)
-            before = histogram
+    def start(self) -> "_KeyFramesOfOne":
+        """See `nmcl.pipeline.needs.FrameSelector`."""
+        return _KeyFramesOfOne(self.n_frames)
+
+
+class _KeyFramesOfOne:
+    """Key frames of one clip; see `nmcl.pipeline.needs.Selection`."""
+
+    def __init__(self, n_frames: int) -> None:
+        self._n_frames = n_frames
+        self._cuts = _LargestChanges(n_frames - 1)
+        self._by_index, self._by_time = _EveryNth(4 * n_frames), _EverySlot(4 * n_frames)
+        self._times_s: list[float] = []
+        self._before: np.ndarray | None = None
+
+    def add(self, frame: TimedFrame) -> None:
+        index = len(self._times_s)
+        histogram = grey_histogram(frame.luma)
+        if self._before is not None:
+            self._cuts.add(index, float(np.abs(histogram - self._before).sum()), frame)
+        self._by_index.add(index, frame)
+        self._by_time.add(index, frame)
+        self._times_s.append(frame.time_s)
+        self._before = histogram
+
+    def chosen(self) -> list[TimedFrame]:
         places: Sequence[float]
-        if _is_steady(times_s):
-            places, run, kept = range(len(times_s)), 1.5, by_index.kept
+        if _is_steady(self._times_s):
+            places, run, kept = range(len(self._times_s)), 1.5, self._by_index.kept
         else:
-            places, run, kept = times_s, min(RUN_S, 1.5 * float(np.median(np.diff(times_s)))), by_time.kept
-        chosen = _filled_up(cuts.chosen(places, run), kept, places, self.n_frames)
-        pictures = (self.preprocess.picture(Image.fromarray(f.picture())) for f in chosen)
-        return np.stack([*pictures]), tuple(f.time_s for f in chosen)
+            places, run, kept = (
+                self._times_s,
+                min(RUN_S, 1.5 * float(np.median(np.diff(self._times_s)))),
+                self._by_time.kept,
+            )
+        return _filled_up(self._cuts.chosen(places, run), kept, places, self._n_frames)
+
+
+@dataclass(frozen=True)
+class EvenFrames:
+    """Select frames spread evenly over the time of the clip, frame 0 among them."""
+
+    n_frames: int = 8
+    """Maximum number of frames returned."""
+
+    def start(self) -> "_EvenFramesOfOne":
+        """See `nmcl.pipeline.needs.FrameSelector`."""
+        return _EvenFramesOfOne(self.n_frames)
+
+
+class _EvenFramesOfOne:
+    """Even frames of one clip; see `nmcl.pipeline.needs.Selection`."""
+
+    def __init__(self, n_frames: int) -> None:
+        self._n_frames = n_frames
+        self._slots = _EverySlot(8 * n_frames)
+        self._n_seen = 0
+
+    def add(self, frame: TimedFrame) -> None:
+        self._slots.add(self._n_seen, frame)
+        self._n_seen += 1
+
+    def chosen(self) -> list[TimedFrame]:
+        frames = [frame for _, frame in self._slots.kept]
+        times_s = [frame.time_s for frame in frames]
+        even = np.linspace(times_s[0], times_s[-1], self._n_frames)
+        nearest = np.rint(np.interp(even, times_s, range(len(frames)))).astype(int)
+        return [frames[i] for i in np.unique(nearest)]
 
 
 def grey_histogram(luma: np.ndarray) -> np.ndarray:

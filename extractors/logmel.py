@@ -14,8 +14,9 @@ from annotated_types import Interval
 
 from nmcl.extractors.spectrogram import POWER_FLOOR, mel_bands, power_spectrogram
 from nmcl.pipeline.addressing import Reference, hashed
+from nmcl.pipeline.needs import Sound
 from nmcl.pipeline.progress import Progress
-from nmcl.pipeline.records import Clip, Modality, Need, State
+from nmcl.pipeline.records import Clip, Modality, State
 
 CODE_VERSION = 1
 """Version of the code, part of the address; raise it when the same sound gives a different vector."""
@@ -33,7 +34,7 @@ class LogMelExtractor:
     """Extractor whose vector is the mean of each band's level over time in dB, then its standard deviation."""
 
     modality: Modality = "acoustic"
-    need: Need = "waveform"
+    need = Sound()
     fit_videos = 0
 
     def __init__(self, settings: LogMelSettings) -> None:

@@ -24,8 +24,12 @@ class Preprocess:
     """Red, green and blue on the scale 0..1."""
     std: Annotated[tuple[float, float, float], Reference((0.229, 0.224, 0.225))] = (0.229, 0.224, 0.225)
 
-    def picture(self, image: Image.Image) -> np.ndarray:
-        """Return the scaled and cropped image, shape (crop, crop, 3), uint8, RGB, as torchvision's presets do."""
+    def __call__(self, picture: np.ndarray) -> np.ndarray:
+        """Return a picture (height, width, 3), scaled and cropped: (crop, crop, 3), uint8.
+
+        Equal to torchvision's presets.
+        """
+        image = Image.fromarray(picture)
         width, height = image.size
         shorter = min(width, height)
         size = (int(self.resize * width / shorter), int(self.resize * height / shorter))

@@ -6,7 +6,8 @@ power are our choice. n_fft is passed explicitly: librosa's default is twice as 
 
 import numpy as np
 
-SAMPLE_RATE_HZ = 22_050
+from nmcl.pipeline.needs import SAMPLE_RATE_HZ
+
 N_FFT = 1024  # 46.44 ms
 HOP = N_FFT // 2  # 50 % overlap
 N_BINS = N_FFT // 2 + 1  # 513, from 0 to 11,025 Hz, 21.5 Hz apart

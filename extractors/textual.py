@@ -22,8 +22,9 @@ from annotated_types import Ge, Gt, Interval
 from nmcl.extractors.tokenizer import tokens
 from nmcl.pipeline.addressing import Reference, Unhashed, hashed
 from nmcl.pipeline.errors import SettingsError
+from nmcl.pipeline.needs import Text
 from nmcl.pipeline.progress import Progress
-from nmcl.pipeline.records import Clip, Modality, Need, State
+from nmcl.pipeline.records import Clip, Modality, State
 from nmcl.pipeline.storage.shapes import require
 from nmcl.pipeline.storage.state_checks import checking_state, require_array
 
@@ -72,7 +73,7 @@ class TextualExtractor:
     """Extractor whose vector is the paragraph vector of a video's description."""
 
     modality: Modality = "textual"
-    need: Need = "description"
+    need = Text()
 
     def __init__(self, settings: TextualSettings) -> None:
         self.settings = settings
@@ -100,7 +101,7 @@ class TextualExtractor:
         Raises:
             SettingsError: If the file of extra text cannot be read.
         """
-        descriptions = (clip.description or "" for clip in islice(clips, self.fit_videos))
+        descriptions = (clip.text or "" for clip in islice(clips, self.fit_videos))
         texts = [words for text in [*descriptions, *self._extra().splitlines()] if (words := tokens(text))]
         if not texts:
             return State()
@@ -121,7 +122,7 @@ class TextualExtractor:
             return vectors
         model = copy(self._rebuilt(state))  # shares the weights, but has random numbers of its own per thread
         for vector, clip in zip(vectors, clips, strict=True):
-            if words := [word for word in tokens(clip.description or "") if word in model.wv.key_to_index]:
+            if words := [word for word in tokens(clip.text or "") if word in model.wv.key_to_index]:
                 vector[:] = self._infer(model, words)
         return vectors
 

@@ -19,8 +19,9 @@ from nmcl.extractors.weights import checksum_of, published_file, read_weights, s
 from nmcl.pipeline.addressing import Reference, Unhashed, hashed
 from nmcl.pipeline.errors import WeightsError
 from nmcl.pipeline.extractor import Extracted
+from nmcl.pipeline.needs import Frames
 from nmcl.pipeline.progress import Progress
-from nmcl.pipeline.records import Clip, Modality, Need, State
+from nmcl.pipeline.records import Clip, Modality, State
 
 CODE_VERSION = 2
 """Version of the code, part of the address; raise it when the same settings give different vectors."""
@@ -122,7 +123,6 @@ class VisualExtractor:
     """Extractor whose vector is the mean of the network's features over the key frames (paper, section 4.2.1)."""
 
     modality: Modality = "visual"
-    need: Need = "frames"
     fit_videos = 0
 
     def __init__(self, name: str, settings: VisualSettings) -> None:
@@ -132,9 +132,9 @@ class VisualExtractor:
         self.dim = self.backbone.dim
 
     @property
-    def frames(self) -> KeyFrames:
-        """Selector of this extractor's frames, which runs in the decoding process."""
-        return KeyFrames(self.settings.key_frames, self.backbone.preprocess)
+    def need(self) -> Frames:
+        """The key frames of the settings, as the network takes them."""
+        return Frames(KeyFrames(self.settings.key_frames), self.backbone.preprocess)
 
     def address(self) -> dict[str, object]:
         """See `Extractor.address`; loads and downloads no weights."""

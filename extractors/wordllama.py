@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nmcl.pipeline.errors import SettingsError, WeightsError
+from nmcl.pipeline.needs import Text
 from nmcl.pipeline.progress import Progress
-from nmcl.pipeline.records import Clip, Modality, Need, State
+from nmcl.pipeline.records import Clip, Modality, State
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -45,7 +46,7 @@ class WordLlamaExtractor:
     """Extractor whose vector is the mean of a description's token vectors."""
 
     modality: Modality = "textual"
-    need: Need = "description"
+    need = Text()
     dim = 256
     fit_videos = 0
 
@@ -67,7 +68,7 @@ class WordLlamaExtractor:
         """Return vectors (len(clips), 256), float32; NaN if the description is absent or has no token."""
         vectors = np.full((len(clips), self.dim), np.nan, dtype=np.float32)
         for vector, clip in zip(vectors, clips, strict=True):
-            if tokens := self._tokens(clip.description or ""):
+            if tokens := self._tokens(clip.text or ""):
                 vector[:] = self._weights[tokens].mean(axis=0, dtype=np.float32)
         return vectors
 

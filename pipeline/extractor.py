@@ -6,9 +6,9 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from nmcl.pipeline.media import FrameSelector
+from nmcl.pipeline.needs import Need
 from nmcl.pipeline.progress import Progress
-from nmcl.pipeline.records import Clip, Modality, Need, State
+from nmcl.pipeline.records import Clip, Modality, State
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,12 @@ class Extractor(Protocol):
     modality: Modality
     dim: int
     """Length of the vector."""
-    need: Need
-    """The one field of `Clip` that it reads; the others may be None."""
     fit_videos: int
     """Maximum number of videos used by `fit`; 0 for an extractor without training."""
+
+    @property
+    def need(self) -> Need:
+        """What it reads of a video: `Frames`, `Sound` or `Text`. Its clips hold that and nothing else."""
 
     def address(self) -> dict[str, object]:
         """Return everything that decides the vectors besides the clips and the state, as JSON values.
@@ -54,15 +56,6 @@ class Extractor(Protocol):
 
         A vector does not depend on the other clips of its batch. `Extracted` also stores the sequences.
         """
-
-
-@runtime_checkable
-class NeedsFrames(Protocol):
-    """Protocol of extractors that choose their frames."""
-
-    @property
-    def frames(self) -> FrameSelector:
-        """Selector of the frames, which runs in the decoding process. Equal selectors choose the same frames."""
 
 
 @runtime_checkable

@@ -7,14 +7,12 @@ from typing import Any, Literal
 import numpy as np
 
 from nmcl.pipeline.errors import ClipError
+from nmcl.pipeline.needs import Frames, Need, Sound, Stream, Text
 
 Modality = Literal["visual", "acoustic", "textual"]
 MODALITIES: tuple[Modality, ...] = ("visual", "acoustic", "textual")
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-
-Need = Literal["frames", "waveform", "description"]
-"""Clip field that an extractor needs; nothing else is decoded for it."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +48,45 @@ class Video:
 
 @dataclass(frozen=True)
 class Clip:
-    """Decoded video: everything an extractor may use. Fields that were not requested or are absent are None."""
+    """Video as one extractor sees it: what it needs and nothing else. Everything is None if that is absent."""
 
     frames: np.ndarray | None = None
     """Key frames in order of time, shape (n_frames, height, width, 3), uint8, RGB, 0..255; n_frames >= 1."""
     frame_times_s: tuple[float, ...] = ()
     """Time of each key frame in seconds from the beginning of the clip."""
     waveform: np.ndarray | None = None
-    """Sound, shape (n_samples,), int16, mono, 22,050 Hz; n_samples >= 1."""
-    problems: Mapping[Need, ClipError] = field(default_factory=dict)
-    """Reason for each requested need ("frames", "waveform") that is absent."""
-    description: str | None = None
+    """Sound, shape (n_samples,), int16, mono, at the rate of the need; n_samples >= 1."""
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Frames of one video, selected and preprocessed."""
+
+    frames: np.ndarray
+    """See `Clip.frames`."""
+    times_s: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Content:
+    """What was requested of one video, each need once, however many extractors share it."""
+
+    pictures: Mapping[Frames, Pictures] = field(default_factory=dict)
+    sounds: Mapping[Sound, np.ndarray] = field(default_factory=dict)
+    """See `Clip.waveform`."""
+    texts: Mapping[Text, str | None] = field(default_factory=dict)
+    problems: Mapping[Stream, ClipError] = field(default_factory=dict)
+    """Reason for each requested stream of the file that is absent."""
+
+    def clip(self, need: Need) -> Clip:
+        """Return the video as an extractor with this need sees it."""
+        if isinstance(need, Text):
+            return Clip(text=self.texts.get(need))
+        if isinstance(need, Sound):
+            return Clip(waveform=self.sounds.get(need))
+        found = self.pictures.get(need)
+        return Clip(frames=found.frames, frame_times_s=found.times_s) if found else Clip()
 
 
 @dataclass(frozen=True)

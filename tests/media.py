@@ -1,7 +1,7 @@
 """Small real videos, encoded on the spot."""
 
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +9,10 @@ import av
 import imageio_ffmpeg
 import numpy as np
 
-from nmcl.pipeline.media import MediaSettings, Request, TimedFrame, decode
-from nmcl.pipeline.records import Clip
+from nmcl.pipeline.errors import ClipError
+from nmcl.pipeline.media import MediaSettings, Request, decode
+from nmcl.pipeline.needs import Frames, FrameSelector, Sound, Stream, TimedFrame
+from nmcl.pipeline.records import Content
 
 RATE_HZ = 22_050
 
@@ -47,13 +49,73 @@ def tone(frequency_hz: float, seconds: float) -> np.ndarray:
     return (16_000 * np.sin(2 * np.pi * frequency_hz * t)).astype(np.int16)
 
 
-@dataclass(frozen=True)
-class AllFrames:
-    """A selector that hands over every frame, RGB."""
+class AtOnce:
+    """Base of selectors that are written as a function of all frames of a clip."""
 
-    def __call__(self, frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
-        kept = list(frames)
-        return np.stack([frame.picture() for frame in kept]), tuple(frame.time_s for frame in kept)
+    def start(self) -> "_Kept":
+        """See `nmcl.pipeline.needs.FrameSelector`."""
+        return _Kept(self)
+
+    def __call__(self, frames: Sequence[TimedFrame]) -> Sequence[TimedFrame]:
+        raise NotImplementedError
+
+
+class _Kept:
+    def __init__(self, selector: AtOnce) -> None:
+        self._selector = selector
+        self._frames: list[TimedFrame] = []
+
+    def add(self, frame: TimedFrame) -> None:
+        self._frames.append(frame)
+
+    def chosen(self) -> Sequence[TimedFrame]:
+        return self._selector(self._frames)
+
+
+@dataclass(frozen=True)
+class AllFrames(AtOnce):
+    """A selector that returns every frame."""
+
+    def __call__(self, frames: Sequence[TimedFrame]) -> Sequence[TimedFrame]:
+        return frames
+
+
+@dataclass(frozen=True)
+class AsDecoded:
+    """No preprocessing."""
+
+    def __call__(self, picture: np.ndarray) -> np.ndarray:
+        return picture
+
+
+def request(
+    path: Path,
+    selector: FrameSelector | None = None,
+    waveform: bool = False,
+    sha256: str = "",
+    n_bytes: int | None = None,
+) -> Request:
+    """Request of the frames that a selector chooses, as they are decoded, and of the sound."""
+    frames = [Frames(selector, AsDecoded())] if selector else []
+    return Request(path, (*frames, *([Sound()] if waveform else [])), sha256, n_bytes)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a request with one kind of frames and of sound gives."""
+
+    frames: np.ndarray | None
+    frame_times_s: tuple[float, ...]
+    waveform: np.ndarray | None
+    problems: Mapping[Stream, ClipError]
+
+
+def view(outcome: Content | ClipError) -> Decoded:
+    """What the only needs of a request gave."""
+    assert isinstance(outcome, Content), outcome
+    pictures = next(iter(outcome.pictures.values()), None)
+    frames, times_s = (pictures.frames, pictures.times_s) if pictures else (None, ())
+    return Decoded(frames, times_s, next(iter(outcome.sounds.values()), None), outcome.problems)
 
 
 def run_ffmpeg(*arguments: object, stdin: bytes | None = None) -> bytes:
@@ -70,23 +132,20 @@ def rgb_by_ffmpeg(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     return np.frombuffer(pixels, np.uint8).reshape(-1, *shape[1:])
 
 
-def decoded(request: Request, settings: MediaSettings | None = None) -> Clip:
-    """The clip of a file that can be used."""
-    outcome = decode(request, settings or MediaSettings())
-    assert isinstance(outcome, Clip), outcome
-    return outcome
+def decoded(request: Request, settings: MediaSettings | None = None) -> Decoded:
+    """The content of a file that can be used."""
+    return view(decode(request, settings or MediaSettings()))
 
 
 @dataclass(frozen=True)
-class BrokenSelector:
+class BrokenSelector(AtOnce):
     """A choice of frames with a bug, in the decoding process."""
 
     min_level: int = 0
     """Clips that are darker are chosen from without a bug."""
 
-    def __call__(self, frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
-        """See `nmcl.pipeline.media.FrameSelector`."""
-        pictures = [frame.picture() for frame in frames]
-        if max(picture.max() for picture in pictures) >= self.min_level:
+    def __call__(self, frames: Sequence[TimedFrame]) -> Sequence[TimedFrame]:
+        """See `AtOnce`."""
+        if max(frame.picture().max() for frame in frames) >= self.min_level:
             raise ZeroDivisionError("a bug")
-        return np.stack(pictures[:1]), (0.0,)
+        return frames[:1]

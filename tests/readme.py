@@ -3,10 +3,7 @@
 import re
 from pathlib import Path
 
-import numpy as np
-
 from nmcl.pipeline.extractor import Extractor
-from nmcl.pipeline.records import State
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {path: path.read_text(encoding="utf-8") for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]}
@@ -23,7 +20,7 @@ def blocks(language: str) -> list[str]:
 def example_extractor() -> Extractor:
     """The extractor of docs/extending.md."""
     code = next(block for block in blocks("python") if "class Brightness" in block)
-    space: dict[str, object] = {"np": np, "State": State}
+    space: dict[str, object] = {}
     exec(code, space)
     extractor: Extractor = space["Brightness"]()  # type: ignore[operator]
     return extractor

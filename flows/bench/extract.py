@@ -23,8 +23,10 @@ from nmcl.pipeline.bench.result import Result
 from nmcl.pipeline.errors import ClipError, CrawlError
 from nmcl.pipeline.extractor import vectors_of
 from nmcl.pipeline.media import Decoder, MediaSettings, Request, decode
+from nmcl.pipeline.media.frames import selected
+from nmcl.pipeline.needs import Frames, Sound
 from nmcl.pipeline.progress import Progress, silent
-from nmcl.pipeline.records import Clip, Video
+from nmcl.pipeline.records import Clip, Content, Video
 from nmcl.pipeline.scratch import scratch
 from nmcl.pipeline.stages.complete import load_features
 from nmcl.pipeline.storage.artifacts import load_state
@@ -145,16 +147,17 @@ class Decoding:
     """The same decoding without waiting for a network, and the minimal decoding. Both use all cores."""
 
     def __init__(self, plan: Plan, decoder: Decoder, pool: ProcessPoolExecutor) -> None:
+        self.plan = plan
         self.decoder = decoder
         self.pool = pool
         self.paths = [_path(plan, video) for video in plan.videos]
-        self.requests = [Request(path, visual_of(plan).frames, waveform=True) for path in self.paths]
+        self.requests = [Request(path, (visual_of(plan).need, Sound())) for path in self.paths]
         self.needed = self.ours()
         self.n_frames_found = self.least()
 
     def ours(self) -> list[Needed]:
         """Return the frames and sound that the extractor chooses from each video."""
-        return [_needed(clip) for clip in self.decoder.clips(self.requests)]
+        return [_needed(content, visual_of(self.plan).need) for content in self.decoder.contents(self.requests)]
 
     def least(self) -> int:
         """Return how many of the chosen frames the fastest method finds."""
@@ -162,13 +165,14 @@ class Decoding:
         return sum(self.pool.map(n_needed, self.paths, times_s, chunksize=2))
 
 
-def _needed(clip: Clip | ClipError) -> Needed:
-    if isinstance(clip, ClipError):
+def _needed(content: Content | ClipError, pictures: Frames) -> Needed:
+    if isinstance(content, ClipError):
         raise CrawlError(
-            f"A video of the benchmark cannot be decoded: {clip.detail}. Pass a crawl of intact videos with --crawl."
+            f"A video of the benchmark cannot be decoded: {content.detail}. Pass a crawl of intact videos with --crawl."
         )
-    sound = 0 if clip.waveform is None else plain.n_sound_frames(clip.waveform)
-    return Needed(tuple(clip.frame_times_s), sound)
+    waveform = content.clip(Sound()).waveform
+    sound = 0 if waveform is None else plain.n_sound_frames(waveform)
+    return Needed(content.clip(pictures).frame_times_s, sound)
 
 
 class PlainLoop:
@@ -192,12 +196,12 @@ class PlainLoop:
     def vectors_of(self, video: Video) -> dict[str, np.ndarray]:
         """Return the vectors of a video by modality."""
         path, visual = _path(self.plan, video), visual_of(self.plan)
-        frames, _ = visual.frames(list(every_frame(path)))
+        frames = selected([visual.need], list(every_frame(path)))[visual.need].frames
         vectors = {"visual": plain.plain_visual(self.network, visual.backbone.preprocess, frames, self.device)}
-        heard = decode(Request(path, waveform=True), MediaSettings())
-        if isinstance(heard, Clip) and heard.waveform is not None and self.sound.arrays:
-            vectors["acoustic"] = plain.plain_acoustic(heard.waveform, self.sound)
-        clip = Clip(description=video.description)
+        heard = decode(Request(path, (Sound(),)), MediaSettings())
+        if isinstance(heard, Content) and heard.sounds and self.sound.arrays:
+            vectors["acoustic"] = plain.plain_acoustic(heard.sounds[Sound()], self.sound)
+        clip = Clip(text=video.description)
         (textual,) = vectors_of(self.plan.extractors.all["textual"].extract([clip], self.words))
         return vectors if np.isnan(textual).any() else {**vectors, "textual": textual}
 

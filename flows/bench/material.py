@@ -3,14 +3,14 @@
 import csv
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import cycle, islice
 from pathlib import Path
 
-import numpy as np
-
 from nmcl.extractors.acoustic import AcousticSettings
 from nmcl.extractors.autoencoder import AutoencoderSettings
+from nmcl.extractors.keyframes import EvenFrames
+from nmcl.extractors.preprocess import Preprocess
 from nmcl.extractors.textual import TextualSettings
 from nmcl.extractors.visual import VisualSettings
 from nmcl.flows.feature_settings import FeatureChoice
@@ -20,9 +20,10 @@ from nmcl.pipeline.crawl.columns import ColumnSettings
 from nmcl.pipeline.crawl.manifest import read_crawl
 from nmcl.pipeline.crawl.sample import make_sample
 from nmcl.pipeline.errors import CrawlError
-from nmcl.pipeline.media import Decoder, MediaSettings, Request, TimedFrame
+from nmcl.pipeline.media import Decoder, MediaSettings, Request
+from nmcl.pipeline.needs import Frames
 from nmcl.pipeline.progress import Progress
-from nmcl.pipeline.records import Clip, Entry
+from nmcl.pipeline.records import Content, Entry
 
 
 def source_of(crawl: Path | None, folder: Path, progress: Progress) -> tuple[Path, str]:
@@ -76,22 +77,19 @@ def _playing(source: Path, listed: Sequence[Entry], n: int) -> tuple[list[Entry]
     playing: list[Entry] = []
     n_left_out = 0
     with Decoder(MediaSettings()) as decoder:
-        clips = decoder.clips(Request(source / entry.path, _last_frame) for entry in listed)
-        for entry, clip in zip(listed, clips, strict=True):
+        contents = decoder.contents(Request(source / entry.path, (ONE_FRAME,)) for entry in listed)
+        for entry, content in zip(listed, contents, strict=True):
             if len(playing) == n:
                 break
-            if isinstance(clip, Clip) and next(every_frame(source / entry.path), None):
+            if isinstance(content, Content) and next(every_frame(source / entry.path), None):
                 playing.append(entry)
             else:
                 n_left_out += 1
     return playing, n_left_out
 
 
-def _last_frame(frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
-    """Return the last frame. It is chosen after decoding all frames, as some files take longer than allowed."""
-    for frame in frames:
-        last = frame
-    return last.picture()[None], (last.time_s,)
+ONE_FRAME = Frames(EvenFrames(1), Preprocess())
+"""One frame. It is chosen after decoding all frames, as some files take longer than allowed."""
 
 
 def settings_with(visual: FeatureChoice[VisualSettings]) -> Settings:

@@ -126,7 +126,7 @@ class ExtractPart:
 
         media = self.extractors.settings.media
         decoder = Decoder(replace(media, workers=media.workers or _decoders)).__enter__()
-        job = Job(tuple(map(feature, self.features)), self.extractors.frames, self.failures)
+        job = Job(tuple(map(feature, self.features)), self.failures)
         Finalize(job, decoder.__exit__, exitpriority=1)  # at exit: before this process waits for its children
         return job, decoder
 

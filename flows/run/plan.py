@@ -6,15 +6,13 @@ from functools import cached_property
 
 import numpy as np
 
-from nmcl.extractors.keyframes import KeyFrames
 from nmcl.flows.run.lineage import FrozenStates
 from nmcl.flows.settings import Settings, to_tree
 from nmcl.model.base import CODE_VERSION as MODEL_CODE_VERSION
 from nmcl.pipeline import completion
 from nmcl.pipeline.addressing import hashed
-from nmcl.pipeline.errors import SettingsError
-from nmcl.pipeline.extractor import Extractor, HasWeights, NeedsFrames
-from nmcl.pipeline.media import FrameSelector
+from nmcl.pipeline.extractor import Extractor, HasWeights
+from nmcl.pipeline.needs import Text
 from nmcl.pipeline.records import Split, Video
 from nmcl.pipeline.stages.extract import CODE_VERSION as EXTRACT_CODE_VERSION
 from nmcl.pipeline.stages.fit import sample
@@ -25,7 +23,6 @@ from nmcl.pipeline.storage.failures import load_failures
 from nmcl.pipeline.storage.runs import Run
 from nmcl.pipeline.storage.shapes import Count
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.text import listed
 
 LEFT_OUT = "left_out.json"
 """File in the folder of a planned state: the videos that could not be read. Another state was made without them."""
@@ -46,21 +43,6 @@ class Extractors:
         """All extractors by the name of their feature set."""
         return {name: chosen.build() for name, chosen in self.settings.features.items()}
 
-    @cached_property
-    def frames(self) -> FrameSelector:
-        """Selector of the key frames, for all extractors.
-
-        Raises:
-            SettingsError: If two extractors need different ones.
-        """
-        selectors = {name: e.frames for name, e in self.all.items() if isinstance(e, NeedsFrames)}
-        if len(set(selectors.values())) > 1:
-            raise SettingsError(
-                f"The feature sets {listed(selectors)} need different key frames, and one run decodes one kind. Give "
-                "them the same key_frames, and networks with the same preprocessing."
-            )
-        return next(iter(selectors.values()), KeyFrames())
-
     def fetch(self) -> None:
         """Make sure that published weights are on this machine. Raises WeightsError."""
         for extractor in self.all.values():
@@ -79,7 +61,7 @@ class Extractors:
             "state": state_address,
             "code_version": EXTRACT_CODE_VERSION,
         }
-        if extractor.need != "description":
+        if extractor.need.stream:
             recipe["decoding"] = self.decoding()
         if getattr(self.settings.features[name].options, "sequence", False):
             recipe["sequence"] = True
@@ -92,7 +74,7 @@ class Extractors:
     def in_full(self, name: str) -> dict[str, object]:
         """Return all settings that the vectors of a feature set may depend on, and its modality."""
         extractor = self.all[name]
-        decoded = () if extractor.need == "description" else ("media",)
+        decoded = () if isinstance(extractor.need, Text) else ("media",)
         own = {"modality": extractor.modality, **to_tree(self.settings)["features"][name]}
         return {"features": {name: own}, **in_full(self.settings, *decoded)}
 
@@ -166,7 +148,7 @@ class Plan:
         """Return the videos that one extractor is fitted on."""
         extractor = self.extractors.all[name]
         videos = self.fit_videos
-        if extractor.need == "description":
+        if isinstance(extractor.need, Text):
             videos = [video for video in videos if video.description]
         return sample(videos, extractor.fit_videos, self.settings.split.seed)
 
@@ -200,7 +182,7 @@ class Plan:
         extractor = self.extractors.all[name]
         without = {(video["crawl"], video["video_id"]) for video in left_out}
         videos = [v for v in self.fit_sample(name) if (v.crawl, v.video_id) not in without]
-        text = extractor.need == "description"
+        text = isinstance(extractor.need, Text)
         learns_from = digest([video.description if text else video.sha256 for video in videos])
         recipe: dict[str, object] = {"extractor": extractor.address(), "videos": learns_from}
         if not text:

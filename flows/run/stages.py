@@ -116,13 +116,12 @@ def fit(context: Context, plan: Plan) -> Plan:
         return plan
     _fetch_weights(plan)
     folders = {crawl.name: crawl.folder for crawl in plan.catalogue.crawls}
-    frames = plan.extractors.frames
     with timed(store, "fit", plan.work), Decoder(context.settings.media) as decoder:
         for name in missing:
             extractor, planned = plan.extractors.all[name], plan.planned_states[name]
             before = left_out_of(store, planned)
             sample = plan.fit_sample(name)
-            fitted = fit_extractor(extractor, sample, folders, frames, decoder, context.progress)
+            fitted = fit_extractor(extractor, sample, folders, decoder, context.progress)
             videos = [{"crawl": v.crawl, "video_id": v.video_id, "kind": f.kind} for v, f in fitted.left_out]
             save_state(store, plan.state(name, videos), fitted.state)
             note = f"{planned.folder}/{LEFT_OUT}"

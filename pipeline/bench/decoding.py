@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nmcl.pipeline.media import SAMPLE_RATE_HZ, TimedFrame
+from nmcl.pipeline.needs import SAMPLE_RATE_HZ, TimedFrame
 
 
 def every_frame(path: Path) -> Iterator[TimedFrame]:

@@ -22,8 +22,9 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 from nmcl.pipeline.crawl.files import CrawlFiles, checked_root, files_of, list_files
 from nmcl.pipeline.crawl.formats import manifests_among
 from nmcl.pipeline.errors import ClipError, CrawlError
-from nmcl.pipeline.media import Decoder, FrameSelector, Request
-from nmcl.pipeline.records import Clip, Need, Video
+from nmcl.pipeline.media import Decoder, Request
+from nmcl.pipeline.needs import Need
+from nmcl.pipeline.records import Content, Video
 from nmcl.pipeline.scratch import scratch
 from nmcl.pipeline.storage.store import file_system, is_url, translated
 
@@ -181,12 +182,12 @@ class _Remote:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class VideoRequest:
     """Video to decode, and what is needed of it."""
 
     source: CrawlSource
     video: Video
-    needs: frozenset[Need]
+    needs: tuple[Need, ...]
 
 
 def require_root(crawl: str, source: CrawlSource) -> None:
@@ -199,16 +200,16 @@ def require_root(crawl: str, source: CrawlSource) -> None:
         )
 
 
-def clips_of(wanted: Sequence[Wanted], frames: FrameSelector, decoder: Decoder) -> Iterator[Clip | ClipError]:
-    """Decode videos of crawls at any location, in order. See `nmcl.pipeline.media.Decoder.clips`.
+def contents_of(requests: Sequence[VideoRequest], decoder: Decoder) -> Iterator[Content | ClipError]:
+    """Decode videos of crawls at any location, in order. See `nmcl.pipeline.media.Decoder.contents`.
 
-    Each file must have the bytes that were ingested; otherwise the result is ClipError `changed`, never a clip.
+    Each file must have the bytes that were ingested; otherwise the result is ClipError `changed`, never its content.
     """
     limit = decoder.settings.max_fetch_mb * 2**20
     waiting: deque[Path | ClipError] = deque()
 
     def fetch(i: int) -> Path | ClipError:
-        source, video = wanted[i].source, wanted[i].video
+        source, video = requests[i].source, requests[i].video
         if not video.sha256:
             return ClipError("missing", "the file could not be read when its crawl was ingested")
         try:
@@ -216,21 +217,16 @@ def clips_of(wanted: Sequence[Wanted], frames: FrameSelector, decoder: Decoder) 
         except ClipError as error:
             return error
 
-    def requests() -> Iterator[Request]:
-        for item, file in zip(wanted, _ahead(fetch, range(len(wanted))), strict=True):
+    def on_disk() -> Iterator[Request]:
+        for item, file in zip(requests, _ahead(fetch, range(len(requests))), strict=True):
             waiting.append(file)
-            yield Request(
-                file if isinstance(file, Path) else folder / "none",
-                frames if "frames" in item.needs else None,
-                "waveform" in item.needs,
-                item.video.sha256,
-                item.video.n_bytes,
-            )
+            path = file if isinstance(file, Path) else folder / "none"
+            yield Request(path, item.needs, item.video.sha256, item.video.n_bytes)
 
     with scratch("videos") as folder:
-        for clip in decoder.clips(requests()):
+        for content in decoder.contents(on_disk()):
             file = waiting.popleft()
-            yield clip if isinstance(file, Path) else file
+            yield content if isinstance(file, Path) else file
             if isinstance(file, Path) and file.is_relative_to(folder):
                 file.unlink(missing_ok=True)
 

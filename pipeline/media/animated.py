@@ -9,8 +9,9 @@ from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from nmcl.pipeline.errors import ClipError
 from nmcl.pipeline.media import work
-from nmcl.pipeline.media.frames import Clock, TimedFrame
+from nmcl.pipeline.media.frames import Clock
 from nmcl.pipeline.media.limits import MediaSettings
+from nmcl.pipeline.needs import TimedFrame
 
 
 def is_webp(file: BinaryIO) -> bool:

@@ -1,6 +1,6 @@
-"""Decoding of one file into one Clip, in this process."""
+"""Decoding of one file into one Content, in this process."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +12,12 @@ from nmcl.pipeline.errors import ClipError
 from nmcl.pipeline.media import animated, work
 from nmcl.pipeline.media.failures import clip_error
 from nmcl.pipeline.media.files import container_of, opened
-from nmcl.pipeline.media.frames import Clock, FrameSelector, TimedFrame, timed
+from nmcl.pipeline.media.frames import Clock, selected, timed
 from nmcl.pipeline.media.limits import MediaSettings
-from nmcl.pipeline.media.sound import Sound, by_ffmpeg
+from nmcl.pipeline.media.sound import Soundtrack, by_ffmpeg
 from nmcl.pipeline.media.streams import is_decodable, main_picture, main_sound, n_unnamed_channels
-from nmcl.pipeline.records import Clip, Need
+from nmcl.pipeline.needs import Frames, Need, Sound, Stream, TimedFrame
+from nmcl.pipeline.records import Content, Pictures
 
 if TYPE_CHECKING:
     from av import AudioStream, Packet, VideoFrame, VideoStream
@@ -31,31 +32,41 @@ class Request:
     """Decoding request for one file."""
 
     path: Path
-    frames: FrameSelector | None = None
-    """Frame selector; None: the picture is not decoded."""
-    waveform: bool = False
+    needs: tuple[Need, ...] = ()
+    """Equal needs are served once; a stream that none of them reads is not decoded."""
     sha256: str = ""
     """SHA-256 of the content in the catalogue, 64 hex digits; empty for any content."""
     n_bytes: int | None = None
     """Size of the file in the catalogue; None for any."""
 
+    @property
+    def frames(self) -> tuple[Frames, ...]:
+        """The needs of the picture."""
+        return tuple(need for need in dict.fromkeys(self.needs) if isinstance(need, Frames))
 
-def decode(request: Request, settings: MediaSettings) -> Clip | ClipError:
+    @property
+    def sounds(self) -> tuple[Sound, ...]:
+        """The needs of the sound."""
+        return tuple(need for need in dict.fromkeys(self.needs) if isinstance(need, Sound))
+
+
+def decode(request: Request, settings: MediaSettings) -> Content | ClipError:
     """Decode one file in this process, picture and sound in one pass if possible.
 
     Returns:
-        The clip, whose `problems` give what is absent and why; a ClipError if nothing of the file can be used:
+        The content, whose `problems` give what is absent and why; a ClipError if nothing of the file can be used:
         `missing`, `changed`, `unreadable`, `internal`. `Decoder` adds `timeout` and `crashed`.
     """
     try:
         with opened(request.path, request.sha256, request.n_bytes) as file:
-            return _File(file, request, settings).clip()
+            return _File(file, request, settings).content()
     except Exception as error:  # noqa: BLE001 (any error is an outcome of this file alone)
         return clip_error(error, settings.memory_mb)
 
 
-_Heard = np.ndarray | ClipError | None
-"""Soundtrack, or the reason for its absence; None if it was not decoded."""
+_Seen = dict[Frames, Pictures]
+_Heard = dict[Sound, np.ndarray] | ClipError | None
+"""Soundtrack by need, or the reason for its absence; None if it was not decoded."""
 
 
 class _File:
@@ -64,39 +75,36 @@ class _File:
         self._request = request
         self._settings = settings
 
-    def clip(self) -> Clip:
-        problems: dict[Need, ClipError] = {}
-        frames: np.ndarray | None = None
-        times_s: tuple[float, ...] = ()
+    def content(self) -> Content:
+        problems: dict[Stream, ClipError] = {}
+        seen: _Seen = {}
         heard: _Heard = None
-        if self._request.frames is not None:
+        if self._request.frames:
             try:
-                frames, times_s, heard = self._look(self._request.frames)
+                seen, heard = self._look()
             except Exception as error:  # as in `decode`; the sound may still be usable
                 problems["frames"] = failure = clip_error(error, self._settings.memory_mb)
                 if failure.kind in OF_THE_FILE:
                     raise failure from error
-        if self._request.waveform and heard is None:
+        if self._request.sounds and heard is None:
             heard = self._listen()
         if isinstance(heard, ClipError):
             problems["waveform"], heard = heard, None
-        return Clip(frames=frames, frame_times_s=times_s, waveform=heard, problems=problems)
+        return Content(seen, heard or {}, problems=problems)
 
-    def _look(self, selector: FrameSelector) -> tuple[np.ndarray, tuple[float, ...], _Heard]:
-        """Return the selected frames with their times, and the result or error of the sound."""
+    def _look(self) -> tuple[_Seen, _Heard]:
+        """Return the selected frames, and the result or error of the sound."""
         if animated.is_webp(self._file):
-            return *selector(animated.webp_frames(self._file, self._settings)), None
+            return selected(self._request.frames, animated.webp_frames(self._file, self._settings)), None
         try:
-            return self._one_pass(selector, None, planned=False)
+            return self._one_pass(None, planned=False)
         except work.TooMuchWork:
             with self._container() as container:
                 picture = self._picture(container)
                 parts = work.parts(container, picture, _frame_s(picture), self._settings)
-            return self._one_pass(selector, parts, planned=True)
+            return self._one_pass(parts, planned=True)
 
-    def _one_pass(
-        self, selector: FrameSelector, parts: work.Parts | None, planned: bool
-    ) -> tuple[np.ndarray, tuple[float, ...], _Heard]:
+    def _one_pass(self, parts: work.Parts | None, planned: bool) -> tuple[_Seen, _Heard]:
         with self._container() as container:
             picture = self._picture(container)
             if not planned:
@@ -105,25 +113,35 @@ class _File:
                 per_frame = work.cost(context.name, context.width * context.height)
                 if n_frames is None or n_frames * per_frame > work.budget(self._settings):
                     raise work.TooMuchWork
-            one = _Pass(container, picture, self._hearing(container), parts, planned, self._settings)
-            return *selector(one.frames()), self._heard(one)
+            one = self._pass(container, picture, parts, planned)
+            return selected(self._request.frames, one.frames()), self._heard(one)
 
     def _listen(self) -> _Heard:
         if animated.is_webp(self._file):
             return _NO_SOUND
         with self._container() as container:
-            return self._heard(_Pass(container, None, self._hearing(container), None, True, self._settings))
+            return self._heard(self._pass(container, None, None, planned=True))
+
+    def _pass(
+        self, container: "InputContainer", picture: "VideoStream | None", parts: work.Parts | None, planned: bool
+    ) -> "_Pass":
+        sound = main_sound(container.streams.audio) if self._request.sounds else None
+        rates_hz = tuple(need.rate_hz for need in self._request.sounds)
+        return _Pass(container, picture, sound, rates_hz, parts, planned, self._settings)
 
     def _heard(self, one: "_Pass") -> _Heard:
-        if not self._request.waveform:
+        if not self._request.sounds:
             return None
         if one.sound is None:
             return _NO_SOUND
         try:
-            waveform = one.waveform()
-            if waveform is None:
-                waveform = by_ffmpeg(self._file, one.sound, one.n_channels, self._settings)
-            return waveform
+            heard = one.waveforms()
+            return {
+                need: heard[need.rate_hz]
+                if need.rate_hz in heard
+                else by_ffmpeg(self._file, one.sound, need.rate_hz, one.n_channels, self._settings)
+                for need in self._request.sounds
+            }
         except Exception as error:  # noqa: BLE001 (as in `decode`; the picture is usable)
             return clip_error(error, self._settings.memory_mb)
 
@@ -140,9 +158,6 @@ class _File:
         work.require_size(picture.codec_context.width * picture.codec_context.height, self._settings)
         return picture
 
-    def _hearing(self, container: "InputContainer") -> "AudioStream | None":
-        return main_sound(container.streams.audio) if self._request.waveform else None
-
 
 _NO_SOUND = ClipError("no_sound", "the file has no soundtrack")
 
@@ -155,6 +170,7 @@ class _Pass:
         container: "InputContainer",
         picture: "VideoStream | None",
         sound: "AudioStream | None",
+        rates_hz: Sequence[int],
         parts: work.Parts | None,
         planned: bool,
         settings: MediaSettings,
@@ -162,7 +178,7 @@ class _Pass:
         self._settings = settings
         self._picture = picture
         self.sound = sound
-        self._heard = Sound(settings.max_seconds)
+        self._heard = Soundtrack(rates_hz, settings.max_seconds)
         self._sound_failure: Exception | None = None
         self._parts = parts
         self._planned = planned
@@ -194,8 +210,8 @@ class _Pass:
         if n_frames == 0:
             raise ClipError("no_picture", "no frame of the video stream can be decoded")
 
-    def waveform(self) -> np.ndarray | None:
-        """Return the soundtrack as (n_samples,) int16, mono, 22,050 Hz; None if no sample can be decoded."""
+    def waveforms(self) -> dict[int, np.ndarray]:
+        """Return the soundtrack by sample rate, (n_samples,) int16, mono; empty if no sample can be decoded."""
         for packet in self._packets:
             if self._heard.is_full:
                 break

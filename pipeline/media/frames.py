@@ -1,14 +1,15 @@
-"""Decoded pictures: display times, orientation, and memory limits."""
+"""Decoded pictures: display times, selection, orientation, and memory limits."""
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nmcl.pipeline.errors import ClipError
+from nmcl.pipeline.needs import Frames, TimedFrame
+from nmcl.pipeline.records import Pictures
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -21,29 +22,28 @@ MAX_GAP_S = 10.0
 """A larger step between the time stamps of consecutive frames counts as a fault of the file."""
 
 
-@dataclass(frozen=True)
-class TimedFrame:
-    """One decoded picture."""
+def selected(needs: Iterable[Frames], frames: Iterable[TimedFrame]) -> dict[Frames, Pictures]:
+    """Select and preprocess the frames of a clip for several needs in one pass.
 
-    time_s: float
-    """Display time in seconds from the beginning of the clip."""
-    luma: np.ndarray
-    """Brightness as stored by the codec: shape (height, width), uint8. Read-only."""
-    picture: Callable[[], np.ndarray]
-    """Return the picture: shape (height, width, 3), uint8, RGB, upright. Slower than decoding: call for few frames
-    only."""
-
-
-class FrameSelector(Protocol):
-    """Protocol of frame selectors on a stream. Must be picklable: it is sent to the decoding process."""
-
-    def __call__(self, frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
-        """Select frames from all frames of a clip in order of time, at least one.
-
-        Returns:
-            The selected frames, shape (n_frames, height', width', 3), uint8, RGB, n_frames >= 1; and their times in
-            seconds.
-        """
+    Args:
+        frames: All frames of the clip in order of time, at least one.
+    """
+    needs = list(needs)
+    selections = {need.selector: need.selector.start() for need in needs}
+    for frame in frames:
+        for selection in selections.values():
+            selection.add(frame)
+    found: dict[Frames, Pictures] = {}
+    for selector, selection in selections.items():
+        chosen = selection.chosen()
+        pictures: dict[Frames, list[np.ndarray]] = {need: [] for need in needs if need.selector == selector}
+        for frame in chosen:
+            rgb = frame.picture()
+            for need, own in pictures.items():
+                own.append(need.picture(rgb))
+        times_s = tuple(frame.time_s for frame in chosen)
+        found |= {need: Pictures(np.stack(own), times_s) for need, own in pictures.items()}
+    return found
 
 
 class Clock:

@@ -7,9 +7,6 @@ from annotated_types import Ge, Gt, Interval
 
 from nmcl.pipeline.addressing import Reference, Unhashed, hashed
 
-SAMPLE_RATE_HZ = 22_050
-"""Sample rate of every waveform (paper, section 4.2.2)."""
-
 AHEAD = 32
 """Decoded clips that wait for a network: some 50 MB."""
 

@@ -20,12 +20,13 @@ from nmcl.pipeline.errors import ClipError, WorkerError
 from nmcl.pipeline.media.decode import Request, decode
 from nmcl.pipeline.media.failures import out_of_memory
 from nmcl.pipeline.media.limits import AHEAD, MediaSettings
+from nmcl.pipeline.needs import Stream
 from nmcl.pipeline.processes import die_with_parent
-from nmcl.pipeline.records import Clip, Need
+from nmcl.pipeline.records import Content
 
-Outcome = Clip | ClipError
+Outcome = Content | ClipError
 _Result = bytes | ClipError
-"""Pickled outcome as sent by a process, or the failure of the process. The reader of a clip unpickles it."""
+"""Pickled outcome as sent by a process, or the failure of the process. The reader unpickles it."""
 _Job = tuple[Request, "Future[_Result]"]
 
 TRIES = 3
@@ -44,7 +45,7 @@ _OUT_OF_MEMORY_STATUS = 3
 class Decoder:
     """Pool of decoding processes.
 
-    Use as a context manager; `clips` may be called any number of times, also from several threads.
+    Use as a context manager; `contents` may be called any number of times, also from several threads.
     """
 
     def __init__(self, settings: MediaSettings) -> None:
@@ -73,7 +74,7 @@ class Decoder:
                 if job := self._jobs.get_nowait():
                     job[1].cancel()
 
-    def clips(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+    def contents(self, requests: Iterable[Request]) -> Iterator[Outcome]:
         """Decode files in parallel; yield results in the order of the requests, at most `AHEAD` ahead of the reader.
 
         Raises:
@@ -172,12 +173,12 @@ class _Worker(threading.Thread):
         outcome = self._tried(request)
         if isinstance(outcome, bytes):
             return outcome
-        if request.frames is None or not request.waveform:
+        if not (request.frames and request.sounds):
             return outcome
-        sound = self._tried(replace(request, frames=None))
+        sound = self._tried(replace(request, needs=request.sounds))
         if isinstance(sound, bytes):
             return _with_problem(sound, "frames", outcome)
-        picture = self._tried(replace(request, waveform=False))
+        picture = self._tried(replace(request, needs=request.frames))
         return _with_problem(picture, "waveform", sound) if isinstance(picture, bytes) else picture
 
     def _tried(self, request: Request) -> _Result:
@@ -249,10 +250,10 @@ def _unpickled(result: _Result) -> Outcome:
     return outcome
 
 
-def _with_problem(result: bytes, need: Need, problem: ClipError) -> bytes:
+def _with_problem(result: bytes, stream: Stream, problem: ClipError) -> bytes:
     outcome = _unpickled(result)
-    if isinstance(outcome, Clip):
-        outcome = replace(outcome, problems={need: problem, **outcome.problems})
+    if isinstance(outcome, Content):
+        outcome = replace(outcome, problems={stream: problem, **outcome.problems})
     return pickle.dumps(outcome)
 
 

@@ -1,9 +1,9 @@
-"""Conversion of soundtracks to mono 16-bit samples of one rate, whatever their channels."""
+"""Conversion of soundtracks to mono 16-bit samples, whatever their channels."""
 
 import os
 import signal
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
@@ -13,7 +13,7 @@ import numpy as np
 from nmcl.pipeline.errors import ClipError
 from nmcl.pipeline.media.failures import stable
 from nmcl.pipeline.media.files import FORMATS
-from nmcl.pipeline.media.limits import SAMPLE_RATE_HZ, MediaSettings
+from nmcl.pipeline.media.limits import MediaSettings
 from nmcl.pipeline.processes import die_with_parent
 
 if TYPE_CHECKING:
@@ -27,19 +27,17 @@ class _Mixer(Protocol):
     def resample(self, frame: "AudioFrame | None") -> "Iterable[AudioFrame]": ...
 
 
-class Sound:
-    """Collects a soundtrack as it is decoded."""
+class Soundtrack:
+    """Collects a soundtrack at one or more sample rates as it is decoded."""
 
-    def __init__(self, max_seconds: float) -> None:
-        self._room = int(max_seconds * SAMPLE_RATE_HZ)
-        self._blocks: list[np.ndarray] = []
+    def __init__(self, rates_hz: Sequence[int], max_seconds: float) -> None:
+        self._tracks = [_Track(rate_hz, int(max_seconds * rate_hz)) for rate_hz in rates_hz]
         self._kind: object = None
-        self._mixer: _Mixer | None = None
 
     @property
     def is_full(self) -> bool:
         """Whether `max_seconds` is reached."""
-        return self._room <= 0
+        return all(track.room <= 0 for track in self._tracks)
 
     def add(self, frame: "AudioFrame") -> None:
         """Add the next frame. Rate and channels may change between frames.
@@ -48,21 +46,40 @@ class Sound:
             ClipError: `unreadable`: the sample format cannot be mixed.
         """
         kind = (frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate)
-        if kind != self._kind:
+        for track in self._tracks:
+            track.add(frame, is_new_kind=kind != self._kind)
+        self._kind = kind
+
+    def samples(self) -> dict[int, np.ndarray]:
+        """Return the collected samples by rate: shape (n_samples,), int16; empty if there are none."""
+        found = {track.rate_hz: track.samples() for track in self._tracks}
+        return {rate_hz: samples for rate_hz, samples in found.items() if samples is not None}
+
+
+class _Track:
+    """Collects a soundtrack at one sample rate."""
+
+    def __init__(self, rate_hz: int, room: int) -> None:
+        self.rate_hz = rate_hz
+        self.room = room
+        self._blocks: list[np.ndarray] = []
+        self._mixer: _Mixer | None = None
+
+    def add(self, frame: "AudioFrame", is_new_kind: bool) -> None:
+        if is_new_kind:
             self._flush()
-            self._kind, (self._mixer, mixed) = kind, _mixer_for(frame)
+            self._mixer, mixed = _mixer_for(frame, self.rate_hz)
             self._keep(mixed)
         else:
             assert self._mixer is not None
             self._keep(self._mixer.resample(frame))
 
     def samples(self) -> np.ndarray | None:
-        """Return the collected samples: shape (n_samples,), int16; None if there are none."""
         self._flush()
         if not self._blocks:
             return None
         samples = np.concatenate(self._blocks)
-        return samples[: len(samples) + min(0, self._room)]
+        return samples[: len(samples) + min(0, self.room)]
 
     def _flush(self) -> None:
         if self._mixer:
@@ -72,14 +89,14 @@ class Sound:
     def _keep(self, frames: "Iterable[AudioFrame]") -> None:
         for frame in frames:
             self._blocks.append(np.frombuffer(memoryview(frame.planes[0]), np.int16, frame.samples))
-            self._room -= frame.samples
+            self.room -= frame.samples
 
 
-def _mixer_for(frame: "AudioFrame") -> "tuple[_Mixer, list[AudioFrame]]":
+def _mixer_for(frame: "AudioFrame", rate_hz: int) -> "tuple[_Mixer, list[AudioFrame]]":
     """Return a mixer for frames of this format, and its output for this frame."""
     import av
 
-    kinds = (partial(av.AudioResampler, "s16", "mono", SAMPLE_RATE_HZ), partial(_Average, frame))
+    kinds = (partial(av.AudioResampler, "s16", "mono", rate_hz), partial(_Average, frame, rate_hz))
     for make in kinds:
         try:
             mixer: _Mixer = make()
@@ -94,7 +111,7 @@ def _mixer_for(frame: "AudioFrame") -> "tuple[_Mixer, list[AudioFrame]]":
 class _Average:
     """Averages channels for which FFmpeg knows no mix, by its `pan` filter."""
 
-    def __init__(self, frame: "AudioFrame") -> None:
+    def __init__(self, frame: "AudioFrame", rate_hz: int) -> None:
         from av.filter import Graph
 
         time_base = {"time_base": f"{frame.time_base}"} if frame.time_base else {}
@@ -106,7 +123,7 @@ class _Average:
             channel_layout=frame.layout.name,
             **time_base,
         )
-        form = {"sample_rates": f"{SAMPLE_RATE_HZ}", "sample_fmts": "s16", "channel_layouts": "mono"}
+        form = {"sample_rates": f"{rate_hz}", "sample_fmts": "s16", "channel_layouts": "mono"}
         pan = self._graph.add(*_average(frame.layout.nb_channels).split("=", 1))
         chain = (source, pan, self._graph.add("aformat", **form))
         self._graph.link_nodes(*chain, self._graph.add("abuffersink")).configure()
@@ -124,7 +141,9 @@ class _Average:
                 return mixed  # type: ignore[return-value]
 
 
-def by_ffmpeg(file: BinaryIO, sound: "AudioStream", n_channels: int | None, settings: MediaSettings) -> np.ndarray:
+def by_ffmpeg(
+    file: BinaryIO, sound: "AudioStream", rate_hz: int, n_channels: int | None, settings: MediaSettings
+) -> np.ndarray:
     """Decode a soundtrack that PyAV cannot, with the ffmpeg program, which may be newer.
 
     Args:
@@ -134,11 +153,11 @@ def by_ffmpeg(file: BinaryIO, sound: "AudioStream", n_channels: int | None, sett
         ClipError: `unreadable`, `timeout`, `crashed`.
     """
     try:
-        return _run_ffmpeg(file, sound, {}, settings)
+        return _run_ffmpeg(file, sound, rate_hz, {}, settings)
     except ClipError as error:
         if n_channels is None or error.kind != "unreadable":
             raise
-        return _run_ffmpeg(file, sound, {"af": _average(n_channels)}, settings)
+        return _run_ffmpeg(file, sound, rate_hz, {"af": _average(n_channels)}, settings)
 
 
 def _average(n_channels: int) -> str:
@@ -146,13 +165,15 @@ def _average(n_channels: int) -> str:
     return "pan=mono|c0=" + "+".join(f"{1 / n_channels:.9f}*c{i}" for i in range(n_channels))
 
 
-def _run_ffmpeg(file: BinaryIO, sound: "AudioStream", mix: dict[str, str], settings: MediaSettings) -> np.ndarray:
+def _run_ffmpeg(
+    file: BinaryIO, sound: "AudioStream", rate_hz: int, mix: dict[str, str], settings: MediaSettings
+) -> np.ndarray:
     import ffmpeg
 
     kept = {"format": sound.container.format.name.split(",")[0], "t": settings.max_seconds, "threads": 1}
     source = ffmpeg.input("fd:", fd=0, protocol_whitelist="fd", format_whitelist=FORMATS, **kept)
     sink = source[str(sound.index)].output(
-        "pipe:", format="s16le", acodec="pcm_s16le", ac=1, ar=SAMPLE_RATE_HZ, t=settings.max_seconds, **mix
+        "pipe:", format="s16le", acodec="pcm_s16le", ac=1, ar=rate_hz, t=settings.max_seconds, **mix
     )
     limits = ("-nostdin", "-loglevel", "error", "-timelimit", str(int(settings.timeout_s) + 1))
     done = _undisturbed(sink.global_args(*limits).get_args(), file)

@@ -7,22 +7,22 @@ from itertools import islice
 import numpy as np
 import pyarrow as pa
 
-from nmcl.pipeline.crawl.source import CrawlSource, Wanted, clips_of, crawl_source, require_root
+from nmcl.pipeline.crawl.source import CrawlSource, VideoRequest, contents_of, crawl_source, require_root
 from nmcl.pipeline.errors import ClipError, StoreError
 from nmcl.pipeline.extractor import Extracted, Extractor, vectors_of
-from nmcl.pipeline.media import Decoder, FrameSelector
+from nmcl.pipeline.media import Decoder
+from nmcl.pipeline.needs import Frames, Need, Sound, Stream, Text
 from nmcl.pipeline.progress import Progress, silent
-from nmcl.pipeline.records import Clip, Modality, Need, State, Video
+from nmcl.pipeline.records import Content, Modality, State, Video
 from nmcl.pipeline.stopwatch import Stopwatch
 from nmcl.pipeline.storage.artifacts import DIGEST_SUFFIX, RECIPE, Artifact, add_digest, write_with_digest
 from nmcl.pipeline.storage.catalogue import Part, load_part
 from nmcl.pipeline.storage.failures import (
     INTERNAL,
-    MODALITY,
     Failure,
     Failures,
     Retry,
-    failures_of_clip,
+    failures_of,
     load_failures,
     refuse_bug,
     tried_again,
@@ -48,9 +48,6 @@ CODE_VERSION = 2
 """Version of the code, part of the address of all features; raise it when the rows of a part are assembled
 differently."""
 
-DECODED: frozenset[Need] = frozenset(MODALITY)
-"""Needs that are decoded from the file, not read from the catalogue."""
-
 
 @dataclass(frozen=True)
 class Feature:
@@ -68,8 +65,6 @@ class Job:
     """Everything to extract, whatever the part."""
 
     features: tuple[Feature, ...]
-    frames: FrameSelector
-    """Selector of the key frames, which runs in the decoding process."""
     failures: Artifact
     retry: Retry | None = None
     """Which recorded failures are retried; None: no failures."""
@@ -115,27 +110,27 @@ def extract_part(
             add_digest(store, artifact.part(part.key))
         return Receipt(part.key, part.n_videos, n_failed(recorded), was_done=True)
     videos = load_part(store, part)
-    needs = [_needs(video, missing, recorded, retried) for video in videos]
+    streams = [_streams(video, missing, recorded, retried) for video in videos]
+    needs = tuple(f.extractor.need for f in (job.features if retried else missing))
     source = crawl_source(folder)
-    if any(needs):
+    if any(streams):
         require_root(crawl, source)
     tables = [_Table(f, videos, None if f in missing else store.read(f.artifact.part(part.key))) for f in job.features]
     results: dict[str, tuple[Failure, ...]] = {}
-    bugs: list[tuple[Video, Clip | ClipError]] = []
+    bugs: list[tuple[Video, Content | ClipError]] = []
     stopwatch = Stopwatch()
-    clips = enumerate(
-        stopwatch.each("decoding", _clips(videos, needs, source, job.frames, decoder, recorded, results, bugs))
-    )
-    while chunk := list(islice(clips, CLIPS_AT_A_TIME)):
+    contents = _contents(videos, streams, needs, source, decoder, recorded, results, bugs)
+    numbered = enumerate(stopwatch.each("decoding", contents))
+    while chunk := list(islice(numbered, CLIPS_AT_A_TIME)):
         for table in tables:
-            rows = chunk if table.is_new else [(i, clip) for i, clip in chunk if table.need in needs[i]]
+            rows = chunk if table.is_new else [(i, content) for i, content in chunk if table.need.stream in streams[i]]
             with stopwatch.on(table.modality):
                 table.add(rows)
         progress("extract", chunk[-1][0] + 1, part.n_videos)
     refuse_bug(bugs, len(results))
     if any(failure.kind == "missing" for of_video in results.values() for failure in of_video):
         require_root(crawl, source)
-    final = _merged(videos, needs, recorded, results)
+    final = _merged(videos, streams, recorded, results)
     with stopwatch.on("writing"):
         before = {v.video_id: _both(recorded, final, v.video_id) for v in videos}
         if first_time or {k: f for k, f in before.items() if f} != recorded:
@@ -160,56 +155,62 @@ def _passed(before: Failures, after: Failures) -> bool:
     return any(_lost(before[video_id]) - _lost(after.get(video_id, ())) for video_id in before)
 
 
-def _lost(failures: Sequence[Failure]) -> set[Need]:
-    return {need for failure in failures for need in failure.needs}
+def _lost(failures: Sequence[Failure]) -> set[Stream]:
+    return {stream for failure in failures for stream in failure.streams}
 
 
-def _needs(
+def _streams(
     video: Video, missing: Sequence[Feature], recorded: Failures, retried: Mapping[str, Sequence[Failure]]
-) -> frozenset[Need]:
+) -> frozenset[Stream]:
     """Return what must be decoded of a video: what new features need and is not known to fail, and what is retried."""
-    new = {feature.extractor.need for feature in missing} & DECODED
+    new = {stream for feature in missing if (stream := feature.extractor.need.stream)}
     known, again = _lost(recorded.get(video.video_id, ())), _lost(retried.get(video.video_id, ()))
     return frozenset((new - known) | again)
 
 
-def _clips(
+def _contents(
     videos: Sequence[Video],
-    needs: Sequence[frozenset[Need]],
+    streams: Sequence[frozenset[Stream]],
+    needs: tuple[Need, ...],
     source: CrawlSource,
-    frames: FrameSelector,
     decoder: Decoder,
     recorded: Failures,
     results: dict[str, tuple[Failure, ...]],
-    bugs: list[tuple[Video, Clip | ClipError]],
-) -> Iterator[Clip]:
-    """Yield one clip per video, in order, with whatever could be decoded; failures go into `results` and `bugs`.
+    bugs: list[tuple[Video, Content | ClipError]],
+) -> Iterator[Content]:
+    """Yield one content per video, in order, with whatever could be decoded; failures go into `results` and `bugs`.
 
-    A clip has the same problems whether its file was decoded now or is known to fail.
+    A content has the same problems whether its file was decoded now or is known to fail.
     """
-    wanted = [Wanted(source, video, need) for video, need in zip(videos, needs, strict=True) if need]
-    decoded = clips_of(wanted, frames, decoder)
-    for video, need in zip(videos, needs, strict=True):
-        clip = next(decoded) if need else Clip()
-        if need:
-            results[video.video_id] = failures_of_clip(clip, need)
+    requests = [
+        VideoRequest(source, video, tuple(need for need in needs if need.stream in wanted))
+        for video, wanted in zip(videos, streams, strict=True)
+        if wanted
+    ]
+    texts = [need for need in needs if isinstance(need, Text)]
+    decoded = contents_of(requests, decoder)
+    for video, wanted in zip(videos, streams, strict=True):
+        content = next(decoded) if wanted else Content()
+        if wanted:
+            results[video.video_id] = failures_of(content, wanted)
             if any(failure.kind == INTERNAL for failure in results[video.video_id]):
-                bugs.append((video, clip))
+                bugs.append((video, content))
         before = recorded.get(video.video_id, ())
-        if isinstance(clip, ClipError) or any(f.modality is None for f in results.get(video.video_id, before)):
-            clip = Clip()
-        known = {n: ClipError(f.kind, f.detail) for f in before if f.modality for n in f.needs - need}
-        yield replace(clip, problems={**known, **clip.problems}, description=video.description)
+        if isinstance(content, ClipError) or any(f.modality is None for f in results.get(video.video_id, before)):
+            content = Content()
+        known = {s: ClipError(f.kind, f.detail) for f in before if f.modality for s in f.streams - wanted}
+        description = dict.fromkeys(texts, video.description)
+        yield replace(content, problems={**known, **content.problems}, texts=description)
 
 
 def _merged(
-    videos: Sequence[Video], needs: Sequence[frozenset[Need]], recorded: Failures, results: Failures
+    videos: Sequence[Video], streams: Sequence[frozenset[Stream]], recorded: Failures, results: Failures
 ) -> dict[str, tuple[Failure, ...]]:
     """Return the recorded failures merged with the new ones."""
     merged = {}
-    for video, need in zip(videos, needs, strict=True):
+    for video, wanted in zip(videos, streams, strict=True):
         before = recorded.get(video.video_id, ())
-        merged[video.video_id] = tried_again(before, need, results[video.video_id]) if need else tuple(before)
+        merged[video.video_id] = tried_again(before, wanted, results[video.video_id]) if wanted else tuple(before)
     return merged
 
 
@@ -282,19 +283,20 @@ class _Table:
     def need(self) -> Need:
         return self._feature.extractor.need
 
-    def add(self, rows: Sequence[tuple[int, Clip]]) -> None:
-        """Add clips with their positions among the videos."""
-        rows = [(i, clip) for i, clip in rows if np.isnan(self._vectors[i]).any()]
+    def add(self, rows: Sequence[tuple[int, Content]]) -> None:
+        """Add contents with their positions among the videos."""
+        rows = [(i, content) for i, content in rows if np.isnan(self._vectors[i]).any()]
         if not rows:
             return
         self._is_changed = True
-        extracted = self._feature.extractor.extract([clip for _, clip in rows], self._feature.state)
+        clips = [content.clip(self.need) for _, content in rows]
+        extracted = self._feature.extractor.extract(clips, self._feature.state)
         if isinstance(extracted, Extracted):
             self._sequences = self._sequences or [None] * len(self._videos)
             for (i, _), sequence, times_s in zip(rows, extracted.sequences, extracted.times_s, strict=True):
                 self._sequences[i], self._times_s[i] = sequence, None if sequence is None else times_s
-        for (i, clip), vector in zip(rows, vectors_of(extracted), strict=True):
-            problem = clip.problems.get(self.need)
+        for (i, content), clip, vector in zip(rows, clips, vectors_of(extracted), strict=True):
+            problem = content.problems.get(self.need.stream) if self.need.stream else None
             self._vectors[i] = vector
             self._remarks[i] = problem.detail if problem else None
             self._key_frames_s[i] = clip.frame_times_s
@@ -308,9 +310,9 @@ class _Table:
             "video_id": pa.array([video.video_id for video in self._videos], pa.string()),
             "vector": from_vectors(self._vectors),
         }
-        if self._feature.extractor.need == "frames":
+        if isinstance(self.need, Frames):
             columns["key_frames_s"] = pa.array(self._key_frames_s, pa.list_(pa.float32()))
-        if self._feature.extractor.need == "waveform":
+        if isinstance(self.need, Sound):
             columns["remark"] = pa.array(self._remarks, pa.string())
         if self._sequences is not None:
             columns[SEQUENCE] = from_sequences(self._sequences, self._vectors.shape[1])

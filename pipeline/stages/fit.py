@@ -5,12 +5,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nmcl.pipeline.crawl.source import Wanted, clips_of, crawl_source, require_root
+from nmcl.pipeline.crawl.source import VideoRequest, contents_of, crawl_source, require_root
 from nmcl.pipeline.errors import ClipError
-from nmcl.pipeline.media import Decoder, FrameSelector
+from nmcl.pipeline.media import Decoder
+from nmcl.pipeline.needs import Text
 from nmcl.pipeline.progress import Progress, silent
-from nmcl.pipeline.records import Clip, State, Video
-from nmcl.pipeline.storage.failures import INTERNAL, Failure, failures_of_clip, refuse_bug
+from nmcl.pipeline.records import Clip, Content, State, Video
+from nmcl.pipeline.storage.failures import INTERNAL, Failure, failures_of, refuse_bug
 
 if TYPE_CHECKING:
     from nmcl.pipeline.extractor import Extractor
@@ -42,7 +43,6 @@ def fit_extractor(
     extractor: "Extractor",
     videos: Sequence[Video],
     folders: Mapping[str, str],
-    frames: FrameSelector,
     decoder: Decoder,
     progress: Progress = silent,
 ) -> Fitted:
@@ -58,7 +58,7 @@ def fit_extractor(
         InternalError: If nmcl's own code fails on every file.
     """
     left_out: list[tuple[Video, Failure]] = []
-    clips = _clips(extractor, videos, folders, frames, decoder, left_out)
+    clips = _clips(extractor, videos, folders, decoder, left_out)
     state = extractor.fit(_counted(clips, f"read for {extractor.modality}", len(videos), progress), progress)
     return Fitted(state, tuple(left_out))
 
@@ -73,29 +73,29 @@ def _clips(
     extractor: "Extractor",
     videos: Sequence[Video],
     folders: Mapping[str, str],
-    frames: FrameSelector,
     decoder: Decoder,
     left_out: list[tuple[Video, Failure]],
 ) -> Iterator[Clip]:
     """Yield one clip per video, empty if nothing can be decoded."""
-    if extractor.need == "description":
-        yield from (Clip(description=video.description) for video in videos)
+    need = extractor.need
+    if isinstance(need, Text):
+        yield from (Clip(text=video.description) for video in videos)
         return
-    needs = frozenset({extractor.need})
+    streams = frozenset({need.stream})
     sources = {crawl: crawl_source(folder) for crawl, folder in folders.items()}
     for crawl in dict.fromkeys(video.crawl for video in videos):
         require_root(crawl, sources[crawl])
-    wanted = [Wanted(sources[video.crawl], video, needs) for video in videos]
-    bugs: list[tuple[Video, Clip | ClipError]] = []
-    for item, first in zip(wanted, clips_of(wanted, frames, decoder), strict=True):
-        clip, failures = first, failures_of_clip(first, needs)
+    requests = [VideoRequest(sources[video.crawl], video, (need,)) for video in videos]
+    bugs: list[tuple[Video, Content | ClipError]] = []
+    for item, first in zip(requests, contents_of(requests, decoder), strict=True):
+        content, failures = first, failures_of(first, streams)
         if any(failure.is_transient for failure in failures):
-            clip = next(clips_of([item], frames, decoder))
-            failures = failures_of_clip(clip, needs)
+            content = next(contents_of([item], decoder))
+            failures = failures_of(content, streams)
         if any(failure.kind == "missing" for failure in failures):
             require_root(item.video.crawl, item.source)
         left_out += [(item.video, failure) for failure in failures if failure.is_transient]
         if any(failure.kind == INTERNAL for failure in failures):
-            bugs.append((item.video, clip))
-        yield Clip() if isinstance(clip, ClipError) else clip
+            bugs.append((item.video, content))
+        yield Clip() if isinstance(content, ClipError) else content.clip(need)
     refuse_bug(bugs, len(videos))

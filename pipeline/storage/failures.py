@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 import pyarrow as pa
 
 from nmcl.pipeline.errors import TRANSIENT, ClipError, InternalError
-from nmcl.pipeline.records import Clip, Modality, Need, Video
+from nmcl.pipeline.needs import Stream
+from nmcl.pipeline.records import Content, Modality, Video
 from nmcl.pipeline.storage.artifacts import Artifact, write_with_digest
 from nmcl.pipeline.storage.catalogue import Part
 from nmcl.pipeline.storage.store import Store
@@ -15,8 +16,8 @@ from nmcl.pipeline.storage.tables import encode, read_table
 MAX_ATTEMPTS = 3
 """Maximum attempts for a file with a transient failure, over successive commands."""
 
-MODALITY: Mapping[Need, Modality] = {"frames": "visual", "waveform": "acoustic"}
-"""Modality that is missing if the decoder could not provide the need."""
+MODALITY: Mapping[Stream, Modality] = {"frames": "visual", "waveform": "acoustic"}
+"""Modality of what is missing if the decoder could not provide a stream."""
 
 INTERNAL = "internal"
 """Unexpected failure: a bug in nmcl, unless the file is very unusual."""
@@ -60,9 +61,9 @@ class Failure:
         return self.kind in TRANSIENT
 
     @property
-    def needs(self) -> frozenset[Need]:
+    def streams(self) -> frozenset[Stream]:
         """What the decoder would have to provide."""
-        return frozenset(need for need, modality in MODALITY.items() if self.modality in (None, modality))
+        return frozenset(stream for stream, modality in MODALITY.items() if self.modality in (None, modality))
 
 
 Failures = Mapping[str, tuple[Failure, ...]]
@@ -89,7 +90,7 @@ class Retry:
         return {video_id: of_video for video_id, of_video in wanted.items() if of_video}
 
 
-def refuse_bug(clips: Iterable[tuple[Video, Clip | ClipError]], n_decoded: int) -> None:
+def refuse_bug(clips: Iterable[tuple[Video, Content | ClipError]], n_decoded: int) -> None:
     """Raise InternalError if nmcl's own code fails on every file, which says nothing about the files.
 
     Args:
@@ -107,28 +108,28 @@ def refuse_bug(clips: Iterable[tuple[Video, Clip | ClipError]], n_decoded: int) 
         )
 
 
-def failures_of_clip(clip: Clip | ClipError, needs: frozenset[Need]) -> tuple[Failure, ...]:
-    """Return the failures of one decoded file among its requested `needs`."""
-    if isinstance(clip, ClipError):
-        return (Failure(None, clip.kind, clip.detail),)
-    problems = {need: problem for need, problem in clip.problems.items() if need in needs}
-    failed = {need: problem for need, problem in problems.items() if problem.kind != NO_SOUND}
+def failures_of(content: Content | ClipError, streams: frozenset[Stream]) -> tuple[Failure, ...]:
+    """Return the failures of one decoded file among its requested streams."""
+    if isinstance(content, ClipError):
+        return (Failure(None, content.kind, content.detail),)
+    problems = {stream: problem for stream, problem in content.problems.items() if stream in streams}
+    failed = {stream: problem for stream, problem in problems.items() if problem.kind != NO_SOUND}
     if failed and len(problems) == len(MODALITY):
-        kind = next(failed[need].kind for need in MODALITY if need in failed)
-        return (Failure(None, kind, "; ".join(problems[need].detail for need in MODALITY)),)
-    return tuple(Failure(MODALITY[need], failed[need].kind, failed[need].detail) for need in MODALITY if need in failed)
+        kind = next(failed[stream].kind for stream in MODALITY if stream in failed)
+        return (Failure(None, kind, "; ".join(problems[stream].detail for stream in MODALITY)),)
+    return tuple(Failure(MODALITY[s], failed[s].kind, failed[s].detail) for s in MODALITY if s in failed)
 
 
-def tried_again(before: Sequence[Failure], needs: frozenset[Need], after: Sequence[Failure]) -> tuple[Failure, ...]:
-    """Return the failures of one video after some needs were retried.
+def tried_again(before: Sequence[Failure], streams: frozenset[Stream], after: Sequence[Failure]) -> tuple[Failure, ...]:
+    """Return the failures of one video after some streams were retried.
 
     Args:
         before: Failures on record.
-        needs: Needs that were retried.
+        streams: What was retried.
         after: Failures of this attempt.
     """
-    kept = [failure for failure in before if not failure.needs <= needs]
-    attempts = max((failure.attempts for failure in before if failure.needs <= needs), default=0) + 1
+    kept = [failure for failure in before if not failure.streams <= streams]
+    attempts = max((failure.attempts for failure in before if failure.streams <= streams), default=0) + 1
     return (*kept, *(replace(failure, attempts=attempts) for failure in after))
 
 

@@ -78,7 +78,7 @@ def test_a_vector_does_not_depend_on_how_the_batch_is_cut(extractor: AcousticExt
 
 
 def test_no_sound_gives_a_row_of_nan(extractor: AcousticExtractor, state: State) -> None:
-    vectors = extractor.extract([Clip(), hum(1), Clip(description="loud")], state)
+    vectors = extractor.extract([Clip(), hum(1), Clip(text="loud")], state)
     assert np.isnan(vectors).all(axis=1).tolist() == [True, False, True]
     assert np.isfinite(vectors[1]).all()
 
@@ -93,7 +93,7 @@ def test_one_sample_has_a_finite_vector(extractor: AcousticExtractor, state: Sta
 
 
 def test_nothing_heard_gives_an_empty_state(extractor: AcousticExtractor) -> None:
-    for clips in ([], [Clip(), Clip(description="no sound")]):
+    for clips in ([], [Clip(), Clip(text="no sound")]):
         state = extractor.fit(clips, silent)
         assert state == State()
         assert np.isnan(extractor.extract([hum(1)], state)).all()

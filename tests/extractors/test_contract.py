@@ -1,6 +1,7 @@
 """What every extractor promises (pipeline/extractor.py). A new one joins by one line in CASES."""
 
 import json
+import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from nmcl.extractors.textual import TextualExtractor, TextualSettings
 from nmcl.extractors.visual import VisualExtractor, VisualSettings
 from nmcl.extractors.wordllama import WordLlamaExtractor, WordLlamaSettings
 from nmcl.pipeline.extractor import Extracted, Extractor, vectors_of
+from nmcl.pipeline.needs import Frames, Sound, Text
 from nmcl.pipeline.progress import silent
 from nmcl.pipeline.records import MODALITIES, Clip, State
 from tests.readme import example_extractor
@@ -35,7 +37,7 @@ def _sound(seed: int) -> Clip:
 
 def _text(seed: int) -> Clip:
     letters = np.random.default_rng(seed).choice(list("abcdefgh"), 2 + seed % 5)
-    return Clip(description=" ".join([*letters, *["z"] * seed]))
+    return Clip(text=" ".join([*letters, *["z"] * seed]))
 
 
 def _frames(seed: int) -> Clip:
@@ -82,7 +84,11 @@ def test_says_what_it_is(case: Case) -> None:
     assert extractor.modality in MODALITIES
     assert extractor.dim > 0
     assert extractor.fit_videos >= 0
-    assert getattr(case.clip(0), extractor.need) is not None
+    need = extractor.need
+    field = {Frames: "frames", Sound: "waveform", Text: "text"}[type(need)]
+    assert [name for name in ("frames", "waveform", "text") if getattr(case.clip(0), name) is not None] == [field]
+    again = pickle.loads(pickle.dumps(need))
+    assert (again, hash(again)) == (need, hash(need))
 
 
 def test_address_is_json_and_stable(case: Case) -> None:

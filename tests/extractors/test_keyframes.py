@@ -1,19 +1,27 @@
 """Key frames against a slow version that holds the whole clip in memory."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nmcl.extractors.keyframes import KeyFrames, grey_histogram
+from nmcl.extractors.keyframes import EvenFrames, KeyFrames, grey_histogram
 from nmcl.extractors.preprocess import Preprocess
-from nmcl.pipeline.media import TimedFrame
-
-RAW = Preprocess(resize=16, crop=16)
+from nmcl.pipeline.media.frames import selected
+from nmcl.pipeline.needs import Frames, FrameSelector, TimedFrame
+from nmcl.pipeline.records import Pictures
+from tests.media import AsDecoded
 
 
 def timed(time_s: float, pixels: np.ndarray) -> TimedFrame:
     return TimedFrame(time_s, pixels[:, :, 0], lambda: pixels)
+
+
+def chosen(selector: FrameSelector, frames: Iterable[TimedFrame]) -> Pictures:
+    need = Frames(selector, AsDecoded())
+    return selected([need], frames)[need]
 
 
 def clip(levels: list[int]) -> list[TimedFrame]:
@@ -41,7 +49,7 @@ def slow_choice(frames: list[TimedFrame], n: int) -> list[int]:
 def test_cuts_equal_the_slow_version(levels: list[int], hold: int, n: int) -> None:
     frames = clip([level for level in levels for _ in range(hold)])
     cuts = slow_choice(frames, n)
-    _, times_s = KeyFrames(n, RAW)(iter(frames))
+    times_s = chosen(KeyFrames(n), iter(frames)).times_s
     assert {frames[i].time_s for i in [0, *cuts]} <= set(times_s)
     assert list(times_s) == sorted(set(times_s))
     assert len(times_s) <= n
@@ -52,7 +60,7 @@ def test_cuts_equal_the_slow_version(levels: list[int], hold: int, n: int) -> No
 @settings(max_examples=60, deadline=None)
 def test_without_cuts_frames_spread_over_the_clip(n_frames: int, n: int) -> None:
     frames = [timed(float(i), np.full((16, 16, 3), 77, np.uint8)) for i in range(n_frames)]
-    _, times_s = KeyFrames(n, RAW)(iter(frames))
+    times_s = chosen(KeyFrames(n), iter(frames)).times_s
     assert len(times_s) == min(n, n_frames)
     assert list(times_s) == sorted(set(times_s))
     even = np.linspace(0, n_frames - 1, len(times_s))
@@ -67,7 +75,7 @@ def slides_then_motion() -> list[TimedFrame]:
 
 
 def test_where_the_rate_varies_every_scene_is_looked_at() -> None:
-    _, times_s = KeyFrames(8, RAW)(iter(slides_then_motion()))
+    times_s = chosen(KeyFrames(8), slides_then_motion()).times_s
     assert {0.0, 3.0, 6.0, 9.0, 12.0} <= set(times_s)
 
 
@@ -75,7 +83,7 @@ def test_where_the_rate_varies_every_scene_is_looked_at() -> None:
 @settings(max_examples=60, deadline=None)
 def test_where_the_rate_varies_frames_spread_in_time(gaps_ms: list[int], n: int) -> None:
     clock_s = np.cumsum([0, *gaps_ms]) / 1000
-    _, times_s = KeyFrames(n, RAW)(timed(float(t), np.full((16, 16, 3), 77, np.uint8)) for t in clock_s)
+    times_s = chosen(KeyFrames(n), (timed(float(t), np.full((16, 16, 3), 77, np.uint8)) for t in clock_s)).times_s
     assert list(times_s) == sorted(set(times_s))
     assert len(times_s) <= n
     # No moment of the clip is farther from a chosen frame than the longest stretch without any frame and one share.
@@ -93,7 +101,7 @@ def test_rounded_time_stamps_of_a_constant_rate_change_nothing(jitter_ms: list[i
         TimedFrame(f.time_s + (m / 1000 if i else 0), f.luma, f.picture)
         for i, (f, m) in enumerate(zip(exact, jitter_ms, strict=True))
     ]
-    of_exact, of_moved = (KeyFrames(n, RAW)(frames)[1] for frames in (exact, moved))
+    of_exact, of_moved = (chosen(KeyFrames(n), frames).times_s for frames in (exact, moved))
     assert [round(t / 0.04) for t in of_exact] == [round(t / 0.04) for t in of_moved]
 
 
@@ -115,7 +123,7 @@ def test_memory_does_not_grow_with_the_clip() -> None:
             most = max(most, alive)
             yield timed(float(i), pixels)
 
-    KeyFrames(8, RAW)(frames())  # type: ignore[arg-type]
+    chosen(KeyFrames(8), frames())  # type: ignore[arg-type]
     assert most < 90
 
 
@@ -125,12 +133,47 @@ def test_histogram_counts_grey_levels() -> None:
 
 
 def test_a_single_frame_is_a_key_frame() -> None:
-    frames, times_s = KeyFrames(8, RAW)(iter(clip([5])))
-    assert frames.shape == (1, 16, 16, 3)
-    assert times_s == (0.0,)
+    one = chosen(KeyFrames(8), clip([5]))
+    assert one.frames.shape == (1, 16, 16, 3)
+    assert one.times_s == (0.0,)
 
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_never_more_than_asked_for(n: int) -> None:
-    frames, _ = KeyFrames(n, RAW)(iter(clip([0] * 30 + [255] * 30 + [0] * 30)))
-    assert len(frames) <= n
+    assert len(chosen(KeyFrames(n), clip([0] * 30 + [255] * 30 + [0] * 30)).frames) <= n
+
+
+@given(n_frames=st.integers(1, 700), n=st.integers(1, 12), gap_s=st.sampled_from([0.04, 0.5]))
+@settings(max_examples=60, deadline=None)
+def test_even_frames_are_the_nearest_to_even_times(n_frames: int, n: int, gap_s: float) -> None:
+    frames = [timed(i * gap_s, np.full((16, 16, 3), 77, np.uint8)) for i in range(n_frames)]
+    times_s = chosen(EvenFrames(n), frames).times_s
+    assert times_s[0] == 0
+    assert list(times_s) == sorted(set(times_s))
+    assert len(times_s) <= min(n, n_frames)
+    length_s = (n_frames - 1) * gap_s
+    for even_s in np.linspace(0, length_s, n)[: None if n > 1 else 1]:
+        assert min(abs(even_s - t) for t in times_s) <= gap_s / 2 + length_s / (3 * n)
+
+
+def test_selectors_share_one_pass() -> None:
+    """Each need gets what it gets alone; frames are read once."""
+    frames = clip([0] * 30 + [255] * 30 + [90] * 30)
+    halved, whole = Preprocess(resize=8, crop=8), AsDecoded()
+    needs = [Frames(s, p) for s in (KeyFrames(4), EvenFrames(5)) for p in (halved, whole)]
+    n_read = 0
+
+    def once() -> Iterable[TimedFrame]:
+        nonlocal n_read
+        for frame in frames:
+            n_read += 1
+            yield frame
+
+    together = selected(needs, once())
+    assert n_read == len(frames)
+    for need in needs:
+        alone = selected([need], frames)[need]
+        assert alone.times_s == together[need].times_s
+        np.testing.assert_array_equal(alone.frames, together[need].frames)
+    assert len({together[need].times_s for need in needs}) == 2
+    assert together[needs[0]].frames.shape[1:] == (8, 8, 3)

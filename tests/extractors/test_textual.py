@@ -28,7 +28,7 @@ BOTH = ["a", "the", "with", "my"]
 def texts(topic: list[str], n_texts: int, seed: int) -> list[Clip]:
     """Each of four words of the topic and three that belong to none."""
     rng = np.random.default_rng(seed)
-    return [Clip(description=" ".join([*rng.choice(topic, 4), *rng.choice(BOTH, 3)])) for _ in range(n_texts)]
+    return [Clip(text=" ".join([*rng.choice(topic, 4), *rng.choice(BOTH, 3)])) for _ in range(n_texts)]
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_texts_learnt_from_are_inferred_like_others(extractor: TextualExtractor,
 
 def test_absent_texts_are_nan(extractor: TextualExtractor, state: State) -> None:
     descriptions = [None, "", "...", "unheard words only", "unheard sea", "SEA"]
-    vectors = extractor.extract([Clip(description=text) for text in descriptions], state)
+    vectors = extractor.extract([Clip(text=text) for text in descriptions], state)
     assert np.isnan(vectors).all(axis=1).tolist() == [True, True, True, True, False, False]
     np.testing.assert_array_equal(vectors[4], vectors[5])  # unknown words change nothing
 
@@ -126,7 +126,7 @@ def test_a_rebuilt_model_infers_the_same_bits(extractor: TextualExtractor, monke
     trained = []
     train = extractor._train
     monkeypatch.setattr(extractor, "_train", lambda *arguments: trained.append(train(*arguments)) or trained[0])
-    clips = [*texts(SEA, 20, 1), *texts(CITY, 20, 2), Clip(description="once twice twice")]
+    clips = [*texts(SEA, 20, 1), *texts(CITY, 20, 2), Clip(text="once twice twice")]
     state = extractor.fit(clips, silent)
     direct = [extractor._infer(trained[0], tokens(clip.description or "")) for clip in clips]
     assert np.stack(direct).tobytes() == extractor.extract(clips, state).tobytes()
@@ -142,7 +142,7 @@ from nmcl.pipeline.records import Clip, State
 folder = Path(sys.argv[1])
 case = json.loads((folder / "case.json").read_text())
 extractor = TextualExtractor(TextualSettings(**case["settings"]))
-clips = [Clip(description=text) for text in case["texts"]]
+clips = [Clip(text=text) for text in case["texts"]]
 kept = State(load_file(folder / "state.safetensors"), case["info"])
 again = extractor.fit(clips, silent)
 assert again.info == kept.info
@@ -165,15 +165,15 @@ def test_another_process_with_another_hash_seed_gives_the_same_bytes(tmp_path: P
 
 
 def test_no_text_gives_an_empty_state(extractor: TextualExtractor) -> None:
-    for clips in ([], [Clip(), Clip(description=""), Clip(description="?!")]):
+    for clips in ([], [Clip(), Clip(text=""), Clip(text="?!")]):
         state = extractor.fit(clips, silent)
         assert state == State()
-        assert np.isnan(extractor.extract([Clip(description="sea")], state)).all()
+        assert np.isnan(extractor.extract([Clip(text="sea")], state)).all()
 
 
 def test_four_texts_without_a_word_in_common() -> None:
     extractor = TextualExtractor(TextualSettings())
-    clips = [Clip(description=text) for text in ("alpha beta gamma", "delta epsilon", "zeta eta theta", "iota")]
+    clips = [Clip(text=text) for text in ("alpha beta gamma", "delta epsilon", "zeta eta theta", "iota")]
     vectors = extractor.extract(clips, extractor.fit(clips, silent))
     lengths = np.linalg.norm(vectors, axis=1)
     assert (lengths > 0.5).all()
@@ -183,18 +183,18 @@ def test_four_texts_without_a_word_in_common() -> None:
 
 def test_only_the_most_frequent_words_are_known() -> None:
     extractor = TextualExtractor(replace(SMALL, max_words=3, min_words=1))
-    state = extractor.fit([Clip(description="b a c b a d"), Clip(description="b e e")], silent)
+    state = extractor.fit([Clip(text="b a c b a d"), Clip(text="b e e")], silent)
     assert sorted(state.info["words"]) == ["a", "b", "e"]
     assert dict(zip(state.info["words"], state.arrays["counts"].tolist(), strict=True)) == {"b": 3, "a": 2, "e": 2}
-    vectors = extractor.extract([Clip(description="c d"), Clip(description="c b")], state)
+    vectors = extractor.extract([Clip(text="c d"), Clip(text="c b")], state)
     assert np.isnan(vectors).all(axis=1).tolist() == [True, False]
 
 
 def test_texts_may_lose_all_their_words_to_the_bound() -> None:
     extractor = TextualExtractor(replace(SMALL, max_words=1, min_words=1))
-    state = extractor.fit([Clip(description="b b"), Clip(description="a")], silent)
+    state = extractor.fit([Clip(text="b b"), Clip(text="a")], silent)
     assert state.info["words"] == ["b"]
-    assert np.isfinite(extractor.extract([Clip(description="b")], state)).all()
+    assert np.isfinite(extractor.extract([Clip(text="b")], state)).all()
 
 
 def test_extra_text_teaches_words(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_extra_text_teaches_words(tmp_path: Path) -> None:
     extractor = TextualExtractor(replace(SMALL, extra_text=str(path)))
     state = extractor.fit(texts(CITY, 10, 2), silent)
     assert state.info["n_texts"] == 40
-    assert np.isfinite(extractor.extract([Clip(description="gull tide")], state)).all()
+    assert np.isfinite(extractor.extract([Clip(text="gull tide")], state)).all()
 
 
 def test_of_extra_text_the_content_is_the_address(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from nmcl.extractors.preprocess import Preprocess
 from nmcl.extractors.visual import BACKBONES, VisualExtractor, VisualSettings
 from nmcl.pipeline.errors import WeightsError
 from nmcl.pipeline.media import MediaSettings, Request, decode
+from nmcl.pipeline.needs import Frames
 from nmcl.pipeline.progress import silent
-from nmcl.pipeline.records import Clip, State
+from nmcl.pipeline.records import Clip, Content, State
 
 LITE = "efficientnet_lite0", VisualSettings()
 
@@ -74,8 +75,9 @@ def test_resnet_features_are_what_its_last_layer_sees(tmp_path: Path) -> None:
 def test_bfloat16_keeps_the_direction_of_real_clips(shared: Path) -> None:
     """The bound that the settings state, for those backbones that `auto` gives it to."""
     files = sorted((shared / "crawls" / "scenes-b").glob("**/*.mp4"))[:6]
-    requests = [Request(path, KeyFrames(8)) for path in files]
-    clips = [clip for request in requests if isinstance(clip := decode(request, MediaSettings()), Clip)]
+    need = Frames(KeyFrames(8), Preprocess())
+    contents = [decode(Request(path, (need,)), MediaSettings()) for path in files]
+    clips = [content.clip(need) for content in contents if isinstance(content, Content)]
     assert len(clips) == len(files)
     exact, fast = (
         VisualExtractor("resnet50", VisualSettings("random", precision=precision)).extract(clips, State())

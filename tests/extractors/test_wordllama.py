@@ -25,12 +25,12 @@ def test_vectors_are_those_of_the_package() -> None:
     weights, tokenizer = (Path(spec.submodule_search_locations[0]) / name for name in wordllama.FILES)
     (tensor,) = load_file(weights).values()
     theirs = WordLlamaInference(tensor.astype(np.float32), Tokenizer.from_file(str(tokenizer)))
-    own = WordLlamaExtractor(WordLlamaSettings()).extract([Clip(description=text) for text in TEXTS], State())
+    own = WordLlamaExtractor(WordLlamaSettings()).extract([Clip(text=text) for text in TEXTS], State())
     np.testing.assert_allclose(own, theirs.embed(TEXTS), rtol=1e-5, atol=1e-6)
 
 
 def test_texts_without_a_token_have_no_vector() -> None:
-    clips = [Clip(description=text) for text in ("", "  \n", "word")]
+    clips = [Clip(text=text) for text in ("", "  \n", "word")]
     assert np.isnan(WordLlamaExtractor(WordLlamaSettings()).extract(clips, State())).all(axis=1).tolist() == [1, 1, 0]
 
 
@@ -43,4 +43,4 @@ def test_an_absent_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> N
 def test_other_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wordllama, "FILES", dict.fromkeys(wordllama.FILES, "0" * 64))
     with pytest.raises(WeightsError, match=r"is not the file of wordllama 0\.4\.0"):
-        WordLlamaExtractor(WordLlamaSettings()).extract([Clip(description="word")], State())
+        WordLlamaExtractor(WordLlamaSettings()).extract([Clip(text="word")], State())

@@ -18,13 +18,13 @@ from typing import Any
 
 import pytest
 
-from nmcl.extractors.keyframes import KeyFrames
 from nmcl.flows.service.server import free_port
 from nmcl.flows.settings import Settings, to_tree
-from nmcl.pipeline.crawl.source import Wanted, clips_of, crawl_source
+from nmcl.pipeline.crawl.source import VideoRequest, contents_of, crawl_source
 from nmcl.pipeline.errors import ClipError, CrawlError, StoreError
 from nmcl.pipeline.media import AHEAD, Decoder, MediaSettings
-from nmcl.pipeline.records import Clip, Video
+from nmcl.pipeline.needs import Sound
+from nmcl.pipeline.records import Content, Video
 from nmcl.pipeline.storage.store import Store, file_system
 from tests.flows.conftest import made
 from tests.media import shades, tone, write_video
@@ -307,18 +307,18 @@ def test_videos_are_fetched_one_by_one_and_removed(
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     source = crawl_source("s3://crawls/odd/")
-    content = (tmp_path / "good.mp4").read_bytes()
-    sha256, n_bytes = hashlib.sha256(content).hexdigest(), len(content)
+    good = (tmp_path / "good.mp4").read_bytes()
+    sha256, n_bytes = hashlib.sha256(good).hexdigest(), len(good)
     names = ("good.mp4", "long.mp4", "absent.mp4", *["good.mp4"] * 50)
     videos = [Video(name, "odd", name, sha256, n_bytes, None, None, None, None) for name in names]
-    wanted = [Wanted(source, video, frozenset({"waveform"})) for video in videos]
+    requests = [VideoRequest(source, video, (Sound(),)) for video in videos]
     most = 0
     found = []
     with Decoder(replace(MediaSettings(), workers=1, max_fetch_mb=1)) as decoder:
-        for clip in clips_of(wanted, KeyFrames(2), decoder):
-            found.append(clip.kind if isinstance(clip, ClipError) else type(clip))
+        for content in contents_of(requests, decoder):
+            found.append(content.kind if isinstance(content, ClipError) else type(content))
             most = max(most, len(list(scratch.rglob("*.mp4"))))
-    assert found == [Clip, "too_large", "missing", *[Clip] * 50]
+    assert found == [Content, "too_large", "missing", *[Content] * 50]
     assert most <= AHEAD + 8  # those that wait, are fetched or decoded
     assert not any(scratch.iterdir())
 

@@ -13,8 +13,9 @@ from nmcl.flows.retrain.drift import measure_drift
 from nmcl.flows.run import runs, stages
 from nmcl.flows.run.stages import Context
 from nmcl.flows.settings import Settings
+from nmcl.pipeline.needs import Sound, Text
 from nmcl.pipeline.progress import Progress
-from nmcl.pipeline.records import Clip, Modality, Need, State
+from nmcl.pipeline.records import Clip, Modality, State
 from nmcl.pipeline.storage.store import Store
 from tests.media import shades, tone, write_video
 
@@ -39,7 +40,7 @@ class Loudness(LearnsNothing):
     """Mean magnitude of the sound."""
 
     modality: Modality = "acoustic"
-    need: Need = "waveform"
+    need = Sound()
 
     def extract(self, clips: Sequence[Clip], state: State) -> np.ndarray:
         values = [np.nan if clip.waveform is None else np.abs(clip.waveform.astype(float)).mean() for clip in clips]
@@ -50,10 +51,10 @@ class Length(LearnsNothing):
     """Letters of the description."""
 
     modality: Modality = "textual"
-    need: Need = "description"
+    need = Text()
 
     def extract(self, clips: Sequence[Clip], state: State) -> np.ndarray:
-        values = [len(clip.description) if clip.description else np.nan for clip in clips]
+        values = [len(clip.text) if clip.text else np.nan for clip in clips]
         return np.array(values, np.float32).reshape(-1, 1)
 
 

@@ -9,7 +9,7 @@ from nmcl.flows.run.lineage import FrozenStates
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.settings import Settings, from_tree, to_tree
 from nmcl.flows.settings_tree import load_tree, merged
-from nmcl.pipeline.errors import ModelError, SettingsError
+from nmcl.pipeline.errors import ModelError
 from nmcl.pipeline.records import Video
 from nmcl.pipeline.storage.catalogue import Catalogue, Crawl, make_part
 from nmcl.pipeline.storage.store import Store
@@ -94,13 +94,6 @@ def test_other_feature_sets_change_no_address_of_the_first(tmp_path: Path) -> No
     frozen = FrozenStates("runs/before", first.states, first.features, first.completion)
     with pytest.raises(ModelError, match="trained on the feature sets visual, acoustic, textual"):
         _ = replace(more, frozen=frozen).features
-
-
-def test_pictures_of_two_kinds_are_refused(tmp_path: Path) -> None:
-    other = load_tree(assignments=["features.again.extractor=efficientnet_lite0", "features.again.key_frames=3"])
-    plan = replace(plan_of(tmp_path, videos()), settings=from_tree(merged(to_tree(SETTINGS), other)))
-    with pytest.raises(SettingsError, match="visual, again need different key frames"):
-        _ = plan.extractors.frames
 
 
 class TestFrozen:

@@ -1,6 +1,6 @@
 """Decoding: what comes out of real files, and that a bad one harms no other."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +11,9 @@ import pytest
 
 from nmcl.pipeline.bench.decoding import every_frame
 from nmcl.pipeline.errors import ClipError
-from nmcl.pipeline.media import SAMPLE_RATE_HZ, MediaSettings, Request, TimedFrame, decode
-from tests.media import AllFrames, decoded, shades, tone, write_video
+from nmcl.pipeline.media import MediaSettings, decode
+from nmcl.pipeline.needs import SAMPLE_RATE_HZ, TimedFrame
+from tests.media import AllFrames, AtOnce, decoded, request, shades, tone, write_video
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def clip_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_picture_and_sound_of_one_file(clip_file: Path) -> None:
-    clip = decoded(Request(clip_file, AllFrames(), waveform=True), MediaSettings())
+    clip = decoded(request(clip_file, AllFrames(), waveform=True), MediaSettings())
     assert clip.frames is not None
     assert clip.frames.shape == (20, 64, 96, 3)
     assert clip.frames.dtype == np.uint8
@@ -38,7 +39,7 @@ def test_picture_and_sound_of_one_file(clip_file: Path) -> None:
 
 
 def test_pictures_are_those_of_opencv(clip_file: Path) -> None:
-    clip = decoded(Request(clip_file, AllFrames()), MediaSettings())
+    clip = decoded(request(clip_file, AllFrames()), MediaSettings())
     expected = list(every_frame(clip_file))
     assert clip.frames is not None
     np.testing.assert_array_equal(clip.frames, np.stack([frame.picture() for frame in expected]))
@@ -52,7 +53,7 @@ def test_sound_is_that_of_ffmpeg(tmp_path: Path, rate_hz: int) -> None:
     noise = np.random.default_rng(rate_hz).normal(0, 3000, (2 * rate_hz, 2)).astype(np.int16)
     source = ffmpeg.input("pipe:", format="s16le", ar=rate_hz, ac=2).output(str(path), acodec="flac")
     source.run(cmd=imageio_ffmpeg.get_ffmpeg_exe(), input=noise.tobytes(), quiet=True)
-    found = decoded(Request(path, waveform=True), MediaSettings()).waveform
+    found = decoded(request(path, waveform=True), MediaSettings()).waveform
     heard = ffmpeg.input(str(path)).output("pipe:", format="s16le", ac=1, ar=SAMPLE_RATE_HZ)
     pcm, _ = heard.run(cmd=imageio_ffmpeg.get_ffmpeg_exe(), capture_stdout=True, capture_stderr=True)
     expected = np.frombuffer(pcm, np.int16)
@@ -62,19 +63,19 @@ def test_sound_is_that_of_ffmpeg(tmp_path: Path, rate_hz: int) -> None:
 
 
 def test_nothing_is_decoded_that_was_not_asked_for(clip_file: Path) -> None:
-    assert decoded(Request(clip_file, AllFrames()), MediaSettings()).waveform is None
-    assert decoded(Request(clip_file, waveform=True), MediaSettings()).frames is None
+    assert decoded(request(clip_file, AllFrames()), MediaSettings()).waveform is None
+    assert decoded(request(clip_file, waveform=True), MediaSettings()).frames is None
 
 
 def test_no_soundtrack_is_data_not_failure(tmp_path: Path) -> None:
     silent = write_video(tmp_path / "silent.mp4", shades([90], 5))
-    clip = decoded(Request(silent, AllFrames(), waveform=True), MediaSettings())
+    clip = decoded(request(silent, AllFrames(), waveform=True), MediaSettings())
     assert clip.waveform is None
     assert clip.problems["waveform"].kind == "no_sound"
 
 
 def test_only_the_beginning_of_a_long_file(clip_file: Path) -> None:
-    clip = decoded(Request(clip_file, AllFrames(), waveform=True), MediaSettings(max_seconds=1.0))
+    clip = decoded(request(clip_file, AllFrames(), waveform=True), MediaSettings(max_seconds=1.0))
     assert clip.frames is not None
     assert clip.waveform is not None
     assert 9 <= len(clip.frames) <= 11
@@ -93,7 +94,7 @@ def test_bad_files_have_typed_failures(tmp_path: Path, content: bytes | None, fa
     path = tmp_path / "bad.mp4"
     if content is not None:
         path.write_bytes(content)
-    outcome = decode(Request(path, AllFrames(), waveform=True), MediaSettings())
+    outcome = decode(request(path, AllFrames(), waveform=True), MediaSettings())
     assert isinstance(outcome, ClipError)
     assert str(outcome).startswith(failure)
 
@@ -101,30 +102,30 @@ def test_bad_files_have_typed_failures(tmp_path: Path, content: bytes | None, fa
 def test_truncated_file(tmp_path: Path, clip_file: Path) -> None:
     path = tmp_path / "cut.mp4"
     path.write_bytes(clip_file.read_bytes()[:1500])
-    outcome = decode(Request(path, AllFrames(), waveform=True), MediaSettings())
+    outcome = decode(request(path, AllFrames(), waveform=True), MediaSettings())
     assert isinstance(outcome, ClipError)
     assert outcome.kind == "unreadable"
 
 
 def test_too_large_a_picture_is_refused(clip_file: Path) -> None:
-    clip = decoded(Request(clip_file, AllFrames(), waveform=True), MediaSettings(max_pixels=100))
+    clip = decoded(request(clip_file, AllFrames(), waveform=True), MediaSettings(max_pixels=100))
     assert clip.problems["frames"].kind == "too_large"
     assert clip.waveform is not None
 
 
 @dataclass(frozen=True)
-class Surprises:
+class Surprises(AtOnce):
     """Raises what nobody foresaw."""
 
     folder: str
 
-    def __call__(self, frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
+    def __call__(self, frames: Sequence[TimedFrame]) -> Sequence[TimedFrame]:
         raise RuntimeError(f"the object at {id(frames):#x} of {self.folder}/frames.npy")
 
 
 def test_what_nobody_foresaw_is_internal_and_leaves_the_sound(tmp_path: Path, clip_file: Path) -> None:
-    requests = [Request(clip_file, Surprises(str(folder)), waveform=True) for folder in (tmp_path, tmp_path / "a")]
-    problems = [decoded(request, MediaSettings()).problems["frames"] for request in requests]
+    requests = [request(clip_file, Surprises(str(folder)), waveform=True) for folder in (tmp_path, tmp_path / "a")]
+    problems = [decoded(asked, MediaSettings()).problems["frames"] for asked in requests]
     assert problems[0].kind == "internal"
     assert problems[0].detail.startswith("RuntimeError: the object at 0x… of frames.npy (test_decode.py:")
     assert str(problems[0]) == str(problems[1])

@@ -7,7 +7,7 @@ import socket
 import stat
 import struct
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from nmcl.pipeline.errors import ClipError
-from nmcl.pipeline.media import MediaSettings, Request, TimedFrame, decode
+from nmcl.pipeline.media import MediaSettings, Request, decode
 from nmcl.pipeline.media.failures import stable
-from nmcl.pipeline.records import Clip
-from tests.media import AllFrames, decoded, run_ffmpeg, shades, tone, write_video
+from nmcl.pipeline.needs import Frames, Sound, TimedFrame
+from nmcl.pipeline.records import Content
+from tests.media import AllFrames, AsDecoded, AtOnce, decoded, request, run_ffmpeg, shades, tone, write_video
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def clip_file(tmp_path: Path) -> Path:
 @pytest.fixture
 def ingested(clip_file: Path) -> Request:
     content = clip_file.read_bytes()
-    return Request(clip_file, AllFrames(), True, hashlib.sha256(content).hexdigest(), len(content))
+    return request(clip_file, AllFrames(), True, hashlib.sha256(content).hexdigest(), len(content))
 
 
 def failure(request: Request) -> ClipError:
@@ -65,24 +66,31 @@ def test_the_same_size_and_time_with_other_bytes_is_changed(ingested: Request) -
     assert ingested.sha256[:12] in outcome.detail
 
 
+class Meanwhile(AtOnce):
+    """Every frame, after something else happened."""
+
+    def __init__(self, happens: Callable[[], object]) -> None:
+        self._happens = happens
+
+    def __call__(self, frames: Sequence[TimedFrame]) -> Sequence[TimedFrame]:
+        self._happens()
+        return frames
+
+
 def test_a_file_written_to_while_it_is_decoded_is_changed(ingested: Request) -> None:
-    def meanwhile(frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
+    def append() -> None:
         with ingested.path.open("ab") as file:
             file.write(b"\0" * 8)
-        return AllFrames()(frames)
 
-    assert failure(replace(ingested, frames=meanwhile)).kind == "changed"
+    needs = (Frames(Meanwhile(append), AsDecoded()), Sound())
+    assert failure(replace(ingested, needs=needs)).kind == "changed"
 
 
 def test_a_file_replaced_while_it_is_decoded_is_still_the_ingested_one(tmp_path: Path, ingested: Request) -> None:
     other = write_video(tmp_path / "other.mp4", shades([90], 20))
     expected = decoded(ingested)
-
-    def meanwhile(frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
-        other.replace(ingested.path)
-        return AllFrames()(frames)
-
-    clip = decoded(replace(ingested, frames=meanwhile))
+    needs = (Frames(Meanwhile(lambda: other.replace(ingested.path)), AsDecoded()), Sound())
+    clip = decoded(replace(ingested, needs=needs))
     np.testing.assert_array_equal(clip.frames, expected.frames)
     np.testing.assert_array_equal(clip.waveform, expected.waveform)
 
@@ -98,7 +106,7 @@ def test_what_is_no_ordinary_file_is_refused_without_waiting(tmp_path: Path, kin
         path.symlink_to("/dev/zero")
     else:
         os.mknod(path, stat.S_IFSOCK | 0o600)
-    outcome = failure(Request(path, AllFrames(), True))
+    outcome = failure(request(path, AllFrames(), True))
     assert outcome.kind == "unreadable"
     assert "not an ordinary file" in outcome.detail
 
@@ -106,7 +114,7 @@ def test_what_is_no_ordinary_file_is_refused_without_waiting(tmp_path: Path, kin
 def test_a_link_that_leads_nowhere_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "link.mp4"
     path.symlink_to(tmp_path / "gone.mp4")
-    assert failure(Request(path, AllFrames())).kind == "missing"
+    assert failure(request(path, AllFrames())).kind == "missing"
 
 
 @pytest.fixture
@@ -165,7 +173,7 @@ def test_playlists_and_scripts_reach_nothing(
     folder.mkdir()
     path = folder / f"script.{name if suffix == 'own' else suffix}"
     path.write_text(SCRIPTS[name].format(canary=clip_file, url=f"http://127.0.0.1:{port}/x.mp4", port=port))
-    assert failure(Request(path, AllFrames(), True)).kind == "unreadable"
+    assert failure(request(path, AllFrames(), True)).kind == "unreadable"
     assert not seen
 
 
@@ -176,9 +184,9 @@ def test_a_name_is_never_a_pattern_or_an_address(tmp_path: Path, clip_file: Path
     for i in range(3):
         run_ffmpeg("-f", "lavfi", "-i", "color=red:size=32x32", "-frames:v", 1, tmp_path / f"pictures00{i}.jpg")
     path = tmp_path / name
-    assert failure(Request(path, AllFrames())).kind == "missing"
+    assert failure(request(path, AllFrames())).kind == "missing"
     shutil.copy(clip_file, path)
-    frames = decoded(Request(path, AllFrames())).frames
+    frames = decoded(request(path, AllFrames())).frames
     assert frames is not None
     assert len(frames) == 20
 
@@ -204,8 +212,8 @@ def test_a_container_that_refers_to_another_file_does_not_open_it(tmp_path: Path
     path.write_bytes(changed)
     followed = run_ffmpeg("-enable_drefs", 1, "-use_absolute_path", 1, "-i", path, "-f", "rawvideo", "-")
     assert followed  # FFmpeg would, if it were allowed to
-    outcome = decode(Request(path, AllFrames()), MediaSettings())
-    assert isinstance(outcome, Clip)
+    outcome = decode(request(path, AllFrames()), MediaSettings())
+    assert isinstance(outcome, Content)
     assert outcome.frames is None
 
 

@@ -1,6 +1,6 @@
 """Pictures: which way is up, when they are shown, how many bytes they keep."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from nmcl.pipeline.media import Request, TimedFrame
 from nmcl.pipeline.media.frames import KEPT_BYTES, MAX_GAP_S, Clock
-from tests.media import AllFrames, decoded, rgb_by_ffmpeg, run_ffmpeg, shades, write_video
+from nmcl.pipeline.needs import TimedFrame
+from tests.media import AllFrames, AtOnce, decoded, request, rgb_by_ffmpeg, run_ffmpeg, shades, write_video
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_frames_are_upright_as_ffmpeg_shows_them(
     path = tmp_path / "turned.mp4"
     options = [f"-display_{mirror}" for mirror in mirrors]
     run_ffmpeg("-display_rotation", turn, *options, "-i", lopsided, "-c", "copy", path)
-    frames = decoded(Request(path, AllFrames())).frames
+    frames = decoded(request(path, AllFrames())).frames
     assert frames is not None
     assert frames.shape == ((3, 96, 64, 3) if turn % 180 else (3, 64, 96, 3))
     np.testing.assert_array_equal(frames, rgb_by_ffmpeg(path, frames.shape))
@@ -41,21 +41,23 @@ def test_frames_are_upright_as_ffmpeg_shows_them(
 def test_pictures_stored_from_the_bottom_up(tmp_path: Path, lopsided: Path, kind: str) -> None:
     path = tmp_path / "raw.avi"
     run_ffmpeg("-i", lopsided, "-c:v", "rawvideo", "-pix_fmt", kind, path)
-    clip = decoded(Request(path, AllFrames()))
+    clip = decoded(request(path, AllFrames()))
     assert clip.frames is not None
     np.testing.assert_array_equal(clip.frames, rgb_by_ffmpeg(path, clip.frames.shape))
 
 
 def frames_of(path: Path) -> list[TimedFrame]:
     """All frames, as a selector sees them."""
-    seen: list[TimedFrame] = []
 
-    def keep(frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
-        seen.extend(frames)
-        return np.zeros((1, 1, 1, 3), np.uint8), (0.0,)
+    class Kept(AtOnce):
+        seen: Sequence[TimedFrame] = ()
 
-    decoded(Request(path, keep))
-    return seen
+        def __call__(self, frames: Sequence[TimedFrame]) -> Sequence[TimedFrame]:
+            self.seen = frames
+            return frames[:1]
+
+    decoded(request(path, kept := Kept()))
+    return [*kept.seen]
 
 
 @pytest.mark.parametrize("kind", ["bgr24", "gray", "yuv420p", "yuv420p10le", "gbrp"])
@@ -89,7 +91,7 @@ def test_a_thumbnail_track_is_not_the_video(tmp_path: Path, lopsided: Path) -> N
     maps = ["-map", "0:v", "-map", "1:v", "-c", "copy"]
     for default in ([], ["-disposition:v:0", "default", "-disposition:v:1", "0"]):
         run_ffmpeg("-i", still, "-i", lopsided, *maps, *default, path)
-        frames = decoded(Request(path, AllFrames())).frames
+        frames = decoded(request(path, AllFrames())).frames
         assert frames is not None
         assert frames.shape == (3, 64, 96, 3)
 
@@ -101,7 +103,7 @@ def test_of_two_videos_the_default_is_shown(tmp_path: Path, suffix: str, default
     path = tmp_path / f"both.{suffix}"
     marks = ["-disposition:v:0", "0", "-disposition:v:1", "0", f"-disposition:v:{default}", "default"]
     run_ffmpeg("-i", small, "-i", large, "-map", "0:v", "-map", "1:v", "-c", "copy", *marks, path)
-    frames = decoded(Request(path, AllFrames())).frames
+    frames = decoded(request(path, AllFrames())).frames
     assert frames is not None
     # In MP4, tracks are only on or off, and both are on: the larger picture is taken.
     assert frames.shape[1:3] == ((96, 128) if default else (48, 64))
@@ -114,7 +116,7 @@ def test_animated_pictures(tmp_path: Path, kind: str) -> None:
     first, *others = (Image.fromarray(np.full((48, 64, 3), level, np.uint8)) for level in levels)
     lossless = {"lossless": True} if kind == "WEBP" else {}
     first.save(path, format=kind, save_all=True, append_images=others, duration=500, **lossless)
-    clip = decoded(Request(path, AllFrames(), waveform=True))
+    clip = decoded(request(path, AllFrames(), waveform=True))
     assert clip.frames is not None
     np.testing.assert_allclose(clip.frames.mean(axis=(1, 2, 3)), levels, atol=2)
     np.testing.assert_allclose(clip.frame_times_s, [0, 0.5, 1, 1.5])
@@ -124,7 +126,7 @@ def test_animated_pictures(tmp_path: Path, kind: str) -> None:
 def test_a_damaged_webp_is_a_typed_failure(tmp_path: Path) -> None:
     path = tmp_path / "bad.webp"
     path.write_bytes(b"RIFF\x40\x00\x00\x00WEBPVP8 " + bytes(range(60)))
-    assert decoded(Request(path, AllFrames())).problems["frames"].kind == "no_picture"
+    assert decoded(request(path, AllFrames())).problems["frames"].kind == "no_picture"
 
 
 @pytest.mark.parametrize(
@@ -140,7 +142,7 @@ def test_all_frames_are_seen_whatever_the_time_stamps(tmp_path: Path, stamps: st
     source = "testsrc2=size=64x48:rate=10:duration=3"
     options = ["-c:v", "mpeg4", "-g", 1, "-fps_mode", "passthrough", "-bsf:v", f"setts=ts='{stamps}'"]
     run_ffmpeg("-f", "lavfi", "-i", source, *options, path)
-    clip = decoded(Request(path, AllFrames()))
+    clip = decoded(request(path, AllFrames()))
     assert clip.frames is not None
     assert len(clip.frames) >= 29
     assert np.diff(clip.frame_times_s).min() > 0

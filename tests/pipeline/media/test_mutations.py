@@ -18,9 +18,10 @@ from nmcl.extractors.keyframes import KeyFrames
 from nmcl.extractors.preprocess import Preprocess
 from nmcl.pipeline.errors import ClipError
 from nmcl.pipeline.media import Decoder, MediaSettings, Request
-from nmcl.pipeline.records import Clip
+from nmcl.pipeline.needs import Frames, Sound
+from nmcl.pipeline.records import Content
 from tests.forms import in_both_forms
-from tests.media import run_ffmpeg
+from tests.media import run_ffmpeg, view
 
 pytestmark = in_both_forms
 
@@ -130,11 +131,11 @@ def test_damaged_files_are_clips_or_typed_failures(tmp_path: Path, originals: di
             content = MUTATORS[rng.integers(len(MUTATORS))](content, contents, rng) or b"\0"
         path = tmp_path / f"{i}.{name}"
         path.write_bytes(content)
-        requests.append(Request(path, KeyFrames(4, Preprocess(resize=32, crop=32)), waveform=True))
+        requests.append(Request(path, (Frames(KeyFrames(4), Preprocess(resize=32, crop=32)), Sound())))
     again = requests[:: max(1, N_MUTANTS // 100)]
     outcomes, peak = [], 0
     with Decoder(MediaSettings(timeout_s=120, workers=2, memory_mb=1024)) as decoder:
-        for outcome in decoder.clips([*requests, *again]):
+        for outcome in decoder.contents([*requests, *again]):
             outcomes.append(outcome)
             if len(outcomes) % 20 == 0:
                 peak = max([peak, *map(_peak_bytes, psutil.Process().children())])
@@ -149,23 +150,24 @@ def test_damaged_files_are_clips_or_typed_failures(tmp_path: Path, originals: di
         assert _content(outcome) == _content(first[request.path]), request.path.name
 
 
-def _kinds(outcome: Clip | ClipError) -> set[str]:
+def _kinds(outcome: Content | ClipError) -> set[str]:
     failures = [outcome] if isinstance(outcome, ClipError) else outcome.problems.values()
     return {failure.kind for failure in failures}
 
 
-def _summary(outcome: Clip | ClipError) -> str:
+def _summary(outcome: Content | ClipError) -> str:
     if isinstance(outcome, ClipError):
         return outcome.kind
     of = {need: problem.kind for need, problem in outcome.problems.items()}
     return f"picture {of.get('frames', 'ok')}, sound {of.get('waveform', 'ok')}"
 
 
-def _content(outcome: Clip | ClipError) -> object:
+def _content(outcome: Content | ClipError) -> object:
     if isinstance(outcome, ClipError):
         return str(outcome)
-    arrays = [None if array is None else array.tobytes() for array in (outcome.frames, outcome.waveform)]
-    return arrays, outcome.frame_times_s, {need: str(problem) for need, problem in outcome.problems.items()}
+    found = view(outcome)
+    arrays = [None if array is None else array.tobytes() for array in (found.frames, found.waveform)]
+    return arrays, found.frame_times_s, {stream: str(problem) for stream, problem in found.problems.items()}
 
 
 def _peak_bytes(process: psutil.Process) -> int:

@@ -9,9 +9,11 @@ import pytest
 
 from nmcl.extractors.keyframes import KeyFrames
 from nmcl.pipeline.errors import ClipError
-from nmcl.pipeline.media import SAMPLE_RATE_HZ, MediaSettings, Request, decode
-from nmcl.pipeline.records import Clip
+from nmcl.pipeline.media import MediaSettings, decode
+from nmcl.pipeline.needs import SAMPLE_RATE_HZ
+from nmcl.pipeline.records import Content
 from tests.conftest import SHARED
+from tests.media import Decoded, decoded, request, view
 
 FILES = sorted(
     path
@@ -29,10 +31,10 @@ def by_ffmpeg(path: Path, *arguments: str) -> bytes:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_picture_and_sound_are_found_where_ffmpeg_finds_them(path: Path) -> None:
-    outcome = decode(Request(path, KeyFrames(8), waveform=True), MediaSettings())
-    clip = outcome if isinstance(outcome, Clip) else Clip()
+    outcome = decode(request(path, KeyFrames(8), waveform=True), MediaSettings())
     if isinstance(outcome, ClipError):
         assert outcome.kind == "unreadable"
+    clip = view(Content() if isinstance(outcome, ClipError) else outcome)
     picture = by_ffmpeg(path, "-map", "0:V", "-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "gray")
     assert (clip.frames is not None) == bool(picture)
     sound = by_ffmpeg(path, "-vn", "-t", "180", "-f", "s16le", "-ac", "1", "-ar", str(SAMPLE_RATE_HZ))
@@ -47,13 +49,11 @@ def test_picture_and_sound_are_found_where_ffmpeg_finds_them(path: Path) -> None
         assert problem.kind in {"no_picture", "no_sound", "unreadable"}
 
 
-def picture_of(name: str) -> Clip:
+def picture_of(name: str) -> Decoded:
     path = SHARED / "media" / "failing" / name
     if not path.is_file():
         pytest.skip("the shared media are not beside the repository")
-    outcome = decode(Request(path, KeyFrames(8), waveform=True), MediaSettings())
-    assert isinstance(outcome, Clip)
-    return outcome
+    return decoded(request(path, KeyFrames(8), waveform=True))
 
 
 def test_slides_before_motion_are_all_looked_at() -> None:

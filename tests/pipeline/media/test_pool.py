@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,51 +16,52 @@ import psutil
 import pytest
 
 from nmcl.pipeline.errors import ClipError, WorkerError
-from nmcl.pipeline.media import Decoder, MediaSettings, Request, TimedFrame, decode
-from nmcl.pipeline.records import Clip
-from tests.media import AllFrames, run_ffmpeg, shades, tone, write_video
+from nmcl.pipeline.media import Decoder, MediaSettings, Request, decode
+from nmcl.pipeline.needs import FrameSelector, TimedFrame
+from nmcl.pipeline.records import Content
+from tests.media import AllFrames, AtOnce, decoded, request, run_ffmpeg, shades, tone, view, write_video
 
 
 @dataclass(frozen=True)
-class Hangs:
+class Hangs(AtOnce):
     """Never comes back."""
 
-    def __call__(self, frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
+    def __call__(self, frames: Sequence[TimedFrame]) -> Sequence[TimedFrame]:
         while True:
             time.sleep(1)
 
 
 @dataclass(frozen=True)
-class Waits:
+class Waits(AtOnce):
     """Says that it is at work, by a file of its own, and waits for a while the first time."""
 
     folder: Path
     name: str
 
-    def __call__(self, frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
+    def __call__(self, frames: Sequence[TimedFrame]) -> Sequence[TimedFrame]:
         begun = self.folder / self.name
         if not begun.exists():
             begun.write_text(str(os.getpid()))
             time.sleep(30)
-        return AllFrames()(frames)
+        return frames
 
 
 @dataclass(frozen=True)
-class KillsItsProcess:
+class KillsItsProcess(AtOnce):
     """As a decoder does that hits invalid memory, or the system when memory is short."""
 
     signal_number: int = signal.SIGSEGV
 
-    def __call__(self, frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
+    def __call__(self, frames: Sequence[TimedFrame]) -> Sequence[TimedFrame]:
         os.kill(os.getpid(), self.signal_number)
         raise AssertionError
 
 
 @dataclass(frozen=True)
-class TakesMemory:
+class TakesMemory(AtOnce):
     """Needs far more than a decoding process may have."""
 
-    def __call__(self, frames: Iterable[TimedFrame]) -> tuple[np.ndarray, tuple[float, ...]]:
+    def __call__(self, frames: Sequence[TimedFrame]) -> Sequence[TimedFrame]:
         raise AssertionError(np.ones((64, 2**30)))
 
 
@@ -93,35 +94,34 @@ def wait_for(path: Path) -> int:
     return int(path.read_text())
 
 
-def kinds(outcomes: Iterable[Clip | ClipError]) -> list[str]:
+def kinds(outcomes: Iterable[Content | ClipError]) -> list[str]:
     return [outcome.kind if isinstance(outcome, ClipError) else "ok" for outcome in outcomes]
 
 
 def test_a_file_that_hangs_or_crashes_the_decoder_harms_no_other(clip_file: Path) -> None:
     selectors = [AllFrames(), Hangs(), AllFrames(), KillsItsProcess(), AllFrames(), KillsItsProcess(signal.SIGKILL)]
     with Decoder(MediaSettings(timeout_s=6, workers=2)) as decoder:
-        outcomes = list(decoder.clips(Request(clip_file, selector) for selector in selectors))
+        outcomes = list(decoder.contents(request(clip_file, selector) for selector in selectors))
     assert kinds(outcomes) == ["ok", "timeout", "ok", "crashed", "ok", "crashed"]
 
 
 @pytest.mark.parametrize(
     ("selector", "kind"), [(Hangs(), "timeout"), (KillsItsProcess(), "crashed"), (TakesMemory(), "too_large")]
 )
-def test_sound_is_kept_where_the_picture_ends_the_process(clip_file: Path, selector: object, kind: str) -> None:
+def test_sound_is_kept_where_the_picture_ends_the_process(clip_file: Path, selector: FrameSelector, kind: str) -> None:
     with Decoder(MediaSettings(timeout_s=6, workers=1)) as decoder:
-        first, clip = decoder.clips([Request(clip_file, AllFrames()), Request(clip_file, selector, waveform=True)])  # type: ignore[arg-type]
-    assert isinstance(first, Clip)
-    assert isinstance(clip, Clip)
+        requests = [request(clip_file, AllFrames()), request(clip_file, selector, waveform=True)]
+        first, clip = map(view, decoder.contents(requests))
+    assert not first.problems
     assert clip.problems["frames"].kind == kind
-    expected = decode(Request(clip_file, waveform=True), MediaSettings())
-    assert isinstance(expected, Clip)
+    expected = decoded(request(clip_file, waveform=True))
     np.testing.assert_array_equal(clip.waveform, expected.waveform)
 
 
 def test_processes_killed_while_idle_are_replaced(clip_file: Path) -> None:
     with Decoder(MediaSettings(workers=2)) as decoder:
         for _ in range(4):
-            assert kinds(decoder.clips([Request(clip_file, AllFrames())] * 6)) == ["ok"] * 6
+            assert kinds(decoder.contents([request(clip_file, AllFrames())] * 6)) == ["ok"] * 6
             assert children()
             kill(children())
 
@@ -137,15 +137,15 @@ def test_processes_killed_while_starting_are_replaced(clip_file: Path) -> None:
         thread = threading.Thread(target=killer)
         thread.start()
         with Decoder(MediaSettings(workers=2)) as decoder:
-            assert kinds(decoder.clips([Request(clip_file, AllFrames())] * 4)) == ["ok"] * 4
+            assert kinds(decoder.contents([request(clip_file, AllFrames())] * 4)) == ["ok"] * 4
             thread.join()
 
 
 def test_files_of_processes_killed_at_work_are_tried_again(tmp_path: Path, clip_file: Path) -> None:
-    requests = [Request(clip_file, Waits(tmp_path, f"{i}")) for i in range(4)]
-    outcomes: list[Clip | ClipError] = []
+    requests = [request(clip_file, Waits(tmp_path, f"{i}")) for i in range(4)]
+    outcomes: list[Content | ClipError] = []
     with Decoder(MediaSettings(workers=2)) as decoder:
-        thread = threading.Thread(target=lambda: outcomes.extend(decoder.clips(requests)))
+        thread = threading.Thread(target=lambda: outcomes.extend(decoder.contents(requests)))
         thread.start()
         for i in range(4):
             wait_for(tmp_path / f"{i}")
@@ -166,14 +166,12 @@ def test_all_processes_killed_again_and_again(clip_file: Path) -> None:
     thread = threading.Thread(target=killer)
     with Decoder(MediaSettings(workers=2)) as decoder:
         thread.start()
-        outcomes = list(decoder.clips([Request(clip_file, AllFrames(), waveform=True)] * 60))
+        outcomes = list(decoder.contents([request(clip_file, AllFrames(), waveform=True)] * 60))
         done.set()
         thread.join()
     assert kinds(outcomes) == ["ok"] * 60
-    expected = decode(Request(clip_file, AllFrames(), waveform=True), MediaSettings())
-    assert isinstance(expected, Clip)
-    for outcome in outcomes:
-        assert isinstance(outcome, Clip)
+    expected = decoded(request(clip_file, AllFrames(), waveform=True))
+    for outcome in map(view, outcomes):
         assert not outcome.problems
         np.testing.assert_array_equal(outcome.frames, expected.frames)
         np.testing.assert_array_equal(outcome.waveform, expected.waveform)
@@ -181,13 +179,13 @@ def test_all_processes_killed_again_and_again(clip_file: Path) -> None:
 
 def test_several_threads_use_one_decoder(tmp_path: Path) -> None:
     files = [write_video(tmp_path / f"{i}.mp4", shades([10 + 20 * i], 4)) for i in range(8)]
-    found: dict[int, list[Clip | ClipError]] = {}
+    found: dict[int, list[Content | ClipError]] = {}
     with Decoder(MediaSettings(workers=2)) as decoder:
 
         def read(start: int) -> None:
             selectors = [AllFrames(), KillsItsProcess(), AllFrames(), AllFrames()]
             ordered = [*files[start:], *files[:start]][:4]
-            found[start] = list(decoder.clips(map(Request, ordered, selectors)))
+            found[start] = list(decoder.contents(map(request, ordered, selectors)))
 
         threads = [threading.Thread(target=read, args=(start,)) for start in range(4)]
         for thread in threads:
@@ -196,33 +194,30 @@ def test_several_threads_use_one_decoder(tmp_path: Path) -> None:
             thread.join()
     for start, outcomes in found.items():
         assert kinds(outcomes) == ["ok", "crashed", "ok", "ok"]
-        last = outcomes[-1]
-        assert isinstance(last, Clip)
+        last = view(outcomes[-1])
         assert last.frames is not None
         np.testing.assert_allclose(last.frames.mean(), 10 + 20 * ((start + 3) % 8), atol=3)
 
 
 def test_results_come_in_order_and_equal_those_of_one_process(tmp_path: Path) -> None:
     files = [write_video(tmp_path / f"{i}.mp4", shades([10 + 20 * i], 4)) for i in range(8)]
-    requests = [Request(path, AllFrames()) for path in files]
+    requests = [request(path, AllFrames()) for path in files]
     with Decoder(MediaSettings(workers=2)) as decoder:
-        together = list(decoder.clips(iter(requests)))
-        again = list(decoder.clips(iter(requests[:2])))
+        together = list(decoder.contents(iter(requests)))
+        again = list(decoder.contents(iter(requests[:2])))
     alone = [decode(request, MediaSettings()) for request in requests]
-    for clip, expected in zip([*together, *again], [*alone, *alone[:2]], strict=True):
-        assert isinstance(clip, Clip)
-        assert isinstance(expected, Clip)
+    for clip, expected in zip(map(view, [*together, *again]), map(view, [*alone, *alone[:2]]), strict=True):
         np.testing.assert_array_equal(clip.frames, expected.frames)
 
 
 def test_what_is_no_longer_wanted_is_not_decoded(clip_file: Path, tmp_path: Path) -> None:
     def requests() -> Iterator[Request]:
-        yield Request(clip_file, AllFrames())
+        yield request(clip_file, AllFrames())
         for i in range(20):
-            yield Request(clip_file, Waits(tmp_path, f"{i}"))
+            yield request(clip_file, Waits(tmp_path, f"{i}"))
 
     with Decoder(MediaSettings(workers=1)) as decoder:
-        clips = decoder.clips([*requests()] + [Request(clip_file, AllFrames())] * 40)
+        clips = decoder.contents([*requests()] + [request(clip_file, AllFrames())] * 40)
         next(clips)
         clips.close()  # type: ignore[attr-defined]
     assert len([*tmp_path.iterdir()]) <= 1
@@ -231,12 +226,13 @@ def test_what_is_no_longer_wanted_is_not_decoded(clip_file: Path, tmp_path: Path
 _KILLED_PARENT = """
 import sys
 from pathlib import Path
-from nmcl.pipeline.media import Decoder, MediaSettings, Request
+from nmcl.pipeline.media import Decoder, MediaSettings
+from tests.media import request
 from tests.pipeline.media.test_pool import Waits
 
 if __name__ == "__main__":
     with Decoder(MediaSettings(workers=1)) as decoder:
-        list(decoder.clips([Request(Path(sys.argv[1]), Waits(Path(sys.argv[2]), "begun"))]))
+        list(decoder.contents([request(Path(sys.argv[1]), Waits(Path(sys.argv[2]), "begun"))]))
 """
 
 
@@ -246,7 +242,7 @@ def test_nobody_waits_for_a_closed_pool(clip_file: Path) -> None:
 
     def read() -> None:
         try:
-            list(decoder.clips([Request(clip_file, AllFrames())]))
+            list(decoder.contents([request(clip_file, AllFrames())]))
         except WorkerError as error:
             problems.append(str(error))
 
@@ -278,9 +274,9 @@ def test_ffmpeg_ends_with_a_killed_decoding_process(tmp_path: Path) -> None:
     path = tmp_path / "long.wav"
     samples = np.zeros((150 * 192_000, 2), "<i2").tobytes()
     run_ffmpeg("-f", "s16le", "-ar", 192_000, "-ch_layout", "BL+BR", "-i", "-", path, stdin=samples)
-    outcomes: list[Clip | ClipError] = []
+    outcomes: list[Content | ClipError] = []
     with Decoder(MediaSettings(workers=1)) as decoder:
-        thread = threading.Thread(target=lambda: outcomes.extend(decoder.clips([Request(path, waveform=True)])))
+        thread = threading.Thread(target=lambda: outcomes.extend(decoder.contents([request(path, waveform=True)])))
         thread.start()
         programs: list[psutil.Process] = []
         while not programs:

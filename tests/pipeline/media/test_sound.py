@@ -1,12 +1,14 @@
 """Soundtracks: whatever their channels, one mono waveform."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nmcl.pipeline.media import SAMPLE_RATE_HZ, Request
-from tests.media import decoded, run_ffmpeg, shades, tone, write_video
+from nmcl.extractors.keyframes import EvenFrames
+from nmcl.pipeline.needs import SAMPLE_RATE_HZ, TimedFrame
+from tests.media import AtOnce, decoded, request, run_ffmpeg, shades, tone, write_video
 
 UNMIXABLE = {"BL+BR": 2, "FLC+FRC": 2, "TFL+TFR": 2, "LFE": 1, "9 channels": 9, "32 channels": 32, "ambisonic 2": 9}
 
@@ -28,7 +30,7 @@ def write_sound(path: Path, samples: np.ndarray, layout: str, *options: object) 
 def test_channels_that_ffmpeg_cannot_mix_are_averaged(tmp_path: Path, layout: str, suffix: str) -> None:
     samples = noise(UNMIXABLE[layout])
     path = write_sound(tmp_path / f"sound.{suffix}", samples, layout, "-c:a", "pcm_s16le")
-    found = decoded(Request(path, waveform=True)).waveform
+    found = decoded(request(path, waveform=True)).waveform
     assert found is not None
     expected = samples.mean(axis=1)
     assert abs(len(found) - len(expected)) <= 16
@@ -43,7 +45,7 @@ def test_channels_in_any_order_are_mixed(tmp_path: Path, layout: str, suffix: st
     samples = np.repeat(tone(440, 1.0)[:, None], n_channels, axis=1)
     path = write_sound(tmp_path / f"sound.{suffix}", samples.astype("<i2"), layout, "-c:a", "pcm_s16le")
     for _ in range(5):
-        found = decoded(Request(path, waveform=True)).waveform
+        found = decoded(request(path, waveform=True)).waveform
         assert found is not None
         n = min(len(found), len(samples))
         assert np.corrcoef(found[:n], samples[:n, 0])[0, 1] > 0.99
@@ -52,7 +54,7 @@ def test_channels_in_any_order_are_mixed(tmp_path: Path, layout: str, suffix: st
 @pytest.mark.parametrize("codec", ["pcm_u8", "pcm_s32le", "pcm_s64le", "pcm_f32le", "pcm_f64le"])
 def test_samples_of_any_kind(tmp_path: Path, codec: str) -> None:
     path = write_sound(tmp_path / "sound.wav", noise(9) // 2, "9 channels", "-c:a", codec)
-    found = decoded(Request(path, waveform=True)).waveform
+    found = decoded(request(path, waveform=True)).waveform
     assert found is not None
     expected = (noise(9) // 2).mean(axis=1)
     assert np.corrcoef(found[: len(expected)], expected[: len(found)])[0, 1] > 0.98
@@ -63,7 +65,7 @@ def test_channels_change_on_the_way(tmp_path: Path) -> None:
     two = write_sound(tmp_path / "two.ts", noise(2), "stereo", "-c:a", "mp2")
     path = tmp_path / "both.ts"
     path.write_bytes(one.read_bytes() + two.read_bytes())
-    found = decoded(Request(path, waveform=True)).waveform
+    found = decoded(request(path, waveform=True)).waveform
     assert found is not None
     assert abs(len(found) / SAMPLE_RATE_HZ - 2) < 0.2
 
@@ -74,7 +76,7 @@ def test_a_commentary_is_not_the_sound(tmp_path: Path) -> None:
     path = tmp_path / "both.mka"
     marks = ["-disposition:a:0", "comment", "-disposition:a:1", "default"]
     run_ffmpeg("-i", talk, "-i", main, "-map", "0", "-map", "1", "-c:a", "flac", *marks, path)
-    found = decoded(Request(path, waveform=True)).waveform
+    found = decoded(request(path, waveform=True)).waveform
     assert found is not None
     assert abs(np.abs(np.fft.rfft(found)).argmax() * SAMPLE_RATE_HZ / len(found) - 1200) < 5
 
@@ -84,7 +86,7 @@ def test_music_with_a_cover_keeps_its_sound(tmp_path: Path) -> None:
     run_ffmpeg("-f", "lavfi", "-i", "color=red:size=64x64", "-frames:v", 1, cover)
     music = write_sound(tmp_path / "music.wav", noise(2), "stereo")
     run_ffmpeg("-i", music, "-i", cover, "-map", "0:a", "-map", "1:v", "-c:v", "copy", path)
-    clip = decoded(Request(path, _never, waveform=True))
+    clip = decoded(request(path, NeverCalled(), waveform=True))
     assert clip.problems["frames"].kind == "no_picture"
     assert clip.waveform is not None
 
@@ -98,18 +100,14 @@ def test_sound_that_cannot_be_decoded_leaves_the_picture(tmp_path: Path) -> None
             data[at + 8 : at + 8 + size] = bytes(size)
     path = tmp_path / "silenced.avi"
     path.write_bytes(data)
-    clip = decoded(Request(path, _first, waveform=True))
+    clip = decoded(request(path, EvenFrames(1), waveform=True))
     assert clip.frames is not None
     assert clip.waveform is None
     assert clip.problems["waveform"].kind == "unreadable"
-    again = decoded(Request(path, _first, waveform=True))
+    again = decoded(request(path, EvenFrames(1), waveform=True))
     assert str(again.problems["waveform"]) == str(clip.problems["waveform"])
 
 
-def _first(frames: object) -> tuple[np.ndarray, tuple[float, ...]]:
-    first, *_ = frames  # type: ignore[misc]
-    return first.picture()[None], (first.time_s,)
-
-
-def _never(frames: object) -> tuple[np.ndarray, tuple[float, ...]]:
-    raise AssertionError(list(frames))  # type: ignore[call-overload]
+class NeverCalled(AtOnce):
+    def __call__(self, frames: Sequence[TimedFrame]) -> Sequence[TimedFrame]:
+        raise AssertionError(frames)

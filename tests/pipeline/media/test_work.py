@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from nmcl.extractors.keyframes import KeyFrames
-from nmcl.pipeline.media import MediaSettings, Request
+from nmcl.pipeline.media import MediaSettings
 from nmcl.pipeline.media.work import FEW_KEY_FRAMES, LEAST_FRAMES, cost
-from nmcl.pipeline.records import Clip
-from tests.media import AllFrames, decoded, run_ffmpeg
+from tests.media import AllFrames, Decoded, decoded, request, run_ffmpeg
 
 N_FRAMES = 300
 SMALL = MediaSettings(budget_megapixels=1)
@@ -46,7 +45,7 @@ def encode(path: Path, encoder: str, group: int) -> Path:
     return path
 
 
-def assert_part_of(clip: Clip, whole: Clip) -> list[int]:
+def assert_part_of(clip: Decoded, whole: Decoded) -> list[int]:
     """Every frame is bit for bit that of the whole at its time; their numbers."""
     assert clip.frames is not None
     assert whole.frames is not None
@@ -59,9 +58,9 @@ def assert_part_of(clip: Clip, whole: Clip) -> list[int]:
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_beyond_the_budget_key_frames_are_decoded(tmp_path: Path, encoder: str) -> None:
     path = encode(tmp_path / f"clip.{ENCODERS[encoder][0]}", encoder, 10)
-    whole = decoded(Request(path, AllFrames()))
+    whole = decoded(request(path, AllFrames()))
     assert len(whole.frame_times_s) == N_FRAMES
-    numbers = assert_part_of(decoded(Request(path, AllFrames()), SMALL), whole)
+    numbers = assert_part_of(decoded(request(path, AllFrames()), SMALL), whole)
     n_allowed = min(N_FRAMES // 10, allowed(encoder.removesuffix("_open")))
     assert n_allowed - 2 <= len(numbers) <= n_allowed
     assert max(np.diff(numbers)) <= 40
@@ -72,8 +71,8 @@ def test_beyond_the_budget_key_frames_are_decoded(tmp_path: Path, encoder: str) 
 @pytest.mark.parametrize("group", [100, 1000])
 def test_with_few_key_frames_the_beginning_of_each_stretch_is_decoded(tmp_path: Path, encoder: str, group: int) -> None:
     path = encode(tmp_path / f"clip.{ENCODERS[encoder][0]}", encoder, group)
-    whole = decoded(Request(path, AllFrames()))
-    numbers = assert_part_of(decoded(Request(path, AllFrames()), SMALL), whole)
+    whole = decoded(request(path, AllFrames()))
+    numbers = assert_part_of(decoded(request(path, AllFrames()), SMALL), whole)
     n_groups = max(1, N_FRAMES // group)
     assert n_groups < FEW_KEY_FRAMES
     n_allowed = allowed(encoder.removesuffix("_open"))
@@ -85,7 +84,7 @@ def test_key_frames_farther_apart_than_a_fault_of_time(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     source = "testsrc2=size=64x48:rate=10:duration=150"
     run_ffmpeg("-f", "lavfi", "-i", source, *ENCODERS["h264"][1:], "-g", 150, path)
-    _, *times_s = decoded(Request(path, AllFrames()), SMALL).frame_times_s
+    _, *times_s = decoded(request(path, AllFrames()), SMALL).frame_times_s
     np.testing.assert_allclose(times_s, np.arange(15, 150, 15))
 
 
@@ -93,8 +92,8 @@ def test_key_frames_farther_apart_than_a_fault_of_time(tmp_path: Path) -> None:
 def test_files_whose_header_gives_no_number_of_frames(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"clip.{suffix}"
     run_ffmpeg("-i", encode(tmp_path / "clip.mp4", "h264", 10), "-c", "copy", path)
-    assert len(decoded(Request(path, AllFrames())).frame_times_s) == N_FRAMES
-    assert len(decoded(Request(path, AllFrames()), SMALL).frame_times_s) == N_FRAMES // 10
+    assert len(decoded(request(path, AllFrames())).frame_times_s) == N_FRAMES
+    assert len(decoded(request(path, AllFrames()), SMALL).frame_times_s) == N_FRAMES // 10
 
 
 def test_a_header_that_lies_about_the_number_of_frames(tmp_path: Path) -> None:
@@ -109,16 +108,16 @@ def test_a_header_that_lies_about_the_number_of_frames(tmp_path: Path) -> None:
             length = at + {b"mvhd": 20, b"tkhd": 24, b"mdhd": 20, b"mehd": 8}[box]
             content[length : length + 4] = (100).to_bytes(4, "big")
     path.write_bytes(content)
-    assert len(decoded(Request(path, AllFrames())).frame_times_s) == N_FRAMES
-    assert len(decoded(Request(path, AllFrames()), SMALL).frame_times_s) == N_FRAMES // 10
+    assert len(decoded(request(path, AllFrames())).frame_times_s) == N_FRAMES
+    assert len(decoded(request(path, AllFrames()), SMALL).frame_times_s) == N_FRAMES // 10
 
 
 def test_sound_is_whole_where_the_picture_is_thinned(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     picture = encode(tmp_path / "picture.mp4", "h264", 10)
     run_ffmpeg("-i", picture, "-f", "lavfi", "-i", "sine=440:duration=10", "-c:v", "copy", path)
-    whole = decoded(Request(path, KeyFrames(8), waveform=True))
-    thinned = decoded(Request(path, KeyFrames(8), waveform=True), SMALL)
+    whole = decoded(request(path, KeyFrames(8), waveform=True))
+    thinned = decoded(request(path, KeyFrames(8), waveform=True), SMALL)
     np.testing.assert_array_equal(thinned.waveform, whole.waveform)
 
 

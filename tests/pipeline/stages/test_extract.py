@@ -11,7 +11,8 @@ from nmcl.pipeline.crawl.source import crawl_source
 from nmcl.pipeline.errors import InternalError, StoreError
 from nmcl.pipeline.extractor import Extracted
 from nmcl.pipeline.media import Decoder, MediaSettings
-from nmcl.pipeline.records import Clip, Modality, Need, State, Video
+from nmcl.pipeline.needs import Frames, FrameSelector, Need, Sound, Text
+from nmcl.pipeline.records import Clip, Modality, State, Video
 from nmcl.pipeline.stages.extract import Feature, Job, extract_part, load_sequences, load_vectors
 from nmcl.pipeline.stages.ingest import _hash
 from nmcl.pipeline.storage.artifacts import Artifact
@@ -20,7 +21,9 @@ from nmcl.pipeline.storage.failures import Retry, load_failures
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import decode
 from tests.faults.world import without_decodable_sound
-from tests.media import BrokenSelector, run_ffmpeg, shades, tone, write_video
+from tests.media import AsDecoded, BrokenSelector, run_ffmpeg, shades, tone, write_video
+
+FRAMES = Frames(KeyFrames(2), AsDecoded())
 
 
 class Level:
@@ -35,9 +38,17 @@ class Level:
         return {"code": 1}
 
     def extract(self, clips: list[Clip], state: State) -> np.ndarray:
-        found = [getattr(clip, self.need) for clip in clips]
+        field = {Frames: "frames", Sound: "waveform", Text: "text"}[type(self.need)]
+        found = [getattr(clip, field) for clip in clips]
         values = [len(v) if isinstance(v, str) else np.nan if v is None else np.mean(v) for v in found]
         return np.array(values, np.float32)[:, None]
+
+
+def with_selector(job: Job, selector: FrameSelector) -> Job:
+    """The same job with another choice of frames."""
+    visual, *others = job.features
+    extractor = Level("visual", Frames(selector, AsDecoded()))
+    return replace(job, features=(replace(visual, extractor=extractor), *others))
 
 
 @dataclass(frozen=True)
@@ -75,9 +86,9 @@ def world(tmp_path: Path) -> World:
         name = path.split(".")[0]
         videos.append(Video(name, "crawl", path, stat.sha256, stat.n_bytes, f"words of {name}", None, None, None))
     store = Store.create(tmp_path / "out")
-    extractors = (Level("visual", "frames"), Level("acoustic", "waveform"), Level("textual", "description"))
+    extractors = (Level("visual", FRAMES), Level("acoustic", Sound()), Level("textual", Text()))
     features = tuple(Feature(e, State(), Artifact(f"features/{e.modality}", e.address())) for e in extractors)
-    job = Job(features, KeyFrames(2), Artifact("failures/media", {"decoding": 1}))
+    job = Job(features, Artifact("failures/media", {"decoding": 1}))
     return World(store, folder, make_part(store, videos), job)
 
 
@@ -132,7 +143,7 @@ class Levels(Level):
 def test_what_was_pooled_is_kept(world: World) -> None:
     """Also that of the other videos, when one is tried again."""
     again = world.folder / "none.mp4"
-    feature = Feature(Levels("visual", "frames"), State(), Artifact("features/visual", {"code": 3}))
+    feature = Feature(Levels("visual", FRAMES), State(), Artifact("features/visual", {"code": 3}))
     world = replace(world, job=replace(world.job, features=(feature, *world.job.features[1:])))
     again.unlink()
     assert world.extract()["none"] == [(None, "missing")]
@@ -160,7 +171,7 @@ def test_what_fails_later_is_on_record(world: World) -> None:
 
 
 def test_a_bug_of_ours_is_no_fact_about_files(world: World) -> None:
-    job = replace(world.job, frames=BrokenSelector())
+    job = with_selector(world.job, BrokenSelector())
     (world.folder / "none.mp4").unlink()
     broken = replace(world, job=job)
     with pytest.raises(InternalError, match="ZeroDivisionError") as found:
@@ -171,7 +182,7 @@ def test_a_bug_of_ours_is_no_fact_about_files(world: World) -> None:
 
 
 def test_an_odd_file_among_others_is_a_row(world: World) -> None:
-    found = replace(world, job=replace(world.job, frames=BrokenSelector(min_level=150))).extract()
+    found = replace(world, job=with_selector(world.job, BrokenSelector(min_level=150))).extract()
     assert found["whole"] == [("visual", "internal")]
     assert not np.isnan(world.vectors(1)[3])
 
