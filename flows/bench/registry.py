@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nmcl.flows import console
-from nmcl.flows.bench import extract, scale
+from nmcl.flows.bench import decode, extract, scale
+from nmcl.flows.bench.decode import bench_decode
 from nmcl.flows.bench.extract import bench_extract
 from nmcl.flows.bench.scale import bench_scale
 from nmcl.model.bench import train
@@ -33,6 +34,7 @@ class Request:
 
 BENCHES: dict[str, Callable[[Request], Result]] = {
     "extract": lambda r: bench_extract(r.crawl, extract.FULL if r.full else extract.Size(), r.progress),
+    "decode": lambda r: bench_decode(r.crawl, decode.FULL if r.full else decode.Size(), r.progress),
     "complete": lambda r: bench_complete(complete.FULL if r.full else complete.Size(), r.progress),
     "head": lambda r: bench_head(progress=r.progress),
     "train": lambda r: bench_train(steps=train.FULL if r.full else train.Steps(), progress=r.progress),

@@ -31,7 +31,9 @@ def reproduce(options: StudyOptions) -> None:
 
 @command("nmcl bench head", "nmcl bench extract --crawl my-videos", "nmcl bench all --json bench.json")
 def bench(
-    name: Annotated[str, typer.Argument(help="One of extract, complete, head, train, scale, all.", show_default=False)],
+    name: Annotated[
+        str, typer.Argument(help="One of extract, decode, complete, head, train, scale, all.", show_default=False)
+    ],
     crawl: Annotated[
         Path | None, typer.Option("--crawl", help="Crawl to extract from. Default: the rendered sample.")
     ] = None,
