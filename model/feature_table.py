@@ -2,22 +2,26 @@
 
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from nmcl.pipeline.crawl.texts import TextRows
 from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.records import SPLITS
-from nmcl.pipeline.text import counted, listed
+from nmcl.pipeline.text import counted, examples, listed
 
 MAX_BYTES = 64 << 30
 """Largest unpacked size of a feature file: 25 times the paper's crawl."""
 UNREADABLE = (OSError, ValueError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """Errors that numpy and zipfile raise on damaged, encrypted and other files; zipfile also raises RuntimeError for an
 unknown kind of compression."""
-LABEL, SPLIT = "label", "split"
+LABEL, SPLIT, IDS = "label", "split", "ids"
+Fitted = Callable[[np.ndarray], np.ndarray]
+"""Makes a modality with an extractor fitted only on some rows, shape (N,), bool. See `FeatureTable.modalities`."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class FeatureTable:
     """Shape (N,), text: `train`, `validation` or `test`; None if the study has to split."""
     notes: tuple[str, ...] = ()
     """Caveats that a reader of the results must know."""
+    fitted: Mapping[str, Fitted] = field(default_factory=dict)
+    """Further modalities, which are made for each split: see `fitted_on`."""
 
     def __len__(self) -> int:
         return len(self.label)
@@ -44,12 +50,28 @@ class FeatureTable:
         Raises:
             StoreError: there is no such modality.
         """
-        wanted = sorted(set(names))
-        unknown = [name for name in wanted if name not in self.modalities]
+        wanted, known = sorted(set(names)), sorted({**self.modalities, **self.fitted})
+        unknown = [name for name in wanted if name not in known]
         if unknown or not wanted:
-            raise StoreError(f"Found no modality {listed(unknown)}; there are {listed(self.modalities)}.")
-        kept = {name: self.modalities[name] for name in wanted}
-        return FeatureTable(kept, self.label, self.classes, self.split, self.notes)
+            raise StoreError(f"Found no modality {listed(unknown)}; there are {listed(known)}.")
+        kept = {name: self.modalities[name] for name in wanted if name in self.modalities}
+        return replace(
+            self, modalities=kept, fitted={name: self.fitted[name] for name in wanted if name in self.fitted}
+        )
+
+    def fitted_on(self, train: np.ndarray) -> "FeatureTable":
+        """Return the table with all modalities, where those that need fitting are fitted on some of the rows.
+
+        Args:
+            train: The rows, shape (N,), bool.
+        """
+        made = {name: make(train) for name, make in self.fitted.items()}
+        return replace(self, modalities=dict(sorted({**self.modalities, **made}.items())), fitted={})
+
+
+EXPECTED = (
+    "Write it with numpy.savez(path, label=..., NAME=array, ...); labels must be integers or strings, not objects."
+)
 
 
 def read_feature_file(path: Path) -> FeatureTable:
@@ -61,11 +83,78 @@ def read_feature_file(path: Path) -> FeatureTable:
     Raises:
         StoreError: the file is not of this form; the message gives what was found and expected.
     """
-    expected = (
-        "Write it with numpy.savez(path, label=..., NAME=array, ...); labels must be integers or strings, not objects."
-    )
-    arrays = read_arrays(path, expected)
-    notes: list[str] = []
+    return _read(path, read_arrays(path, EXPECTED))[0]
+
+
+def read_with_texts(path: Path, rows: TextRows) -> tuple[FeatureTable, list[str]]:
+    """Read an `.npz` file of features, and the description of each row from another file.
+
+    The rows of both files are joined by their ids if both have some (`ids` or `video_id` in the `.npz` file), else they
+    are in the same order. Labels and splits are those of the feature file; what it lacks is taken from the other file.
+
+    Returns:
+        The table, and the descriptions of its rows, empty where there is none.
+
+    Raises:
+        StoreError: The rows do not fit, or as for `read_feature_file`; but one array of features is enough.
+    """
+    arrays = read_arrays(path, EXPECTED)
+    order, note = _order(path, arrays, rows)
+    if LABEL not in arrays and rows.labels:
+        arrays[LABEL] = np.array([rows.labels[i] for i in order])
+    split_in = path
+    if SPLIT not in arrays and rows.splits and any(rows.splits):
+        number = {"": -1} | {split: i for i, split in enumerate(SPLITS)}
+        arrays[SPLIT], split_in = np.array([number[rows.splits[i]] for i in order]), rows.path
+    return _read(path, arrays, (note,), [rows.texts[i] for i in order], split_in)
+
+
+def _order(path: Path, arrays: dict[str, np.ndarray], rows: TextRows) -> tuple[Sequence[int], str]:
+    """Return the row of the text file for each row of the feature file, and a note how they were joined.
+
+    Removes the ids from the arrays.
+    """
+    ids = next((arrays.pop(name) for name in (IDS, "video_id") if name in arrays), None)
+    if ids is None or rows.ids is None:
+        n_rows = max((len(array) for array in arrays.values() if array.ndim == 2), default=0)
+        if n_rows != len(rows.texts):
+            raise StoreError(
+                f"{path} has {counted(n_rows, 'row')} and {rows.path} has {len(rows.texts):,}, without blank lines; "
+                f"expected the same rows in the same order, or an array {IDS!r} in the one and a column `video_id` in "
+                "the other."
+            )
+        return range(n_rows), f"The descriptions of {rows.path.name} are taken in the order of the rows."
+    own = [str(i) for i in (np.char.decode(ids, "utf-8", "replace") if ids.dtype.kind == "S" else ids).tolist()]
+    for file, names in ((path, own), (rows.path, rows.ids)):
+        if len(set(names)) < len(names):
+            twice = next(name for name, n in Counter(names).items() if n > 1)
+            raise StoreError(f"{file} has several rows with the id {twice!r}; expected one row per video.")
+    own_ids, ids_beside = set(own), set(rows.ids)
+    if own_ids != ids_beside:
+        first, second = (examples(sorted(a - b)) or "none" for a, b in ((own_ids, ids_beside), (ids_beside, own_ids)))
+        raise StoreError(
+            f"{path} and {rows.path} have different videos; only in the first: {first}; only in the second: {second}. "
+            "Expected the same ids; a description may be empty, a vector NaN."
+        )
+    at = {name: i for i, name in enumerate(rows.ids)}
+    return [at[name] for name in own], f"The descriptions of {rows.path.name} are joined by their ids."
+
+
+def _read(
+    path: Path,
+    arrays: Mapping[str, np.ndarray],
+    before: Sequence[str] = (),
+    texts: Sequence[str] | None = None,
+    split_in: Path | None = None,
+) -> tuple[FeatureTable, list[str]]:
+    """Return the table of the arrays of a file, and the descriptions of its rows.
+
+    Args:
+        before: First notes of the table.
+        texts: Descriptions of all rows of the file, if there are any.
+        split_in: File of the split, for messages. Default: `path`.
+    """
+    notes = [*before]
     modalities = {
         name: array
         for name, array in sorted(arrays.items())
@@ -74,20 +163,23 @@ def read_feature_file(path: Path) -> FeatureTable:
     ignored = sorted(arrays.keys() - modalities.keys() - {LABEL, SPLIT})
     if ignored:
         notes.append(f"Ignored {listed(ignored)}: a modality is a 2-D float array.")
-    if len(modalities) < 2:
+    if len(modalities) < (2 if texts is None else 1):
         raise StoreError(
-            f"{path} has {len(modalities)} 2-D float arrays ({listed(modalities) or 'none'}); expected two or more, "
-            "each a modality by its name with one row per video."
+            f"{path} has {len(modalities)} 2-D float arrays ({listed(modalities) or 'none'}); expected two or more, or "
+            "one with --texts, each a modality by its name with one row per video."
         )
     if LABEL not in arrays:
-        raise StoreError(f"{path} has no array {LABEL!r}; expected one label per row, integers or strings.")
+        column = "" if texts is None else ", or a column `label` beside the descriptions"
+        raise StoreError(f"{path} has no array {LABEL!r}; expected one label per row, integers or strings{column}.")
     n_rows = len(next(iter(modalities.values())))
     modalities = {name: _modality(path, name, array, n_rows) for name, array in modalities.items()}
     label, kept = _labels(path, arrays[LABEL], n_rows)
-    split = _split(path, arrays[SPLIT], n_rows) if SPLIT in arrays else None
+    split = _split(split_in or path, arrays[SPLIT], n_rows) if SPLIT in arrays else None
     if split is not None:
         kept &= split != ""
     empty = np.all([np.isnan(array[:, 0]) for array in modalities.values()], axis=0)
+    if texts is not None:
+        empty &= np.array([not text for text in texts])
     for reason, rows in (("no label or no split", ~kept), ("no modality at all", kept & empty)):
         if rows.any():
             notes.append(f"Left out {counted(int(rows.sum()), 'row')}: {reason}.")
@@ -95,7 +187,8 @@ def read_feature_file(path: Path) -> FeatureTable:
     if not kept.any():
         raise StoreError(f"{path} has no row with a label, a split and a modality.")
     modalities = {name: array[kept] for name, array in modalities.items()}
-    return labelled(modalities, label[kept], None if split is None else split[kept], tuple(notes))
+    table = labelled(modalities, label[kept], None if split is None else split[kept], tuple(notes))
+    return table, [text for text, is_kept in zip(texts or (), kept, strict=False) if is_kept]
 
 
 def labelled(

@@ -25,7 +25,7 @@ class Fold:
 
     seed: int
     table: FeatureTable
-    """All rows, as given."""
+    """All rows, as given, with the modalities that are fitted on the training rows."""
     split: np.ndarray
     """Shape (N,), text: `train`, `validation` or `test`."""
     completer: State
@@ -68,10 +68,16 @@ def fold(table: FeatureTable, seed: int, settings: CompletionSettings) -> Fold:
     Raises:
         ModelError: a class has too few rows to be split.
     """
-    split = table.split if table.split is not None else stratified(table, seed)
+    split = split_of(table, seed)
+    table = table.fitted_on(split == "train")
     state = fit_completer(table, split == "train", settings)
     train, validation, test = (rows(table, split == part, state) for part in SPLITS)
     return Fold(seed, table, split, state, train, validation, test)
+
+
+def split_of(table: FeatureTable, seed: int) -> np.ndarray:
+    """Return the table's own split, else one drawn by the seed: names of shape (N,), text."""
+    return table.split if table.split is not None else stratified(table, seed)
 
 
 def fit_completer(table: FeatureTable, train: np.ndarray, settings: CompletionSettings) -> State:

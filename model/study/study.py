@@ -14,7 +14,7 @@ from nmcl.model.nmcl.nmcl import NMCLSettings
 from nmcl.model.registry import MODELS, Method
 from nmcl.model.statistics import bootstrap, macro_f1, mcnemar_test, paired_t_test
 from nmcl.model.study.explain import attention_memory, has_relations, relation
-from nmcl.model.study.folds import Fold, fold
+from nmcl.model.study.folds import Fold, fold, split_of
 from nmcl.model.study.results import (
     FUSED,
     AbsenceScores,
@@ -88,10 +88,12 @@ def study(
         The results, without title, date and command; and the test predictions of every method and seed by name, with
         their labels.
     """
-    n_bytes = sum(block.nbytes for block in table.modalities.values())
+    train = split_of(table, 0) == "train"
+    first = table.fitted_on(train)
+    n_bytes = sum(block.nbytes for block in first.modalities.values())
     runner = Runner(settings.jobs or default_jobs(n_bytes), progress, store)
-    completer = _completer(table, progress)
-    folds = _folds(table, settings.seeds, completer)
+    completer = _completer(first, train, progress)
+    folds = _folds(table, first, settings.seeds, completer)
     methods = {name: models[name] for name in settings.methods}
     chosen = {name: method.settings for name, method in methods.items()}
     tried: dict[str, list[Tried]] = {}
@@ -102,7 +104,7 @@ def study(
         title="",
         created="",
         rows=Rows(*(int((folds[0].split == part).sum()) for part in SPLITS)),
-        dims={name: block.shape[1] for name, block in table.modalities.items()},
+        dims={name: block.shape[1] for name, block in first.modalities.items()},
         n_classes=len(table.classes),
         seeds=range(settings.seeds),
         methods=method_rows(outcomes, folds),
@@ -111,7 +113,7 @@ def study(
         notices=table.notes,
         tuning=tried,
     )
-    if len(table.modalities) > 1 and "completion" not in settings.skip:
+    if len(first.modalities) > 1 and "completion" not in settings.skip:
         data = replace(data, completion=study_completion(folds[0], completer, runner))
     if STACKED in outcomes:
         data = replace(data, notices=[*data.notices, _stacking_note(outcomes[STACKED])])
@@ -120,27 +122,27 @@ def study(
         subject = _Subject(folds, outcomes[REFERENCE], chosen[REFERENCE], runner)
         if "modalities" not in settings.skip:
             data = _of_subsets(data, subject, completer)
-        if len(table.modalities) > 1 and "absence" not in settings.skip:
+        if len(first.modalities) > 1 and "absence" not in settings.skip:
             data = replace(data, absence=_of_absence(subject))
     return data, predictions(outcomes)
 
 
-def _completer(table: FeatureTable, progress: Progress) -> CompletionSettings:
+def _completer(first: FeatureTable, train: np.ndarray, progress: Progress) -> CompletionSettings:
     """Choose the completer with the smallest error on hidden blocks of the first fold's training rows."""
     settings = CompletionSettings()
     progress("completer", 0, 1, "")
-    first = fold(table, 0, replace(settings, method="mean"))
-    blocks = {name: block[first.split == "train"] for name, block in table.modalities.items()}
+    blocks = {name: block[train] for name, block in first.modalities.items()}
     method = completion.best(completion.compare(blocks, settings))
     progress("completer", 1, 1, method)
     return replace(settings, method=method)  # type: ignore[arg-type]  # one of COMPLETERS
 
 
-def _folds(table: FeatureTable, seeds: int, completer: CompletionSettings) -> list[Fold]:
-    first = fold(table, 0, completer)
+def _folds(table: FeatureTable, first: FeatureTable, seeds: int, completer: CompletionSettings) -> list[Fold]:
+    """Return one fold per seed; `first` is the table with the modalities fitted for seed 0."""
+    whole = fold(first, 0, completer)
     if table.split is not None:
-        return [replace(first, seed=seed) for seed in range(seeds)]
-    return [first, *(fold(table, seed, completer) for seed in range(1, seeds))]
+        return [replace(whole, seed=seed) for seed in range(seeds)]
+    return [whole, *(fold(table, seed, completer) for seed in range(1, seeds))]
 
 
 def _compare(folds: Sequence[Fold], chosen: Mapping[str, Any], runner: Runner) -> dict[str, list[Outcome]]:

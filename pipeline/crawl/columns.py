@@ -114,6 +114,11 @@ def _is_title(name: str) -> bool:
     return _plain(name) in _plain_names("title")
 
 
+def column_of(field: Field, found: Sequence[str]) -> str | None:
+    """Return the column of a field by its usual names, if there is one."""
+    return next(iter(_candidates(field, found)), None)
+
+
 def _candidates(field: Field, found: Sequence[str]) -> list[str]:
     order = _plain_names(field)
     known = [name for name in dict.fromkeys(found) if _plain(name) in order]

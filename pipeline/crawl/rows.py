@@ -18,12 +18,13 @@ ABSENT = ("nan", "-nan", "null", "none", "n/a", "na", "#n/a", "#na", "<na>", "na
 
 N_PATH_MAX = 4096  # bytes, the system limit for a path
 
-_SPLITS: dict[str, Split] = {
+SPLIT_NAMES: dict[str, Split] = {
     "train": "train", "training": "train", "0": "train",
     "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
     "1": "validation",
     "test": "test", "testing": "test", "eval": "test", "2": "test",
 }  # fmt: skip
+"""Splits by their usual names, in lower case."""
 
 
 class Row(NamedTuple):
@@ -99,12 +100,12 @@ class Reader:
         text = self._prose(cells, "split")
         if text is None:
             return None
-        if text.lower() not in _SPLITS:
+        if text.lower() not in SPLIT_NAMES:
             raise BadRow(
                 f"unknown split {text!r}; expected train, validation, test or nothing. If the column is not "
                 f"a split: --set columns.split=''"
             )
-        return _SPLITS[text.lower()]
+        return SPLIT_NAMES[text.lower()]
 
     def _located(self, named: str) -> tuple[str, bool, bool]:
         """Return the path of a named file as on the disk, whether it exists, and whether only by a similar name."""

@@ -1,11 +1,13 @@
 """Feature files: what is a modality, what is absent, and what is refused with what message."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nmcl.model.feature_table import read_feature_file
+from nmcl.model.feature_table import read_feature_file, read_with_texts
+from nmcl.pipeline.crawl.texts import TextRows
 from nmcl.pipeline.errors import StoreError
 
 
@@ -98,3 +100,70 @@ def test_some_of_the_modalities(tmp_path: Path) -> None:
     assert list(table.only(["sound"]).modalities) == ["sound"]
     with pytest.raises(StoreError, match="no modality smell; there are sight, sound"):
         table.only(["sound", "smell"])
+
+
+def rows(texts: list[str], **columns: list[str]) -> TextRows:
+    return TextRows(Path("texts.csv"), texts, columns.get("ids"), columns.get("labels"), columns.get("splits"))
+
+
+def test_descriptions_are_in_the_order_of_the_rows(tmp_path: Path) -> None:
+    path = written(tmp_path, sight=None, label=None)
+    splits = ["train", "validation", "test", "train", "", "test"]
+    table, texts = read_with_texts(path, rows(list("uvwxyz"), ids=list("abcdef"), labels=["p", "q"] * 3, splits=splits))
+    assert texts == list("uvwxz")
+    assert table.classes == ("p", "q")
+    assert table.label.tolist() == [0, 1, 0, 1, 1]
+    assert table.split is not None
+    assert table.split.tolist() == [split for split in splits if split]
+    np.testing.assert_array_equal(table.modalities["sound"], np.delete(arrays()["sound"], 4, axis=0).astype(np.float32))
+    assert "in the order of the rows" in table.notes[0]
+
+
+def test_descriptions_are_joined_by_ids_if_both_files_have_some(tmp_path: Path) -> None:
+    """The labels of the feature file count, wherever both have some."""
+    path = written(tmp_path, ids=np.array(list("abcdef")))
+    table, texts = read_with_texts(path, rows(list("FEDCBA"), ids=list("fedcba"), labels=["x"] * 6))
+    assert texts == list("ABCDEF")
+    assert table.classes == ("0", "1")
+    assert "joined by their ids" in table.notes[0]
+    numbers = written(tmp_path, video_id=np.arange(6))
+    assert read_with_texts(numbers, rows(list("FEDCBA"), ids=list("543210")))[1] == list("ABCDEF")
+
+
+def test_a_row_with_a_description_alone_is_kept(tmp_path: Path) -> None:
+    sound = arrays()["sound"].copy()
+    sound[[0, 1]] = np.nan
+    table, texts = read_with_texts(written(tmp_path, sight=None, sound=sound), rows(["word", *[""] * 5]))
+    assert texts == ["word", "", "", "", ""]
+    assert np.isnan(table.modalities["sound"]).all(axis=1).tolist() == [True, False, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("changes", "beside", "message"),
+    [
+        ({}, {"texts": ["a"] * 5}, "has 6 rows and texts.csv has 5.*expected the same rows in the same order"),
+        ({"ids": np.arange(6)}, {"texts": ["a"] * 6, "ids": list("012344")}, "texts.csv has several rows with.*'4'"),
+        ({"ids": np.arange(6)}, {"texts": ["a"] * 6, "ids": list("012346")}, "only in the first: '5'.*second: '6'"),
+        ({"label": None}, {"texts": ["a"] * 6}, "no array 'label'.*or a column `label` beside"),
+        ({}, {"texts": ["a"] * 6, "splits": ["train", "test"] * 3}, "texts.csv: 'split' has no validation row"),
+    ],
+)
+def test_descriptions_that_do_not_fit_are_refused(
+    tmp_path: Path, changes: dict[str, np.ndarray | None], beside: dict[str, list[str]], message: str
+) -> None:
+    with pytest.raises(StoreError, match=message):
+        read_with_texts(written(tmp_path, **changes), rows(**beside))
+
+
+def test_fitted_modalities_are_chosen_and_made_like_others(tmp_path: Path) -> None:
+    def counted(train: np.ndarray) -> np.ndarray:
+        return np.full((6, 1), train.sum(), np.float32)
+
+    table = replace(read_feature_file(written(tmp_path)), fitted={"words": counted})
+    assert list(table.only(["sound", "words"]).fitted_on(np.arange(6) < 4).modalities) == ["sound", "words"]
+    made = table.only(["words"]).fitted_on(np.arange(6) < 4)
+    assert made.modalities["words"].tolist() == [[4]] * 6
+    assert not made.fitted
+    assert list(table.only(["sight"]).fitted_on(np.arange(6) < 4).modalities) == ["sight"]
+    with pytest.raises(StoreError, match="no modality smell; there are sight, sound, words"):
+        table.only(["smell"])
