@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Generic, TypeVar
 
@@ -104,6 +104,16 @@ def to_tree(sets: Mapping[str, FeatureChoice[Any]]) -> Tree:
     """Return feature sets as nested JSON values; default sets that are left out are named as such."""
     left_out = {name: {"extractor": NONE} for name in DEFAULTS if name not in sets}
     return {name: {"extractor": s.extractor, **asdict(s.options)} for name, s in sets.items()} | left_out
+
+
+def require_known(names: Iterable[str], known: Iterable[str]) -> None:
+    """Raise SettingsError if there is no feature set of one of the names."""
+    known = list(known)
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise SettingsError(f"There is no feature set {name!r}.{hint} Expected some of {', '.join(known)}.")
 
 
 def unknown_paths(tree: Mapping[str, Any]) -> list[tuple[str, ...]]:

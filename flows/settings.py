@@ -1,8 +1,8 @@
 """All settings in one record: the defaults, then a TOML file, then `--set`. Unknown names are rejected."""
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import reduce
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -60,6 +60,16 @@ class Settings(Generic[Options]):
     def random_sets(self) -> list[str]:
         """Feature sets made by a network with random weights."""
         return [name for name, s in self.features.items() if getattr(s.options, "weights", "") == "random"]
+
+    def only(self, names: Collection[str]) -> "Settings[Options]":
+        """Return these settings with some of the feature sets, in their order; with all if none is named.
+
+        Raises:
+            SettingsError: If there is no such set.
+        """
+        feature_settings.require_known(names, self.features)
+        chosen = {name: s for name, s in self.features.items() if name in names}
+        return replace(self, features=chosen or self.features)
 
 
 def changed(remembered: Tree, changes: Tree) -> Settings:

@@ -7,7 +7,7 @@ import typer
 
 from nmcl.flows import console
 from nmcl.flows.cli.app import command, context_of
-from nmcl.flows.cli.options import KnownStore
+from nmcl.flows.cli.options import Features, KnownStore, names_in
 from nmcl.pipeline.errors import UserError
 
 
@@ -31,7 +31,7 @@ def export(
         Path | None,
         typer.Option("--to", help="File or folder to write. Default: `features` with the suffix of the format."),
     ] = None,
-    features: Annotated[str, typer.Option("--features", help="Comma-separated feature sets. Default: all.")] = "",
+    features: Features = "",
     missing: Annotated[
         str | None,
         typer.Option(
@@ -72,7 +72,7 @@ def export(
     wish = exports.Wanted(
         format=form,
         to=to or Path(format_of(form).default),
-        features=tuple(name.strip() for name in features.split(",") if name.strip()),
+        features=names_in(features),
         missing=_one_of("--missing", missing, ("completed", "zero", "nan")),
         split=_one_of("--split", split, ("given", "run")),
         run=run,

@@ -20,6 +20,10 @@ Out = Annotated[
 ]
 KnownStore = Annotated[str, typer.Option("--out", help="Folder or URL of an existing store.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Features = Annotated[
+    str,
+    typer.Option("--features", metavar="NAMES", help="Comma-separated feature sets to use. Default: all."),
+]
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,13 @@ class SettingsOptions:
             if (value := getattr(self, option, None)) is not None:
                 tree = merged(tree, {section: {name: value}})
         return tree
+
+
+@dataclass(frozen=True)
+class FeatureOptions(SettingsOptions):
+    """Options of commands that work on some of the feature sets."""
+
+    features: Features = ""
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,16 @@ class AllOptions(EngineOptions, CrawlOptions):
     """Options of commands that read a crawl and extract."""
 
 
+@dataclass(frozen=True)
+class ExtractOptions(EngineOptions, FeatureOptions):
+    """Options of commands that extract some of the feature sets."""
+
+
+@dataclass(frozen=True)
+class RunOptions(AllOptions, FeatureOptions):
+    """Options of commands that read a crawl and extract some of the feature sets."""
+
+
 _SETTINGS = {
     "path_col": ("columns", "path"),
     "text_col": ("columns", "text"),
@@ -105,6 +126,19 @@ class StudyOptions:
     features: Annotated[
         Path | None,
         typer.Option("--features", help=".npz file: 2-D float arrays are modalities; `label`; optionally `split`."),
+    ] = None
+    texts: Annotated[
+        Path | None,
+        typer.Option("--texts", help="Descriptions of the rows of --features: CSV, TSV, JSON Lines or Parquet."),
+    ] = None
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="features.NAME.SETTING=VALUE",
+            help="With --texts: a feature set of the descriptions, or its settings; repeatable. "
+            "Default: features.textual.extractor=paragraph_vectors.",
+        ),
     ] = None
     store: Annotated[Path | None, typer.Option("--store", help="Store (--out of a run) with extracted features.")] = (
         None
@@ -131,6 +165,11 @@ class StudyOptions:
     skip: Annotated[
         str, typer.Option("--skip", help="Comma-separated sections to skip: modalities, completion, absence.")
     ] = ""
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """Return the distinct names of a comma-separated list."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def with_options(function: Callable[..., None]) -> Callable[..., None]:

@@ -6,7 +6,7 @@ import typer
 
 from nmcl.flows import console
 from nmcl.flows.cli.app import command, context_of
-from nmcl.flows.cli.options import AllOptions, KnownStore
+from nmcl.flows.cli.options import KnownStore, RunOptions, names_in
 
 
 @command(
@@ -25,7 +25,7 @@ def retrain(
     ] = False,
     allow_drift: Annotated[bool, typer.Option("--allow-drift", help="Continue if the crawl has drifted.")] = False,
     *,
-    options: AllOptions,
+    options: RunOptions,
 ) -> None:
     """Ingest a new crawl, train a challenger, and promote it only if it is better than the champion.
 
@@ -38,7 +38,7 @@ def retrain(
     from nmcl.flows.service.server import embedded
 
     changes = options.changes()
-    how = Options(warm_start, refit, allow_drift)
+    how = Options(warm_start, refit, allow_drift, names_in(options.features))
     context = context_of(out, None)
     with context.store.locked(), console.showing_progress():
         outcome = retraining.already_settled(context, crawl, changes, how)

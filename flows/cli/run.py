@@ -8,14 +8,15 @@ import typer
 from nmcl.flows import console
 from nmcl.flows.cli.app import command, context_of
 from nmcl.flows.cli.options import (
-    AllOptions,
     Crawl,
     CrawlOptions,
-    EngineOptions,
+    ExtractOptions,
+    FeatureOptions,
     KnownStore,
     Out,
-    SettingsOptions,
+    RunOptions,
     SomeCrawl,
+    names_in,
 )
 from nmcl.pipeline.errors import UserError
 
@@ -26,12 +27,13 @@ from nmcl.pipeline.errors import UserError
     "nmcl run crawl --out out --engine ray --workers 8",
     "nmcl run s3://bucket/crawl --out s3://bucket/out",
 )
-def run(crawl: Crawl, out: Out, options: AllOptions) -> None:
+def run(crawl: Crawl, out: Out, options: RunOptions) -> None:
     """Run all stages, from a folder of videos to an evaluated venue classifier.
 
     The stages after ingest run as a Prefect flow on an embedded server, which the command starts if there is work to do
     and stops at the end. Running the command again only does what is missing. The store remembers its settings: `--set`
-    and `--config` change the settings they name, for this and for later commands.
+    and `--config` change the settings they name, for this and for later commands. `--features` is a choice for this
+    command only: the run uses these feature sets, and the store keeps all of them.
     """
     from nmcl.flows.cli import failed, summary
     from nmcl.flows.run import runs, stages
@@ -42,9 +44,10 @@ def run(crawl: Crawl, out: Out, options: AllOptions) -> None:
     from nmcl.pipeline.storage.store import Store
 
     require_there(crawl)
-    context = context_of(out, of_store(Store(out), options.changes()))
+    settings = of_store(Store(out), options.changes())
+    context = context_of(out, settings.only(names_in(options.features)))
     with context.store.locked(), console.showing_progress():
-        remember(context.store, context.settings)
+        remember(context.store, settings)
         stages.ingest(context, crawl)
         is_new = not runs.is_complete(context)
         if is_new:
@@ -74,15 +77,16 @@ def ingest(crawl: Crawl, out: Out, options: CrawlOptions) -> None:
 
 
 @command("nmcl fit --out out")
-def fit(out: KnownStore, options: SettingsOptions) -> None:
+def fit(out: KnownStore, options: FeatureOptions) -> None:
     """Fit the extractors: the autoencoder on sound, the paragraph vectors on descriptions."""
-    _up_to("fit", out, options.changes())
+    _up_to("fit", out, options)
 
 
 @command(
     "nmcl extract --out out",
     "nmcl extract crawl --out out --export parquet=features.parquet --export torch",
     "nmcl extract --out out --set features.visual.weights=resnet50.pth",
+    "nmcl extract --out out --features visual,acoustic",
     "nmcl extract --out out --engine dask --workers 32 --address tcp://scheduler:8786",
 )
 def extract(
@@ -93,7 +97,7 @@ def extract(
         typer.Option("--export", metavar="FORMAT=PATH", help="Export features at the end; repeatable."),
     ] = None,
     *,
-    options: AllOptions,
+    options: RunOptions,
 ) -> None:
     """Extract every modality of every video. Runs unfinished earlier stages first.
 
@@ -109,7 +113,7 @@ def extract(
 
     wishes = [exports.wanted(text) for text in export or ()]  # fail before hours of extraction
     require_there(crawl)
-    plan = _up_to("extract", out, options.changes(), crawl=crawl)
+    plan = _up_to("extract", out, options, crawl=crawl)
     for wish in wishes:
         with console.showing_progress():
             found = exports.read(plan, wish, console.progress)
@@ -119,21 +123,21 @@ def extract(
 
 
 @command("nmcl complete --out out", "nmcl complete --out out --set completion.method=als")
-def complete(out: KnownStore, options: EngineOptions) -> None:
+def complete(out: KnownStore, options: ExtractOptions) -> None:
     """Fill in missing modalities. Runs unfinished earlier stages first."""
-    _up_to("complete", out, options.changes())
+    _up_to("complete", out, options)
 
 
 @command("nmcl train --out out", "nmcl train --out out --set model.name=logistic")
-def train(out: KnownStore, options: SettingsOptions) -> None:
+def train(out: KnownStore, options: FeatureOptions) -> None:
     """Train the model. Runs unfinished earlier stages first."""
-    _up_to("train", out, options.changes())
+    _up_to("train", out, options)
 
 
 @command("nmcl evaluate --out out")
-def evaluate(out: KnownStore, options: SettingsOptions) -> None:
+def evaluate(out: KnownStore, options: FeatureOptions) -> None:
     """Score the model, predict every video and write the report. Runs unfinished earlier stages first."""
-    _up_to("evaluate", out, options.changes())
+    _up_to("evaluate", out, options)
 
 
 @command(
@@ -147,7 +151,7 @@ def retry(
         str | None, typer.Option("--kind", help="Retry only this kind of failure; see `nmcl errors`.")
     ] = None,
     *,
-    options: EngineOptions,
+    options: ExtractOptions,
 ) -> None:
     """Retry failed videos, regardless of earlier attempts, and update features and completion.
 
@@ -163,17 +167,16 @@ def retry(
     if kind is not None and kind not in kinds:
         raise UserError(f"--kind {kind}: no such kind of failure. Expected one of {', '.join(sorted(kinds))}.")
     store = Store.open(out)
-    changes = options.changes()
-    settings = of_store(store, changes)
+    settings = of_store(store, options.changes())
     tried = {(v.crawl, v.video_id) for v in failed.failed_videos(store, settings, kind) if v.kind in kinds}
-    _up_to("complete", out, changes, frozenset({kind}) if kind else kinds)
+    _up_to("complete", out, options, frozenset({kind}) if kind else kinds)
     left = {(v.crawl, v.video_id) for v in failed.failed_videos(store, settings)}
     n_tried, n_left = len(tried), len(tried & left)
     console.say(f"Retried: {n_tried:,}; recovered: {n_tried - n_left:,}; still failed: {n_left:,}.")
 
 
 def _up_to(
-    name: str, out: str, changes: dict[str, Any], kinds: frozenset[str] | None = None, crawl: str | None = None
+    name: str, out: str, options: FeatureOptions, kinds: frozenset[str] | None = None, crawl: str | None = None
 ) -> Any:
     """Run the unfinished stages up to the named one. Returns the plan.
 
@@ -191,12 +194,13 @@ def _up_to(
     from nmcl.pipeline.storage.store import Store
 
     store = Store.open(out) if crawl is None else Store(out)
-    context = context_of(out, of_store(store, changes))
+    settings = of_store(store, options.changes())
+    context = context_of(out, settings.only(names_in(options.features)))
     if kinds is not None:
         context = replace(context, retry=Retry(kinds, max_attempts=None))
     engine = context.settings.engine
     with context.store.locked(), console.showing_progress():
-        remember(context.store, context.settings)
+        remember(context.store, settings)
         if crawl is not None:
             stages.ingest(context, crawl)
         if engine.needs_prefect and not engine.is_own_process:

@@ -3,27 +3,32 @@
 import io
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
-from nmcl.flows.cli.options import StudyOptions
+from nmcl.flows.cli.options import StudyOptions, names_in
+from nmcl.flows.feature_settings import FeatureChoice
 from nmcl.flows.report.study import write_study
 from nmcl.flows.report.study.results import results
 from nmcl.flows.run.evaluation import labels_of
 from nmcl.flows.run.lineage import lineage_of
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.settings import from_tree
+from nmcl.flows.settings_tree import load_tree
 from nmcl.flows.stored_settings import usable
+from nmcl.flows.text_sets import TextSet, chosen_sets
 from nmcl.model.baselines.tagged_sounds import count_concepts
-from nmcl.model.feature_table import FeatureTable, labelled, read_feature_file
+from nmcl.model.feature_table import FeatureTable, labelled, read_feature_file, read_with_texts
 from nmcl.model.registry import ABLATIONS, MODELS, Method, method
 from nmcl.model.study.results import StudyData
 from nmcl.model.study.study import Section, StudySettings, study
 from nmcl.model.study.taxonomy import read_taxonomy
+from nmcl.pipeline.crawl.texts import read_texts
 from nmcl.pipeline.errors import SettingsError, StoreError
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.stages.complete import load_features
@@ -49,7 +54,8 @@ def reproduce(options: StudyOptions, progress: Progress, command: str) -> StudyD
     """
     with writing(str(options.out)):
         options.out.mkdir(parents=True, exist_ok=True)
-    table = _table(options)
+    texts = _text_sets(options)
+    table = _table(options, texts, progress)
     models, notices = chosen_models(options, table)
     settings = StudySettings(
         tuple(models), options.seeds, TUNED_TRIES if options.tune else 0, options.jobs, _sections(options.skip)
@@ -60,7 +66,11 @@ def reproduce(options: StudyOptions, progress: Progress, command: str) -> StudyD
         data,
         title=f"NMCL compared with other methods on {(options.features or options.store or Path()).name}",
         created=date.today().isoformat(),
-        settings={"study": asdict(settings), "methods": {name: asdict(m.settings) for name, m in models.items()}},
+        settings={
+            "study": asdict(settings),
+            "methods": {name: asdict(m.settings) for name, m in models.items()},
+            **({"features": {name: asdict(choice) for name, choice in texts.items()}} if texts else {}),
+        },
         notices=[*notices, *data.notices],
         command=command,
     )
@@ -74,45 +84,77 @@ def reproduce(options: StudyOptions, progress: Progress, command: str) -> StudyD
     return data
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-
-
 def _sections(text: str) -> tuple[Section, ...]:
-    known, names = get_args(Section), _names(text)
+    known, names = get_args(Section), names_in(text)
     for name in names:
         if name not in known:
             raise SettingsError(f"There is no section {name!r}. Expected one of {', '.join(known)}.")
     return tuple(section for section in known if section in names)
 
 
-def _table(options: StudyOptions) -> FeatureTable:
+def _text_sets(options: StudyOptions) -> dict[str, FeatureChoice[Any]]:
+    """Return the feature sets of the descriptions; empty without --texts."""
+    if options.texts is None and options.sets:
+        raise SettingsError("--set is for the feature sets of --texts. Give a file of descriptions, or leave it out.")
+    return chosen_sets(load_tree(assignments=options.sets or ())) if options.texts else {}
+
+
+def _table(options: StudyOptions, texts: Mapping[str, FeatureChoice[Any]], progress: Progress) -> FeatureTable:
     if (options.features is None) == (options.store is None):
         raise SettingsError("Give either --features FILE.npz or --store DIR: the data to compare the methods on.")
-    table = read_feature_file(options.features) if options.features else stored_features(options.store or Path())
-    if modalities := _names(options.modalities):
-        table = table.only(modalities)
+    if options.texts and options.store:
+        raise SettingsError("--texts belongs to --features FILE.npz: a store has its own descriptions.")
+    names = names_in(options.modalities)
+    if options.features is None:
+        table = stored_features(options.store or Path(), names)
+    elif options.texts:
+        table = _with_texts(options.features, options.texts, texts, progress)
+    else:
+        table = read_feature_file(options.features)
+    if names:
+        table = table.only(names)
     return replace(table, split=None) if options.resplit else table
 
 
-def stored_features(folder: Path) -> FeatureTable:
+def _with_texts(
+    features: Path, texts: Path, sets: Mapping[str, FeatureChoice[Any]], progress: Progress
+) -> FeatureTable:
+    """Return the rows of a feature file with the feature sets of their descriptions."""
+    table, descriptions = read_with_texts(features, read_texts(texts))
+    if twice := sorted(table.modalities.keys() & sets.keys()):
+        raise SettingsError(
+            f"{features} and the settings both have {twice[0]}. Give the set of the descriptions another name, such as "
+            f"--set features.{twice[0]}.extractor=none --set features.words.extractor=paragraph_vectors."
+        )
+    fitted = {name: TextSet(descriptions, choice.build(), progress) for name, choice in sets.items()}
+    return replace(table, fitted=fitted)
+
+
+def stored_features(folder: Path, names: tuple[str, ...] = ()) -> FeatureTable:
     """Return a store's labelled videos with their extracted (not completed) features, and the store's own split.
 
-    If nothing was extracted by the current code and settings, the champion's features are used.
+    If they were not extracted by the current code and settings, the champion's features are used.
+
+    Args:
+        names: Feature sets; empty: all.
 
     Raises:
-        StoreError: If the store holds no extracted features.
+        SettingsError: If there is no such feature set.
+        StoreError: If they were not extracted.
     """
     store = Store.open(folder)
     tree = {name: value for name, value in store.read_json(SETTINGS).items() if name != "model"}
     tree = usable(store, SETTINGS, tree)  # without the model, which may be unknown to this version
-    plan = Plan(store, load_catalogue(store, TRAINING), from_tree(tree))
+    settings = from_tree(tree)
+    plan = Plan(store, load_catalogue(store, TRAINING), settings.only(names))
     run = champion(store)
     if not _is_extracted(plan) and run:  # for example after an upgrade raised the version of the extraction code
         lineage = lineage_of(run)
-        plan = replace(plan, catalogue=lineage.catalogue, earlier=lineage.splits, frozen=lineage.frozen)
+        own = settings.only(lineage.frozen.features)
+        plan = Plan(store, lineage.catalogue, own, earlier=lineage.splits, frozen=lineage.frozen)
     if not _is_extracted(plan):
-        raise StoreError(f"{folder} has no extracted features. Run `nmcl extract --out {folder}` first.")
+        some = f" --features {','.join(names)}" if names else ""
+        raise StoreError(f"{folder} has no extracted features. Run `nmcl extract --out {folder}{some}` first.")
     features = {name: load_features(store, plan.catalogue, artifact) for name, artifact in plan.features.items()}
     present = np.any([~np.isnan(block[:, 0]) for block in features.values()], axis=0)
     split = np.array([a.split or "" for a in plan.splits.assignments])
@@ -121,8 +163,8 @@ def stored_features(folder: Path) -> FeatureTable:
         raise StoreError(
             f"{folder} has no labelled videos in a split. Label more videos, or lower split.min_venue_videos."
         )
-    names = np.array(plan.splits.classes)[labels_of(plan)[kept]]
-    return labelled({m: block[kept] for m, block in features.items()}, names, split[kept])
+    labels = np.array(plan.splits.classes)[labels_of(plan)[kept]]
+    return labelled({m: block[kept] for m, block in features.items()}, labels, split[kept])
 
 
 def _is_extracted(plan: Plan) -> bool:
@@ -133,7 +175,7 @@ def _is_extracted(plan: Plan) -> bool:
 def chosen_models(options: StudyOptions, table: FeatureTable) -> tuple[dict[str, Method], list[str]]:
     """Return the methods to compare with their external inputs, and notes about them."""
     models, notices = {}, []
-    named = _names(options.methods)
+    named = names_in(options.methods)
     for name in named or MODELS:
         if name not in MODELS | ABLATIONS:
             raise SettingsError(f"There is no method {name!r}. Expected one of {listed(MODELS | ABLATIONS, 40)}.")

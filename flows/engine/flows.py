@@ -31,7 +31,7 @@ from nmcl.flows.retrain.retrain import Outcome
 from nmcl.flows.run import predict, runs, stages
 from nmcl.flows.run.sources import crawls_of, is_sample, require_there, settings_of, store_of
 from nmcl.flows.run.stages import Context
-from nmcl.flows.settings import Settings, json_schema
+from nmcl.flows.settings import Settings, from_tree, json_schema
 from nmcl.flows.settings_tree import Tree
 from nmcl.flows.stored_settings import of_store, remember
 from nmcl.pipeline.crawl.sample import SAMPLE_NOTE
@@ -50,10 +50,13 @@ TRANSIENT_ONES = Retry()
 
 def _context(store: Store, settings: Tree | None, command: str = "") -> Context:
     """Return the context of a flow run. Settings that are not given stay as they are in the store."""
+    return _context_with(of_store(store, settings_of(store, settings)), store, command)
+
+
+def _context_with(settings: Settings, store: Store, command: str = "") -> Context:
     if is_sample(store):
         get_run_logger().warning(SAMPLE_NOTE)
-    chosen = of_store(store, settings_of(store, settings))
-    return Context(store, chosen, ShownProgress(), command=command, run_task=run_task)
+    return Context(store, settings, ShownProgress(), command=command, run_task=run_task)
 
 
 @contextmanager
@@ -134,9 +137,13 @@ def retrain(
 
 @flow(name="nmcl-run", validate_parameters=True)
 def nmcl_run(out: str, settings: dict[str, Any], command: str) -> str:
-    """Run all stages after ingest, up to an evaluated classifier. Returns the folder of the run within the store."""
+    """Run all stages after ingest, up to an evaluated classifier. Returns the folder of the run within the store.
+
+    Args:
+        settings: All settings, nested: those of the store do not count.
+    """
     with alone_on(out) as store:
-        return _everything(_context(store, settings, command))
+        return _everything(_context_with(from_tree(settings), store, command))
 
 
 @flow(name="nmcl-retrain", validate_parameters=True)
@@ -156,17 +163,22 @@ def predict_venues(crawl: str, model: str, out: str, settings: dict[str, Any] | 
 
 @flow(name="nmcl-stages", validate_parameters=True)
 def up_to(out: str, last: str, settings: dict[str, Any], command: str, retry: Retry = TRANSIENT_ONES) -> None:
-    """Run the unfinished stages up to `last` on the engine's workers, for commands such as `nmcl extract`."""
-    with alone_on(out) as store, _with_workers(_context(store, settings, command)) as context:
+    """Run the unfinished stages up to `last` on the engine's workers, for commands such as `nmcl extract`.
+
+    Args:
+        settings: All settings, nested: those of the store do not count.
+    """
+    with alone_on(out) as store, _with_workers(_context_with(from_tree(settings), store, command)) as context:
         runs.up_to(replace(context, retry=retry), last)
 
 
 def _retrain(store: Store, crawl: str | None, settings: Tree | None, options: Options, is_ingested: bool) -> Outcome:
     if champion(store) is None:
         context = _context(store, settings)
+        chosen = replace(context, settings=context.settings.only(options.features))
         _ingest(context, crawl)
         remember(store, context.settings)
-        return Outcome("first", "there was no champion", _everything(context), None)
+        return Outcome("first", "there was no champion", _everything(chosen), None)
     context = settings_for(Context(store, Settings(), ShownProgress(), run_task=run_task), settings or {}, options)
     if not is_ingested:
         _ingest(context, crawl)

@@ -19,6 +19,7 @@ from nmcl.pipeline.storage.catalogue import load_catalogue
 from nmcl.pipeline.storage.run_files import CrawlDiff
 from nmcl.pipeline.storage.runs import Run, champion
 from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.text import listed
 
 FITTED = ("features", "completion")
 """Sections of the settings that decide the champion's states; they change only with `refit`."""
@@ -34,6 +35,8 @@ class Options:
     """Fit extractors and completer again on all crawls; the earlier ones are kept."""
     allow_drift: bool = False
     """Continue if the crawls have drifted beyond the limits."""
+    features: tuple[str, ...] = ()
+    """Feature sets of the challenger, some of the champion's; empty: all. Others than the champion's need `refit`."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,14 @@ def settings_for(context: Context, changes: Tree, options: Options) -> Context:
         )
     lineage_of(run)  # fail before a crawl is ingested
     tolerant = {"drift": {"stop": False}} if options.allow_drift else {}
-    return replace(context, settings=of_champion(run, merged(changes, tolerant)))
+    settings = of_champion(run, merged(changes, tolerant))
+    chosen = settings.only(options.features)
+    if len(chosen.features) < len(settings.features) and not options.refit:
+        raise SettingsError(
+            f"The champion uses the feature sets {listed(settings.features)}, not only {listed(chosen.features)}: its "
+            "completer and its model need all of them. Retrain with --refit, which fits new ones."
+        )
+    return replace(context, settings=chosen)
 
 
 def prepare(context: Context, named: Sequence[str | Path] | None, options: Options) -> RetrainContext:

@@ -1,11 +1,11 @@
 """Export of a store's feature sets: which artifacts, splits and values are written, and where."""
 
-import difflib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from nmcl.flows.feature_settings import require_known
 from nmcl.flows.run.lineage import FrozenStates, frozen_of
 from nmcl.flows.run.plan import Plan, completed_with
 from nmcl.pipeline.errors import StoreError, UserError
@@ -120,7 +120,7 @@ def _sources(plan: Plan, run: Run | None, wish: Wanted, notes: list[str]) -> lis
         StoreError: Some videos are not extracted.
         UserError: A wanted feature set does not exist.
     """
-    candidates = _candidates(plan, run if wish.run is None else None)
+    candidates = _candidates(_plan_for(plan, wish.features), run if wish.run is None else None)
     if wish.run is not None and run is not None:
         candidates = iter([(f"of {run.folder}", _of_run(plan, frozen_of(run)))])
     lacking = ""
@@ -138,8 +138,7 @@ def _sources(plan: Plan, run: Run | None, wish: Wanted, notes: list[str]) -> lis
 
 
 def _candidates(plan: Plan, run: Run | None) -> Iterator[tuple[str, list[Source]]]:
-    has_completed = has_state(plan.store, plan.completion) and _is_whole(plan, plan.completed)
-    completed = plan.completed if has_completed else None
+    completed = plan.completed if _is_completed(plan) else None
     yield "of the store's settings", _listed(plan, plan.features, plan.states, completed, plan.completion)
     if run is not None and run.is_trained:
         yield f"of {run.folder}, as those of the store's settings are not extracted", _of_run(plan, frozen_of(run))
@@ -170,17 +169,25 @@ def _listed(
     ]
 
 
+def _plan_for(plan: Plan, names: Collection[str]) -> Plan:
+    """Return the plan of the wanted sets alone if they were completed together, and all sets were not."""
+    if not names or _is_completed(plan) or not plan.settings.features.keys() >= set(names):
+        return plan
+    alone = replace(plan, settings=plan.settings.only(names))
+    return alone if _is_completed(alone) else plan
+
+
+def _is_completed(plan: Plan) -> bool:
+    return has_state(plan.store, plan.completion) and _is_whole(plan, plan.completed)
+
+
 def _is_whole(plan: Plan, artifact: Artifact) -> bool:
     return plan.store.has_all(artifact.part(part.key) for _, part in plan.catalogue.parts())
 
 
 def _chosen(sources: Sequence[Source], names: Sequence[str]) -> list[Source]:
     by_name = {source.name: source for source in sources}
-    for name in names:
-        if name not in by_name:
-            close = difflib.get_close_matches(name, by_name, n=1)
-            hint = f" Did you mean {close[0]}?" if close else ""
-            raise UserError(f"There is no feature set {name!r}.{hint} Expected some of {', '.join(by_name)}.")
+    require_known(names, by_name)
     return [by_name[name] for name in dict.fromkeys(names)] or list(sources)
 
 

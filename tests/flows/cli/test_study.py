@@ -92,6 +92,78 @@ def test_the_search_is_recorded(features: Path, tmp_path: Path) -> None:
     assert next(trial for trial in tuning["mlp"] if trial["chosen"])["macro_f1"] == best
 
 
+@pytest.fixture(scope="module")
+def described(features: Path) -> tuple[Path, Path]:
+    """A file of sound alone, and descriptions whose words say the label where the row's number is odd."""
+    with np.load(features) as arrays:
+        sound, label = arrays["sound"], arrays["label"]
+    words = [f"at the {name}" if i % 2 else "" for i, name in enumerate(label)]
+    texts = features.with_name("texts.csv")
+    rows = [f"v{i},{text},{name}" for i, (text, name) in enumerate(zip(words, label, strict=True))]
+    texts.write_text("\n".join(["video_id,description,label", *rows]), encoding="utf-8")
+    np.savez(features.with_name("sound.npz"), sound=sound)
+    return features.with_name("sound.npz"), texts
+
+
+def test_a_study_starts_from_words(described: tuple[Path, Path], tmp_path: Path) -> None:
+    file, texts = described
+    few = ("--methods", "logistic,majority", "--seeds", "2", "--skip", "completion,modalities,absence", "--jobs", "1")
+    sets = ("--set", "features.textual.dim=8", "--set", "features.words.extractor=wordllama")
+    scores = {}
+    for modalities in ("sound", "sound,words", "sound,textual,words"):
+        out = tmp_path / modalities
+        done = command("--features", file, "--texts", texts, "--out", out, *few, *sets, "--modalities", modalities)
+        assert done.returncode == 0, done.stderr
+        results = json.loads((out / "results.json").read_text())
+        assert set(results["dims"]) == set(modalities.split(","))
+        scores[modalities] = np.mean(results["methods"]["logistic"]["macro_f1"]["values"])
+    assert results["dims"] == {"sound": 2, "textual": 8, "words": 256}
+    assert results["settings"]["features"]["words"]["extractor"] == "wordllama"
+    assert any("in the order of the rows" in note for note in results["notices"])
+    assert min(scores["sound,words"], scores["sound,textual,words"]) > scores["sound"] + 0.1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"texts": None, "sets": ["features.words.extractor=wordllama"]}, "--set is for the feature sets of --texts"),
+        ({"sets": ["model.dropout=0.1"]}, "model cannot be set with --texts"),
+        ({"sets": ["features.sound.extractor=wordllama"]}, "both have sound.*another name"),
+        ({"modalities": "smell"}, "no modality smell; there are sound, textual"),
+        ({"texts": Path("absent.csv")}, "absent.csv cannot be read"),
+        ({"features": None, "store": Path("out")}, "a store has its own descriptions"),
+    ],
+)
+def test_mistakes_with_words_are_said(
+    described: tuple[Path, Path], tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    file, texts = described
+    options = StudyOptions(**{"features": file, "texts": texts, "out": tmp_path / "out", "seeds": 1, **changes})
+    with pytest.raises(UserError, match=message):
+        reproduce(options, silent, "nmcl reproduce")
+
+
+def test_real_descriptions_beside_real_sound(shared: Path, tmp_path: Path) -> None:
+    """1,950 Vine descriptions; both text sets predict the venue better than sound alone."""
+    folder = shared / "features/vine15"
+    few = {"methods": "logistic", "seeds": 1, "skip": "completion,modalities,absence", "jobs": 1}
+    scores = {}
+    for modalities in ("acoustic", "textual", "words"):
+        options = StudyOptions(
+            out=tmp_path / modalities,
+            features=folder / "acoustic.npz",
+            texts=folder / "descriptions.csv",
+            sets=["features.words.extractor=wordllama"],
+            modalities=modalities,
+            **few,  # type: ignore[arg-type]
+        )
+        data = reproduce(options, silent, "nmcl reproduce")
+        assert (data.rows.train, data.rows.validation, data.rows.test) == (1200, 300, 450)
+        assert data.n_classes == 15
+        scores[modalities] = data.methods[0].macro_f1.mean or 0.0
+    assert min(scores["textual"], scores["words"]) > scores["acoustic"]
+
+
 def test_dare_without_sounds_is_dare_lite_and_with_them_dare(features: Path, tmp_path: Path) -> None:
     few = ("--methods", "dare", "--seeds", "1", "--skip", "completion,modalities,absence", "--jobs", "1")
     done = command("--features", features, "--out", tmp_path / "lite", *few)
