@@ -189,7 +189,7 @@ def test_a_recipe_tells_all_settings_and_hashes_few(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, from_tree({"visual": {"key_frames": 4}}))
     visual = plan.features["visual"]
     visual.note_recipe(plan.store)
-    written = plan.store.read_json(f"{visual.folder}/recipe.json")
+    written = plan.store.read_json(f"metadata/{visual.folder}/recipe.json")
     in_full = written.pop("settings_in_full")
     assert in_full["features"]["visual"]["extractor"] == "resnet50"
     assert in_full["media"]["max_seconds"] == 180
