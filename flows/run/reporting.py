@@ -31,7 +31,15 @@ def evaluate_run(plan: Plan, progress: Progress, command: str) -> None:
     start = time.perf_counter()
     evaluated = measure(plan, progress)
     store, run = plan.store, plan.result
-    predictions = table(plan.videos, evaluated.failures, evaluated.probability, evaluated.trained.classes)
+    predictions = table(
+        plan.videos,
+        evaluated.failures,
+        [assignment.split for assignment in plan.splits.assignments],
+        evaluated.probability,
+        evaluated.trained.classes,
+        evaluated.alone,
+        plan.settings.predictions.all_classes,
+    )
     write_with_digest(store, run.file(PREDICTIONS), encode(predictions))
     metrics = metrics_of(evaluated, seconds_of(plan) | {"evaluate": round(time.perf_counter() - start, 3)})
     store.write(run.file(REPORT), render(report_data(evaluated, metrics, command)).encode())

@@ -216,7 +216,7 @@ def test_a_champion_survives_a_new_setting(
 ) -> None:
     plan, run = trained
     frozen = lineage_of(plan.result).frozen
-    later = replace(plan, settings=with_grown(section, 3), frozen=frozen, earlier=plan.placed)
+    later = replace(plan, settings=with_grown(section, 3), frozen=frozen, earlier={v.sha256: s for v, s in plan.placed})
     assert later.features == plan.features
     assert later.completed == plan.completed
     assert is_same_run(hashed_part(plan.store.read_json(f"{run}/recipe.json")), later.run)
