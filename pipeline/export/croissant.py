@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ _CONTEXT = {
     **{name: f"cr:{name}" for name in _TERMS},
 }
 """The terms of version 1.1 that are used here."""
-_MEANING = {
+_MEANING: Mapping[str, tuple[str | list[str], str]] = {
     "video_id": ("sc:Text", "Id of the video, unique in this data set."),
     "crawl": ("sc:Text", "Crawl that the video is from."),
     "path": ("sc:Text", "Path of the video file in its crawl."),

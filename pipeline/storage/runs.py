@@ -29,6 +29,7 @@ MODEL, WEIGHTS = "model.json", "model.safetensors"
 METRICS, DRIFT, COMPARISON, SETTINGS = "metrics.json", "drift.json", "comparison.json", "settings.json"
 CATALOGUE, PREDICTIONS, ASSIGNED = "catalogue.json", "predictions.parquet", "splits.parquet"
 REPORT, RETRAINING_REPORT = "report.html", "retraining.html"
+MODEL_CARD, DATA_CARD = "README.md", "dataset.md"
 _FILES: Mapping[type, str] = {Metrics: METRICS, DriftNote: DRIFT, ComparisonNote: COMPARISON}
 How = Literal["first", "retrain", "promote", "rollback"]
 State = Literal["champion", "former champion", "challenger", "stopped", "unfinished"]
