@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from nmcl.flows import feature_settings
 from nmcl.flows.engine_settings import EngineSettings
 from nmcl.flows.feature_settings import FeatureChoice, default_sets, feature_sets, with_feature_sets
+from nmcl.flows.prediction_settings import PredictionSettings
 from nmcl.flows.settings_tree import Tree, merged
 from nmcl.model.comparison import PromotionSettings
 from nmcl.model.registry import MODELS
@@ -54,6 +55,7 @@ class Settings(Generic[Options]):
     model: ModelChoice[Options] = field(default_factory=ModelChoice)
     drift: DriftSettings = field(default_factory=DriftSettings)
     promotion: PromotionSettings = field(default_factory=PromotionSettings)
+    predictions: PredictionSettings = field(default_factory=PredictionSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
 
     @property

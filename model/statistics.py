@@ -41,11 +41,13 @@ def bootstrap(
     measure: Callable[[np.ndarray, np.ndarray], float],
     label: np.ndarray,
     predicted: np.ndarray,
-    predicted_too: np.ndarray,
+    predicted_too: np.ndarray | None = None,
     row: np.ndarray | None = None,
     seed: int = 0,
 ) -> tuple[float, float]:
     """Return the 95 % bootstrap interval of `measure(label, predicted) - measure(label, predicted_too)`.
+
+    Without `predicted_too`, it is that of `measure(label, predicted)`.
 
     Args:
         label, predicted, predicted_too: shape (N,), indices.
@@ -55,12 +57,13 @@ def bootstrap(
     if row is None:
         row = np.arange(len(label))
     random, known = np.random.default_rng(seed), np.unique(row)
-    differences = []
+    values = []
     for _ in range(RESAMPLES):
         times_drawn = np.bincount(random.choice(known, len(known)), minlength=row.max() + 1)
         drawn = np.repeat(np.arange(len(row)), times_drawn[row])
-        differences.append(measure(label[drawn], predicted[drawn]) - measure(label[drawn], predicted_too[drawn]))
-    low, high = np.percentile(differences, [2.5, 97.5])
+        value = measure(label[drawn], predicted[drawn])
+        values.append(value if predicted_too is None else value - measure(label[drawn], predicted_too[drawn]))
+    low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
 
 

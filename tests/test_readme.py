@@ -156,13 +156,15 @@ def test_the_example_extractor_works() -> None:
 
 
 def test_vectors_are_read_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = next(block for block in blocks("python") if "pq.read_table" in block)
+    code = next(block for block in blocks("python") if "pyarrow.dataset" in block)
     store = Store.create(tmp_path / "out")
-    store.write_json("features/visual-7c92c5c6f8bb/recipe.json", {})
     for key, vectors in (("a", [[1.0, 2.0]]), ("b", [[np.nan, np.nan], [3.0, 4.0]])):
         columns = {"vector": from_vectors(np.array(vectors, np.float32))}
         store.write(f"features/visual-7c92c5c6f8bb/part-{key}.parquet", encode(pa.table(columns)))
     monkeypatch.chdir(tmp_path)
-    space: dict[str, pa.Table] = {}
+    space: dict[str, Any] = {}
     exec(code, space)
-    assert space["table"].column("vector").to_pylist() == [[1.0, 2.0], None, [3.0, 4.0]]
+    expected = [[1.0, 2.0], None, [3.0, 4.0]]
+    assert space["table"].column("vector").to_pylist() == space["columns"]["vector"].to_list() == expected
+    assert [None if row is None else row.tolist() for row in space["frame"]["vector"]] == expected
+    assert [None if row is None else list(row) for (row,) in space["rows"]] == expected

@@ -21,10 +21,10 @@ def predict(
 ) -> None:
     """Predict the venues of every video of a crawl. Writes one row per video, including failed ones.
 
-    The columns are `video_id, status, venue_1..venue_5, probability_1..probability_5, reason`. Extracted vectors stay
-    in the model's store, so running the command again is fast. In CSV files, text that begins like a formula (with `=`,
-    `+`, `-`, `@`, a tab or a line break) or with an apostrophe is prefixed with an apostrophe. Remove the prefix to get
-    the original.
+    The columns are `video_id, status, venue, split, venue_1..venue_5, probability_1..probability_5, reason`. `--set
+    predictions.all_classes=true` adds the probability of every venue. Extracted vectors stay in the model's store, so
+    running the command again is fast. In CSV files, text that begins like a formula (with `=`, `+`, `-`, `@`, a tab or
+    a line break) or with an apostrophe is prefixed with an apostrophe. Remove the prefix to get the original.
     """
     from nmcl.flows.cli import summary
     from nmcl.flows.run.predict import check_name, load_run, settings_of_run

@@ -39,8 +39,10 @@ class Evaluated:
     """Usable videos of each split: shape (N,), bool."""
     validation: Evaluation
     test: Evaluation
-    alone: dict[str, SplitScores]
-    """Test scores of each modality alone."""
+    alone: dict[str, np.ndarray]
+    """Probabilities by the same model trained on one feature set alone: shape (N, K), float32, NaN rows without it."""
+    alone_scores: dict[str, SplitScores]
+    """Its test scores, with missing vectors replaced by the training mean."""
 
 
 def stored_model(run: Run) -> Trained:
@@ -57,6 +59,7 @@ def measure(plan: Plan, progress: Progress) -> Evaluated:
     probability = probabilities(trained, completed)
     rows = {split: rows_of(plan, completed, split) for split in SPLITS}
     labels = labels_of(plan)
+    alone, alone_scores = _alone(plan, trained, rows, labels, progress)
     validation, test = (
         evaluate(probability[rows[split]], labels[rows[split]], trained.classes) for split in SPLITS if split != "train"
     )
@@ -70,7 +73,8 @@ def measure(plan: Plan, progress: Progress) -> Evaluated:
         rows=rows,
         validation=validation,
         test=test,
-        alone=_alone(plan, trained, rows, labels, progress),
+        alone=alone,
+        alone_scores=alone_scores,
     )
 
 
@@ -94,21 +98,22 @@ def dataset(completed: FeatureRows, labels: np.ndarray, rows: np.ndarray) -> Dat
 
 def _alone(
     plan: Plan, trained: Trained, rows: dict[Split, np.ndarray], labels: np.ndarray, progress: Progress
-) -> dict[str, SplitScores]:
-    """Score the same model on each modality alone (the paper's Table 3).
+) -> tuple[dict[str, np.ndarray], dict[str, SplitScores]]:
+    """Return what `Evaluated.alone` and `alone_scores` hold (the paper's Table 3).
 
     A missing vector is replaced by the training mean: a completed one would bring in the other modalities.
     """
     features = {name: load_features(plan.store, plan.catalogue, a) for name, a in plan.features.items()}
     bare = without_completion(features, rows["train"])
-    train, validation, test = (dataset(bare, labels, rows[split]) for split in SPLITS)
+    train, validation = (dataset(bare, labels, rows[split]) for split in SPLITS if split != "test")
     models = fit_alone(trained.name, train, validation, trained.classes, trained.settings, trained.seed, progress)
-    scores = {}
-    for modality, model in models.items():
-        chosen = test.only([modality])
-        probability = model.predict(chosen.modalities, chosen.observed).probability
-        scores[modality] = evaluate(probability, test.label, trained.classes).scores
-    return scores
+    probability = {
+        name: model.predict({name: bare.modalities[name]}, {name: bare.observed[name]}).probability
+        for name, model in models.items()
+    }
+    tested, label = rows["test"], labels[rows["test"]]
+    scores = {name: evaluate(p[tested], label, trained.classes).scores for name, p in probability.items()}
+    return {n: np.where(bare.observed[n][:, None], p, np.float32(np.nan)) for n, p in probability.items()}, scores
 
 
 def without_completion(features: Mapping[str, np.ndarray], train_rows: np.ndarray) -> FeatureRows:
@@ -128,7 +133,7 @@ def metrics_of(evaluated: Evaluated, seconds: dict[str, float]) -> Metrics:
     return Metrics(
         test=evaluated.test.scores,
         validation=evaluated.validation.scores,
-        modalities=evaluated.alone,
+        modalities=evaluated.alone_scores,
         counts=counts_of(evaluated),
         notices=tuple(notices_of(evaluated)),
         seconds=seconds,

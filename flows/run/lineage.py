@@ -13,13 +13,13 @@ from nmcl.pipeline.errors import ModelError, StoreError
 from nmcl.pipeline.extractor import Extractor
 from nmcl.pipeline.records import Split
 from nmcl.pipeline.storage.artifacts import (
-    RECIPE,
     SETTINGS_IN_FULL,
     Artifact,
     digest,
     has_state,
     hashed_part,
     named_addresses,
+    recipe_file,
 )
 from nmcl.pipeline.storage.catalogue import Catalogue
 from nmcl.pipeline.storage.runs import Run
@@ -176,7 +176,7 @@ def frozen_of(run: Run) -> FrozenStates:
         StoreError: If a state or a recipe is missing.
     """
     store = run.store
-    completion_address = store.read_json(f"completed/all-{run.recipe['completed']}/{RECIPE}")["completion"]
+    completion_address = _read(store, "completed/all", run.recipe["completed"]).recipe["completion"]
     completion = _read(store, "states/completion", completion_address)
     addresses = named_addresses(completion.recipe["features"])
     features = {name: _read(store, f"features/{name}", address) for name, address in addresses.items()}
@@ -190,5 +190,5 @@ def frozen_of(run: Run) -> FrozenStates:
 
 
 def _read(store: Store, kind: str, address: str) -> Artifact:
-    recipe = store.read_json(f"{kind}-{address}/{RECIPE}")
+    recipe = store.read_json(recipe_file(store, f"{kind}-{address}"))
     return Artifact(kind, hashed_part(recipe), recipe.get(SETTINGS_IN_FULL, {}))

@@ -21,7 +21,7 @@ from nmcl.pipeline.media import Decoder
 from nmcl.pipeline.progress import Progress, within
 from nmcl.pipeline.stages.complete import complete_part
 from nmcl.pipeline.stages.extract import Feature, Job, Receipt, extract_part
-from nmcl.pipeline.storage.artifacts import DIGEST_SUFFIX, Artifact, digest, load_state
+from nmcl.pipeline.storage.artifacts import DIGEST_SUFFIX, Artifact, digest, files_of, load_state
 from nmcl.pipeline.storage.catalogue import Catalogue, Part
 from nmcl.pipeline.storage.failures import Retry, load_failures
 from nmcl.pipeline.storage.store import Store
@@ -102,9 +102,9 @@ class ExtractPart:
         return extract_part(self.store, item.crawl, item.folder, item.part, job, decoder, progress)
 
     def lacking(self, items: Sequence[WorkItem]) -> list[WorkItem]:
-        """Return the parts with missing results or with failures to retry. Each folder is listed only once."""
+        """Return the parts with missing results or with failures to retry. Each artifact is listed only once."""
         artifacts = (*self.features.values(), self.failures)
-        made = {artifact.folder: set(self.store.list(artifact.folder)) for artifact in artifacts}
+        made = {artifact.folder: files_of(self.store, artifact.folder) for artifact in artifacts}
 
         def is_whole(item: WorkItem) -> bool:
             names = [f"part-{item.part.key}.parquet{suffix}" for suffix in ("", DIGEST_SUFFIX)]

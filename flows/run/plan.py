@@ -119,10 +119,10 @@ class Plan:
         return assign(self.videos, self.settings.split, self.earlier)
 
     @property
-    def placed(self) -> dict[str, Split]:
-        """The split of each labelled content, by its hash."""
+    def placed(self) -> list[tuple[Video, Split]]:
+        """The labelled videos of the splits, each with its split."""
         assigned = zip(self.videos, self.splits.assignments, strict=True)
-        return {video.sha256: a.split for video, a in assigned if a.split}
+        return [(video, a.split) for video, a in assigned if a.split]
 
     @cached_property
     def extractors(self) -> Extractors:

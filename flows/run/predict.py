@@ -28,7 +28,7 @@ from nmcl.pipeline.errors import SettingsError, StoreError
 from nmcl.pipeline.escape import csv_text
 from nmcl.pipeline.features import class_indices
 from nmcl.pipeline.progress import Progress, silent
-from nmcl.pipeline.records import Video
+from nmcl.pipeline.records import Split, Video
 from nmcl.pipeline.stages.complete import load_completed
 from nmcl.pipeline.storage.artifacts import Artifact, digest
 from nmcl.pipeline.storage.catalogue import Catalogue, Crawl, Part, load_part
@@ -37,8 +37,8 @@ from nmcl.pipeline.storage.files import write_whole
 from nmcl.pipeline.storage.runs import SETTINGS, Run, champion
 from nmcl.pipeline.storage.store import POINTERS, Store
 
-FREE = ("columns", "ingest", "media", "engine")
-"""Sections of the settings that may differ from the run's: they decide how the work is done, not its results."""
+FREE = ("columns", "ingest", "media", "engine", "predictions")
+"""Sections of the settings that may differ from the run's: they decide how the work is done, not what is predicted."""
 
 
 def _write_csv(table: pa.Table, file: BinaryIO) -> None:
@@ -70,6 +70,8 @@ class Frozen:
     failures: Artifact
     completion: Artifact
     completed: Artifact
+    splits: Mapping[str, Split]
+    """Split of the videos that the run was trained on, by content hash; empty for a run of an earlier version."""
 
 
 def find_run(model: str | Path) -> Run:
@@ -148,6 +150,7 @@ def load_run(model: str, changes: Tree) -> Frozen:
         failures=states.failures or extractors.failures(),
         completion=states.completion,
         completed=completed_with(states.completion.address),
+        splits=run.splits or {},
     )
 
 
@@ -194,7 +197,14 @@ def _predict_part(frozen: Frozen, crawl: Crawl, part: Part) -> tuple[pa.Table, n
     alone = Catalogue((replace(crawl, parts=(part,)),))
     probability = probabilities(frozen.trained, load_completed(store, alone, frozen.completed))
     videos, failures = load_part(store, part), load_failures(store, frozen.failures, part)
-    rows = table(videos, [failures.get(v.video_id, ()) for v in videos], probability, frozen.trained.classes)
+    rows = table(
+        videos,
+        [failures.get(video.video_id, ()) for video in videos],
+        [frozen.splits.get(video.sha256) for video in videos],
+        probability,
+        frozen.trained.classes,
+        all_classes=frozen.settings.predictions.all_classes,
+    )
     return rows, probability
 
 

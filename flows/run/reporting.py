@@ -1,4 +1,4 @@
-"""Writes the files of an evaluated run: predictions, report and metrics."""
+"""Writes the files of an evaluated run: predictions, cards, report and metrics."""
 
 import time
 from datetime import UTC, datetime
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from nmcl.flows.report import Example, ReportData, render
+from nmcl.flows.run.cards import data_card, model_card
 from nmcl.flows.run.evaluation import Evaluated, measure, metrics_of, seconds_of
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.prediction import table
@@ -15,7 +16,7 @@ from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.records import Video
 from nmcl.pipeline.storage.artifacts import write_with_digest
 from nmcl.pipeline.storage.run_files import Metrics
-from nmcl.pipeline.storage.runs import PREDICTIONS, REPORT, champion
+from nmcl.pipeline.storage.runs import DATA_CARD, MODEL_CARD, PREDICTIONS, REPORT, champion
 from nmcl.pipeline.storage.tables import encode
 from nmcl.pipeline.text import listed
 
@@ -24,16 +25,26 @@ N_FAILURES = 200
 
 
 def evaluate_run(plan: Plan, progress: Progress, command: str) -> None:
-    """Write predictions, report and metrics into the run's folder.
+    """Write predictions, cards, report and metrics into the run's folder.
 
     The metrics are written last: if they exist, the run is finished.
     """
     start = time.perf_counter()
     evaluated = measure(plan, progress)
     store, run = plan.store, plan.result
-    predictions = table(plan.videos, evaluated.failures, evaluated.probability, evaluated.trained.classes)
+    predictions = table(
+        plan.videos,
+        evaluated.failures,
+        [assignment.split for assignment in plan.splits.assignments],
+        evaluated.probability,
+        evaluated.trained.classes,
+        evaluated.alone,
+        plan.settings.predictions.all_classes,
+    )
     write_with_digest(store, run.file(PREDICTIONS), encode(predictions))
     metrics = metrics_of(evaluated, seconds_of(plan) | {"evaluate": round(time.perf_counter() - start, 3)})
+    store.write(run.file(MODEL_CARD), model_card(evaluated, metrics).encode())
+    store.write(run.file(DATA_CARD), data_card(evaluated, metrics).encode())
     store.write(run.file(REPORT), render(report_data(evaluated, metrics, command)).encode())
     run.write(metrics)
 

@@ -1,11 +1,11 @@
 """A dataset folder for Hugging Face `datasets`: Parquet shards by split, and a card."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from nmcl.pipeline.export.card import card
 from nmcl.pipeline.export.record import GROUPS, UNASSIGNED, Export, Written
 from nmcl.pipeline.export.rows import blocks_of, parquet_writer
 from nmcl.pipeline.records import Split
@@ -28,7 +28,9 @@ def write(export: Export, folder: Path) -> Written:
             shard.add(table.filter(pa.array([s == split for s in splits], pa.bool_())))
     for shard in shards.values():
         shard.close()
-    (folder / "README.md").write_text(_card(export, map(_name, present)), encoding="utf-8")
+    files = "".join(f"  - split: {name}\n    path: data/{name}-*.parquet\n" for name in map(_name, present))
+    head = f"configs:\n- config_name: default\n  data_files:\n{files}"
+    (folder / "README.md").write_text(card(export, head), encoding="utf-8")
     return Written({f"column {feature.name}": feature.name for feature in export.features})
 
 
@@ -62,17 +64,3 @@ class _Shards:
         if self._file is not None:
             self._file.close()
         self._file = None
-
-
-def _card(export: Export, splits: Iterable[str]) -> str:
-    files = "".join(f"  - split: {name}\n    path: data/{name}-*.parquet\n" for name in splits)
-    rows = "".join(
-        f"| `{f.name}` | {f.modality} | {f.dim} | {int(f.observed.sum()):,} of {len(export):,} |\n"
-        for f in export.features
-    )
-    return (
-        f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n\n# Features of {len(export):,} videos\n\n"
-        "One row per video. `SET_observed` is false where the vector of a feature set is missing; what stands there "
-        f"instead: {export.missing}. How every value was made is in `recipe.json`.\n\n"
-        f"| feature set | modality | length | observed |\n|---|---|---|---|\n{rows}"
-    )

@@ -9,6 +9,7 @@ from typing import Literal
 from nmcl.pipeline.errors import UserError
 from nmcl.pipeline.export import (
     cornac,
+    croissant,
     csv,
     elliot,
     hf,
@@ -47,6 +48,7 @@ FORMATS: Mapping[str, Format] = {
     "parquet": Format(parquet.write, "features.parquet", False, "one row per video", "pandas, Polars, DuckDB, PyArrow"),
     "npz": Format(npz.write, "features.npz", False, "one matrix per feature set", "NumPy, nmcl reproduce"),
     "hf": Format(hf.write, "features-hf", True, "Parquet shards by split, with a card", "datasets (Hugging Face)"),
+    "croissant": Format(croissant.write, "features-croissant", True, "Parquet, described in JSON-LD", "mlcroissant"),
     "torch": Format(torch.write, "features-torch", True, "dicts of tensors by id", "PyTorch", sequences="option"),
     "more": Format(more.write, "features-more", True, "tensors by id, ids by split, labels", "MoRE", False, "option"),
     "mmrec": Format(

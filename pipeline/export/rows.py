@@ -11,13 +11,14 @@ from nmcl.pipeline.storage.tables import from_vectors
 
 ROWS = "rows.parquet"
 """File of folder formats with ids, splits, labels and masks, in the order of the matrices' rows."""
-_TEXT = ("video_id", "crawl", "path", "sha256", "split", "label", "description")
+TEXT = ("video_id", "crawl", "path", "sha256", "split", "label", "description")
+"""Columns of text."""
 
 
 def schema_of(export: Export) -> pa.Schema:
     """Return the schema of the tables of `blocks_of`."""
     vectors = [pa.field(feature.name, pa.list_(pa.float32(), feature.dim)) for feature in export.features]
-    return pa.schema([*(pa.field(name, pa.string()) for name in _TEXT), *vectors, *_masks(export)])
+    return pa.schema([*(pa.field(name, pa.string()) for name in TEXT), *vectors, *_masks(export)])
 
 
 def _masks(export: Export) -> list[pa.Field]:
@@ -40,7 +41,7 @@ def text_of(export: Export, rows: slice) -> dict[str, list[str | None]]:
         export.labels,
         export.descriptions,
     )
-    return {name: list(column[rows]) for name, column in zip(_TEXT, columns, strict=True)}
+    return {name: list(column[rows]) for name, column in zip(TEXT, columns, strict=True)}
 
 
 def blocks_of(export: Export) -> Iterator[tuple[slice, pa.Table]]:

@@ -13,7 +13,7 @@ from nmcl.pipeline.export.record import Export, FeatureSet, Missing
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Modality, Split, Video
 from nmcl.pipeline.stages.extract import load_sequences, load_vectors
-from nmcl.pipeline.storage.artifacts import RECIPE, Artifact
+from nmcl.pipeline.storage.artifacts import Artifact, recipe_file
 from nmcl.pipeline.storage.catalogue import Catalogue, Part
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import SEQUENCE, read_table, to_vectors
@@ -113,7 +113,7 @@ def _artifacts(source: Source, missing: Missing) -> Iterator[Artifact]:
 
 
 def _recipe(store: Store, artifact: Artifact) -> Any:
-    name = f"{artifact.folder}/{RECIPE}"
+    name = recipe_file(store, artifact.folder)
     return store.read_json(name) if store.exists(name) else artifact.recipe
 
 

@@ -15,7 +15,14 @@ from nmcl.pipeline.needs import Frames, Need, Sound, Stream, Text
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Content, Modality, State, Video
 from nmcl.pipeline.stopwatch import Stopwatch
-from nmcl.pipeline.storage.artifacts import DIGEST_SUFFIX, RECIPE, Artifact, add_digest, write_with_digest
+from nmcl.pipeline.storage.artifacts import (
+    Artifact,
+    add_digest,
+    digest_file,
+    digest_files,
+    recipe_file,
+    write_with_digest,
+)
 from nmcl.pipeline.storage.catalogue import Part, load_part
 from nmcl.pipeline.storage.failures import (
     INTERNAL,
@@ -242,12 +249,14 @@ def _remove_stale(
     is_whole = all(source.stat(video.path) is not None for video in decoded)
     for folder in store.list("features") if is_whole else ():
         name = f"features/{folder}"
-        recipe = store.read_json(f"{name}/{RECIPE}") if store.exists(f"{name}/{RECIPE}") else {}
+        file = recipe_file(store, name)
+        recipe = store.read_json(file) if store.exists(file) else {}
         if name not in {a.folder for a in own} and recipe.get("decoding") == failures.recipe["decoding"]:
             stale.append(name)
     for folder in stale:
-        for suffix in ("", DIGEST_SUFFIX):
-            store.remove(f"{folder}/part-{part.key}.parquet{suffix}")
+        name = f"{folder}/part-{part.key}.parquet"
+        for file in (name, *digest_files(name)):
+            store.remove(file)
 
 
 class _Table:
@@ -304,7 +313,7 @@ class _Table:
     def write(self, store: Store, part: Part) -> None:
         """Write the part, unless nothing of it changed."""
         name = self._feature.artifact.part(part.key)
-        if not self._is_changed and store.exists(name + DIGEST_SUFFIX):
+        if not self._is_changed and store.exists(digest_file(store, name)):
             return
         columns: dict[str, pa.Array] = {
             "video_id": pa.array([video.video_id for video in self._videos], pa.string()),

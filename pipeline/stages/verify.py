@@ -12,7 +12,16 @@ from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Video
 from nmcl.pipeline.stages.verify_part import wrong_digest, wrong_part
-from nmcl.pipeline.storage.artifacts import DIGEST_SUFFIX, RECIPE, Artifact, digest, hashed_part, load_state
+from nmcl.pipeline.storage.artifacts import (
+    RECIPE,
+    TABLES,
+    Artifact,
+    digest,
+    digest_files,
+    hashed_part,
+    load_state,
+    recipe_file,
+)
 from nmcl.pipeline.storage.catalogue import TRAINING, Catalogue, Crawl, Part, load_catalogue, load_part, part_of
 from nmcl.pipeline.storage.run_files import Timing
 from nmcl.pipeline.storage.runs import (
@@ -30,9 +39,6 @@ from nmcl.pipeline.storage.tables import decode, read_table
 
 SOURCES = 32
 """Number of files of each crawl that are read again."""
-
-PARTED = ("features", "completed", "failures")
-"""Kinds of artifacts that are cut into parts."""
 
 
 @dataclass(frozen=True)
@@ -158,24 +164,24 @@ def _check_catalogues(
 
 def _check_parts(store: Store, rows: Mapping[str, Sequence[Video]], findings: Findings, progress: Progress) -> None:
     """Check features, completed vectors and failures."""
-    folders = [f"{kind}/{name}" for kind in PARTED for name in store.list(kind)]
+    folders = [f"{kind}/{name}" for kind in TABLES for name in store.list(kind)]
     decodings = _recorded_failures(store)
     for done, folder in enumerate(folders, start=1):
         parts = [name for name in store.list(folder) if name.startswith("part-") and name.endswith(".parquet")]
         recipe, problem = _recipe(store, folder)
-        if problem and not parts and not store.exists(f"{folder}/{RECIPE}"):
+        file = recipe_file(store, folder)
+        if problem and not parts and not store.exists(file):
             continue  # absent, as after a repair
         if problem:
-            removes = (f"{folder}/{RECIPE}", *(f"{folder}/{name}" for name in parts))
-            findings.add(f"{folder}/{RECIPE}", problem, removes)
+            findings.add(file, problem, (file, *(f"{folder}/{name}" for name in parts)))
             continue
         dims: set[int] = set()
         for name in parts:
             findings.checked[folder.split("/")[0]] += 1
             key = name.removeprefix("part-").removesuffix(".parquet")
             if problem := wrong_part(store, folder, name, recipe, rows.get(key), decodings, dims):
-                removes = (f"{folder}/{name}", f"{folder}/{name}{DIGEST_SUFFIX}", *_downstream(store, folder, name))
-                findings.add(f"{folder}/{name}", problem, removes)
+                file = f"{folder}/{name}"
+                findings.add(file, problem, (file, *digest_files(file), *_downstream(store, folder, name)))
         progress("verify", done, len(folders))
 
 
@@ -188,7 +194,7 @@ def _downstream(store: Store, folder: str, name: str) -> list[str]:
 def _recipe(store: Store, folder: str) -> tuple[dict[str, Any], str | None]:
     """Return the hashed part of an artifact's recipe, and what is wrong with it."""
     try:
-        recipe = store.read_json(f"{folder}/{RECIPE}")
+        recipe = store.read_json(recipe_file(store, folder))
     except StoreError as error:
         return {}, str(error)
     address = folder.rsplit("-", 1)[-1]

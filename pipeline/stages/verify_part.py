@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.records import Video
-from nmcl.pipeline.storage.artifacts import DIGEST_SUFFIX, RECIPE, Artifact, digest, modality_of, named_addresses
+from nmcl.pipeline.storage.artifacts import RECIPE, Artifact, digest, digest_file, modality_of, named_addresses
 from nmcl.pipeline.storage.catalogue import Part
 from nmcl.pipeline.storage.failures import Failures, load_failures
 from nmcl.pipeline.storage.store import Store
@@ -60,12 +60,13 @@ def wrong_part(
 
 def wrong_digest(store: Store, name: str, data: bytes) -> str | None:
     """Return how a file contradicts its digest, or None. Files of earlier versions have no digest."""
-    if not store.exists(name + DIGEST_SUFFIX):
+    file = digest_file(store, name)
+    if not store.exists(file):
         return None
-    wanted = store.read(name + DIGEST_SUFFIX).decode(errors="replace").split(" ", 1)[0]
+    wanted = store.read(file).decode(errors="replace").split(" ", 1)[0]
     found = hashlib.sha256(data).hexdigest()
     return (
-        None if found == wanted else f"its SHA-256 is {found[:12]}..., expected {wanted[:12]}... as recorded next to it"
+        None if found == wanted else f"its SHA-256 is {found[:12]}..., expected {wanted[:12]}... as recorded in {file}"
     )
 
 

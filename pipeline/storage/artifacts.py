@@ -26,7 +26,13 @@ def digest(value: Any, length: int = 12) -> str:
 
 
 RECIPE = "recipe.json"
-"""File in the folder of an artifact that describes how it was made."""
+"""File that describes how an artifact was made."""
+DIGEST_SUFFIX = ".sha256"
+TABLES = ("features", "completed", "failures")
+"""Kinds of artifacts whose folders hold nothing but Parquet files, so that other programs read a folder as a table."""
+METADATA = "metadata"
+"""Folder with the recipes and digests of these kinds, under the same names. Earlier versions wrote them beside the
+parts, and such stores stay as they are."""
 SETTINGS_IN_FULL = "settings_in_full"
 """Key of the recipe that is not hashed. Recipes of earlier versions lack it and are hashed completely."""
 
@@ -62,37 +68,70 @@ class Artifact:
         return f"{self.folder}/part-{key}.parquet"
 
     def note_recipe(self, store: Store) -> None:
-        """Write the recipe next to the artifact, with all settings in force, for people and for provenance."""
-        name = f"{self.folder}/{RECIPE}"
+        """Write the recipe, with all settings in force, for people and for provenance."""
+        name = recipe_file(store, self.folder)
         if not store.exists(name):
             in_full = {SETTINGS_IN_FULL: self.settings} if self.settings else {}
             store.write_json(name, {**self.recipe, **in_full})
 
 
-DIGEST_SUFFIX = ".sha256"
+def _metadata(name: str) -> str:
+    """Return where the recipe or digest of this name is written."""
+    return f"{METADATA}/{name}" if name.split("/")[0] in TABLES else name
+
+
+def recipe_file(store: Store, folder: str) -> str:
+    """Return the name of the file with the recipe of an artifact: where it is, or else where it is written."""
+    name, earlier = _metadata(f"{folder}/{RECIPE}"), f"{folder}/{RECIPE}"
+    return earlier if not store.exists(name) and store.exists(earlier) else name
+
+
+def digest_file(store: Store, name: str) -> str:
+    """Return the name of the file with the digest of another: where it is, or else where it is written.
+
+    One beside the file comes first: only an earlier version can have written it after the other.
+    """
+    beside = name + DIGEST_SUFFIX
+    return beside if store.exists(beside) else _metadata(beside)
+
+
+def digest_files(name: str) -> tuple[str, ...]:
+    """Return all names that the digest of a file may have."""
+    return tuple({_metadata(name + DIGEST_SUFFIX): None, name + DIGEST_SUFFIX: None})
+
+
+def files_of(store: Store, folder: str) -> set[str]:
+    """Return the names of an artifact's files, with those of its recipe and its digests, without their folders."""
+    return {*store.list(folder), *store.list(_metadata(folder))}
 
 
 def write_with_digest(store: Store, name: str, data: bytes) -> None:
-    """Write a file with its SHA-256 in a file next to it, in the format of `sha256sum --check`.
+    """Write a file and its SHA-256, in the format of `sha256sum --check`.
 
     A digest never contradicts its file, even if the process is killed: for a new file it is written first, and that of
     a replaced file is removed before.
     """
-    line = f"{hashlib.sha256(data).hexdigest()}  {name.rsplit('/', 1)[-1]}\n".encode()
+    for file in digest_files(name):
+        store.remove(file)
     if store.exists(name):
-        store.remove(name + DIGEST_SUFFIX)
         store.write(name, data)
-        store.write(name + DIGEST_SUFFIX, line)
+        _write_digest(store, name, data)
     else:
-        store.write(name + DIGEST_SUFFIX, line)
+        _write_digest(store, name, data)
         store.write(name, data)
 
 
 def add_digest(store: Store, name: str) -> None:
     """Write the digest of a file without one: of an earlier version, or of a process that was killed after the file."""
-    if not store.exists(name + DIGEST_SUFFIX):
-        line = f"{hashlib.sha256(store.read(name)).hexdigest()}  {name.rsplit('/', 1)[-1]}\n"
-        store.write(name + DIGEST_SUFFIX, line.encode())
+    if not store.exists(digest_file(store, name)):
+        _write_digest(store, name, store.read(name))
+
+
+def _write_digest(store: Store, name: str, data: bytes) -> None:
+    """Write a digest with the name of its file: relative to the store in `METADATA`, else to the file's folder."""
+    file = _metadata(name + DIGEST_SUFFIX)
+    shown = name if file.startswith(METADATA) else name.rsplit("/", 1)[-1]
+    store.write(file, f"{hashlib.sha256(data).hexdigest()}  {shown}\n".encode())
 
 
 def save_state(store: Store, artifact: Artifact, state: State) -> None:
@@ -142,6 +181,7 @@ def addresses_of(features: Mapping[str, Artifact]) -> list[str] | dict[str, str]
 def modality_of(store: Store, folder: str) -> Modality:
     """Return the modality of a feature set, given the folder of its artifact; earlier versions named sets by it."""
     name = folder.removeprefix("features/").rsplit("-", 1)[0]
-    recipe = store.read_json(f"{folder}/{RECIPE}") if store.exists(f"{folder}/{RECIPE}") else {}
+    file = recipe_file(store, folder)
+    recipe = store.read_json(file) if store.exists(file) else {}
     modality: Modality = recipe.get(SETTINGS_IN_FULL, {}).get("features", {}).get(name, {}).get("modality", name)
     return modality

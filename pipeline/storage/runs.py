@@ -7,7 +7,7 @@ is updated after it, for people.
 import getpass
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 import pyarrow as pa
 
 from nmcl.pipeline.errors import StoreError
-from nmcl.pipeline.records import SPLITS, Split
+from nmcl.pipeline.records import SPLITS, Split, Video
 from nmcl.pipeline.storage.artifacts import RECIPE
 from nmcl.pipeline.storage.catalogue import Catalogue, load_catalogue, save_catalogue
 from nmcl.pipeline.storage.run_files import COUNTS, ComparisonNote, DriftNote, Metrics, ModelCard
@@ -29,6 +29,7 @@ MODEL, WEIGHTS = "model.json", "model.safetensors"
 METRICS, DRIFT, COMPARISON, SETTINGS = "metrics.json", "drift.json", "comparison.json", "settings.json"
 CATALOGUE, PREDICTIONS, ASSIGNED = "catalogue.json", "predictions.parquet", "splits.parquet"
 REPORT, RETRAINING_REPORT = "report.html", "retraining.html"
+MODEL_CARD, DATA_CARD = "README.md", "dataset.md"
 _FILES: Mapping[type, str] = {Metrics: METRICS, DriftNote: DRIFT, ComparisonNote: COMPARISON}
 How = Literal["first", "retrain", "promote", "rollback"]
 State = Literal["champion", "former champion", "challenger", "stopped", "unfinished"]
@@ -140,13 +141,14 @@ class Run:
         for name in ("metrics", "drift", "comparison"):
             vars(self).pop(name, None)
 
-    def write_lineage(self, catalogue: Catalogue, splits: Mapping[str, Split]) -> None:
-        """Write what the recipe does not hold: the crawls, and the splits by content hash."""
+    def write_lineage(self, catalogue: Catalogue, splits: Sequence[tuple[Video, Split]]) -> None:
+        """Write what the recipe does not hold: the crawls, and the split of each labelled video."""
         if not self.store.exists(self.file(ASSIGNED)):
-            names = sorted(splits)
             columns = {
-                "sha256": pa.array(names, pa.string()),
-                "split": pa.array([splits[n] for n in names], pa.string()),
+                "video_id": pa.array([video.video_id for video, _ in splits], pa.string()),
+                "crawl": pa.array([video.crawl for video, _ in splits], pa.string()),
+                "sha256": pa.array([video.sha256 for video, _ in splits], pa.string()),
+                "split": pa.array([split for _, split in splits], pa.string()),
             }
             self.store.write(self.file(ASSIGNED), encode(pa.table(columns)))
         save_catalogue(self.store, catalogue, self.file(CATALOGUE))

@@ -36,9 +36,9 @@ _SHAPES: tuple[tuple[str, Any], ...] = (
     (r"champions\.json", _having(champion=RunFolder)),
     (r"(.+/)?settings\.json", dict[str, Section]),
     (r"runs/.+/recipe\.json", _having(completed=Address)),
-    (r"completed/.+/recipe\.json", _having(completion=Address)),
+    (r"(metadata/)?completed/.+/recipe\.json", _having(completion=Address)),
     (r"states/completion-.+/recipe\.json", _having(features=Annotated[list[Address], Len(3, 3)] | dict[Name, Address])),
-    (r"features/.+/recipe\.json", _having(state=Address | None)),
+    (r"(metadata/)?features/.+/recipe\.json", _having(state=Address | None)),
     (r".+/(state|recipe)\.json", dict[str, Any]),
 )
 """Schemas by a pattern of the whole file name; the first match is used."""

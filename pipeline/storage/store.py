@@ -6,6 +6,7 @@
     states/NAME-ADDRESS/                         fitted states of extractors and completers
     features/MODALITY-ADDRESS/part-KEY.parquet   vectors, null where absent, and failures
     completed/ADDRESS/part-KEY.parquet           every modality of every video, and which were observed
+    metadata/                                    recipes and digests of features, completed and failures
     runs/NAME-ADDRESS/                           model, metrics, predictions, report
     latest -> runs/NAME-ADDRESS                  the newest run
     champion -> runs/NAME-ADDRESS                the run used for predictions

@@ -88,6 +88,15 @@ def expected(fitted: Path, quick: Settings, tmp_path_factory: pytest.TempPathFac
     return made(Store.open(out))
 
 
+@pytest.fixture(scope="session")
+def trained(fitted: Path, quick: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a finished run on `small_crawl`."""
+    out = tmp_path_factory.mktemp("trained") / "out"
+    shutil.copytree(fitted, out)
+    runs.up_to(Context(Store.open(out), quick), "evaluate")
+    return out
+
+
 def made(store: Store) -> dict[str, bytes]:
     """Every file of vectors and failures, by name."""
     names = [

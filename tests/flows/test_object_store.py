@@ -16,6 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pyarrow.dataset as ds
 import pytest
 
 from nmcl.flows.service.server import free_port
@@ -101,8 +103,11 @@ def test_the_whole_job_killed_and_run_again(
     assert f"Report: s3://stores/out/{run}/report.html" in done.stdout
     assert store.list("") == sorted(
         ["catalogue.json", "champion.json", "champions.json", "completed", "failures", "features", "latest.json",
-         "runs", "settings.json", "states", "store.json", "timings", "videos"]
+         "metadata", "runs", "settings.json", "states", "store.json", "timings", "videos"]
     )  # fmt: skip
+
+    (folder,) = fs.glob("stores/out/features/visual-*")
+    assert len(ds.dataset(folder, filesystem=fs).to_table()) == len(pd.read_parquet(f"s3://{folder}")) == 14
 
     before = {path: info["ETag"] for path, info in fs.find("stores/out", detail=True).items()}
     table = tmp_path / "venues.csv"

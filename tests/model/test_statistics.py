@@ -53,6 +53,8 @@ def test_the_bootstrap_interval_covers_the_difference() -> None:
     low, high = bootstrap(macro_f1, label, good, poor)
     assert 0.2 < low < macro_f1(label, good) - macro_f1(label, poor) < high < 0.4
     assert bootstrap(macro_f1, label, good, good) == (0.0, 0.0)
+    low, high = bootstrap(macro_f1, label, good)
+    assert low < macro_f1(label, good) < high < low + 0.1
 
 
 def test_the_same_rows_decided_by_more_seeds_are_no_more_rows() -> None:

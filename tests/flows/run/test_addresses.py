@@ -189,7 +189,7 @@ def test_a_recipe_tells_all_settings_and_hashes_few(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, from_tree({"visual": {"key_frames": 4}}))
     visual = plan.features["visual"]
     visual.note_recipe(plan.store)
-    written = plan.store.read_json(f"{visual.folder}/recipe.json")
+    written = plan.store.read_json(f"metadata/{visual.folder}/recipe.json")
     in_full = written.pop("settings_in_full")
     assert in_full["features"]["visual"]["extractor"] == "resnet50"
     assert in_full["media"]["max_seconds"] == 180
@@ -216,7 +216,7 @@ def test_a_champion_survives_a_new_setting(
 ) -> None:
     plan, run = trained
     frozen = lineage_of(plan.result).frozen
-    later = replace(plan, settings=with_grown(section, 3), frozen=frozen, earlier=plan.placed)
+    later = replace(plan, settings=with_grown(section, 3), frozen=frozen, earlier={v.sha256: s for v, s in plan.placed})
     assert later.features == plan.features
     assert later.completed == plan.completed
     assert is_same_run(hashed_part(plan.store.read_json(f"{run}/recipe.json")), later.run)

@@ -105,7 +105,8 @@ class TestFrozen:
         fresh = [video(i, "Beach" if i % 2 else "Street") for i in range(100, 100 + more)]
         catalogue = plan.catalogue.with_crawl(Crawl("later", "/later", (make_part(plan.store, fresh),), ()))
         frozen = FrozenStates("runs/before", plan.states, plan.features, plan.completion)
-        return replace(plan, catalogue=catalogue, earlier=plan.placed, frozen=frozen, **changes)  # type: ignore[arg-type]
+        earlier = {video.sha256: split for video, split in plan.placed}
+        return replace(plan, catalogue=catalogue, earlier=earlier, frozen=frozen, **changes)  # type: ignore[arg-type]
 
     def test_vectors_stay_where_they_are_and_the_run_is_another(self, tmp_path: Path) -> None:
         plan = plan_of(tmp_path, videos())

@@ -217,6 +217,22 @@ def with_webdataset(path: Path) -> Loaded:
     return found
 
 
+def with_croissant(path: Path) -> Loaded:
+    import mlcroissant  # takes seconds
+
+    described = mlcroissant.Dataset(path / "croissant.json")
+    assert not described.metadata.issues.errors
+    rows = [*described.records("videos")]
+    ids, labels, splits = (
+        [None if row[f"videos/{name}"] is None else row[f"videos/{name}"].decode() for row in rows]
+        for name in ("video_id", "label", "split")
+    )
+    assert (labels, splits) == (list(LABELS), list(SPLITS))
+    for name in NAMES:
+        assert [row[f"videos/{name}_observed"] for row in rows] == [i not in MISSING[name] for i in range(len(IDS))]
+    return {name: by_name(ids, [row[f"videos/{name}"] for row in rows], dim_of(name)) for name in NAMES}
+
+
 def with_csv(path: Path) -> Loaded:
     table = pd.read_csv(path, dtype={"video_id": str})
     with path.open(newline="") as file:
@@ -234,6 +250,7 @@ LOADERS: list[tuple[str, Callable[[Path], Loaded]]] = [
     ("parquet", with_duckdb),
     ("npz", with_numpy),
     ("hf", with_datasets),
+    ("croissant", with_croissant),
     ("torch", with_torch),
     ("more", with_more),
     ("mmrec", with_mmrec),

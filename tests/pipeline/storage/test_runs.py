@@ -2,13 +2,16 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from nmcl.pipeline.errors import StoreError
+from nmcl.pipeline.records import Video
 from nmcl.pipeline.storage.catalogue import Catalogue, Crawl
 from nmcl.pipeline.storage.run_files import ComparisonNote, DriftNote, Metrics, Verdict
 from nmcl.pipeline.storage.runs import Run, champion, find_run, history, list_runs, promote, rollback
 from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.storage.tables import encode, read_table
 from tests.records import COMPARISON, DRIFT, METRICS
 
 
@@ -90,10 +93,15 @@ def test_keys_of_other_versions_are_ignored_and_wrong_values_are_not(store: Stor
 
 def test_lineage_is_read_as_it_was_written(store: Store) -> None:
     catalogue = Catalogue((Crawl("a", "/crawls/a", (), ("a note",)),))
-    Run(store, "runs/a").write_lineage(catalogue, {"2" * 64: "test", "1" * 64: "train"})
+    videos = [Video(i, "a", f"{i}.mp4", i * 64, 1, None, "Beach", None, None) for i in "21"]
+    Run(store, "runs/a").write_lineage(catalogue, [(videos[0], "test"), (videos[1], "train")])
     run = Run(store, "runs/a")
     assert run.catalogue == catalogue
     assert run.splits == {"1" * 64: "train", "2" * 64: "test"}
+    rows = read_table(store, "runs/a/splits.parquet").select(["video_id", "crawl", "split"]).to_pylist()
+    assert rows[0] == {"video_id": "2", "crawl": "a", "split": "test"}
+    store.write("runs/b/splits.parquet", encode(pa.table({"sha256": ["1" * 64], "split": ["train"]})))
+    assert Run(store, "runs/b").splits == {"1" * 64: "train"}  # as earlier versions wrote it
 
 
 def test_history_records_who_when_and_why_and_the_link_follows(store: Store) -> None:
