@@ -77,7 +77,7 @@ class NMCLClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         self.validation_fraction = validation_fraction
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, validation: Any = None) -> "NMCLClassifier":  # noqa: N803
+    def fit(self, X: Any, y: Any, validation: Any = None) -> "NMCLClassifier":
         """Fit the completer and the model.
 
         Args:
@@ -119,7 +119,7 @@ class NMCLClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         )
         return self
 
-    def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
+    def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class, shape (N, K), float64, in the order of `classes_`.
 
         Args:
@@ -139,7 +139,7 @@ class NMCLClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
             probability[known] = self.trained_.predict(completed, found.observed).probability
         return np.asarray(probability / probability.sum(axis=1, keepdims=True))
 
-    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
+    def predict(self, X: Any) -> np.ndarray:
         """Return the most probable class of each row, shape (N,)."""
         best = self.predict_proba(X).argmax(axis=1)
         return np.asarray(self.classes_[best])
@@ -150,7 +150,7 @@ class NMCLClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
             state["trained_"].network.cpu()  # so that it can be loaded where there is no GPU
         return state
 
-    def _blocks(self, X: Any, is_fit: bool) -> dict[str, np.ndarray]:  # noqa: N803
+    def _blocks(self, X: Any, is_fit: bool) -> dict[str, np.ndarray]:
         """Return the modalities of an input as float32; those of a prediction are all that were fitted."""
         if not (named := _named(X)):
             if not is_fit and ARRAY not in self.dims_:
@@ -194,9 +194,8 @@ class NMCLClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         if given is not None:
             mask = np.asarray(given)
             if mask.shape != label.shape or mask.dtype != bool:
-                raise ValueError(
-                    f"Found a validation mask of shape {mask.shape} and type {mask.dtype}; expected {label.shape}, bool."
-                )
+                found = f"a validation mask of shape {mask.shape} and type {mask.dtype}"
+                raise ValueError(f"Found {found}; expected {label.shape}, bool.")
             mask = mask & usable
         else:
             mask = self._drawn(label, usable, seed)
@@ -242,7 +241,7 @@ def _value_errors() -> Iterator[None]:
         raise ValueError(str(error)) from error
 
 
-def _named(X: Any) -> dict[str, Any]:  # noqa: N803
+def _named(X: Any) -> dict[str, Any]:
     """Return the modalities of a mapping, or of a table's columns of vectors; empty for everything else."""
     if isinstance(X, Mapping) and not hasattr(X, "toarray"):  # a sparse array may be a mapping, too
         if not X:

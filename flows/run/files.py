@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ def extract(
 
     Raises:
         SettingsError: If there is no such extractor or setting, or an extractor must be fitted on a crawl first.
-        CrawlError: If a path is a folder or a URL, or the descriptions are not as many.
+        CrawlError: If a path is a folder, a URL or given twice, or the descriptions are not as many.
         WeightsError: If the weights of a network cannot be had.
     """
     extractors = Extractors(checked(from_tree(_tree(features))))
@@ -109,13 +110,15 @@ def listed_in_store(
     """Provide a temporary store whose catalogue lists some files of this machine; their paths are the ids.
 
     Raises:
-        CrawlError: If there is no path, one is a folder or a URL, or the descriptions are not as many.
+        CrawlError: If there is no path, one is a folder, a URL or given twice, or the descriptions are not as many.
     """
     texts = [None] * len(paths) if descriptions is None else list(descriptions)
     if not paths:
         raise CrawlError("Found no path; give at least one video file.")
     if len(texts) != len(paths):
         raise CrawlError(f"Found {len(texts)} descriptions for {len(paths)} files; give one for each, or None.")
+    if twice := [path for path, n in Counter(map(str, paths)).items() if n > 1]:
+        raise CrawlError(f"{twice[0]} is given twice; give each file once.")
     for path in map(str, paths):
         if is_url(path) or os.path.isdir(path):
             what = "URL" if is_url(path) else "folder"
