@@ -19,9 +19,8 @@ from nmcl.model.torch_data import FeaturesInMemory, StreamedFeatures, torch_data
 from nmcl.pipeline.crawl.source import crawl_source
 from nmcl.pipeline.errors import UserError
 from nmcl.pipeline.export.record import Export, FeatureSet, Missing
-from nmcl.pipeline.export.rows import blocks_of
+from nmcl.pipeline.export.rows import blocks_of, to_pandas
 from nmcl.pipeline.export.source import unique_ids
-from nmcl.pipeline.optional import to_pandas
 from nmcl.pipeline.records import Split
 from nmcl.pipeline.storage import runs
 from nmcl.pipeline.storage.store import Store

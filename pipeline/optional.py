@@ -2,11 +2,13 @@
 
 import importlib.util
 import sys
-from typing import Any
-
-import pyarrow as pa
 
 from nmcl.pipeline.errors import UserError
+
+
+def is_installed(module: str) -> bool:
+    """Return whether a module can be imported, without importing it."""
+    return importlib.util.find_spec(module) is not None
 
 
 def require(module: str, extra: str, purpose: str) -> None:
@@ -16,18 +18,8 @@ def require(module: str, extra: str, purpose: str) -> None:
         extra: Name of the extra in pyproject.toml.
         purpose: What needs it, the subject of the sentence.
     """
-    if importlib.util.find_spec(module) is None:
+    if not is_installed(module):
         raise UserError(
             f"{purpose} needs the package {module}, which is not installed. Install it: "
             f"{sys.executable} -m pip install 'nmcl[{extra}]'"
         )
-
-
-def to_pandas(table: pa.Table) -> Any:
-    """Return a table as a pandas data frame.
-
-    Raises:
-        UserError: If pandas is not installed.
-    """
-    require("pandas", "pandas", "to_pandas")
-    return table.to_pandas()

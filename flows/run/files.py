@@ -21,7 +21,7 @@ from nmcl.flows.settings import from_tree
 from nmcl.flows.settings_tree import Tree
 from nmcl.flows.stored_settings import checked
 from nmcl.pipeline.errors import CrawlError, SettingsError
-from nmcl.pipeline.optional import to_pandas
+from nmcl.pipeline.export.rows import to_pandas
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Video
 from nmcl.pipeline.scratch import scratch
