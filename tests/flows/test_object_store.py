@@ -20,7 +20,6 @@ from typing import Any
 import pytest
 from torch.utils.data import DataLoader
 
-
 import nmcl
 from nmcl.flows.service.server import free_port
 from nmcl.flows.settings import Settings, to_tree
