@@ -3,9 +3,12 @@
 import ctypes
 import os
 import signal
+import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import ModuleType
 
 
 def die_with_parent(signal_number: int = signal.SIGTERM) -> None:
@@ -19,6 +22,24 @@ def die_with_parent(signal_number: int = signal.SIGTERM) -> None:
 
 QUIET_TRACKER = {"PYTHONWARNINGS": "ignore:resource_tracker:UserWarning"}
 """Environment of processes that start others: no warning at exit about resources of a killed process."""
+
+_starting = threading.Lock()
+
+
+@contextmanager
+def without_main() -> Iterator[None]:
+    """Let a process that is spawned within the block start without importing the user's script again.
+
+    The script may lack `if __name__ == "__main__"`, and would then do its work again in every child.
+    """
+    with _starting:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
+
 
 _watched = threading.Lock()
 PARENT_SOUGHT_EVERY_S = 0.5

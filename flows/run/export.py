@@ -22,12 +22,10 @@ from nmcl.pipeline.storage.store import Store
 SplitSource = Literal["given", "run"]
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """One export as the user asked for it."""
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What to read of a store."""
 
-    format: str
-    to: Path
     features: tuple[str, ...] = ()
     """Names of feature sets; empty: all."""
     missing: Missing | None = None
@@ -37,6 +35,20 @@ class Wanted:
     run: str | None = None
     """None: the champion, else the latest run."""
     sequences: bool = False
+    """Whether to require sequences."""
+
+    @property
+    def with_sequences(self) -> bool:
+        """Whether sequences are read where the store has them."""
+        return self.sequences
+
+
+@dataclass(frozen=True)
+class Wanted(Selection):
+    """One export as the user asked for it."""
+
+    format: str
+    to: Path
     force: bool = False
 
     def check(self) -> None:
@@ -45,6 +57,11 @@ class Wanted:
         require_fit(self.missing, self.format)
         if self.sequences and format_of(self.format).sequences == "never":
             raise UserError(f"The format {self.format} has no place for sequences. Leave --sequences out.")
+
+    @property
+    def with_sequences(self) -> bool:
+        """Whether sequences are read where the store has them."""
+        return self.sequences or format_of(self.format).sequences == "always"
 
     @property
     def recipe(self) -> Path:
@@ -66,13 +83,13 @@ def wanted(text: str) -> Wanted:
     return found
 
 
-def read(plan: Plan, wish: Wanted, progress: Progress = silent) -> Export:
+def read(plan: Plan, wish: Selection, progress: Progress = silent) -> Export:
     """Return what is to be exported, ready to be written.
 
     Raises:
         UserError: A feature set or a run does not exist, or something was not extracted yet.
     """
-    store, run = plan.store, _run(plan.store, wish.run)
+    store, run = plan.store, run_of(plan.store, wish.run)
     notes: list[str] = []
     sources = _sources(plan, run, wish, notes)
     missing = wish.missing or ("completed" if any(source.completed for source in sources) else "zero")
@@ -87,10 +104,18 @@ def read(plan: Plan, wish: Wanted, progress: Progress = silent) -> Export:
             if missing == "completed"
             else "Missing vectors are zeros: the store has no completed ones for these features. See --missing."
         )
-    splits, split_source = _splits(plan.videos, run, wish.split, store, notes)
-    sequences = wish.sequences or format_of(wish.format).sequences == "always"
+    splits, split_source = splits_of(plan.videos, run, wish.split, store, notes)
     export = export_of(
-        store, plan.catalogue, plan.videos, splits, sources, missing, sequences, split_source, tuple(notes), progress
+        store,
+        plan.catalogue,
+        plan.videos,
+        splits,
+        sources,
+        missing,
+        wish.with_sequences,
+        split_source,
+        tuple(notes),
+        progress,
     )
     if wish.sequences and not any(feature.sequences for feature in export.features):
         raise StoreError(
@@ -105,7 +130,7 @@ def write(export: Export, wish: Wanted) -> Written:
     return write_export(export, wish.format, wish.to, wish.force)
 
 
-def _run(store: Store, name: str | None) -> Run | None:
+def run_of(store: Store, name: str | None) -> Run | None:
     """Return the named run; else the champion, else the latest, else None."""
     if name is not None:
         return find_run(store, name)
@@ -113,7 +138,7 @@ def _run(store: Store, name: str | None) -> Run | None:
     return champion(store) or (Run(store, latest) if latest else None)
 
 
-def _sources(plan: Plan, run: Run | None, wish: Wanted, notes: list[str]) -> list[Source]:
+def _sources(plan: Plan, run: Run | None, wish: Selection, notes: list[str]) -> list[Source]:
     """Return the feature sets of the settings of the store; those of the run if it is named, or nothing else is there.
 
     Raises:
@@ -191,10 +216,13 @@ def _chosen(sources: Sequence[Source], names: Sequence[str]) -> list[Source]:
     return [by_name[name] for name in dict.fromkeys(names)] or list(sources)
 
 
-def _splits(
+def splits_of(
     videos: Sequence[Video], run: Run | None, source: SplitSource | None, store: Store, notes: list[str]
 ) -> tuple[list[Split | None], str]:
     """Return the split of each video, and where it comes from.
+
+    Args:
+        notes: Gets a sentence about it.
 
     Raises:
         StoreError: The splits of a run are wanted, and there is no run, or it did not store them.

@@ -13,6 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from nmcl.flows.run.evaluation import stored_model
+from nmcl.flows.run.files import listed_in_store
 from nmcl.flows.run.lineage import frozen_of
 from nmcl.flows.run.parts import CompletePart, ExtractPart, MapItems, loaded_here, run_sequentially, work_items
 from nmcl.flows.run.plan import Extractors, completed_with
@@ -30,7 +31,7 @@ from nmcl.pipeline.features import class_indices
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Split, Video
 from nmcl.pipeline.stages.complete import load_completed
-from nmcl.pipeline.storage.artifacts import Artifact, digest
+from nmcl.pipeline.storage.artifacts import Artifact, digest, load_state, save_state
 from nmcl.pipeline.storage.catalogue import Catalogue, Crawl, Part, load_part
 from nmcl.pipeline.storage.failures import load_failures
 from nmcl.pipeline.storage.files import write_whole
@@ -154,32 +155,71 @@ def load_run(model: str, changes: Tree) -> Frozen:
     )
 
 
+@dataclass(frozen=True)
+class Predicted:
+    """Predictions of N videos of a crawl."""
+
+    table: pa.Table
+    """See `nmcl.flows.run.prediction.table`."""
+    probability: np.ndarray
+    """Shape (N, K), float32; NaN rows for videos without any modality."""
+    catalogue: Catalogue
+
+
 def predict(
     crawl: str, frozen: Frozen, out: Path, progress: Progress = silent, map_items: MapItems = run_sequentially
 ) -> dict[str, Any]:
-    """Ingest, extract, complete and classify a crawl, part by part, and write one table of all its videos.
-
-    Extracted vectors stay in the model's store, so that the same command can reuse them.
+    """Predict a crawl, and write one table of all its videos. See `predict_crawl`.
 
     Returns:
         `videos`, `ok`, `partial`, `failed`; `venues`: how often each was the first prediction; `scores`: micro- and
         macro-F1, if the crawl has labels that the model knows; `notes`: what was read and what was left out.
+    """
+    found = predict_crawl(crawl, frozen, progress, map_items)
+    write_table(found.table, out)
+    videos = found.catalogue.videos(frozen.store)
+    notes = [note for crawl in found.catalogue.crawls for note in crawl.notes]
+    return _summary(found.table) | {"scores": _scores(frozen.trained, videos, found.probability), "notes": notes}
+
+
+def predict_crawl(
+    crawl: str, frozen: Frozen, progress: Progress = silent, map_items: MapItems = run_sequentially
+) -> Predicted:
+    """Ingest, extract, complete and classify a crawl, part by part.
+
+    Extracted vectors stay in the model's store, so that they are reused the next time.
     """
     store = frozen.store
     with store.locked(may_be_read_only=True):
         context = Context(store, frozen.settings, progress, map_items)
         source = crawl_source(crawl)
         name = f"predicted/{source.name}-{digest(source.address, 8)}.json"
-        catalogue = ingest(context, crawl, name)
-        tables, probability = _predict_parts(context, frozen, catalogue)
-    predictions = pa.concat_tables(tables)
-    write_table(predictions, out)
-    videos = catalogue.videos(store)
-    notes = [note for crawl in catalogue.crawls for note in crawl.notes]
-    return _summary(predictions) | {"scores": _scores(frozen.trained, videos, probability), "notes": notes}
+        return _predict_parts(context, frozen, ingest(context, crawl, name))
 
 
-def _predict_parts(context: Context, frozen: Frozen, catalogue: Catalogue) -> tuple[list[pa.Table], np.ndarray]:
+def predict_files(
+    paths: Sequence[str | Path],
+    descriptions: Sequence[str | None] | None,
+    frozen: Frozen,
+    progress: Progress = silent,
+) -> pa.Table:
+    """Predict some files of this machine, and write nothing into the model's store.
+
+    Args:
+        paths: Video files; the table has them as `video_id`.
+        descriptions: Their descriptions, in the same order; None: without.
+
+    Returns:
+        See `nmcl.flows.run.prediction.table`.
+    """
+    with listed_in_store(paths, descriptions) as (store, catalogue):
+        for artifact in (*frozen.states.values(), frozen.completion):
+            save_state(store, artifact, load_state(frozen.store, artifact))
+        here = replace(frozen, store=store)
+        return _predict_parts(Context(store, frozen.settings, progress), here, catalogue).table
+
+
+def _predict_parts(context: Context, frozen: Frozen, catalogue: Catalogue) -> Predicted:
     store, items = frozen.store, work_items(catalogue)
     extract = ExtractPart(store, frozen.extractors, frozen.states, frozen.features, frozen.failures, context.retry)
     complete = CompletePart(store, frozen.features, frozen.completion, frozen.completed)
@@ -189,7 +229,8 @@ def _predict_parts(context: Context, frozen: Frozen, catalogue: Catalogue) -> tu
         context.map_items("extract", extract, items, context.progress)
         context.map_items("complete", complete, items, context.progress)
     results = [_predict_part(frozen, crawl, part) for crawl, part in catalogue.parts()]
-    return [rows for rows, _ in results], np.concatenate([probability for _, probability in results])
+    probability = np.concatenate([probability for _, probability in results])
+    return Predicted(pa.concat_tables([rows for rows, _ in results]), probability, catalogue)
 
 
 def _predict_part(frozen: Frozen, crawl: Crawl, part: Part) -> tuple[pa.Table, np.ndarray]:

@@ -1,9 +1,9 @@
 """What is exported: the one record that every writer of a format gets."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -17,6 +17,17 @@ UNASSIGNED = "unassigned"
 GROUPS: tuple[Split | None, ...] = (*SPLITS, None)
 
 
+class Blocks(Protocol):
+    """Protocol of functions that read the vectors of a feature set."""
+
+    def __call__(self, numbers: Iterable[int] | None = None) -> Iterator[np.ndarray]:
+        """Start an iteration over blocks of shape (n, D), float32, in order of the rows; NaN rows only with `nan`.
+
+        Args:
+            numbers: Numbers of the blocks to read; None: all.
+        """
+
+
 @dataclass(frozen=True)
 class FeatureSet:
     """One matrix of N rows, read in blocks: all of it may not fit into memory."""
@@ -27,8 +38,7 @@ class FeatureSet:
     """Length of a vector, D."""
     observed: np.ndarray
     """Shape (N,), bool; False where the vector is absent, whatever is written in its place."""
-    blocks: Callable[[], Iterator[np.ndarray]]
-    """Start an iteration over blocks of shape (n, D), float32, in order of the rows; NaN rows only with `nan`."""
+    blocks: Blocks
     sequences: Callable[[], Iterator[Sequence[np.ndarray | None]]] | None = None
     """Start an iteration over the sequences of each block, each (T, D); None: they were not kept or not requested."""
     lengths: np.ndarray | None = None
@@ -69,6 +79,8 @@ class Export:
     """Where the splits come from."""
     notes: Sequence[str] = ()
     """What the user must know about these values."""
+    block_sizes: Sequence[int] = ()
+    """Number of rows of each block; all feature sets have the same blocks."""
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nmcl.pipeline.export.record import Export
+from nmcl.pipeline.optional import require
 from nmcl.pipeline.storage.tables import from_vectors
 
 ROWS = "rows.parquet"
@@ -53,6 +55,16 @@ def blocks_of(export: Export) -> Iterator[tuple[slice, pa.Table]]:
         text = [pa.array(column, pa.string()) for column in text_of(export, rows).values()]
         yield rows, pa.Table.from_arrays([*text, *(from_vectors(block) for block in blocks), *masks], schema=schema)
         start = rows.stop
+
+
+def to_pandas(table: pa.Table) -> Any:
+    """Return a table as a pandas data frame; a vector is a NumPy array, and None where it is null.
+
+    Raises:
+        UserError: If pandas is not installed.
+    """
+    require("pandas", "pandas", "to_pandas")
+    return table.to_pandas()
 
 
 def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:

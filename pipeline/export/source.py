@@ -1,7 +1,7 @@
 """Exports read from a store, one part at a time."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -65,7 +65,7 @@ def export_of(
     for done, source in enumerate(sources, start=1):
         features.append(_feature(store, parts, source, missing, sequences))
         progress("read masks", done, len(sources))
-    ids = _unique_ids(videos)
+    ids = unique_ids(videos)
     renamed = sum(new != video.video_id for new, video in zip(ids, videos, strict=True))
     known = [f"{counted(renamed, 'id')} used by several crawls: they are preceded by the crawl."] if renamed else []
     return Export(
@@ -80,6 +80,7 @@ def export_of(
         missing=missing,
         split_source=split_source,
         notes=(*notes, *known, *_notes(features, sources, missing)),
+        block_sizes=[part.n_videos for part in parts],
     )
 
 
@@ -117,8 +118,10 @@ def _recipe(store: Store, artifact: Artifact) -> Any:
     return store.read_json(name) if store.exists(name) else artifact.recipe
 
 
-def _blocks(store: Store, parts: Sequence[Part], source: Source, missing: Missing) -> Iterator[np.ndarray]:
-    for part in parts:
+def _blocks(
+    store: Store, parts: Sequence[Part], source: Source, missing: Missing, numbers: Iterable[int] | None = None
+) -> Iterator[np.ndarray]:
+    for part in parts if numbers is None else (parts[number] for number in numbers):
         vectors = load_vectors(store, source.vectors, part)
         absent = np.isnan(vectors).any(axis=1)
         if missing == "completed" and source.completed is not None and absent.any():
@@ -134,7 +137,7 @@ def _sequences(store: Store, parts: Sequence[Part], source: Source) -> Iterator[
         yield load_sequences(store, source.vectors, part)
 
 
-def _unique_ids(videos: Sequence[Video]) -> list[str]:
+def unique_ids(videos: Sequence[Video]) -> list[str]:
     """Return the videos' ids; those that several crawls use are preceded by their crawl."""
     n_crawls = Counter(video.video_id for video in videos)
     taken = {video_id for video_id, n in n_crawls.items() if n == 1}

@@ -21,7 +21,7 @@ from nmcl.pipeline.media.decode import Request, decode
 from nmcl.pipeline.media.failures import out_of_memory
 from nmcl.pipeline.media.limits import AHEAD, MediaSettings
 from nmcl.pipeline.needs import Stream
-from nmcl.pipeline.processes import die_with_parent
+from nmcl.pipeline.processes import die_with_parent, without_main
 from nmcl.pipeline.records import Content
 
 Outcome = Content | ClipError
@@ -271,7 +271,8 @@ class _Child:
         context = get_context("spawn")  # a fork of a process with running threads may hang
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_decode_all, args=(theirs, settings, os.getpid()), daemon=True)
-        self._process.start()
+        with without_main():
+            self._process.start()
         theirs.close()
 
     def is_ready(self) -> bool:

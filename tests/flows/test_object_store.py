@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
@@ -19,7 +20,9 @@ from typing import Any
 import pandas as pd
 import pyarrow.dataset as ds
 import pytest
+from torch.utils.data import DataLoader
 
+import nmcl
 from nmcl.flows.service.server import free_port
 from nmcl.flows.settings import Settings, to_tree
 from nmcl.pipeline.crawl.source import VideoRequest, contents_of, crawl_source
@@ -342,3 +345,25 @@ def test_keys_that_are_no_paths_are_left_out(s3: dict[str, str]) -> None:
         ]
     with pytest.raises(CrawlError, match="nothing under s3://crawls/none"), crawl_source("s3://crawls/none").files():
         pass
+
+
+def test_it_is_read_in_python(s3: dict[str, str], small_crawl: Path, tmp_path: Path) -> None:
+    """Also by the processes of a loader, which cannot use the connections of their parent."""
+    with tarfile.open(Path(__file__).parents[1] / "data" / "store-28a06ff.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    local = nmcl.open(tmp_path / "out")
+    for link in ("latest", "champion"):
+        (tmp_path / "out" / link).unlink()
+    file_system("s3://stores")[0].put(str(tmp_path / "out"), "stores/read", recursive=True)
+    remote = nmcl.open("s3://stores/read")
+    features = remote.features(missing="completed")
+    assert features.to_arrow().equals(local.features(missing="completed").to_arrow())
+    for n_workers in (0, 2):
+        loader = DataLoader(features.to_torch(), batch_size=10, num_workers=n_workers)
+        assert [video_id for batch in loader for video_id in batch["id"]] == features.ids.tolist()
+    assert [run.scores for run in remote.runs] == [run.scores for run in local.runs]
+    champions = [store.champion for store in (remote, local)]
+    path = small_crawl / "1.mp4"
+    predicted = [champion.predict(path, ["snow"]).to_pydict() for champion in champions if champion]
+    assert predicted[0] == predicted[1]
+    assert predicted[0]["status"] == ["ok"]
