@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nmcl.pipeline.crawl.texts import TextRows
+from nmcl.pipeline.crawl.descriptions import TextRows
 from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.records import SPLITS
 from nmcl.pipeline.text import counted, examples, listed

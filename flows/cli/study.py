@@ -28,7 +28,7 @@ from nmcl.model.registry import ABLATIONS, MODELS, Method, method
 from nmcl.model.study.results import StudyData
 from nmcl.model.study.study import Section, StudySettings, study
 from nmcl.model.study.taxonomy import read_taxonomy
-from nmcl.pipeline.crawl.texts import read_texts
+from nmcl.pipeline.crawl.descriptions import read_descriptions
 from nmcl.pipeline.errors import SettingsError, StoreError
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.stages.complete import load_features
@@ -120,7 +120,7 @@ def _with_texts(
     features: Path, texts: Path, sets: Mapping[str, FeatureChoice[Any]], progress: Progress
 ) -> FeatureTable:
     """Return the rows of a feature file with the feature sets of their descriptions."""
-    table, descriptions = read_with_texts(features, read_texts(texts))
+    table, descriptions = read_with_texts(features, read_descriptions(texts))
     if twice := sorted(table.modalities.keys() & sets.keys()):
         raise SettingsError(
             f"{features} and the settings both have {twice[0]}. Give the set of the descriptions another name, such as "

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nmcl.model.feature_table import read_feature_file, read_with_texts
-from nmcl.pipeline.crawl.texts import TextRows
+from nmcl.pipeline.crawl.descriptions import TextRows
 from nmcl.pipeline.errors import StoreError
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nmcl.pipeline.crawl.texts import read_texts
+from nmcl.pipeline.crawl.descriptions import read_descriptions
 from nmcl.pipeline.errors import CrawlError
 
 
@@ -18,7 +18,7 @@ def written(folder: Path, text: str, name: str = "texts.csv") -> Path:
 
 def test_a_row_has_a_text_an_id_a_label_and_a_split(tmp_path: Path) -> None:
     path = written(tmp_path, 'video_id,description,venue,split\na,"sun, sea",Beach,train\nb,,Slope,val\nc,n/a,,\n')
-    rows = read_texts(path)
+    rows = read_descriptions(path)
     assert rows.texts == ["sun, sea", "", ""]
     assert rows.ids == ["a", "b", "c"]
     assert rows.labels == ["Beach", "Slope", ""]
@@ -34,7 +34,7 @@ def test_one_column_is_enough_in_any_format(tmp_path: Path) -> None:
         written(tmp_path, lines, "t.jsonl"),
         written(tmp_path, "\n".join(["description", *texts]), "t.tsv"),
     ):
-        rows = read_texts(path)
+        rows = read_descriptions(path)
         assert rows.texts == ["first", "zweites & Wort", "third"]
         assert (rows.ids, rows.labels, rows.splits) == (None, None, None)
 
@@ -51,9 +51,9 @@ def test_one_column_is_enough_in_any_format(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_used_is_one_sentence(tmp_path: Path, name: str, text: str, message: str) -> None:
     with pytest.raises(CrawlError, match=message):
-        read_texts(written(tmp_path, text, name))
+        read_descriptions(written(tmp_path, text, name))
 
 
 def test_an_absent_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(CrawlError, match=r"absent\.csv cannot be read: No such file"):
-        read_texts(tmp_path / "absent.csv")
+        read_descriptions(tmp_path / "absent.csv")

@@ -27,7 +27,7 @@ class TextRows:
     """`train`, `validation` or `test`; empty where there is none."""
 
 
-def read_texts(path: Path) -> TextRows:
+def read_descriptions(path: Path) -> TextRows:
     """Read a file of descriptions, a `.csv`, `.tsv`, `.jsonl` or `.parquet` with the usual column names of manifests.
 
     Raises:
