@@ -1,12 +1,12 @@
 """Failures listed by `nmcl errors`: videos of a store without frames or sound, and rejected manifest rows."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from nmcl.flows.run.lineage import frozen_of
 from nmcl.flows.run.plan import Extractors, Plan
 from nmcl.flows.settings import Settings
-from nmcl.pipeline.errors import MediaError
+from nmcl.pipeline.errors import MediaError, UserError
 from nmcl.pipeline.records import MODALITIES
 from nmcl.pipeline.stages.extract import n_failed
 from nmcl.pipeline.storage.artifacts import Artifact
@@ -66,6 +66,12 @@ def failed_videos(store: Store, settings: Settings, kind: str | None = None) -> 
                         yield FailedVideo(
                             video.video_id, crawl.name, video.path, modality, f.kind, f.detail, f.attempts
                         )
+
+
+def require_kind(kind: str, kinds: Collection[str] = WHAT_TO_DO.keys()) -> None:
+    """Raise UserError if there is no such kind of failure."""
+    if kind not in kinds:
+        raise UserError(f"--kind {kind}: no such kind of failure. Expected one of {', '.join(sorted(kinds))}.")
 
 
 def _rejected(store: Store) -> Iterator[FailedVideo]:

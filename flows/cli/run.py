@@ -18,7 +18,6 @@ from nmcl.flows.cli.options import (
     SomeCrawl,
     names_in,
 )
-from nmcl.pipeline.errors import UserError
 
 
 @command(
@@ -164,8 +163,8 @@ def retry(
     from nmcl.pipeline.storage.store import Store
 
     kinds = frozenset(WHAT_TO_DO) - {failed.REJECTED}
-    if kind is not None and kind not in kinds:
-        raise UserError(f"--kind {kind}: no such kind of failure. Expected one of {', '.join(sorted(kinds))}.")
+    if kind is not None:
+        failed.require_kind(kind, kinds)
     store = Store.open(out)
     settings = of_store(store, options.changes())
     tried = {(v.crawl, v.video_id) for v in failed.failed_videos(store, settings, kind) if v.kind in kinds}

@@ -77,6 +77,8 @@ def errors(
 
     if json and csv:
         raise UserError("--json and --csv cannot be combined. Use one of them.")
+    if kind is not None:
+        failed.require_kind(kind)
     store = Store.open(out)
     videos = list(failed.failed_videos(store, of_store(store, {}), kind))
     rows = videos if kind else failed.by_kind(videos)

@@ -5,7 +5,7 @@ import posixpath
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -71,8 +71,18 @@ class CrawlFiles:
     """Files that count as videos even if no manifest or sidecar names them."""
     on_request: tuple[str, ...]
     """Sound files, and images that may be animated: they count as videos if a manifest or a sidecar names them."""
-    notes: tuple[str, ...]
-    """Messages about skipped files."""
+    left_out: Mapping[str, Sequence[str]]
+    """Files that are not used unless a manifest names them, by reason."""
+
+    def notes(self, named: Collection[str] = ()) -> Iterator[str]:
+        """Yield messages about skipped files.
+
+        Args:
+            named: Files that a manifest names, which are used whatever their kind.
+        """
+        for reason, names in self.left_out.items():
+            if skipped := sorted(set(names).difference(named)):
+                yield f"Skipped {reason} ({len(skipped):,}): {examples(skipped)}."
 
     @cached_property
     def sidecars(self) -> tuple[str, ...]:
@@ -172,7 +182,7 @@ def files_of(root: Path, names: Sequence[str], left_out: Mapping[str, list[str]]
         on_request=tuple(
             name for name in kept if name.lower().endswith(SOUND_SUFFIXES + ANIMATION_SUFFIXES) and name not in streams
         ),
-        notes=tuple(f"Skipped {what} ({len(n):,}): {examples(sorted(n))}." for what, n in left_out.items()),
+        left_out=left_out,
     )
 
 

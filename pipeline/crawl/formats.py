@@ -75,8 +75,8 @@ class BadRows:
         do = "Correct or remove them, and run again."
         if n < n_rows:
             do = (
-                f"These are {n / n_rows:.1%} of the rows, more than ingest.max_rejected_share={max_share:g} allows. "
-                f"Correct or remove them, or skip them with --set ingest.max_rejected_share=1."
+                f"These are {100 * n / n_rows:.3g} % of the rows; ingest.max_rejected_share allows "
+                f"{100 * max_share:.3g} %. Correct or remove them, or skip them with --set ingest.max_rejected_share=1."
             )
         head = f"{self.manifest} has {counted(n, 'row')} that cannot be used:"
         raise CrawlError("\n".join([head, *shown, *more, do]))

@@ -91,7 +91,7 @@ def _from_files(files: CrawlFiles, columns: ColumnSettings, address: str, absent
     paths, not_named = sidecars.videos()
     left_out = counted(len(not_named), "sound file or animation", "sound files and animations")
     note = f"Skipped {left_out} that no manifest or sidecar names: {examples(not_named)}."
-    more_notes = (note, *files.notes) if not_named else files.notes
+    more_notes = (*([note] if not_named else []), *files.notes())
     if not paths:
         raise CrawlError(
             f"No video found in {address}: looked for {_FORMS} there, and for files ending in "
@@ -117,7 +117,7 @@ def _from_files(files: CrawlFiles, columns: ColumnSettings, address: str, absent
         (
             *notes,
             *id_notes,
-            *_odd_labels((entry.venue for entry in entries), f"the venues of {files.root.name}"),
+            *_odd_labels((entry.venue for entry in entries), _sidecar_labels(columns, files)),
             *sidecars.notes(),
             *_sidecars_alone(files, paths),
             *more_notes,
@@ -159,13 +159,16 @@ def _from_manifest(
         entries = [replace(entry, video_id=i) for entry, i in zip(entries, ids, strict=True)]
         notes += id_notes
     label = columns.of.get("label")
+    where = f"column {label!r} of {name}" if label else _sidecar_labels(settings, files)
     notes += [
         *bad.notes(n_rows),
         *row_notes,
-        *_odd_labels((e.venue for e in entries), f"column {label!r} of {name}" if label else f"the venues of {name}"),
+        *_odd_labels(
+            (e.venue for e in entries), f"column {label!r} of {name}" if label else _sidecar_labels(settings, files)
+        ),
         *_missing(videos, columns, name),
-        *_not_named(videos, files, name),
-        *files.notes,
+        *_not_named(videos, bad, files, name),
+        *files.notes({video.row.path for video in videos}),
     ]
     return Listing(tuple(entries), tuple(notes), tuple(bad.rows), n_joined)
 
@@ -278,6 +281,11 @@ _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 _JOINED = re.compile(r"[|;]|#\S+\s*#|^\[.*\]$|^\{.*\}$", re.DOTALL)
 
 
+def _sidecar_labels(columns: ColumnSettings, files: CrawlFiles) -> str:
+    """Return where labels come from that no manifest has."""
+    return f"the key {columns.label!r} of the sidecars" if columns.label else f"the venues of {files.root.name}"
+
+
 def _odd_labels(labels: Iterable[str | None], where: str) -> Iterator[str]:
     """Yield at most one note on labels that look like numbers or like several labels in one."""
     distinct = {label for label in labels if label}
@@ -324,8 +332,8 @@ def _missing(rows: Sequence[_Video], columns: Columns, name: str) -> Iterator[st
         yield f"{name} names {files}: {examples(missing)}."
 
 
-def _not_named(rows: Sequence[_Video], files: CrawlFiles, name: str) -> Iterator[str]:
-    named = {video.row.path for video in rows}
+def _not_named(rows: Sequence[_Video], bad: BadRows, files: CrawlFiles, name: str) -> Iterator[str]:
+    named = {*(video.row.path for video in rows), *(row.path for row in bad.rows)}
     others = [path for path in files.videos if path not in named]
     if others:
         yield f"Skipped {counted(len(others), 'video file')} that {name} does not name: {examples(others)}."

@@ -125,6 +125,9 @@ def _catalogues(store: Store, findings: Findings) -> dict[str, Catalogue]:
     names += [f"predicted/{name}" for name in store.list("predicted") if name.endswith(".json")]
     names += [f"runs/{run}/catalogue.json" for run in store.list("runs")]
     found = {}
+    if not store.exists(TRAINING) and store.list("features"):  # it is written before anything is extracted
+        what_to_do = "Ingest the crawls again: their extracted vectors are reused."
+        findings.add(TRAINING, "it is missing, though the store has feature sets", (), what_to_do)
     for name in names:
         try:
             found[name] = load_catalogue(store, name)

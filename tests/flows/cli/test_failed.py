@@ -78,6 +78,8 @@ def test_one_row_a_video(out: Path) -> None:
     (row,) = csv.DictReader(io.StringIO(said("errors", "--out", out, "--kind", "missing", "--csv")))
     assert (row["video_id"], row["path"], row["crawl"]) == ("3", "3.mp4", "clips")
     assert said("errors", "--out", out, "--kind", "timeout").strip() == "No failures."
+    done = CliRunner().invoke(app, ["errors", "--out", str(out), "--kind", "nonsense"])
+    assert "no such kind of failure. Expected one of changed, crashed," in str(done.exception)
 
 
 def test_a_share_that_is_allowed(out: Path, tmp_path: Path) -> None:

@@ -225,6 +225,16 @@ class TestLeftovers:
         assert "Skipped streams that yt-dlp has merged (4): 't [id1].f137.mp4'" in notes(folder)
         assert "Skipped partial downloads (4)" in notes(folder)
 
+    def test_a_stream_that_the_manifest_names_is_not_said_to_be_left_out(self, tmp_path: Path) -> None:
+        folder = crawl(tmp_path, "t.mp4", "t.f137.mp4", "t.f140.m4a", csv="path\nt.f137.mp4\nt.mp4\n")
+        listing = read(folder)
+        assert [entry.path for entry in listing.entries] == ["t.f137.mp4", "t.mp4"]
+        assert "Skipped streams that yt-dlp has merged (1): 't.f140.m4a'." in listing.notes
+
+    def test_a_file_of_a_rejected_row_is_named(self, tmp_path: Path) -> None:
+        folder = crawl(tmp_path, "a.mp4", "b.mp4", "c.mp4", csv="id,path\n1,a.mp4\n1,b.mp4\n")
+        assert "Skipped 1 video file that manifest.csv does not name: 'c.mp4'." in read(folder).notes
+
     def test_a_stream_that_was_never_merged_is_all_there_is(self, tmp_path: Path) -> None:
         folder = crawl(tmp_path, "t.f137.mp4")
         sidecar(folder, "t", id="id1", description="x")

@@ -10,6 +10,7 @@ from nmcl.pipeline.crawl.columns import ColumnSettings
 from nmcl.pipeline.stages.ingest import IngestSettings, ingest
 from nmcl.pipeline.stages.verify import Findings, repair, verify
 from nmcl.pipeline.storage.artifacts import add_digest
+from nmcl.pipeline.storage.catalogue import TRAINING
 from nmcl.pipeline.storage.store import Store
 
 DATA = Path(__file__).resolve().parents[2] / "data"
@@ -101,6 +102,13 @@ def test_a_flipped_bit_is_found_by_the_digest(store: Store) -> None:
     (problem,) = [p for p in found(store).problems if p.file == name]
     assert "SHA-256" in problem.problem
     assert any(removed.startswith("completed/") for removed in problem.removes)
+
+
+def test_a_catalogue_that_is_gone(store: Store) -> None:
+    store.remove(TRAINING)
+    (problem,) = [p for p in found(store).problems if p.file == TRAINING]
+    assert "missing" in problem.problem
+    assert "Ingest the crawls again" in problem.what_to_do
 
 
 def test_rows_of_another_part(store: Store) -> None:
