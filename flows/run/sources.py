@@ -60,7 +60,7 @@ def require_videos(crawl: str) -> None:
         if not (files.videos or files.on_request):
             raise CrawlError(
                 f"No video found in {crawl} or its subfolders. Put videos there, or give another folder. "
-                f"{' '.join(files.notes)}".rstrip()
+                f"{' '.join(files.notes())}".rstrip()
             )
 
 

@@ -163,9 +163,7 @@ def _from_manifest(
     notes += [
         *bad.notes(n_rows),
         *row_notes,
-        *_odd_labels(
-            (e.venue for e in entries), f"column {label!r} of {name}" if label else _sidecar_labels(settings, files)
-        ),
+        *_odd_labels((entry.venue for entry in entries), where),
         *_missing(videos, columns, name),
         *_not_named(videos, bad, files, name),
         *files.notes({video.row.path for video in videos}),
