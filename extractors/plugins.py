@@ -192,13 +192,9 @@ class PluginExtractor:
             json.dumps(asdict(settings))
 
     def address(self) -> dict[str, object]:
-        """Return its name, settings, need and own address."""
-        return {
-            "plugin": self.name,
-            "settings": hashed(self._settings),
-            "need": self._address_of_need(),
-            "own": self._inner.address(),
-        }
+        """Return its own address with its name, settings and need."""
+        own = {"name": self.name, "settings": hashed(self._settings), "need": self._address_of_need()}
+        return {**self._inner.address(), "plugin": own}
 
     def fit(self, clips: Iterable[Clip], progress: Progress) -> State:
         """See `nmcl.pipeline.extractor.Extractor`."""
