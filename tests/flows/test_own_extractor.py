@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from nmcl.extractors import plugins
 from nmcl.flows.cli.main import app
+from nmcl.flows.run.files import extract
 from nmcl.flows.settings import from_tree, to_tree
 from nmcl.flows.stored_settings import of_store
 from nmcl.pipeline.errors import ExtractorError, SettingsError, UserError
@@ -318,6 +319,12 @@ def test_one_that_cannot_be_used_is_one_sentence(packages: Path, extractor: str,
     sys.path.append(str(packages))
     with pytest.raises(ExtractorError, match=said):
         from_tree({"features": {"mine": {"extractor": extractor}}})
+
+
+def test_a_script_uses_an_installed_extractor(packages: Path, project: Path) -> None:
+    sys.path.append(str(packages))
+    found = extract(project / "my-videos" / "0.mp4", ["bands"])
+    np.testing.assert_array_equal(found.features["bands"][0], vectors(project / "out", "bands")["0"])
 
 
 def test_deployments_know_installed_extractors(packages: Path) -> None:

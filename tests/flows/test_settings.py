@@ -68,7 +68,7 @@ def test_file_then_assignments(tmp_path: Path) -> None:
     ],
 )
 def test_refusals_say_what_to_do(assignment: str, message: str) -> None:
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(UserError) as caught:
         from_tree(load_tree(assignments=[assignment]))
     assert message in str(caught.value)
 
