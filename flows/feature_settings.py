@@ -9,10 +9,12 @@ from typing import Any, Generic, TypeVar
 from pydantic import ConfigDict, ValidationError, with_config
 from pydantic_core import ErrorDetails
 
+from nmcl.extractors import plugins
+from nmcl.extractors.plugins import NONE
 from nmcl.extractors.registry import EXTRACTORS, Entry
 from nmcl.flows.settings_tree import Tree, merged
 from nmcl.pipeline.addressing import with_references
-from nmcl.pipeline.errors import SettingsError
+from nmcl.pipeline.errors import ExtractorError, SettingsError, UserError
 from nmcl.pipeline.extractor import Extractor
 from nmcl.pipeline.storage.shapes import adapter
 
@@ -20,9 +22,6 @@ DEFAULTS = {"visual": "resnet50", "acoustic": "sda", "textual": "paragraph_vecto
 """Extractors of the default feature sets, the paper's."""
 RESERVED = ("video_id", "crawl", "path", "sha256", "split", "label", "description", "completion", "files", "labels")
 """Names of columns, states and drift figures beside those of feature sets."""
-NONE = "none"
-"""In place of an extractor: without this feature set."""
-
 
 Options = TypeVar("Options")
 """The settings dataclass of an extractor."""
@@ -39,7 +38,7 @@ class FeatureChoice(Generic[Options]):
 
     def build(self) -> Extractor:
         """Return the extractor with these settings; it loads its weights on first use."""
-        return EXTRACTORS[self.extractor].build(self.options)
+        return plugins.find(self.extractor).build(self.options)
 
 
 def default_sets() -> dict[str, FeatureChoice[Any]]:
@@ -51,27 +50,27 @@ def feature_sets(tree: Mapping[str, Any]) -> dict[str, FeatureChoice[Any]]:
     """Return the feature sets of a tree of `features`; settings that are not named keep their defaults.
 
     Raises:
-        SettingsError: An unknown extractor or setting, or a value that is not allowed.
+        UserError: An unknown extractor or setting, a value that is not allowed, or no feature set is left.
     """
     found: dict[str, FeatureChoice[Any]] = {}
     for name, values in {**{name: {} for name in DEFAULTS}, **tree}.items():
         extractor = extractor_of(name, values)
         if extractor == NONE:
             continue
-        entry = EXTRACTORS[extractor]
+        entry = plugins.find(extractor)
         own = {key: value for key, value in values.items() if key != "extractor"}
         try:
             found[name] = _validated(extractor, merged(asdict(entry.settings), own))
         except ValidationError as error:
             raise SettingsError(_message(error.errors()[0], name, entry)) from error
     if not found:
-        raise SettingsError("No feature set is left; name at least one, such as [features.textual].")
+        raise UserError("No feature set is left; name at least one, such as [features.textual].")
     return found
 
 
 def _validated(extractor: str, options: Tree) -> FeatureChoice[Any]:
     """Return a feature set. Raises ValidationError with locations that begin with `options`."""
-    kind = type(EXTRACTORS[extractor].settings)
+    kind = type(plugins.find(extractor).settings)
     of_kind = adapter(FeatureChoice[kind])  # type: ignore[valid-type]
     found: FeatureChoice[Any] = of_kind.validate_python({"extractor": extractor, "options": options})
     return found
@@ -81,7 +80,8 @@ def extractor_of(name: str, values: Any) -> str:
     """Return the extractor that the settings of one feature set name, or its default.
 
     Raises:
-        SettingsError: There is no such extractor, or a set without a default names none.
+        SettingsError: A name is not allowed, or a set without a default names no extractor.
+        ExtractorError: There is no such extractor, or it may not or cannot be imported.
     """
     if not isinstance(values, Mapping):
         raise SettingsError(f"features.{name} is a section; expected names under it, found {values!r}.")
@@ -91,13 +91,46 @@ def extractor_of(name: str, values: Any) -> str:
             f"end, and none of {', '.join(RESERVED)}."
         )
     extractor = values.get("extractor", DEFAULTS.get(name))
-    if not isinstance(extractor, str) or extractor not in (*EXTRACTORS, NONE):
-        close = difflib.get_close_matches(str(extractor), EXTRACTORS, n=1)
+    if extractor is None and "extractor" in values:  # `--set features.visual.extractor=none`
+        return NONE
+    known = [*EXTRACTORS, *plugins.installed()]
+    found = f"features.{name}.extractor is {extractor!r}; expected one of {', '.join(known)}."
+    if not isinstance(extractor, str):
+        raise SettingsError(found)
+    try:
+        if extractor != NONE:
+            plugins.find(extractor, name)
+    except KeyError:
+        close = difflib.get_close_matches(extractor, known, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
-        raise SettingsError(
-            f"features.{name}.extractor is {extractor!r}; expected one of {', '.join(EXTRACTORS)}.{hint}"
-        )
+        raise ExtractorError(
+            f"{found}{hint} If a package brings it, install that; features.{name}.extractor={NONE} leaves the set out."
+        ) from None
     return extractor
+
+
+def extractors_of_project(tree: Tree) -> list[str]:
+    """Return the extractors that nested settings name as `module:Class`."""
+    sets = tree.get("features")
+    named = [s.get("extractor") for s in sets.values() if isinstance(s, Mapping)] if isinstance(sets, Mapping) else []
+    return [str(name) for name in named if plugins.is_of_project(name)]
+
+
+def without_replaced(remembered: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
+    """Return remembered sets; of those whose extractor is not built in and is replaced by changes, only the new one.
+
+    So a set can be changed or left out after its package was removed.
+    """
+
+    def is_replaced(before: Any, after: Any) -> bool:
+        if not (isinstance(before, Mapping) and isinstance(after, Mapping)) or "extractor" not in after:
+            return False
+        return before.get("extractor", NONE) not in (*EXTRACTORS, NONE, after["extractor"])
+
+    return {
+        name: {"extractor": changes[name]["extractor"]} if is_replaced(values, changes.get(name)) else values
+        for name, values in remembered.items()
+    }
 
 
 def to_tree(sets: Mapping[str, FeatureChoice[Any]]) -> Tree:
@@ -144,9 +177,10 @@ def kept(remembered: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
 def _has_same_settings(name: str, values: Any, changes: Any) -> bool:
     if not isinstance(changes, Mapping) or "extractor" not in changes:
         return True
-    entries = (EXTRACTORS.get(extractor_of(name, tree)) for tree in (values, changes))
-    kinds = [entry and type(entry.settings) for entry in entries]
-    return kinds[0] is kinds[1]
+    before, after = (extractor_of(name, tree) for tree in (values, changes))
+    if NONE in (before, after):
+        return before == after
+    return type(plugins.find(before).settings) is type(plugins.find(after).settings)
 
 
 def with_all_references(tree: Mapping[str, Any]) -> Tree:
@@ -155,7 +189,7 @@ def with_all_references(tree: Mapping[str, Any]) -> Tree:
     for name, values in tree.items():
         extractor = extractor_of(name, values)
         is_made = extractor != NONE
-        found[name] = with_references(type(EXTRACTORS[extractor].settings), values) if is_made else dict(values)
+        found[name] = with_references(type(plugins.find(extractor).settings), values) if is_made else dict(values)
     return found
 
 
@@ -187,6 +221,9 @@ def json_schema(inlined: Callable[[Tree], Tree]) -> Tree:
         return {**schema, "properties": schema["properties"] | {key: {"enum": [*kinds[kind], NONE]}}}
 
     of_any = {"anyOf": [with_choice(kind, "extractor") for kind in kinds]}
+    if names := plugins.installed():  # not imported for this; their settings are checked by the run
+        of_plugin = {"type": "object", "properties": {"extractor": {"enum": names}}, "required": ["extractor"]}
+        of_any["anyOf"].append(of_plugin)
     earlier = {
         name: with_choice(type(EXTRACTORS[extractor].settings), "backbone") for name, extractor in DEFAULTS.items()
     }

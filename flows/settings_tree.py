@@ -32,6 +32,11 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
     return tree
 
 
+def agrees(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
+    """Return whether changes leave nested settings as they are."""
+    return merged(tree, changes) == tree
+
+
 def _read_toml(path: Path) -> Tree:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))

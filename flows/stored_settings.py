@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 from functools import reduce
 from operator import getitem
 
+from nmcl.extractors import plugins
 from nmcl.flows import console
 from nmcl.flows.engine_settings import require_packages
-from nmcl.flows.feature_settings import with_all_references, with_feature_sets
+from nmcl.flows.feature_settings import with_all_references, with_feature_sets, without_replaced
 from nmcl.flows.settings import ModelChoice, Settings, changed, defaults_for, from_tree, to_tree, unknown_paths
 from nmcl.flows.settings_tree import Tree
 from nmcl.model.registry import with_current_names
@@ -29,6 +30,9 @@ def of_store(store: Store, changes: Tree) -> Settings:
     """
     remembered = with_feature_sets(_with_current_names(_without_removed(_remembered(store))))
     changes = in_current_form(changes, remembered)
+    if isinstance(sets := remembered.get("features"), Mapping):
+        own = changes.get("features", {})
+        remembered["features"] = without_replaced(sets, own if isinstance(own, Mapping) else {})
     if unknown := unknown_paths(remembered):
         console.note(
             f"{store.url}/{SETTINGS} was written by another version of nmcl. This version does not know "
@@ -48,6 +52,9 @@ def checked(settings: Settings) -> Settings:
         UserError: If a device, package or file that the settings need is missing or cannot be used.
     """
     require_packages(settings.engine.name)
+    shadowed = plugins.shadowed()
+    for name in sorted({chosen.extractor for chosen in settings.features.values()} & shadowed.keys()):
+        console.note_once(f"{shadowed[name]} also brings an extractor {name}: the built-in one is used.")
     if not settings.engine.address:
         for extractor in (chosen.build() for chosen in settings.features.values()):
             if isinstance(extractor, Checks):

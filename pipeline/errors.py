@@ -4,6 +4,7 @@
     ├── UserError           the user can fix it: shown as a message, without a traceback
     │   ├── CrawlError      the folder, manifest or labels of a crawl cannot be used
     │   ├── SettingsError   an unknown setting, or a value out of range
+    │   ├── ExtractorError  an extractor of another package or project cannot be imported or breaks a promise
     │   ├── StoreError      the output folder is not ours, is damaged, is full, or lacks what was requested
     │   │   └── StoreTakenError    another process writes to it
     │   ├── WeightsError    network weights are missing or not of the named backbone
@@ -40,6 +41,10 @@ class CrawlError(UserError):
 
 class SettingsError(UserError):
     """A setting is unknown, or its value is out of range."""
+
+
+class ExtractorError(UserError):
+    """An extractor of another package or project may not or cannot be imported, fails, or breaks a promise."""
 
 
 class StoreError(UserError):

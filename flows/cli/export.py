@@ -7,7 +7,7 @@ import typer
 
 from nmcl.flows import console
 from nmcl.flows.cli.app import command, context_of
-from nmcl.flows.cli.options import Features, KnownStore, names_in
+from nmcl.flows.cli.options import Features, KnownStore, SettingsOptions, names_in
 from nmcl.pipeline.errors import UserError
 
 
@@ -57,6 +57,8 @@ def export(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing export.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be written.")] = False,
+    *,
+    options: SettingsOptions,
 ) -> None:
     """Export the features of all videos to a file format of other tools, with a recipe of every value.
 
@@ -81,7 +83,7 @@ def export(
     )
     wish.check()
     store = Store.open(out)
-    plan = context_of(out, of_store(store, {})).plan()
+    plan = context_of(out, of_store(store, options.changes())).plan()
     with console.showing_progress():
         found = exports.read(plan, wish, console.progress)
         written = None if dry_run else exports.write(found, wish)

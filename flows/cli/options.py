@@ -1,7 +1,7 @@
 """Command-line options shared by several commands, and those of a study."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -19,6 +19,10 @@ Out = Annotated[
     str, typer.Option("--out", help="Folder or URL of the store; created if it does not exist.", show_default=False)
 ]
 KnownStore = Annotated[str, typer.Option("--out", help="Folder or URL of an existing store.", show_default=False)]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", metavar="SECTION.NAME=VALUE", help="Change one setting; repeatable.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Features = Annotated[
     str,
@@ -26,14 +30,32 @@ Features = Annotated[
 ]
 
 
+def given_settings(config: Path | None, assignments: Iterable[str] | None) -> dict[str, Any]:
+    """Return the settings of `--config` and `--set`, nested.
+
+    The extractors of a project that they name may be imported by this command: from the folder of the file, or from the
+    working folder if `--set` names them.
+
+    Raises:
+        SettingsError: If the file cannot be read, or an assignment is malformed.
+    """
+    from nmcl.extractors.plugins import permit
+    from nmcl.flows.feature_settings import extractors_of_project
+    from nmcl.flows.settings_tree import load_tree, merged
+
+    of_file, assigned = load_tree(config), load_tree(None, assignments or ())
+    folder = str(config.resolve().parent) if config else ""
+    here = dict.fromkeys(extractors_of_project(assigned), str(Path.cwd()))
+    permit(here | dict.fromkeys(extractors_of_project(of_file), folder))
+    return merged(of_file, assigned)
+
+
 @dataclass(frozen=True)
 class SettingsOptions:
     """Options that change settings."""
 
-    config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")] = None
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", metavar="SECTION.NAME=VALUE", help="Change one setting; repeatable.")
-    ] = None
+    config: ConfigFile = None
+    sets: Assignments = None
 
     def changes(self) -> dict[str, Any]:
         """Return the settings given on the command line, nested. Dedicated options override `--set`.
@@ -41,9 +63,9 @@ class SettingsOptions:
         Raises:
             SettingsError: If the file cannot be read, or an assignment is malformed.
         """
-        from nmcl.flows.settings_tree import load_tree, merged
+        from nmcl.flows.settings_tree import merged
 
-        tree = load_tree(self.config, self.sets or ())
+        tree = given_settings(self.config, self.sets)
         for option, (section, name) in _SETTINGS.items():
             if (value := getattr(self, option, None)) is not None:
                 tree = merged(tree, {section: {name: value}})
@@ -136,8 +158,8 @@ class StudyOptions:
         typer.Option(
             "--set",
             metavar="features.NAME.SETTING=VALUE",
-            help="With --texts: a feature set of the descriptions, or its settings; repeatable. "
-            "Default: features.textual.extractor=paragraph_vectors.",
+            help="With --texts: a feature set of the descriptions, or its settings. With --store: a setting of the "
+            "store. Repeatable. Default with --texts: features.textual.extractor=paragraph_vectors.",
         ),
     ] = None
     store: Annotated[Path | None, typer.Option("--store", help="Store (--out of a run) with extracted features.")] = (

@@ -6,7 +6,7 @@ import typer
 
 from nmcl.flows import console
 from nmcl.flows.cli.app import FOUND_SOMETHING, command
-from nmcl.flows.cli.options import Json, KnownStore
+from nmcl.flows.cli.options import Json, KnownStore, SettingsOptions
 from nmcl.pipeline.errors import UserError
 
 
@@ -66,6 +66,8 @@ def errors(
     kind: Annotated[str | None, typer.Option("--kind", help="List every video with this kind of failure.")] = None,
     json: Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    *,
+    options: SettingsOptions,
 ) -> None:
     """List the videos that failed, why, and what to do about it.
 
@@ -80,7 +82,7 @@ def errors(
     if kind is not None:
         failed.require_kind(kind)
     store = Store.open(out)
-    videos = list(failed.failed_videos(store, of_store(store, {}), kind))
+    videos = list(failed.failed_videos(store, of_store(store, options.changes()), kind))
     rows = videos if kind else failed.by_kind(videos)
     kinds = failed.FailedVideo if kind else failed.FailedKind
     summary.of_rows(rows, kinds, "json" if json else "csv" if csv else "table", f"Failures of {store.url}")

@@ -11,16 +11,16 @@ from typing import Any, get_args
 
 import numpy as np
 
-from nmcl.flows.cli.options import StudyOptions, names_in
+from nmcl.flows.cli.options import StudyOptions, given_settings, names_in
 from nmcl.flows.feature_settings import FeatureChoice
 from nmcl.flows.report.study import write_study
 from nmcl.flows.report.study.results import results
 from nmcl.flows.run.evaluation import labels_of
 from nmcl.flows.run.lineage import lineage_of
 from nmcl.flows.run.plan import Plan
-from nmcl.flows.settings import from_tree
-from nmcl.flows.settings_tree import load_tree
-from nmcl.flows.stored_settings import usable
+from nmcl.flows.settings import changed
+from nmcl.flows.settings_tree import Tree
+from nmcl.flows.stored_settings import in_current_form, usable
 from nmcl.flows.text_sets import TextSet, chosen_sets
 from nmcl.model.baselines.tagged_sounds import count_concepts
 from nmcl.model.feature_table import FeatureTable, labelled, read_feature_file, read_with_texts
@@ -94,9 +94,11 @@ def _sections(text: str) -> tuple[Section, ...]:
 
 def _text_sets(options: StudyOptions) -> dict[str, FeatureChoice[Any]]:
     """Return the feature sets of the descriptions; empty without --texts."""
-    if options.texts is None and options.sets:
-        raise SettingsError("--set is for the feature sets of --texts. Give a file of descriptions, or leave it out.")
-    return chosen_sets(load_tree(assignments=options.sets or ())) if options.texts else {}
+    if options.texts is None and options.store is None and options.sets:
+        raise SettingsError(
+            "--set is for the feature sets of --texts and of --store. Give one of them, or leave it out."
+        )
+    return chosen_sets(given_settings(None, options.sets)) if options.texts else {}
 
 
 def _table(options: StudyOptions, texts: Mapping[str, FeatureChoice[Any]], progress: Progress) -> FeatureTable:
@@ -106,7 +108,7 @@ def _table(options: StudyOptions, texts: Mapping[str, FeatureChoice[Any]], progr
         raise SettingsError("--texts belongs to --features FILE.npz: a store has its own descriptions.")
     names = names_in(options.modalities)
     if options.features is None:
-        table = stored_features(options.store or Path(), names)
+        table = stored_features(options.store or Path(), names, given_settings(None, options.sets))
     elif options.texts:
         table = _with_texts(options.features, options.texts, texts, progress)
     else:
@@ -130,13 +132,14 @@ def _with_texts(
     return replace(table, fitted=fitted)
 
 
-def stored_features(folder: Path, names: tuple[str, ...] = ()) -> FeatureTable:
+def stored_features(folder: Path, names: tuple[str, ...] = (), changes: Tree | None = None) -> FeatureTable:
     """Return a store's labelled videos with their extracted (not completed) features, and the store's own split.
 
     If they were not extracted by the current code and settings, the champion's features are used.
 
     Args:
         names: Feature sets; empty: all.
+        changes: Changes to the settings of the store.
 
     Raises:
         SettingsError: If there is no such feature set.
@@ -145,7 +148,7 @@ def stored_features(folder: Path, names: tuple[str, ...] = ()) -> FeatureTable:
     store = Store.open(folder)
     tree = {name: value for name, value in store.read_json(SETTINGS).items() if name != "model"}
     tree = usable(store, SETTINGS, tree)  # without the model, which may be unknown to this version
-    settings = from_tree(tree)
+    settings = changed(tree, in_current_form(changes or {}))
     plan = Plan(store, load_catalogue(store, TRAINING), settings.only(names))
     run = champion(store)
     if not _is_extracted(plan) and run:  # for example after an upgrade raised the version of the extraction code

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nmcl.extractors import plugins
 from nmcl.extractors.registry import EXTRACTORS
 from nmcl.flows import console
 from nmcl.flows.report.bottleneck import bottleneck
 from nmcl.flows.report.retraining import class_notes, comparison_rows, diff_rows, drift_rows, drift_title
 from nmcl.flows.service.service import Service, home, is_clone, working_folder
-from nmcl.pipeline.errors import DriftError
+from nmcl.pipeline.errors import DriftError, ExtractorError
 from nmcl.pipeline.escape import csv_text
 from nmcl.pipeline.records import SPLITS
 from nmcl.pipeline.stages import verify
@@ -211,7 +212,7 @@ class ListedExtractor:
 
     name: str
     modality: str
-    dim: int
+    dim: int | None
     weights: str
     licence: str
     size_mb: int
@@ -219,20 +220,27 @@ class ListedExtractor:
 
 
 def of_extractors(as_json: bool) -> None:
-    """Print all extractors of the registry with their default settings' dimension."""
-    rows = [
-        ListedExtractor(
-            name=name,
-            modality=entry.modality,
-            dim=entry.build(entry.settings).dim,
-            weights=entry.weights(),
-            licence=entry.licence,
-            size_mb=entry.size_mb,
-            source=entry.source,
-        )
-        for name, entry in EXTRACTORS.items()
-    ]
+    """Print all extractors, with the dimension that their default settings give; for a broken one, the reason."""
+    rows = [_listed(name) for name in (*EXTRACTORS, *plugins.installed())]
+    for name, source in plugins.shadowed().items():
+        console.note(f"{source} also brings an extractor {name}: the built-in one is used.")
     of_rows(rows, ListedExtractor, "json" if as_json else "table", "Extractors")
+
+
+def _listed(name: str) -> ListedExtractor:
+    try:
+        entry = plugins.find(name)
+    except ExtractorError as error:
+        return ListedExtractor(name, "", None, str(error), "", 0, plugins.source_of(name))
+    return ListedExtractor(
+        name=name,
+        modality=entry.modality,
+        dim=entry.build(entry.settings).dim,
+        weights=entry.weights(),
+        licence=entry.licence,
+        size_mb=entry.size_mb,
+        source=entry.source,
+    )
 
 
 def of_rows(rows: Sequence[Any], kind: type, form: str, title: str) -> None:

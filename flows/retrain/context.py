@@ -10,14 +10,14 @@ from nmcl.flows.run.lineage import Lineage, is_same_run, lineage_of
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.stages import Context
 from nmcl.flows.settings import is_of_machine
-from nmcl.flows.settings_tree import Tree, merged
-from nmcl.flows.stored_settings import in_current_form, of_champion
+from nmcl.flows.settings_tree import Tree, agrees, merged
+from nmcl.flows.stored_settings import in_current_form, of_champion, usable
 from nmcl.model.trained import can_start_warm
 from nmcl.pipeline.errors import SettingsError, StoreError
 from nmcl.pipeline.storage.artifacts import digest, hashed_part
 from nmcl.pipeline.storage.catalogue import load_catalogue
 from nmcl.pipeline.storage.run_files import CrawlDiff
-from nmcl.pipeline.storage.runs import Run, champion
+from nmcl.pipeline.storage.runs import SETTINGS, Run, champion
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.text import listed
 
@@ -113,7 +113,9 @@ def settings_for(context: Context, changes: Tree, options: Options) -> Context:
     if options.refit and options.warm_start:
         raise SettingsError("--warm-start needs the champion's vectors, --refit makes others. Choose one of them.")
     changes = in_current_form(changes)
-    refused = [name for name, values in changes.items() if name in FITTED and not is_of_machine(name, values)]
+    own = usable(run.store, run.file(SETTINGS), run.settings)
+    fitted = {name: values for name, values in changes.items() if name in FITTED and not is_of_machine(name, values)}
+    refused = [name for name, values in fitted.items() if not agrees(own, {name: values})]
     if refused and not options.refit:
         raise SettingsError(
             f"{refused[0]}.* cannot change between champion and challenger: their vectors would differ. "

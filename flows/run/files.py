@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from nmcl.extractors.plugins import NONE, installed
 from nmcl.extractors.registry import EXTRACTORS
-from nmcl.flows.feature_settings import DEFAULTS, NONE
+from nmcl.flows.feature_settings import DEFAULTS
 from nmcl.flows.run.parts import ExtractPart, loaded_here, work_items
 from nmcl.flows.run.plan import Extractors
 from nmcl.flows.settings import from_tree
@@ -149,11 +150,12 @@ def _tree(features: Sequence[str] | Mapping[str, Mapping[str, Any]]) -> Tree:
     if isinstance(features, Mapping):
         sets = {name: dict(values) for name, values in features.items()}
     else:
+        known = [*EXTRACTORS, *installed()]
         for name in features:
-            if name not in EXTRACTORS:
-                close = difflib.get_close_matches(name, EXTRACTORS, n=1)
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
                 hint = f" Did you mean {close[0]}?" if close else ""
-                raise SettingsError(f"There is no extractor {name!r}.{hint} Expected some of {', '.join(EXTRACTORS)}.")
+                raise SettingsError(f"There is no extractor {name!r}.{hint} Expected some of {', '.join(known)}.")
         sets = {name: {"extractor": name} for name in features}
     return {"features": {**{name: {"extractor": NONE} for name in DEFAULTS}, **sets}}
 

@@ -6,11 +6,15 @@ from functools import cached_property
 
 import numpy as np
 
+from nmcl.extractors import plugins
+from nmcl.extractors.plugins import PluginExtractor
 from nmcl.flows.run.lineage import FrozenStates
-from nmcl.flows.settings import Settings, to_tree
+from nmcl.flows.settings import Settings, from_tree, to_tree
+from nmcl.flows.settings_tree import Tree
 from nmcl.model.base import CODE_VERSION as MODEL_CODE_VERSION
 from nmcl.pipeline import completion
 from nmcl.pipeline.addressing import hashed
+from nmcl.pipeline.errors import ExtractorError
 from nmcl.pipeline.extractor import Extractor, HasWeights
 from nmcl.pipeline.needs import Text
 from nmcl.pipeline.records import Split, Video
@@ -34,9 +38,13 @@ class Extractors:
 
     settings: Settings
 
-    def __reduce__(self) -> tuple[type["Extractors"], tuple[Settings]]:
+    def __reduce__(self) -> tuple[type["Extractors"], tuple[object, ...]]:
         """Pickle only the settings: the receiving process loads its own networks."""
-        return Extractors, (self.settings,)
+        return ReceivedExtractors, (to_tree(self.settings), plugins.permitted(), self.plugin_addresses())
+
+    def plugin_addresses(self) -> dict[str, dict[str, object]]:
+        """Return the addresses of the extractors that are not built in, by the name of their feature set."""
+        return {name: own.address() for name, own in self.all.items() if isinstance(own, PluginExtractor)}
 
     @cached_property
     def all(self) -> dict[str, Extractor]:
@@ -76,7 +84,40 @@ class Extractors:
         extractor = self.all[name]
         decoded = () if isinstance(extractor.need, Text) else ("media",)
         own = {"modality": extractor.modality, **to_tree(self.settings)["features"][name]}
+        if isinstance(extractor, PluginExtractor):
+            own["source"] = extractor.source
         return {"features": {name: own}, **in_full(self.settings, *decoded)}
+
+
+class ReceivedExtractors(Extractors):
+    """Extractors in a worker process. They are imported on first use, so that an error is raised by the work.
+
+    Args:
+        tree: The settings, nested.
+        permitted: See `nmcl.extractors.plugins.permit`.
+        addresses: Those of the command's `plugin_addresses`.
+    """
+
+    def __init__(self, tree: Tree, permitted: dict[str, str], addresses: dict[str, dict[str, object]]) -> None:
+        self._received = tree, permitted, addresses
+
+    def __reduce__(self) -> tuple[type[Extractors], tuple[object, ...]]:
+        return ReceivedExtractors, self._received
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The command's settings."""
+        tree, permitted, addresses = self._received
+        plugins.permit(permitted)
+        settings = from_tree(tree)
+        here = Extractors(settings).plugin_addresses()
+        if other := [name for name in addresses if addresses[name] != here.get(name)]:
+            extractor = settings.features[other[0]].extractor
+            raise ExtractorError(
+                f"A worker has another version of the extractor {extractor} than the command. Install the same version "
+                "on all machines, and restart the workers."
+            )
+        return settings
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from nmcl.flows.run.plan import Extractors, completed_with
 from nmcl.flows.run.prediction import STATUSES, probabilities, table
 from nmcl.flows.run.stages import Context, ingest
 from nmcl.flows.settings import Settings, from_tree, is_of_machine
-from nmcl.flows.settings_tree import Tree, merged
+from nmcl.flows.settings_tree import Tree, agrees, merged
 from nmcl.flows.stored_settings import checked, in_current_form, usable
 from nmcl.model.evaluate import evaluate
 from nmcl.model.trained import Trained
@@ -106,7 +106,7 @@ def settings_of_run(model: str, changes: Tree) -> tuple[Run, Settings]:
 
     Args:
         model: See `find_run`.
-        changes: Settings of the sections in FREE, or the device of a feature set.
+        changes: Settings of the sections in FREE, or the device of a feature set. Others may be repeated.
 
     Returns:
         The run and the settings.
@@ -116,13 +116,15 @@ def settings_of_run(model: str, changes: Tree) -> tuple[Run, Settings]:
         StoreError: If there is no such run.
     """
     changes = in_current_form(changes)
-    if refused := [name for name, values in changes.items() if name not in FREE and not is_of_machine(name, values)]:
+    run = find_run(model)
+    tree = usable(run.store, run.file(SETTINGS), run.settings)
+    others = {name: values for name, values in changes.items() if name not in FREE and not is_of_machine(name, values)}
+    if refused := [name for name, values in others.items() if not agrees(tree, {name: values})]:
         raise SettingsError(
             f"{refused[0]}.* cannot be set for a prediction: it comes from the model. Only {', '.join(FREE)} and "
             "features.NAME.device can be set."
         )
-    run = find_run(model)
-    tree = {k: v for k, v in usable(run.store, run.file(SETTINGS), run.settings).items() if k != "columns"}
+    del tree["columns"]
     return run, checked(from_tree(merged(tree, changes)))
 
 

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from nmcl.pipeline.errors import ClipError, WorkerError
+from nmcl.pipeline.errors import ClipError, ExtractorError, WorkerError
 from nmcl.pipeline.media.decode import Request, decode
 from nmcl.pipeline.media.failures import out_of_memory
 from nmcl.pipeline.media.limits import AHEAD, MediaSettings
@@ -38,7 +38,7 @@ STARTS = 20
 START_S = 120.0
 """Timeout for a process to become ready; then it is replaced."""
 
-_READY, _TAKEN = b"ready", b"taken"
+_READY, _TAKEN, _REFUSED = b"ready", b"taken", b"refused "
 _OUT_OF_MEMORY_STATUS = 3
 
 
@@ -280,12 +280,22 @@ class _Child:
         return self._said(START_S) == _READY or self._gone()
 
     def took(self, request: Request) -> bool:
-        """Send a file; return False if the process ended before it began."""
+        """Send a file; return False if the process ended before it began.
+
+        Raises:
+            ExtractorError: If the process cannot import what selects or preprocesses the frames.
+        """
         try:
             self._pipe.send(request)
         except OSError:
             return self._gone()
-        return self._said(START_S) == _TAKEN or self._gone()
+        said = self._said(START_S)
+        if said and said.startswith(_REFUSED):
+            raise ExtractorError(
+                "A decoding process cannot import what an extractor needs: "
+                f"{said.removeprefix(_REFUSED).decode()}. Define selectors and preprocessing in an importable module."
+            )
+        return said == _TAKEN or self._gone()
 
     def outcome(self, timeout_s: float) -> bytes:
         """Return the pickled outcome of the file; raise _Died or _Late."""
@@ -326,12 +336,20 @@ def _decode_all(pipe: Connection, settings: MediaSettings, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it
     if os.getppid() != parent:
         return
-    _limit(settings.memory_mb)
+    _limit_threads()
     pipe.send_bytes(_READY)
     is_fresh = True
     with suppress(EOFError, OSError):
         while True:
-            request = pipe.recv()
+            data = pipe.recv_bytes()
+            try:
+                request = pickle.loads(data)
+            except Exception as error:  # noqa: BLE001 (raised where the file was to be decoded)
+                if is_fresh:  # else a module may lack memory: a fresh process imports it before its limit
+                    pipe.send_bytes(_REFUSED + f"{type(error).__name__}: {error}".encode())
+                return
+            if is_fresh:
+                _limit(settings.memory_mb)
             pipe.send_bytes(_TAKEN)
             outcome = decode(request, settings)
             if not is_fresh and _ran_out(outcome, settings):
@@ -345,13 +363,17 @@ def _ran_out(outcome: Outcome, settings: MediaSettings) -> bool:
     return any(failure.detail == out_of_memory(settings.memory_mb).detail for failure in failures)
 
 
-def _limit(memory_mb: int) -> None:
-    """Set one thread per decoder, no logs and a memory limit: many small files are decoded in parallel."""
+def _limit_threads() -> None:
+    """Set one thread per decoder and no logs: many small files are decoded in parallel."""
     import av
     import cv2
 
     av.logging.set_level(av.logging.PANIC)
     cv2.setNumThreads(1)
-    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()  # by the interpreter
+
+
+def _limit(memory_mb: int) -> None:
+    """Limit the memory, beside what the interpreter and its modules have mapped."""
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     limit = mapped + memory_mb * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

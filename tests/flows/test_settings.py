@@ -68,7 +68,7 @@ def test_file_then_assignments(tmp_path: Path) -> None:
     ],
 )
 def test_refusals_say_what_to_do(assignment: str, message: str) -> None:
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(UserError) as caught:
         from_tree(load_tree(assignments=[assignment]))
     assert message in str(caught.value)
 
@@ -123,6 +123,10 @@ def test_a_store_of_another_version(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "does not know model, " in capsys.readouterr().err
     with pytest.raises(SettingsError, match=r"model\.linear_peer"):
         of_store(store, {"model": {"linear_peer": True}})
+
+
+def test_a_set_is_left_out_on_the_command_line() -> None:
+    assert "visual" not in from_tree(load_tree(assignments=["features.visual.extractor=none"])).features
 
 
 def test_a_store_keeps_its_settings_and_what_changes_is_said(
@@ -321,5 +325,5 @@ def test_any_number_of_feature_sets() -> None:
         remembered, {"features": {"visual": {"key_frames": 5}, "frames": {"extractor": "paragraph_vectors"}}}
     )
     assert other.features["frames"].options.dim == 100
-    with pytest.raises(SettingsError, match="No feature set is left"):
+    with pytest.raises(UserError, match="No feature set is left"):
         from_tree({"features": {name: {"extractor": "none"} for name in ("visual", "acoustic", "textual")}})

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import own
 from tests.faults.world import SETTINGS, write_crawl
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,7 +50,7 @@ def test_it_holds_every_module_and_data_file_as_one_package(wheel: Path) -> None
     for package in SOURCES[1:]:
         listed = subprocess.run(["git", "ls-files", package], cwd=ROOT, capture_output=True, text=True, check=True)
         assert {f"nmcl/{name}" for name in listed.stdout.split()} <= packed
-    assert {"nmcl/__init__.py", "nmcl/py.typed", "nmcl/prefect.yaml"} <= packed
+    assert {"nmcl/__init__.py", "nmcl/py.typed", "nmcl/prefect.yaml", "nmcl/testing.py"} <= packed
     assert {name.split("/")[0] for name in packed if ".dist-info/" not in name} == {"nmcl"}
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in packed)
 
@@ -103,6 +104,24 @@ def test_the_main_job(installed: Path, project: Path) -> None:
     assert predicted.returncode == 0, predicted.stderr
     assert len((project / "venues.csv").read_text().splitlines()) == 27
     assert "Nothing to do" in run(project, nmcl, "run", "crawl", "--out", "out").stdout
+
+
+@pytest.mark.long
+def test_an_extractor_of_another_package(installed: Path, project: Path) -> None:
+    """Installed with pip, used, and removed."""
+    own.write_package(project / "toy", own.TOY)
+    pip = (installed / "python", "-m", "pip", "--disable-pip-version-check")
+    done = run(project, *pip, "install", "--quiet", "./toy")
+    assert done.returncode == 0, done.stderr
+    assert "toy-bands 1.2" in run(project, installed / "nmcl", "features", "--json").stdout
+    (project / "settings.toml").write_text(own.SETTINGS.replace("bands:Bands", "bands"))
+    done = run(project, installed / "nmcl", "extract", "crawl", "--out", "own", "--config", "settings.toml")
+    assert done.returncode == 0, done.stderr
+    assert run(project, *pip, "uninstall", "--quiet", "--yes", "toy-bands").returncode == 0
+    done = run(project, installed / "nmcl", "extract", "--out", "own")
+    assert done.returncode == 2
+    (said,) = done.stderr.strip().splitlines()
+    assert said.startswith("error: features.bands.extractor is 'bands'; expected one of resnet50, ")
 
 
 @pytest.mark.long
