@@ -17,8 +17,9 @@ from nmcl.flows import console
 from nmcl.flows.report.bottleneck import bottleneck
 from nmcl.flows.report.retraining import class_notes, comparison_rows, diff_rows, drift_rows, drift_title
 from nmcl.flows.service.service import Service, home, is_clone, working_folder
-from nmcl.pipeline.errors import DriftError
+from nmcl.pipeline.errors import DriftError, UserError
 from nmcl.pipeline.escape import csv_text
+from nmcl.pipeline.extractor import Extractor
 from nmcl.pipeline.records import SPLITS
 from nmcl.pipeline.stages import verify
 from nmcl.pipeline.stages.extract import load_vectors
@@ -211,7 +212,8 @@ class ListedExtractor:
 
     name: str
     modality: str
-    dim: int
+    dim: int | None
+    """None if the settings name a model that is not here."""
     weights: str
     licence: str
     size_mb: int
@@ -224,7 +226,7 @@ def of_extractors(as_json: bool) -> None:
         ListedExtractor(
             name=name,
             modality=entry.modality,
-            dim=entry.build(entry.settings).dim,
+            dim=_dim(entry.build(entry.settings)),
             weights=entry.weights(),
             licence=entry.licence,
             size_mb=entry.size_mb,
@@ -233,6 +235,13 @@ def of_extractors(as_json: bool) -> None:
         for name, entry in EXTRACTORS.items()
     ]
     of_rows(rows, ListedExtractor, "json" if as_json else "table", "Extractors")
+
+
+def _dim(extractor: Extractor) -> int | None:
+    try:
+        return extractor.dim
+    except UserError:
+        return None
 
 
 def of_rows(rows: Sequence[Any], kind: type, form: str, title: str) -> None:
