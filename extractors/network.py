@@ -88,7 +88,7 @@ def _openvino() -> Any:
 
 
 def _batches(frames: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    padded = np.concatenate([frames, np.zeros((-len(frames) % size, *frames.shape[1:]), np.uint8)])
+    padded = np.concatenate([frames, np.zeros((-len(frames) % size, *frames.shape[1:]), frames.dtype)])
     yield from np.split(padded, len(padded) // size)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from nmcl.extractors.acoustic import AcousticExtractor, AcousticSettings
 from nmcl.extractors.logmel import LogMelExtractor, LogMelSettings
 from nmcl.extractors.sentences import SentenceSettings, sentence_extractor
+from nmcl.extractors.tagger import TaggerExtractor, TaggerSettings
 from nmcl.extractors.textual import TextualExtractor, TextualSettings
 from nmcl.extractors.timm import TimmExtractor, TimmSettings
 from nmcl.extractors.visual import BACKBONES, VisualExtractor, VisualSettings
@@ -74,6 +75,15 @@ EXTRACTORS: dict[str, Entry] = {
         weights=lambda: FITTED,
     ),
     "logmel": Entry("acoustic", LogMelSettings(), LogMelExtractor, "mean and deviation of mel bands"),
+    "tagger": Entry(
+        "acoustic",
+        TaggerSettings(),
+        TaggerExtractor,
+        "PANNs Cnn14_16k, AudioSet",
+        "CC-BY-4.0",
+        320,
+        lambda: "file",
+    ),
     "paragraph_vectors": Entry(
         "textual", TextualSettings(), TextualExtractor, "gensim doc2vec, the paper's", weights=lambda: FITTED
     ),

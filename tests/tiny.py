@@ -1,9 +1,11 @@
 """Tiny models with random weights, saved by the libraries whose format they have."""
 
 import atexit
+import math
 import shutil
 import tempfile
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +90,42 @@ def _saved_whole(model: Any) -> str:
     folder = str(_folder())
     model.save(folder)
     return folder
+
+
+@cache
+def tagger() -> tuple[str, str]:
+    """Return a file in the layout of PANNs' Cnn14_16k with narrow layers, and the names of its 5 classes."""
+    import librosa
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    tensors: dict[str, torch.Tensor] = {}
+
+    def add(name: str, *shape: int) -> None:
+        tensors[name] = torch.randn(shape, generator=generator) / max(1, math.prod(shape[1:])) ** 0.5
+
+    def add_norm(name: str, width: int) -> None:
+        for part in ("weight", "running_var"):
+            tensors[f"{name}.{part}"] = torch.rand(width, generator=generator) + 0.5
+        for part in ("bias", "running_mean"):
+            tensors[f"{name}.{part}"] = torch.randn(width, generator=generator) / 4
+        tensors[f"{name}.num_batches_tracked"] = torch.tensor(1)
+
+    for part in ("real", "imag"):
+        tensors[f"spectrogram_extractor.stft.conv_{part}.weight"] = torch.zeros(257, 1, 512)
+    mel = librosa.filters.mel(sr=16_000, n_fft=512, n_mels=64, fmin=50, fmax=8000)
+    tensors["logmel_extractor.melW"] = torch.from_numpy(mel.T.copy())
+    add_norm("bn0", 64)
+    widths = (1, 4, 4, 6, 6, 8, 8)
+    for i, (before, width) in enumerate(pairwise(widths), start=1):
+        for j, n_in in ((1, before), (2, width)):
+            add(f"conv_block{i}.conv{j}.weight", width, n_in, 3, 3)
+            add_norm(f"conv_block{i}.bn{j}", width)
+    for name, n_out in (("fc1", 12), ("fc_audioset", 5)):
+        add(f"{name}.weight", n_out, 8 if name == "fc1" else 12)
+        add(f"{name}.bias", n_out)
+    folder = _folder()
+    torch.save({"iteration": 1, "model": tensors}, folder / "Cnn14_16k.pth")
+    names = 'index,mid,display_name\n0,/m/a,"Speech"\n1,/m/b,"Male speech, man speaking"\n2,/m/c,"Music"\n'
+    (folder / "classes.csv").write_text(names + '3,/m/d,"Violin"\n4,/m/e,"Silence"\n')
+    return str(folder / "Cnn14_16k.pth"), str(folder / "classes.csv")

@@ -13,6 +13,7 @@ from nmcl.extractors.acoustic import AcousticExtractor, AcousticSettings
 from nmcl.extractors.autoencoder import AutoencoderSettings
 from nmcl.extractors.logmel import LogMelExtractor, LogMelSettings
 from nmcl.extractors.sentences import SentenceSettings, sentence_extractor
+from nmcl.extractors.tagger import TaggerExtractor, TaggerSettings
 from nmcl.extractors.textual import TextualExtractor, TextualSettings
 from nmcl.extractors.timm import TimmExtractor, TimmSettings
 from nmcl.extractors.visual import VisualExtractor, VisualSettings
@@ -36,6 +37,11 @@ class Case:
 
 def _sound(seed: int) -> Clip:
     n_samples = 3000 * (seed % 4 + 1)
+    return Clip(waveform=np.random.default_rng(seed).integers(-9000, 9000, n_samples).astype(np.int16))
+
+
+def _long_sound(seed: int) -> Clip:
+    n_samples = 11_000 * (seed % 5 + 1)
     return Clip(waveform=np.random.default_rng(seed).integers(-9000, 9000, n_samples).astype(np.int16))
 
 
@@ -73,6 +79,7 @@ CASES = {
         lambda: sentence_extractor(SentenceSettings(tiny.clip_model(), "visual", sequence=True)),
         partial(_frames, side=tiny.CLIP_SIDE),
     ),
+    "tagger": Case(lambda: TaggerExtractor(TaggerSettings(*tiny.tagger(), sequence=True)), _long_sound),
     "example of the README": Case(example_extractor, _frames),
 }
 
