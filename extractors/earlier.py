@@ -20,6 +20,7 @@ def earlier_address(extractor: Extractor) -> dict[str, object]:
         settings = asdict(extractor.settings) | {"backbone": extractor.name}
         del settings["weights"], settings["device"], settings["sequence"]
         preprocess = asdict(extractor.backbone.preprocess)
+        del preprocess["squash"]
         code = [address["code_version"], address["keyframes_version"]]
         return {"settings": settings, "preprocess": preprocess, "weights": _digest_of_tensors(extractor), "code": code}
     if isinstance(extractor, TextualExtractor):

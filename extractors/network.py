@@ -68,8 +68,8 @@ def require_device(name: str) -> None:
     if not works:
         gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         raise SettingsError(
-            f"features.visual.device is {name!r}, which this machine does not have ({found}). Expected "
-            f"{listed(['auto', 'cpu', *gpus])}: --set features.visual.device=auto"
+            f"device is {name!r}, which this machine does not have ({found}). Expected "
+            f"{listed(['auto', 'cpu', *gpus])}: --set features.NAME.device=auto"
         )
 
 
@@ -88,8 +88,13 @@ def _openvino() -> Any:
 
 
 def _batches(frames: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    padded = np.concatenate([frames, np.zeros((-len(frames) % size, *frames.shape[1:]), np.uint8)])
+    padded = np.concatenate([frames, np.zeros((-len(frames) % size, *frames.shape[1:]), frames.dtype)])
     yield from np.split(padded, len(padded) // size)
+
+
+def in_batches(run: Run, size: int) -> Run:
+    """Return a function that runs batches of one size, so that a vector does not depend on its neighbours."""
+    return lambda frames: np.concatenate([run(batch) for batch in _batches(frames, size)])[: len(frames)]
 
 
 def _on_cpu(network: nn.Module, side: int, bfloat16: bool) -> Run:

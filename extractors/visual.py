@@ -1,27 +1,22 @@
-"""Visual features: key frames, convolutional network, mean over frames. The only module that imports torchvision."""
+"""Visual features of convolutional networks by torchvision. The only module that imports torchvision."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
 from annotated_types import Interval
 from torch import nn
 
+from nmcl.extractors.frame_network import FrameNetwork
 from nmcl.extractors.keyframes import CODE_VERSION as KEYFRAMES_VERSION
-from nmcl.extractors.keyframes import KeyFrames
 from nmcl.extractors.network import Run, has_bfloat16, load, require_device
 from nmcl.extractors.preprocess import Preprocess
 from nmcl.extractors.weights import checksum_of, published_file, read_weights, sha256_of
 from nmcl.pipeline.addressing import Reference, Unhashed, hashed
 from nmcl.pipeline.errors import WeightsError
-from nmcl.pipeline.extractor import Extracted
-from nmcl.pipeline.needs import Frames
-from nmcl.pipeline.progress import Progress
-from nmcl.pipeline.records import Clip, Modality, State
 
 CODE_VERSION = 2
 """Version of the code, part of the address; raise it when the same settings give different vectors."""
@@ -119,28 +114,27 @@ BACKBONES: dict[str, Backbone] = {
 }
 
 
-class VisualExtractor:
-    """Extractor whose vector is the mean of the network's features over the key frames (paper, section 4.2.1)."""
-
-    modality: Modality = "visual"
-    fit_videos = 0
+class VisualExtractor(FrameNetwork):
+    """Extractor of a convolutional network's features."""
 
     def __init__(self, name: str, settings: VisualSettings) -> None:
         self.name = name
-        self.settings = settings
+        self.settings: VisualSettings = settings
         self.backbone = BACKBONES[name]
-        self.dim = self.backbone.dim
 
     @property
-    def need(self) -> Frames:
-        """The key frames of the settings, as the network takes them."""
-        return Frames(KeyFrames(self.settings.key_frames), self.backbone.preprocess)
+    def dim(self) -> int:
+        return self.backbone.dim
+
+    @property
+    def preprocess(self) -> Preprocess:
+        return self.backbone.preprocess
 
     def address(self) -> dict[str, object]:
         """See `Extractor.address`; loads and downloads no weights."""
         return {
             "settings": hashed(self.settings) | ({} if self.name == REFERENCE else {"backbone": self.name}),
-            "preprocess": hashed(self.backbone.preprocess),
+            "preprocess": hashed(self.preprocess),
             "weights": self._weights_name,
             "code_version": CODE_VERSION,
             "keyframes_version": KEYFRAMES_VERSION,
@@ -166,24 +160,6 @@ class VisualExtractor:
         if self.settings.weights == "default":
             self._published()
 
-    def fit(self, clips: Iterable[Clip], progress: Progress) -> State:
-        """Return an empty state: the network is pretrained."""
-        return State()
-
-    def extract(self, clips: Sequence[Clip], state: State) -> np.ndarray | Extracted:
-        """See `Extractor.extract`; shape (len(clips), dim), float32, >= 0 for a ResNet."""
-        vectors = np.full((len(clips), self.dim), np.nan, dtype=np.float32)
-        sequences: list[np.ndarray | None] = [None] * len(clips)
-        frames = {i: clip.frames for i, clip in enumerate(clips) if clip.frames is not None}
-        if frames:
-            features = self._run(np.concatenate([*frames.values()]))
-            ends = np.cumsum([len(f) for f in frames.values()])
-            for i, rows in zip(frames, np.split(features, ends[:-1]), strict=True):
-                vectors[i], sequences[i] = rows.mean(axis=0), rows
-        if not self.settings.sequence:
-            return vectors
-        return Extracted(vectors, sequences, [clip.frame_times_s for clip in clips])
-
     def plain_network(self) -> nn.Module:
         """Return the network with its weights as published, on the CPU."""
         network = self.backbone.build()
@@ -200,16 +176,8 @@ class VisualExtractor:
             return self.backbone.bears_bfloat16 and has_bfloat16(self.device)
         return self.settings.precision == "bfloat16"
 
-    @property
-    def device(self) -> str:
-        """Device of the network, as torch names it."""
-        if self.settings.device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        return self.settings.device
-
-    @cached_property
-    def _run(self) -> Run:
-        return load(self.plain_network(), self.backbone.preprocess, self.device, self.is_bfloat16)
+    def load(self) -> Run:
+        return load(self.plain_network(), self.preprocess, self.device, self.is_bfloat16)
 
     @cached_property
     def weights(self) -> dict[str, torch.Tensor]:
@@ -248,11 +216,11 @@ def _load_into(network: nn.Module, weights: dict[str, torch.Tensor], name: str) 
     try:
         missing = network.load_state_dict(weights, strict=False).missing_keys
     except RuntimeError as error:
-        raise WeightsError(f"features.visual.weights do not fit {name}: {error}") from error
+        raise WeightsError(f"The weights do not fit {name}: {error}") from error
     if missing:
         raise WeightsError(
-            f"features.visual.weights do not fit {name}: {len(missing)} tensors are missing, first {missing[0]}. "
-            "Select the network they belong to: --set features.visual.extractor=..."
+            f"The weights do not fit {name}: {len(missing)} tensors are missing, first {missing[0]}. "
+            "Select the network they belong to: --set features.NAME.extractor=..."
         )
 
 

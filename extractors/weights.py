@@ -76,9 +76,7 @@ def sha256_of(path: Path) -> str:
                     return found
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise WeightsError(
-            f"features.visual.weights: {path} cannot be read ({error}). Give a .pth or .safetensors file."
-        ) from error
+        raise WeightsError(f"weights: {path} cannot be read ({error}). Give a .pth or .safetensors file.") from error
     with contextlib.suppress(StoreError):  # then it is computed again next time
         write_whole(kept, found.encode())
     return found
@@ -95,7 +93,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         WeightsError: If the file does not exist or holds something else.
     """
     if not path.is_file():
-        raise WeightsError(f"features.visual.weights: there is no file {path}. Give a .pth or .safetensors file.")
+        raise WeightsError(f"weights: there is no file {path}. Give a .pth or .safetensors file.")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -103,10 +101,9 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
             return _plain(load_file(path), path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises anything from KeyError to UnpicklingError
-        raise WeightsError(
-            f"features.visual.weights: {path} is not a weights file ({type(error).__name__}: {error})."
-        ) from error
-    content = content.get("state_dict", content) if isinstance(content, dict) else content
+        raise WeightsError(f"weights: {path} is not a weights file ({type(error).__name__}: {error}).") from error
+    if isinstance(content, dict):
+        content = next((content[key] for key in ("state_dict", "model") if key in content), content)
     return _plain(content, path)
 
 
@@ -115,8 +112,8 @@ def _plain(content: Any, path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in content.items()
     ):
-        raise WeightsError(f"features.visual.weights: {path} contains no named tensors; expected a state dict.")
+        raise WeightsError(f"weights: {path} contains no named tensors; expected a state dict.")
     if odd := [name for name, t in content.items() if t.layout != torch.strided or t.is_quantized or t.is_meta]:
-        raise WeightsError(f"features.visual.weights: {path} contains {odd[0]!r}, which is not a plain tensor.")
+        raise WeightsError(f"weights: {path} contains {odd[0]!r}, which is not a plain tensor.")
     tensors = {name.removeprefix("module."): tensor.detach() for name, tensor in content.items()}
     return {name: t.float() if t.dtype == torch.bfloat16 else t for name, t in tensors.items()}

@@ -58,9 +58,8 @@ def feature_sets(tree: Mapping[str, Any]) -> dict[str, FeatureChoice[Any]]:
         if extractor == NONE:
             continue
         entry = plugins.find(extractor)
-        own = {key: value for key, value in values.items() if key != "extractor"}
         try:
-            found[name] = _validated(extractor, merged(asdict(entry.settings), own))
+            found[name] = _validated(extractor, merged(asdict(entry.settings), _own(values)))
         except ValidationError as error:
             raise SettingsError(_message(error.errors()[0], name, entry)) from error
     if not found:
@@ -90,7 +89,7 @@ def extractor_of(name: str, values: Any) -> str:
             f"{name!r} cannot name a feature set: use lower-case letters, digits and underscores, no _observed at the "
             f"end, and none of {', '.join(RESERVED)}."
         )
-    extractor = values.get("extractor", DEFAULTS.get(name))
+    extractor, _ = _parted(values.get("extractor", DEFAULTS.get(name)))
     if extractor is None and "extractor" in values:  # `--set features.visual.extractor=none`
         return NONE
     known = [*EXTRACTORS, *plugins.installed()]
@@ -113,7 +112,7 @@ def extractors_of_project(tree: Tree) -> list[str]:
     """Return the extractors that nested settings name as `module:Class`."""
     sets = tree.get("features")
     named = [s.get("extractor") for s in sets.values() if isinstance(s, Mapping)] if isinstance(sets, Mapping) else []
-    return [str(name) for name in named if plugins.is_of_project(name)]
+    return [str(name) for name in named if plugins.is_of_project(_parted(name)[0])]
 
 
 def without_replaced(remembered: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
@@ -131,6 +130,20 @@ def without_replaced(remembered: Mapping[str, Any], changes: Mapping[str, Any]) 
         name: {"extractor": changes[name]["extractor"]} if is_replaced(values, changes.get(name)) else values
         for name, values in remembered.items()
     }
+
+
+def _own(values: Mapping[str, Any]) -> Tree:
+    """Return the extractor's own settings of one feature set."""
+    _, model = _parted(values.get("extractor"))
+    return {**{key: value for key, value in values.items() if key != "extractor"}, **model}
+
+
+def _parted(extractor: Any) -> tuple[Any, Tree]:
+    """Return the extractor of the short form `EXTRACTOR:MODEL`, and the setting `model`."""
+    name, colon, model = extractor.partition(":") if isinstance(extractor, str) else ("", "", "")
+    if colon and name in EXTRACTORS and hasattr(EXTRACTORS[name].settings, "model"):
+        return name, {"model": model}
+    return extractor, {}
 
 
 def to_tree(sets: Mapping[str, FeatureChoice[Any]]) -> Tree:
@@ -155,9 +168,8 @@ def unknown_paths(tree: Mapping[str, Any]) -> list[tuple[str, ...]]:
     for name, values in tree.items():
         try:
             extractor = extractor_of(name, values)
-            own = {key: value for key, value in values.items() if key != "extractor"}
             if extractor != NONE:
-                _validated(extractor, own)
+                _validated(extractor, _own(values))
         except SettingsError:
             found.append((name,))
         except ValidationError as error:
@@ -218,7 +230,10 @@ def json_schema(inlined: Callable[[Tree], Tree]) -> Tree:
 
     def with_choice(kind: type, key: str) -> Tree:
         schema = inlined(adapter(FeatureChoice[kind]).json_schema())["properties"]["options"]  # type: ignore[valid-type]
-        return {**schema, "properties": schema["properties"] | {key: {"enum": [*kinds[kind], NONE]}}}
+        choice: Tree = {"enum": [*kinds[kind], NONE]}
+        if "model" in schema["properties"]:
+            choice = {"anyOf": [choice, {"type": "string", "pattern": f"^({'|'.join(kinds[kind])}):"}]}
+        return {**schema, "properties": schema["properties"] | {key: choice}}
 
     of_any = {"anyOf": [with_choice(kind, "extractor") for kind in kinds]}
     if names := plugins.installed():  # not imported for this; their settings are checked by the run

@@ -20,6 +20,8 @@ DOORS = {
     "torchvision": {"extractors/visual.py"},
     "efficientnet_lite_pytorch": {"extractors/visual.py"},
     "openvino": {"extractors/network.py"},
+    "sentence_transformers": {"extractors/sentences.py"},
+    "timm": {"extractors/timm.py"},
     "librosa": {"extractors/spectrogram.py"},
     "gensim": {"extractors/textual.py"},
     "implicit": {"pipeline/completion/implicit_als.py"},

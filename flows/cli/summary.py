@@ -18,8 +18,9 @@ from nmcl.flows import console
 from nmcl.flows.report.bottleneck import bottleneck
 from nmcl.flows.report.retraining import class_notes, comparison_rows, diff_rows, drift_rows, drift_title
 from nmcl.flows.service.service import Service, home, is_clone, working_folder
-from nmcl.pipeline.errors import DriftError, ExtractorError
+from nmcl.pipeline.errors import DriftError, ExtractorError, UserError
 from nmcl.pipeline.escape import csv_text
+from nmcl.pipeline.extractor import Extractor
 from nmcl.pipeline.records import SPLITS
 from nmcl.pipeline.stages import verify
 from nmcl.pipeline.stages.extract import load_vectors
@@ -213,6 +214,7 @@ class ListedExtractor:
     name: str
     modality: str
     dim: int | None
+    """None if the settings name a model that is not here."""
     weights: str
     licence: str
     size_mb: int
@@ -235,12 +237,19 @@ def _listed(name: str) -> ListedExtractor:
     return ListedExtractor(
         name=name,
         modality=entry.modality,
-        dim=entry.build(entry.settings).dim,
+        dim=_dim(entry.build(entry.settings)),
         weights=entry.weights(),
         licence=entry.licence,
         size_mb=entry.size_mb,
         source=entry.source,
     )
+
+
+def _dim(extractor: Extractor) -> int | None:
+    try:
+        return extractor.dim
+    except UserError:
+        return None
 
 
 def of_rows(rows: Sequence[Any], kind: type, form: str, title: str) -> None:

@@ -23,7 +23,7 @@ def write(export: Export, path: Path) -> Written:
         file.write_table(first)
         for table in tables:
             file.write_table(table)
-    return Written({f"{f.name}_0 to {f.name}_{f.dim - 1}": f.name for f in export.features})
+    return Written({f"{f.columns[0]} to {f.columns[-1]}": f.name for f in export.features})
 
 
 def _tables(export: Export) -> Iterator[pa.Table]:
@@ -37,7 +37,7 @@ def _tables(export: Export) -> Iterator[pa.Table]:
         for feature in export.features:
             columns[observed_name(feature.name)] = pa.array(feature.observed[rows])
         for feature, block in zip(export.features, blocks, strict=True):
-            for i, column in enumerate(np.ascontiguousarray(block.T)):
-                columns[f"{feature.name}_{i}"] = pa.array(column, pa.float32(), from_pandas=True)  # NaN: empty
+            for name, column in zip(feature.columns, np.ascontiguousarray(block.T), strict=True):
+                columns[name] = pa.array(column, pa.float32(), from_pandas=True)  # NaN: empty
         yield pa.table(columns)
         start = rows.stop

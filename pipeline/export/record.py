@@ -45,6 +45,13 @@ class FeatureSet:
     """T of each row, shape (N,), int64; 1 without a sequence. None: 1 everywhere."""
     made_by: Mapping[str, Any] = field(default_factory=dict)
     """Recipes of the artifacts that the values come from, as JSON."""
+    dimensions: Sequence[str] = ()
+    """Names of the D numbers of a vector; empty if they have none."""
+
+    @property
+    def columns(self) -> list[str]:
+        """Name of each number of a vector among those of other feature sets."""
+        return [f"{self.name}_{name}" for name in self.dimensions or range(self.dim)]
 
     @property
     def longest(self) -> int:

@@ -94,6 +94,7 @@ def _feature(store: Store, parts: Sequence[Part], source: Source, missing: Missi
         has_sequences = has_sequences and SEQUENCE in table.column_names
         if has_sequences:
             lengths += [len(s) if s.is_valid else 1 for s in table.column(SEQUENCE)]
+    recipe = _recipe(store, source.vectors)
     return FeatureSet(
         name=source.name,
         modality=source.modality,
@@ -103,6 +104,7 @@ def _feature(store: Store, parts: Sequence[Part], source: Source, missing: Missi
         sequences=partial(_sequences, store, parts, source) if has_sequences else None,
         lengths=np.array(lengths, np.int64) if has_sequences else None,
         made_by={artifact.folder: _recipe(store, artifact) for artifact in _artifacts(source, missing)},
+        dimensions=recipe.get("extractor", {}).get("dimensions", ()),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,13 +10,17 @@ import pytest
 from nmcl.extractors.acoustic import AcousticExtractor, AcousticSettings
 from nmcl.extractors.autoencoder import AutoencoderSettings
 from nmcl.extractors.logmel import LogMelExtractor, LogMelSettings
+from nmcl.extractors.sentences import SentenceSettings, sentence_extractor
+from nmcl.extractors.tagger import TaggerExtractor, TaggerSettings
 from nmcl.extractors.textual import TextualExtractor, TextualSettings
+from nmcl.extractors.timm import TimmExtractor, TimmSettings
 from nmcl.extractors.visual import VisualExtractor, VisualSettings
 from nmcl.extractors.wordllama import WordLlamaExtractor, WordLlamaSettings
 from nmcl.pipeline.extractor import Extractor, vectors_of
 from nmcl.pipeline.progress import silent
 from nmcl.pipeline.records import Clip
 from nmcl.testing import check_extractor
+from tests import tiny
 from tests.readme import example_extractor
 
 
@@ -33,15 +38,20 @@ def _sound(seed: int) -> Clip:
     return Clip(waveform=np.random.default_rng(seed).integers(-9000, 9000, n_samples).astype(np.int16))
 
 
+def _long_sound(seed: int) -> Clip:
+    n_samples = 11_000 * (seed % 5 + 1)
+    return Clip(waveform=np.random.default_rng(seed).integers(-9000, 9000, n_samples).astype(np.int16))
+
+
 def _text(seed: int) -> Clip:
     letters = np.random.default_rng(seed).choice(list("abcdefgh"), 2 + seed % 5)
     return Clip(text=" ".join([*letters, *["z"] * seed]))
 
 
-def _frames(seed: int) -> Clip:
+def _frames(seed: int, side: int = 224) -> Clip:
     rng = np.random.default_rng(seed)
     times_s = tuple(0.5 * i for i in range(seed % 3 + 1))
-    return Clip(rng.integers(0, 256, (len(times_s), 224, 224, 3), dtype=np.uint8), times_s)
+    return Clip(rng.integers(0, 256, (len(times_s), side, side, 3), dtype=np.uint8), times_s)
 
 
 SMALL = AutoencoderSettings(layers=(20, 10), min_steps=10)
@@ -58,6 +68,16 @@ CASES = {
     "visual sequence": Case(
         lambda: VisualExtractor("efficientnet_lite0", VisualSettings(weights="random", sequence=True)), _frames
     ),
+    "timm": Case(lambda: TimmExtractor(TimmSettings(*tiny.timm_model())), partial(_frames, side=tiny.TIMM_SIDE)),
+    "timm sequence": Case(
+        lambda: TimmExtractor(TimmSettings(*tiny.timm_model(), sequence=True)), partial(_frames, side=tiny.TIMM_SIDE)
+    ),
+    "st": Case(lambda: sentence_extractor(SentenceSettings(tiny.sentence_model(), normalize=True)), _text),
+    "st of pictures": Case(
+        lambda: sentence_extractor(SentenceSettings(tiny.clip_model(), "visual", sequence=True)),
+        partial(_frames, side=tiny.CLIP_SIDE),
+    ),
+    "tagger": Case(lambda: TaggerExtractor(TaggerSettings(*tiny.tagger(), sequence=True)), _long_sound),
     "example of the README": Case(example_extractor, _frames),
 }
 

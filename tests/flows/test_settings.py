@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from nmcl.flows import console
+from nmcl.flows.feature_settings import unknown_paths
 from nmcl.flows.settings import Settings, changed, from_tree, json_schema, to_tree
-from nmcl.flows.settings_tree import load_tree
+from nmcl.flows.settings_tree import load_tree, merged
 from nmcl.flows.stored_settings import of_store, remember
 from nmcl.model.registry import MODELS
 from nmcl.pipeline.errors import SettingsError, UserError
@@ -209,6 +210,25 @@ def test_a_change_of_the_stacking_keeps_the_stored_model(tmp_path: Path) -> None
     assert (found.model.name, found.model.options.hidden) == ("variant_2", 8)
 
 
+def test_an_extractor_may_be_named_with_its_model() -> None:
+    short, long = (
+        load_tree(assignments=[f"features.pictures.{line}" for line in lines])
+        for lines in (["extractor=timm:convnext_atto"], ["extractor=timm", "model=convnext_atto"])
+    )
+    settings = from_tree(short)
+    assert settings == from_tree(long)
+    assert to_tree(settings)["features"]["pictures"]["extractor"] == "timm"
+    Draft202012Validator(json_schema()).validate(short)
+    assert unknown_paths(short["features"]) == []
+    later = changed(
+        to_tree(from_tree(merged(short, {"features": {"pictures": {"key_frames": 3}}}))),
+        {"features": {"pictures": {"extractor": "timm:resnet10t"}}},
+    ).features["pictures"]
+    assert (later.options.model, later.options.key_frames) == ("resnet10t", 3)
+    with pytest.raises(SettingsError, match="is 'sda:x'; expected one of"):
+        from_tree({"features": {"sounds": {"extractor": "sda:x"}}})
+
+
 def test_another_engine_has_another_cluster() -> None:
     remembered = to_tree(from_tree({"engine": {"name": "ray", "workers": 4, "address": "ray-head:6379", "gpus": 0.5}}))
     engine = changed(remembered, {"engine": {"name": "processes"}}).engine
@@ -221,9 +241,9 @@ def test_another_engine_has_another_cluster() -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ("features.visual.device=cuda:77", "features.visual.device is 'cuda:77', which this machine does not have"),
-        ("features.visual.device=foo", "features.visual.device is 'foo'"),
-        ("features.visual.device=meta", "features.visual.device is 'meta'"),
+        ("features.visual.device=cuda:77", "device is 'cuda:77', which this machine does not have"),
+        ("features.visual.device=foo", "device is 'foo'"),
+        ("features.visual.device=meta", "device is 'meta'"),
         ("features.visual.weights=absent.pth", "there is no file absent.pth"),
         ("features.textual.extra_text=absent.txt", "absent.txt cannot be read"),
         ("model=3", "model is a section"),

@@ -1,12 +1,16 @@
 """The commands `nmcl export` and `nmcl extract CRAWL --export`, from videos without a label to files."""
 
 import json
+import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from tests import tiny
 from tests.flows.commands import nmcl
 from tests.media import shades, tone, write_video
 
@@ -54,6 +58,36 @@ def test_from_unlabelled_videos_to_files(unlabelled: Path, tmp_path: Path) -> No
     recipe = json.loads((tmp_path / "t/recipe.json").read_text())
     assert recipe["features"]["visual"]["longest_sequence"] > 1
     assert [*recipe["features"]] == ["visual"]
+
+
+def test_models_by_name_and_named_dimensions(unlabelled: Path, tmp_path: Path) -> None:
+    """Five sets of four models, two picture sizes and one sound rate; the clips have no description."""
+    (model, weights), (tagger, classes) = tiny.timm_model(), tiny.tagger()
+    settings = {
+        **{f"{name}.extractor": "none" for name in ("visual", "acoustic", "textual")},
+        "pictures.extractor": f"timm:{model}",
+        "pictures.weights": weights,
+        "clip.extractor": f"st:{tiny.clip_model()}",
+        "clip.modality": "visual",
+        "clip.key_frames": 3,
+        "words.extractor": f"st:{tiny.sentence_model()}",
+        "tags.extractor": "tagger",
+        "tags.weights": tagger,
+        "tags.classes": classes,
+    }
+    sets = [word for name, value in settings.items() for word in ("--set", f"features.{name}={value}")]
+    nmcl("extract", unlabelled, "--out", tmp_path / "out", *sets, "--export", f"csv={tmp_path / 'features.csv'}")
+    table = pd.read_csv(tmp_path / "features.csv", dtype={"video_id": str}).set_index("video_id")
+    tags = [f"tags_{name}" for name in ("Speech", "Male speech, man speaking", "Music", "Violin", "Silence")]
+    assert [column for column in table if column.startswith("tags_") and column != "tags_observed"] == tags
+    assert table["tags_observed"].to_dict() == {"0": False, "1": True, "2": True, "3": True}
+    assert table.loc["1":, tags].gt(0).all(axis=None)
+    assert table.loc["1":, tags].lt(1).all(axis=None)
+    assert table["pictures_observed"].all()
+    assert table["clip_observed"].all()
+    assert not table["words_observed"].any()
+    lengths = Counter(found[1] for column in table if (found := re.fullmatch(r"(\w+)_\d+", column)))
+    assert lengths == {"pictures": 64, "clip": 24, "words": 32}
 
 
 def test_a_wrong_export_is_refused_before_anything_is_done(unlabelled: Path, tmp_path: Path) -> None:

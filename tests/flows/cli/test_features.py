@@ -20,6 +20,7 @@ def test_every_extractor_is_listed() -> None:
         100,
         256,
     ]
+    assert rows["timm"]["dim"] == 768
     assert rows["wordllama"]["licence"] == "MIT"
     assert rows["efficientnet_lite0"]["weights"] == "here"
     assert rows["sda"]["weights"] == "fitted on the crawl"
