@@ -234,7 +234,9 @@ class SentenceFrames(FrameNetwork):
 
         first, *_ = json.loads((self._model.folder / "modules.json").read_text(encoding="utf-8"))
         try:
-            found = AutoImageProcessor.from_pretrained(self._model.folder / first["path"], local_files_only=True)
+            found = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+                self._model.folder / first["path"], local_files_only=True
+            )
         except (OSError, ValueError) as error:
             raise SettingsError(
                 f"The model {self.settings.model} has no image processor, so it encodes no pictures. Choose a model of "

@@ -20,7 +20,6 @@ from nmcl.pipeline.errors import SettingsError, WeightsError
 from nmcl.pipeline.optional import require
 
 if TYPE_CHECKING:
-    from timm.models import PretrainedCfg
     from torch import nn
 
 CODE_VERSION = 1
@@ -65,9 +64,9 @@ class TimmExtractor(FrameNetwork):
         Raises:
             SettingsError: If it is not a square picture, scaled and cropped at the centre.
         """
-        from timm.data import resolve_model_data_config
+        from timm.data.config import resolve_model_data_config
 
-        config: dict[str, Any] = resolve_model_data_config(self._architecture)
+        config: dict[str, Any] = resolve_model_data_config(self._architecture)  # type: ignore[no-untyped-call]
         channels, height, width = config["input_size"]
         how = config["crop_mode"], config["interpolation"]
         if channels != 3 or height != width or how[0] not in ("center", "squash") or how[1] not in _INTERPOLATIONS:
@@ -131,7 +130,7 @@ class TimmExtractor(FrameNetwork):
                 f"{self._file} does not fit the timm model {self.settings.model} ({_first_lines(error)}). Give weights "
                 "of this model, or set model to theirs."
             ) from error
-        network.reset_classifier(0)
+        network.reset_classifier(0)  # type: ignore[operator]  # timm is typed in part
         return network.eval()
 
     def load(self) -> Run:
@@ -159,9 +158,9 @@ class TimmExtractor(FrameNetwork):
             ) from error
 
     @property
-    def _published(self) -> "PretrainedCfg":
+    def _published(self) -> dict[str, Any]:
         """What timm knows of the model's published weights."""
-        found: PretrainedCfg = self._architecture.pretrained_cfg  # type: ignore[assignment]
+        found: dict[str, Any] = self._architecture.pretrained_cfg  # type: ignore[assignment]
         return found
 
     @cached_property

@@ -32,10 +32,12 @@ class Extractor(Protocol):
     """Protocol of extractors, which compute one modality's vector of a video."""
 
     modality: Modality
-    dim: int
-    """Length of the vector."""
     fit_videos: int
     """Maximum number of videos used by `fit`; 0 for an extractor without training."""
+
+    @property
+    def dim(self) -> int:
+        """Length of the vector."""
 
     @property
     def need(self) -> Need:
