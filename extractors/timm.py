@@ -55,7 +55,7 @@ class TimmExtractor(FrameNetwork):
 
     @property
     def dim(self) -> int:
-        return int(self._architecture.head_hidden_size)  # type: ignore[arg-type]  # a number, not a module
+        return int(self._architecture.head_hidden_size)
 
     @cached_property
     def preprocess(self) -> Preprocess:
@@ -64,9 +64,10 @@ class TimmExtractor(FrameNetwork):
         Raises:
             SettingsError: If it is not a square picture, scaled and cropped at the centre.
         """
-        from timm.data.config import resolve_model_data_config
+        import timm.data
 
-        config: dict[str, Any] = resolve_model_data_config(self._architecture)  # type: ignore[no-untyped-call]
+        data: Any = timm.data
+        config = data.resolve_model_data_config(self._architecture)
         channels, height, width = config["input_size"]
         how = config["crop_mode"], config["interpolation"]
         if channels != 3 or height != width or how[0] not in ("center", "squash") or how[1] not in _INTERPOLATIONS:
@@ -122,7 +123,7 @@ class TimmExtractor(FrameNetwork):
         # With the classifier of the file, timm loads strictly: a missing tensor is an error and not a random one.
         own = {"state_dict": tensors, "num_classes": n_classes, "label_offset": 0, "custom_load": False}
         try:
-            network = timm.create_model(
+            network: Any = timm.create_model(
                 self.settings.model, pretrained=True, num_classes=n_classes, pretrained_cfg_overlay=own
             )
         except Exception as error:  # timm's conversions of weights raise errors of many types
@@ -130,14 +131,15 @@ class TimmExtractor(FrameNetwork):
                 f"{self._file} does not fit the timm model {self.settings.model} ({_first_lines(error)}). Give weights "
                 "of this model, or set model to theirs."
             ) from error
-        network.reset_classifier(0)  # type: ignore[operator]  # timm is typed in part
-        return network.eval()
+        network.reset_classifier(0)
+        whole: nn.Module = network.eval()
+        return whole
 
     def load(self) -> Run:
         return load(self.plain_network(), self.preprocess, self.device, self.settings.precision == "bfloat16")
 
     @cached_property
-    def _architecture(self) -> "nn.Module":
+    def _architecture(self) -> Any:
         """The model without weights and without a classifier, on torch's meta device, which takes no memory.
 
         Raises:
@@ -160,7 +162,7 @@ class TimmExtractor(FrameNetwork):
     @property
     def _published(self) -> dict[str, Any]:
         """What timm knows of the model's published weights."""
-        found: dict[str, Any] = self._architecture.pretrained_cfg  # type: ignore[assignment]
+        found: dict[str, Any] = self._architecture.pretrained_cfg
         return found
 
     @cached_property
@@ -189,7 +191,7 @@ class TimmExtractor(FrameNetwork):
 _INTERPOLATIONS = ("bilinear", "bicubic")
 
 
-def _n_classes(tensors: dict[str, torch.Tensor], published: Any) -> int:
+def _n_classes(tensors: dict[str, torch.Tensor], published: dict[str, Any]) -> int:
     """Return the number of classes of the classifier in a file; 0 if it has none."""
     names = published["classifier"]
     first = names if isinstance(names, str) or names is None else names[0]
