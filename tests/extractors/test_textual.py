@@ -128,7 +128,7 @@ def test_a_rebuilt_model_infers_the_same_bits(extractor: TextualExtractor, monke
     monkeypatch.setattr(extractor, "_train", lambda *arguments: trained.append(train(*arguments)) or trained[0])
     clips = [*texts(SEA, 20, 1), *texts(CITY, 20, 2), Clip(text="once twice twice")]
     state = extractor.fit(clips, silent)
-    direct = [extractor._infer(trained[0], tokens(clip.description or "")) for clip in clips]
+    direct = [extractor._infer(trained[0], tokens(clip.text or "")) for clip in clips]
     assert np.stack(direct).tobytes() == extractor.extract(clips, state).tobytes()
 
 
@@ -156,7 +156,7 @@ def test_another_process_with_another_hash_seed_gives_the_same_bytes(tmp_path: P
     extractor, clips = TextualExtractor(settings), [*texts(SEA, 20, 1), *texts(CITY, 20, 2)]
     state = extractor.fit(clips, silent)
     save_file(state.arrays, tmp_path / "state.safetensors")
-    case = {"settings": asdict(settings), "info": state.info, "texts": [clip.description for clip in clips]}
+    case = {"settings": asdict(settings), "info": state.info, "texts": [clip.text for clip in clips]}
     (tmp_path / "case.json").write_text(json.dumps(case))
     environment = {**os.environ, "PYTHONHASHSEED": "4711"}
     root = Path(__file__).resolve().parents[2]
@@ -199,7 +199,7 @@ def test_texts_may_lose_all_their_words_to_the_bound() -> None:
 
 def test_extra_text_teaches_words(tmp_path: Path) -> None:
     path = tmp_path / "more.txt"
-    path.write_text("\n".join(clip.description or "" for clip in texts(SEA, 30, 1)) + "\n\n", encoding="utf-8")
+    path.write_text("\n".join(clip.text or "" for clip in texts(SEA, 30, 1)) + "\n\n", encoding="utf-8")
     extractor = TextualExtractor(replace(SMALL, extra_text=str(path)))
     state = extractor.fit(texts(CITY, 10, 2), silent)
     assert state.info["n_texts"] == 40

@@ -41,7 +41,7 @@ def clips_of(*n_frames: int) -> list[Clip]:
 def test_preprocessing_equals_torchvisions(width: int, height: int) -> None:
     image, ours = photo(width, width, height), Preprocess()
     expected = ResNet50_Weights.IMAGENET1K_V1.transforms()(image)
-    pixels = torch.from_numpy(ours.picture(image).copy()).permute(2, 0, 1) / 255
+    pixels = torch.from_numpy(ours(np.asarray(image)).copy()).permute(2, 0, 1) / 255
     found = (pixels - torch.tensor(ours.mean).view(3, 1, 1)) / torch.tensor(ours.std).view(3, 1, 1)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
@@ -130,7 +130,7 @@ def test_packaged_weights_know_a_few_things(lite: VisualExtractor) -> None:
     """Two views of one picture lie closer than two pictures."""
 
     def vector(image: Image.Image) -> np.ndarray:
-        frames = BACKBONES["efficientnet_lite0"].preprocess.picture(image)[None]
+        frames = BACKBONES["efficientnet_lite0"].preprocess(np.asarray(image))[None]
         return lite.extract([Clip(frames=frames)], State())[0]
 
     first, other = photo(1, 400, 300), photo(2, 400, 300)
