@@ -12,7 +12,7 @@ from nmcl.flows.run import runs, stages
 from nmcl.flows.run.stages import Context
 from nmcl.flows.settings import from_tree
 from nmcl.flows.stored_settings import remember
-from nmcl.pipeline.errors import CrawlError, SettingsError, UserError
+from nmcl.pipeline.errors import CrawlError, UserError
 from nmcl.pipeline.storage.store import Store
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -105,7 +105,7 @@ def test_a_script_without_a_main_guard_works(small_crawl: Path, tmp_path: Path) 
     ],
 )
 def test_extractors_that_cannot_be_used_are_described(features: list[str], said: str) -> None:
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(UserError, match=said):
         nmcl.extract(["a.mp4"], features)
 
 
