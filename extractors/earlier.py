@@ -25,7 +25,9 @@ def earlier_address(extractor: Extractor) -> dict[str, object]:
         return {"settings": settings, "preprocess": preprocess, "weights": _digest_of_tensors(extractor), "code": code}
     if isinstance(extractor, TextualExtractor):
         extra = extractor.extra_digest if extractor.settings.extra_text else ""
-        return {**asdict(extractor.settings), "extra_text": extra, "code_version": address["code_version"]}
+        settings = asdict(extractor.settings)
+        del settings["text"]
+        return {**settings, "extra_text": extra, "code_version": address["code_version"]}
     if isinstance(extractor, AcousticExtractor):
         versions = {name: address[name] for name in ("code_version", "autoencoder_version")}
         settings = asdict(extractor.settings)

@@ -22,7 +22,7 @@ from annotated_types import Ge, Gt, Interval
 from nmcl.extractors.tokenizer import tokens
 from nmcl.pipeline.addressing import Reference, Unhashed, hashed
 from nmcl.pipeline.errors import SettingsError
-from nmcl.pipeline.needs import Text
+from nmcl.pipeline.needs import DESCRIPTION, Text, TextSource
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.records import Clip, Modality, State
 from nmcl.pipeline.storage.shapes import require
@@ -67,16 +67,18 @@ class TextualSettings:
     learning_rate: Annotated[float, Gt(0), Reference(0.025)] = 0.025
     """Initial learning rate; gensim's default."""
     seed: Annotated[int, Ge(0), Reference(0)] = 0
+    text: Annotated[TextSource, Unhashed()] = DESCRIPTION
+    """Source of the texts. The address of features has the recipe of texts from other sources."""
 
 
 class TextualExtractor:
-    """Extractor whose vector is the paragraph vector of a video's description."""
+    """Extractor whose vector is the paragraph vector of a text about a video."""
 
     modality: Modality = "textual"
-    need = Text()
 
     def __init__(self, settings: TextualSettings) -> None:
         self.settings = settings
+        self.need = Text(settings.text)
         self.dim = settings.dim
         self.fit_videos = settings.fit_videos
         self._last: tuple[State, Doc2Vec] | None = None
@@ -116,7 +118,7 @@ class TextualExtractor:
         )
 
     def extract(self, clips: Sequence[Clip], state: State) -> np.ndarray:
-        """Return vectors (len(clips), dim), float32; NaN if the description is absent or has no known word."""
+        """Return vectors (len(clips), dim), float32; NaN if the text is absent or has no known word."""
         vectors = np.full((len(clips), self.dim), np.nan, dtype=np.float32)
         if not state.arrays:
             return vectors

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
+from nmcl.pipeline.addressing import Unhashed
 from nmcl.pipeline.errors import SettingsError, WeightsError
-from nmcl.pipeline.needs import Text
+from nmcl.pipeline.needs import DESCRIPTION, Text, TextSource
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.records import Clip, Modality, State
 
@@ -34,7 +35,10 @@ FILES = {
 
 @dataclass(frozen=True)
 class WordLlamaSettings:
-    """Frozen settings of WordLlama, which has none."""
+    """Frozen settings of WordLlama."""
+
+    text: Annotated[TextSource, Unhashed()] = DESCRIPTION
+    """Source of the texts. The address of features has the recipe of texts from other sources."""
 
 
 def is_installed() -> bool:
@@ -43,15 +47,15 @@ def is_installed() -> bool:
 
 
 class WordLlamaExtractor:
-    """Extractor whose vector is the mean of a description's token vectors."""
+    """Extractor whose vector is the mean of a text's token vectors."""
 
     modality: Modality = "textual"
-    need = Text()
     dim = 256
     fit_videos = 0
 
     def __init__(self, settings: WordLlamaSettings) -> None:
         self.settings = settings
+        self.need = Text(settings.text)
 
     def address(self) -> dict[str, object]:
         return {"name": "wordllama", "files": [*FILES.values()], "code_version": CODE_VERSION}
@@ -65,7 +69,7 @@ class WordLlamaExtractor:
         return State()
 
     def extract(self, clips: Sequence[Clip], state: State) -> np.ndarray:
-        """Return vectors (len(clips), 256), float32; NaN if the description is absent or has no token."""
+        """Return vectors (len(clips), 256), float32; NaN if the text is absent or has no token."""
         vectors = np.full((len(clips), self.dim), np.nan, dtype=np.float32)
         for vector, clip in zip(vectors, clips, strict=True):
             if tokens := self._tokens(clip.text or ""):

@@ -19,6 +19,7 @@ from nmcl.model.registry import MODELS
 from nmcl.pipeline.addressing import Reference
 from nmcl.pipeline.completion.base import CompletionSettings
 from nmcl.pipeline.crawl.columns import ColumnSettings
+from nmcl.pipeline.crawl.subtitles import SubtitleSettings
 from nmcl.pipeline.errors import SettingsError
 from nmcl.pipeline.media import MediaSettings
 from nmcl.pipeline.stages.drift import DriftSettings
@@ -49,6 +50,7 @@ class Settings(Generic[Options]):
     ingest: IngestSettings = field(default_factory=IngestSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
     media: MediaSettings = field(default_factory=MediaSettings)
+    subtitles: SubtitleSettings = field(default_factory=SubtitleSettings)
     features: Mapping[str, FeatureChoice[Any]] = field(default_factory=default_sets)
     """Feature sets by name."""
     completion: CompletionSettings = field(default_factory=CompletionSettings)

@@ -6,9 +6,9 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from nmcl.pipeline.needs import Need
+from nmcl.pipeline.needs import Frames, Need
 from nmcl.pipeline.progress import Progress
-from nmcl.pipeline.records import Clip, Modality, State
+from nmcl.pipeline.records import Clip, FoundText, Modality, State
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,20 @@ class Extractor(Protocol):
 
         A vector does not depend on the other clips of its batch. `Extracted` also stores the sequences.
         """
+
+
+class TextReader(Protocol):
+    """Protocol of readers of the text on screen, which textual extractors then embed."""
+
+    @property
+    def need(self) -> Frames:
+        """The frames that it reads."""
+
+    def address(self) -> dict[str, object]:
+        """Return everything that decides the texts besides the frames, as JSON values. See `Extractor.address`."""
+
+    def read(self, clip: Clip) -> FoundText:
+        """Return the text of a clip that has frames, with its lines, none of them twice."""
 
 
 @runtime_checkable

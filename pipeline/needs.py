@@ -9,8 +9,11 @@ import numpy as np
 SAMPLE_RATE_HZ = 22_050
 """Sample rate of the paper's sound (section 4.2.2)."""
 
-DESCRIPTION = "description"
+TextSource = Literal["description", "title", "tags", "subtitles", "ocr"]
+"""Where a text about a video comes from; `ocr` is text on screen."""
+DESCRIPTION: TextSource = "description"
 """Source of text that every catalogue has."""
+OCR: TextSource = "ocr"
 
 Stream = Literal["frames", "waveform"]
 """What a file is decoded to. Either may be absent or fail on its own."""
@@ -77,7 +80,7 @@ class Sound:
 class Text:
     """Need of a text about the video. Nothing is decoded for it."""
 
-    source: str = DESCRIPTION
+    source: TextSource = DESCRIPTION
     stream: ClassVar[None] = None
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -44,6 +44,28 @@ class Video:
     split: Split | None
     duplicate_of: str | None
     """`video_id` of the first video of the crawl with the same bytes."""
+
+
+class Line(NamedTuple):
+    """Line of a text that is shown or spoken at some time."""
+
+    time_s: float
+    """When it begins, in seconds from the beginning of the video."""
+    text: str
+
+
+@dataclass(frozen=True)
+class FoundText:
+    """Text of one video from one source."""
+
+    text: str | None = None
+    """None if there is none."""
+    lines: tuple[Line, ...] | None = None
+    """Its lines with their times; None if the source has none, or could not be read."""
+    file: str | None = None
+    """File that it was read from, relative to the crawl; None for manifests, sidecars and pictures."""
+    remark: str | None = None
+    """Why there is no text although there should be."""
 
 
 @dataclass(frozen=True)

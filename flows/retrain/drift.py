@@ -37,7 +37,7 @@ def measure_drift(context: Context, inputs: RetrainContext) -> DriftNote:
         is_new = new[sampled]
         figures[name] = drift.of_vectors(vectors[~is_new], vectors[is_new], settings)
         if isinstance(plan.extractors.all[name], TextualExtractor) and name in plan.states:
-            figures[name] |= _drift_of_words(inputs, new, load_state(plan.store, plan.states[name]))
+            figures[name] |= _drift_of_words(inputs, name, new, load_state(plan.store, plan.states[name]))
     context.progress("drift", len(plan.features), len(plan.features))
     figures["labels"] = _drift_of_labels(videos, new, settings)
     exceeded = tuple(f"{s}.{name}" for s, found in figures.items() for name, f in found.items() if f.exceeded)
@@ -66,13 +66,14 @@ def was_measured(inputs: RetrainContext) -> bool:
     return of == (inputs.champion.folder, inputs.fresh(), settings) and not note.stopped
 
 
-def _drift_of_words(inputs: RetrainContext, new: np.ndarray, state: State) -> dict[str, DriftFigure]:
-    """Measure drift against held-out descriptions, on which the paragraph vectors were not fitted either."""
+def _drift_of_words(inputs: RetrainContext, name: str, new: np.ndarray, state: State) -> dict[str, DriftFigure]:
+    """Measure drift against held-out texts, on which the paragraph vectors were not fitted either."""
     plan, splits = inputs.champion_plan, inputs.lineage.splits
-    described = [v.description is not None for v in plan.videos]
+    texts = [plan.text(name, video) for video in plan.videos]
+    described = [text is not None for text in texts]
     held_out = [splits.get(v.sha256) in ("validation", "test") for v in plan.videos]
     words = [
-        unknown_words([v.description or "" for v, c in zip(plan.videos, chosen, strict=True) if c], state)
+        unknown_words([text or "" for text, c in zip(texts, chosen, strict=True) if c], state)
         for chosen in (~new & held_out & described, new & described)
     ]
     return drift.of_words(words[0], words[1], plan.settings.drift)

@@ -18,6 +18,7 @@ from nmcl.flows.engine_settings import EngineSettings
 from nmcl.flows.run.plan import Extractors
 from nmcl.flows.run.worker import retried
 from nmcl.pipeline.media import Decoder
+from nmcl.pipeline.needs import Text
 from nmcl.pipeline.progress import Progress, within
 from nmcl.pipeline.stages.complete import complete_part
 from nmcl.pipeline.stages.extract import Feature, Job, Receipt, extract_part
@@ -126,7 +127,8 @@ class ExtractPart:
 
         media = self.extractors.settings.media
         decoder = Decoder(replace(media, workers=media.workers or _decoders)).__enter__()
-        job = Job(tuple(map(feature, self.features)), self.failures)
+        texts = {Text(source): artifact for source, artifact in self.extractors.texts.items()}
+        job = Job(tuple(map(feature, self.features)), self.failures, texts)
         Finalize(job, decoder.__exit__, exitpriority=1)  # at exit: before this process waits for its children
         return job, decoder
 

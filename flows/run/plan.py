@@ -1,6 +1,6 @@
 """Plan of a run: the addresses of all its artifacts, known in advance. An artifact that exists is finished."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -14,15 +14,17 @@ from nmcl.flows.settings_tree import Tree
 from nmcl.model.base import CODE_VERSION as MODEL_CODE_VERSION
 from nmcl.pipeline import completion
 from nmcl.pipeline.addressing import hashed
+from nmcl.pipeline.crawl.texts import CODE_VERSION as TEXT_CODE_VERSION
 from nmcl.pipeline.errors import ExtractorError
 from nmcl.pipeline.extractor import Extractor, HasWeights
-from nmcl.pipeline.needs import Text
+from nmcl.pipeline.needs import DESCRIPTION, Text, TextSource
 from nmcl.pipeline.records import Split, Video
 from nmcl.pipeline.stages.extract import CODE_VERSION as EXTRACT_CODE_VERSION
 from nmcl.pipeline.stages.fit import sample
 from nmcl.pipeline.stages.splits import Splits, assign
+from nmcl.pipeline.stages.texts import load_texts
 from nmcl.pipeline.storage.artifacts import Artifact, addresses_of, digest
-from nmcl.pipeline.storage.catalogue import Catalogue
+from nmcl.pipeline.storage.catalogue import Catalogue, load_part
 from nmcl.pipeline.storage.failures import load_failures
 from nmcl.pipeline.storage.runs import Run
 from nmcl.pipeline.storage.shapes import Count
@@ -61,6 +63,27 @@ class Extractors:
         """Return everything that decides the frames and waveforms passed to an extractor, besides the file."""
         return self.settings.media.address()
 
+    @cached_property
+    def texts(self) -> Mapping[TextSource, Artifact]:
+        """The texts that feature sets read besides descriptions, by source."""
+        needs = (extractor.need for extractor in self.all.values())
+        sources = dict.fromkeys(need.source for need in needs if isinstance(need, Text))
+        return {source: self._text(source) for source in sources if source != DESCRIPTION}
+
+    def _text(self, source: TextSource) -> Artifact:
+        recipe: dict[str, object] = {"source": source, "code_version": TEXT_CODE_VERSION}
+        if source == "subtitles":
+            recipe["settings"] = hashed(self.settings.subtitles)
+        return Artifact(f"texts/{source}", recipe, self._texts_in_full(source))
+
+    def _texts_in_full(self, source: TextSource) -> dict[str, object]:
+        return in_full(self.settings, "subtitles") if source == "subtitles" else {}
+
+    def text_of(self, name: str) -> Artifact | None:
+        """Return the texts that a feature set reads; None for descriptions, pictures and sound."""
+        need = self.all[name].need
+        return self.texts.get(need.source) if isinstance(need, Text) else None
+
     def features(self, name: str, state_address: str | None) -> Artifact:
         """Return the artifact of the vectors of one feature set."""
         extractor = self.all[name]
@@ -71,6 +94,8 @@ class Extractors:
         }
         if extractor.need.stream:
             recipe["decoding"] = self.decoding()
+        if text := self.text_of(name):
+            recipe["texts"] = text.recipe
         if getattr(self.settings.features[name].options, "sequence", False):
             recipe["sequence"] = True
         return Artifact(f"features/{name}", recipe, self.in_full(name))
@@ -86,7 +111,8 @@ class Extractors:
         own = {"modality": extractor.modality, **to_tree(self.settings)["features"][name]}
         if isinstance(extractor, PluginExtractor):
             own["source"] = extractor.source
-        return {"features": {name: own}, **in_full(self.settings, *decoded)}
+        text = self.text_of(name)
+        return {"features": {name: own}, **in_full(self.settings, *decoded), **(text.settings if text else {})}
 
 
 class ReceivedExtractors(Extractors):
@@ -185,12 +211,32 @@ class Plan:
         """The videos of `fit_rows`."""
         return [video for video, wanted in zip(self.videos, self.fit_rows, strict=True) if wanted]
 
+    @cached_property
+    def texts(self) -> Mapping[TextSource, Mapping[tuple[str, str], str]]:
+        """Texts besides descriptions, by source, crawl and video_id. Parts that were not read yet have none."""
+        return {source: dict(self._texts(artifact)) for source, artifact in self.extractors.texts.items()}
+
+    def _texts(self, artifact: Artifact) -> Iterator[tuple[tuple[str, str], str]]:
+        read = set(self.store.list(artifact.folder))
+        for _, part in self.catalogue.parts():
+            if f"part-{part.key}.parquet" in read:
+                videos = load_part(self.store, part)
+                for video, text in zip(videos, load_texts(self.store, artifact, part), strict=True):
+                    if text:
+                        yield (video.crawl, video.video_id), text
+
+    def text(self, name: str, video: Video) -> str | None:
+        """Return the text of a video that a feature set reads; None without one."""
+        need = self.extractors.all[name].need
+        source = need.source if isinstance(need, Text) else DESCRIPTION
+        return video.description if source == DESCRIPTION else self.texts[source].get((video.crawl, video.video_id))
+
     def fit_sample(self, name: str) -> list[Video]:
         """Return the videos that one extractor is fitted on."""
         extractor = self.extractors.all[name]
         videos = self.fit_videos
         if isinstance(extractor.need, Text):
-            videos = [video for video in videos if video.description]
+            videos = [video for video in videos if self.text(name, video)]
         return sample(videos, extractor.fit_videos, self.settings.split.seed)
 
     @cached_property
@@ -224,10 +270,12 @@ class Plan:
         without = {(video["crawl"], video["video_id"]) for video in left_out}
         videos = [v for v in self.fit_sample(name) if (v.crawl, v.video_id) not in without]
         text = isinstance(extractor.need, Text)
-        learns_from = digest([video.description if text else video.sha256 for video in videos])
+        learns_from = digest([self.text(name, video) if text else video.sha256 for video in videos])
         recipe: dict[str, object] = {"extractor": extractor.address(), "videos": learns_from}
         if not text:
             recipe["decoding"] = self.extractors.decoding()
+        if source := self.extractors.text_of(name):
+            recipe["texts"] = source.recipe
         if left_out:
             recipe["left_out"] = [dict(video) for video in left_out]
         return Artifact(f"states/{name}", recipe, self.extractors.in_full(name))
@@ -281,8 +329,14 @@ class Plan:
         """State of the completer, fitted on the same videos as the extractors."""
         if self.frozen:
             return self.frozen.completion
-        recipe = {**self._completion, **self.without}
+        recipe = {**self._completion, **self._read_texts, **self.without}
         return Artifact("states/completion", recipe, in_full(self.settings, "completion"))
+
+    @property
+    def _read_texts(self) -> dict[str, object]:
+        """Recipe entry that identifies the texts: those of a crawl may change after it was ingested."""
+        found = {source: sorted([*key, text] for key, text in texts.items()) for source, texts in self.texts.items()}
+        return {"texts": digest(found)} if found else {}
 
     @cached_property
     def _completion(self) -> dict[str, object]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from nmcl.flows.run import texts
 from nmcl.flows.run.evaluation import stored_model
 from nmcl.flows.run.files import listed_in_store
 from nmcl.flows.run.lineage import frozen_of
@@ -223,6 +224,7 @@ def predict_files(
 
 def _predict_parts(context: Context, frozen: Frozen, catalogue: Catalogue) -> Predicted:
     store, items = frozen.store, work_items(catalogue)
+    texts.read_missing(store, frozen.extractors, catalogue, context.progress)
     extract = ExtractPart(store, frozen.extractors, frozen.states, frozen.features, frozen.failures, context.retry)
     complete = CompletePart(store, frozen.features, frozen.completion, frozen.completed)
     if extract.lacking(items):

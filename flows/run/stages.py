@@ -7,21 +7,23 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
 
+from nmcl.flows.run import texts
 from nmcl.flows.run.evaluation import dataset, labels_of, rows_of, stored_model
 from nmcl.flows.run.parts import CompletePart, ExtractPart, MapItems, loaded_here, run_sequentially, work_items
-from nmcl.flows.run.plan import LEFT_OUT, Plan, left_out_of
+from nmcl.flows.run.plan import LEFT_OUT, Extractors, Plan, left_out_of
 from nmcl.flows.run.prediction import failures_of
 from nmcl.flows.settings import Settings, to_tree
 from nmcl.model.checkpoint import save as save_model
 from nmcl.model.trained import fit as fit_model
 from nmcl.pipeline.errors import CrawlError, StoreError
 from nmcl.pipeline.media import Decoder
+from nmcl.pipeline.needs import Text
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.stages.complete import fit_completion, load_completed, load_features
 from nmcl.pipeline.stages.fit import fit_extractor
@@ -103,14 +105,21 @@ def ingest(context: Context, crawl: str | Path, catalogue_name: str = TRAINING) 
     start = time.perf_counter()
     before = load_catalogue(context.store, catalogue_name)
     catalogue = ingest_crawl(context.store, crawl, settings.columns, settings.ingest, catalogue_name, context.progress)
+    texts.read_again(context.store, Extractors(settings), catalogue, crawl)
     if catalogue != before and catalogue_name == TRAINING:
         context.store.write_json("timings/ingest.json", {"seconds": round(time.perf_counter() - start, 3)})
     return catalogue
 
 
+def read_texts(context: Context, plan: Plan) -> Plan:
+    """Read the texts besides descriptions that feature sets need, part by part."""
+    n_read = texts.read_missing(context.store, plan.extractors, plan.catalogue, context.progress)
+    return replace(plan) if n_read else plan
+
+
 def fit(context: Context, plan: Plan) -> Plan:
     """Fit each extractor. Returns the refreshed plan, as do all stages."""
-    store = context.store
+    store, plan = context.store, read_texts(context, plan)
     missing = [m for m, planned in plan.planned_states.items() if _is_to_fit(context, planned)]
     if not missing:
         return plan
@@ -121,7 +130,8 @@ def fit(context: Context, plan: Plan) -> Plan:
             extractor, planned = plan.extractors.all[name], plan.planned_states[name]
             before = left_out_of(store, planned)
             sample = plan.fit_sample(name)
-            fitted = fit_extractor(extractor, sample, folders, decoder, context.progress)
+            words = [plan.text(name, video) for video in sample] if isinstance(extractor.need, Text) else None
+            fitted = fit_extractor(extractor, sample, folders, decoder, context.progress, words)
             videos = [{"crawl": v.crawl, "video_id": v.video_id, "kind": f.kind} for v, f in fitted.left_out]
             save_state(store, plan.state(name, videos), fitted.state)
             note = f"{planned.folder}/{LEFT_OUT}"
@@ -147,6 +157,7 @@ def _is_to_fit(context: Context, planned: Artifact) -> bool:
 
 def extract(context: Context, plan: Plan) -> Plan:
     """Extract the vectors of every feature set, part by part, and retry files with temporary failures once."""
+    plan = read_texts(context, plan)
     work = extraction(context, plan)
     items = work.lacking(work_items(plan.catalogue))
     context.tried.add(plan.failures.address)

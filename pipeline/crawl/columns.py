@@ -27,6 +27,9 @@ NAMES: dict[Field, tuple[str, ...]] = {
 }  # fmt: skip
 """Recognised names of each field, in order of preference; case and separators are ignored."""
 
+TAG_NAMES = ("tags", "hashtags", "keywords")
+"""Recognised names of the column of tags, which only feature sets with `text = "tags"` read."""
+
 SIDECAR_FIELDS: tuple[Field, ...] = ("id", "text", "label")
 """Fields whose setting may name a sidecar key."""
 
@@ -41,7 +44,9 @@ class ColumnSettings:
     path: str | None = None
     text: str | None = None
     title: str | None = None
-    """Used if the text is empty."""
+    """Used if the text is empty, and by feature sets with `text = "title"`."""
+    tags: str | None = None
+    """Used by feature sets with `text = "tags"`."""
     label: str | None = None
     id: str | None = None
     split: str | None = None
@@ -136,6 +141,25 @@ def _check(of: dict[Field, str], found: Sequence[str], manifest: str) -> None:
             f"rename the column with the files to `video_path`, or select it: --set columns.path=NAME. "
             f"If {manifest} is not the manifest of this crawl, move it elsewhere."
         )
+
+
+def text_column(source: Literal["title", "tags"], found: Sequence[str], settings: ColumnSettings) -> str | None:
+    """Return the column of titles or tags among the columns of a manifest; None if there is none.
+
+    Raises:
+        CrawlError: If the settings name a column that does not exist.
+    """
+    wish: str | None = getattr(settings, source)
+    if wish is None:
+        order = [_plain(name) for name in (NAMES["title"] if source == "title" else TAG_NAMES)]
+        known = [name for name in found if _plain(name) in order]
+        return min(known, key=lambda name: order.index(_plain(name)), default=None)
+    column = _column(wish, found) if wish else None
+    if wish and column is None:
+        raise CrawlError(
+            f"The manifest has no column {wish!r}, the value of columns.{source}. Its columns: {examples(found, 20)}."
+        )
+    return column
 
 
 @cache

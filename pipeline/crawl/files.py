@@ -23,12 +23,14 @@ SOUND_SUFFIXES = (
 )  # fmt: skip
 ANIMATION_SUFFIXES = (".gif", ".webp")
 SIDECAR_SUFFIXES = (".info.json", ".description")
+SUBTITLE_SUFFIXES = (".vtt", ".srt")
 
 _PARTIAL = re.compile(r"\.(part|ytdl|crdownload|download|part-frag\d+)$|\.(part|temp)\.\w+$", re.IGNORECASE)
 _INTERMEDIATE = re.compile(
     r"^(?P<stem>.+)\.f(\d[\w-]*|(hls|dash|https?|rtmp|mss|fallback|h26[45]|bytevc\d)[\w-]*)\.\w+$", re.IGNORECASE
 )
 """Names that yt-dlp gives to the streams it merges: `title.f137.mp4`, `title.fhls-1080.mp4`."""
+_LANGUAGE = re.compile(r"\.[A-Za-z][\w-]{0,39}")  # `.en`, `.en-orig`, `.zh-Hans`
 _ID_IN_BRACKETS = re.compile(r"\[([^\[\]]+)\]$")  # yt-dlp names a file "title [id].mp4" by default
 
 
@@ -117,6 +119,28 @@ class CrawlFiles:
             return alike[0]
         whole = unmerged_stem(video)
         return whole + suffix if whole and whole + suffix in self._exact else None
+
+    def subtitles(self, video: str) -> list[tuple[str, str]]:
+        """Return the language and path of each subtitle file next to a video; the language is empty if not named.
+
+        Their names are `NAME.vtt` and `NAME.LANG.vtt` for the video `NAME.mp4`, and the same with `.srt`.
+        """
+        names = (posixpath.splitext(video)[0], unmerged_stem(video))
+        found = (self._subtitles.get(_form(name), []) for name in names if name)
+        return next(filter(None, found), [])
+
+    @cached_property
+    def _subtitles(self) -> dict[str, list[tuple[str, str]]]:
+        found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        for path in self.names:
+            if not path.lower().endswith(SUBTITLE_SUFFIXES):
+                continue
+            name, _ = posixpath.splitext(path)
+            found[_form(name)].append(("", path))
+            whole, language = posixpath.splitext(name)
+            if _LANGUAGE.fullmatch(language):
+                found[_form(whole)].append((language[1:], path))
+        return dict(found)
 
     @cached_property
     def _exact(self) -> frozenset[str]:

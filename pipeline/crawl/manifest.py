@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from nmcl.pipeline.crawl.cells import BadRow, composed
-from nmcl.pipeline.crawl.columns import SIDECAR_FIELDS, Columns, ColumnSettings, Field, recognise
+from nmcl.pipeline.crawl.columns import SIDECAR_FIELDS, Columns, ColumnSettings, Field, recognise, text_column
 from nmcl.pipeline.crawl.files import VIDEO_SUFFIXES, CrawlFiles, examples, list_files, stem
 from nmcl.pipeline.crawl.formats import FORMATS, BadRows, ManifestFile, RejectedRow, manifests_among, open_manifest
 from nmcl.pipeline.crawl.rows import ABSENT, Reader, Row, default_id
@@ -17,7 +18,7 @@ from nmcl.pipeline.errors import CrawlError
 from nmcl.pipeline.records import Entry
 from nmcl.pipeline.text import counted, listed
 
-__all__ = ["ABSENT", "ColumnSettings", "Listing", "read_crawl", "read_files"]
+__all__ = ["ABSENT", "ColumnSettings", "Listing", "read_column", "read_crawl", "read_files"]
 
 _FORMS = f"manifest.({'|'.join(suffix[1:] for suffix in FORMATS)})"
 MAX_REJECTED_SHARE = 0.01
@@ -73,6 +74,37 @@ def read_files(
     if manifest is not None:
         return _from_manifest(manifest, files, columns, absent, max_rejected_share)
     return _from_files(files, columns, address, absent)
+
+
+def read_column(
+    files: CrawlFiles, columns: ColumnSettings, source: Literal["title", "tags"], absent: Collection[str] = ABSENT
+) -> dict[str, str] | None:
+    """Return the titles or tags of a crawl's manifest by the path of the video.
+
+    Rows are read as by `read_files`. Titles of several rows of one file are joined with line breaks, tags with commas.
+
+    Returns:
+        Texts by path; None if there is no manifest, or no such column in it.
+
+    Raises:
+        CrawlError: If the manifest cannot be used.
+    """
+    name = _manifest_of(files)
+    if name is None:
+        return None
+    manifest = open_manifest(files.root / name, columns)
+    column = text_column(source, manifest.columns, columns)
+    if column is None:
+        return None
+    known = recognise(manifest.columns, columns, name, bool(files.sidecars))
+    of = {field: found for field, found in known.of.items() if field not in ("text", "title") and found != column}
+    chosen = replace(known, of={**of, "text": column})
+    _refuse_types(manifest, chosen, name)
+    reader = Reader(files, frozenset(word.lower() for word in absent))
+    videos, _, _ = _videos(manifest, chosen, reader, BadRows(name, manifest.unit))
+    between = "\n" if source == "title" else ", "
+    texts = ((v.row.path, between.join(v.row.captions if v.captions is None else v.captions)) for v in videos)
+    return {path: text for path, text in texts if text}
 
 
 def _manifest_of(files: CrawlFiles) -> str | None:

@@ -107,6 +107,14 @@ class SidecarReader:
         video_id = self._text(self._named(info, "id") if columns.id else info.get("id"))
         return Sidecar(video_id, description or self._description_file(video), venue)
 
+    def title(self, video: str) -> str | None:
+        """Return the title next to a video."""
+        return self._text(self._info(video).get("title"))
+
+    def tags(self, video: str) -> str | None:
+        """Return the tags next to a video, with commas between."""
+        return self._texts(self._info(video).get("tags"), ", ")
+
     def require_keys(self, fields: Sequence[Field], columns: Sequence[str] = ()) -> None:
         """Raise CrawlError if a key named in the settings is in none of the sidecars that were read.
 

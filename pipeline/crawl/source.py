@@ -42,8 +42,11 @@ class CrawlSource(Protocol):
     """Last part of the address."""
 
     @contextmanager
-    def files(self) -> Iterator[CrawlFiles]:
+    def files(self, with_content: bool = True) -> Iterator[CrawlFiles]:
         """List the files; manifests and sidecars can be read below its `root` within the block.
+
+        Args:
+            with_content: False: only list them, without fetching any.
 
         Raises:
             CrawlError: If the crawl is missing, cannot be read or is empty.
@@ -84,7 +87,7 @@ class _Local:
         self.name = self._folder.name
 
     @contextmanager
-    def files(self) -> Iterator[CrawlFiles]:
+    def files(self, with_content: bool = True) -> Iterator[CrawlFiles]:
         yield list_files(self._given)
 
     def exists(self) -> bool:
@@ -126,14 +129,14 @@ class _Remote:
         self.name = posixpath.basename(self._root)
 
     @contextmanager
-    def files(self) -> Iterator[CrawlFiles]:
+    def files(self, with_content: bool = True) -> Iterator[CrawlFiles]:
         left_out: dict[str, list[str]] = defaultdict(list)
         names = sorted(name for name in self._stats if _is_sound(name, left_out))
         if not self._stats:
             raise self._nothing()
         with scratch("crawl") as folder:
             files = files_of(folder / self.name, names, left_out)
-            small = [*manifests_among(files.names), *files.sidecars]
+            small = [*manifests_among(files.names), *files.sidecars] if with_content else []
             with translated(self.address, "read"):
                 self._fs.get([self._full(name) for name in small], [str(files.root / name) for name in small])
             yield files

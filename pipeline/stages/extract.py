@@ -9,11 +9,12 @@ import pyarrow as pa
 
 from nmcl.pipeline.crawl.source import CrawlSource, VideoRequest, contents_of, crawl_source, require_root
 from nmcl.pipeline.errors import ClipError, StoreError
-from nmcl.pipeline.extractor import Extracted, Extractor, vectors_of
+from nmcl.pipeline.extractor import Extracted, Extractor, TextReader, vectors_of
 from nmcl.pipeline.media import Decoder
-from nmcl.pipeline.needs import Frames, Need, Sound, Stream, Text
+from nmcl.pipeline.needs import DESCRIPTION, OCR, Frames, Need, Sound, Stream, Text
 from nmcl.pipeline.progress import Progress, silent
-from nmcl.pipeline.records import Content, Modality, State, Video
+from nmcl.pipeline.records import Content, FoundText, Modality, State, Video
+from nmcl.pipeline.stages.texts import load_found, load_texts, write_texts
 from nmcl.pipeline.stopwatch import Stopwatch
 from nmcl.pipeline.storage.artifacts import (
     Artifact,
@@ -73,6 +74,10 @@ class Job:
 
     features: tuple[Feature, ...]
     failures: Artifact
+    texts: Mapping[Text, Artifact] = field(default_factory=dict)
+    """Texts that features need besides descriptions. Those on screen are made here, all others must exist."""
+    reader: TextReader | None = None
+    """Reads the text on screen, if `texts` has it."""
     retry: Retry | None = None
     """Which recorded failures are retried; None: no failures."""
 
@@ -94,7 +99,7 @@ class Receipt:
 def extract_part(
     store: Store, crawl: str, folder: str, part: Part, job: Job, decoder: Decoder, progress: Progress = silent
 ) -> Receipt:
-    """Compute what is missing of a part's features and failures, and retry what `job.retry` selects.
+    """Compute what is missing of a part's texts on screen, features and failures; retry what `job.retry` selects.
 
     A file known to fail is not decoded again without `job.retry`, so that features extracted later agree with these.
     The process may be killed at any moment: a row that is null because of a failure always has that failure on record.
@@ -112,13 +117,19 @@ def extract_part(
     recorded: Failures = {} if first_time else load_failures(store, job.failures, part)
     retried = job.retry.among(recorded) if job.retry else {}
     missing = [f for f in job.features if first_time or not store.exists(f.artifact.part(part.key))]
-    if not (missing or first_time or retried):
-        for artifact in (*(feature.artifact for feature in job.features), job.failures):
+    own = [*([job.texts[Text(OCR)]] if job.reader else []), *(feature.artifact for feature in job.features)]
+    is_to_read = job.reader is not None and (first_time or not store.exists(own[0].part(part.key)))
+    if not (missing or is_to_read or first_time or retried):
+        for artifact in (*own, job.failures):
             add_digest(store, artifact.part(part.key))
         return Receipt(part.key, part.n_videos, n_failed(recorded), was_done=True)
     videos = load_part(store, part)
-    streams = [_streams(video, missing, recorded, retried) for video in videos]
-    needs = tuple(f.extractor.need for f in (job.features if retried else missing))
+    of_features = tuple(f.extractor.need for f in (job.features if retried else missing))
+    needs: tuple[Need, ...] = of_features
+    if job.reader and (is_to_read or retried):
+        needs = (job.reader.need, *of_features)
+    new_needs = [f.extractor.need for f in missing] + ([job.reader.need] if job.reader and is_to_read else [])
+    streams = [_streams(video, new_needs, recorded, retried) for video in videos]
     source = crawl_source(folder)
     if any(streams):
         require_root(crawl, source)
@@ -126,11 +137,20 @@ def extract_part(
     results: dict[str, tuple[Failure, ...]] = {}
     bugs: list[tuple[Video, Content | ClipError]] = []
     stopwatch = Stopwatch()
-    contents = _contents(videos, streams, needs, source, decoder, recorded, results, bugs)
-    numbered = enumerate(stopwatch.each("decoding", contents))
+    texts = _texts(store, part, videos, [need for need in of_features if isinstance(need, Text)], job)
+    contents = _contents(videos, streams, needs, source, decoder, recorded, results, bugs, texts)
+    contents = stopwatch.each("decoding", contents)
+    screen = None
+    if job.reader and job.reader.need in needs:
+        name = own[0].part(part.key)
+        screen = _ScreenTexts(
+            job.reader, len(videos), None if is_to_read else load_found(store.read(name), name, len(videos))
+        )
+        contents = screen.filled(contents, stopwatch, of_features)
+    numbered = enumerate(contents)
     while chunk := list(islice(numbered, CLIPS_AT_A_TIME)):
         for table in tables:
-            rows = chunk if table.is_new else [(i, content) for i, content in chunk if table.need.stream in streams[i]]
+            rows = chunk if table.is_new else [(i, content) for i, content in chunk if table.stream in streams[i]]
             with stopwatch.on(table.modality):
                 table.add(rows)
         progress("extract", chunk[-1][0] + 1, part.n_videos)
@@ -144,7 +164,9 @@ def extract_part(
             write_failures(store, job.failures, part, videos, before)
         if _passed(recorded, final):
             decoded = [video for video in videos if video.video_id not in recorded]
-            _remove_stale(store, part, job.failures, [f.artifact for f in job.features], decoded, source)
+            _remove_stale(store, part, job.failures, own, decoded, source)
+        if screen:
+            write_texts(store, own[0], part, [video.video_id for video in videos], screen.found)
         for table in tables:
             table.write(store, part)
         if before != final:
@@ -167,12 +189,25 @@ def _lost(failures: Sequence[Failure]) -> set[Stream]:
 
 
 def _streams(
-    video: Video, missing: Sequence[Feature], recorded: Failures, retried: Mapping[str, Sequence[Failure]]
+    video: Video, needs: Sequence[Need], recorded: Failures, retried: Mapping[str, Sequence[Failure]]
 ) -> frozenset[Stream]:
-    """Return what must be decoded of a video: what new features need and is not known to fail, and what is retried."""
-    new = {stream for feature in missing if (stream := feature.extractor.need.stream)}
+    """Return what must be decoded of a video: what new results need and is not known to fail, and what is retried."""
+    new = {need.stream for need in needs if need.stream}
     known, again = _lost(recorded.get(video.video_id, ())), _lost(retried.get(video.video_id, ()))
     return frozenset((new - known) | again)
+
+
+def _texts(
+    store: Store, part: Part, videos: Sequence[Video], needs: Sequence[Text], job: Job
+) -> dict[Text, Sequence[str | None]]:
+    """Return the texts of a part by need; those on screen only if they were read before."""
+    found: dict[Text, Sequence[str | None]] = {}
+    for need in needs:
+        if need.source == DESCRIPTION:
+            found[need] = [video.description for video in videos]
+        elif need.source != OCR or store.exists(job.texts[need].part(part.key)):
+            found[need] = load_texts(store, job.texts[need], part)
+    return found
 
 
 def _contents(
@@ -184,6 +219,7 @@ def _contents(
     recorded: Failures,
     results: dict[str, tuple[Failure, ...]],
     bugs: list[tuple[Video, Content | ClipError]],
+    texts: Mapping[Text, Sequence[str | None]],
 ) -> Iterator[Content]:
     """Yield one content per video, in order, with whatever could be decoded; failures go into `results` and `bugs`.
 
@@ -194,9 +230,8 @@ def _contents(
         for video, wanted in zip(videos, streams, strict=True)
         if wanted
     ]
-    texts = [need for need in needs if isinstance(need, Text)]
     decoded = contents_of(requests, decoder)
-    for video, wanted in zip(videos, streams, strict=True):
+    for i, (video, wanted) in enumerate(zip(videos, streams, strict=True)):
         content = next(decoded) if wanted else Content()
         if wanted:
             results[video.video_id] = failures_of(content, wanted)
@@ -206,8 +241,8 @@ def _contents(
         if isinstance(content, ClipError) or any(f.modality is None for f in results.get(video.video_id, before)):
             content = Content()
         known = {s: ClipError(f.kind, f.detail) for f in before if f.modality for s in f.streams - wanted}
-        description = dict.fromkeys(texts, video.description)
-        yield replace(content, problems={**known, **content.problems}, texts=description)
+        own_texts = {need: of_part[i] for need, of_part in texts.items()}
+        yield replace(content, problems={**known, **content.problems}, texts=own_texts)
 
 
 def _merged(
@@ -236,27 +271,52 @@ def _remove_stale(
     decoded: Sequence[Video],
     source: CrawlSource,
 ) -> None:
-    """Remove a part from the features of other settings and from completed vectors, to be made again when needed.
+    """Remove a part from the texts on screen and features of other settings, and from completed vectors.
 
-    Features whose files are gone from the crawl are kept, because they could not be made again. Finished runs keep
-    their models, scores and predictions.
+    They are made again when needed. Features whose files are gone from the crawl are kept, because they could not be
+    made again. Finished runs keep their models, scores and predictions.
 
     Args:
-        own: Features that the caller updates itself.
+        own: Texts and features that the caller updates itself.
         decoded: Videos of the part that did not fail.
     """
     stale = [f"completed/{folder}" for folder in store.list("completed")]
     is_whole = all(source.stat(video.path) is not None for video in decoded)
-    for folder in store.list("features") if is_whole else ():
-        name = f"features/{folder}"
+    folders = [f"{kind}/{folder}" for kind in ("texts", "features") for folder in store.list(kind)]
+    for name in folders if is_whole else ():
         file = recipe_file(store, name)
         recipe = store.read_json(file) if store.exists(file) else {}
-        if name not in {a.folder for a in own} and recipe.get("decoding") == failures.recipe["decoding"]:
+        decoding = recipe.get("decoding") or recipe.get("texts", {}).get("decoding")
+        if name not in {a.folder for a in own} and decoding == failures.recipe["decoding"]:
             stale.append(name)
     for folder in stale:
         name = f"{folder}/part-{part.key}.parquet"
         for file in (name, *digest_files(name)):
             store.remove(file)
+
+
+class _ScreenTexts:
+    """Texts on screen of a part: all new, or as read before, with those that could not be read then."""
+
+    def __init__(self, reader: TextReader, n_videos: int, read_before: list[FoundText] | None) -> None:
+        self._reader = reader
+        self.found = read_before or [FoundText()] * n_videos
+
+    def filled(self, contents: Iterator[Content], stopwatch: Stopwatch, others: Sequence[Need]) -> Iterator[Content]:
+        """Yield the contents with their texts on screen, one by one, without the large pictures these are read from.
+
+        Args:
+            others: What else the contents are needed for.
+        """
+        need = self._reader.need
+        for i, content in enumerate(contents):
+            if self.found[i].lines is None and need in content.pictures:
+                with stopwatch.on("ocr"):
+                    self.found[i] = self._reader.read(content.clip(need))
+            elif self.found[i].lines is None and (problem := content.problems.get(need.stream)):
+                self.found[i] = FoundText(remark=problem.detail)
+            pictures = {n: p for n, p in content.pictures.items() if n != need or n in others}
+            yield replace(content, pictures=pictures, texts={**content.texts, Text(OCR): self.found[i].text})
 
 
 class _Table:
@@ -291,6 +351,11 @@ class _Table:
     @property
     def need(self) -> Need:
         return self._feature.extractor.need
+
+    @property
+    def stream(self) -> Stream | None:
+        """What a file must be decoded to for these vectors."""
+        return Frames.stream if self.need == Text(OCR) else self.need.stream
 
     def add(self, rows: Sequence[tuple[int, Content]]) -> None:
         """Add contents with their positions among the videos."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nmcl.pipeline.crawl.source import VideoRequest, contents_of, crawl_source, require_root
 from nmcl.pipeline.errors import ClipError
 from nmcl.pipeline.media import Decoder
-from nmcl.pipeline.needs import Text
+from nmcl.pipeline.needs import Frames, Sound, Stream, Text
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Clip, Content, State, Video
 from nmcl.pipeline.storage.failures import INTERNAL, Failure, failures_of, refuse_bug
@@ -45,6 +45,7 @@ def fit_extractor(
     folders: Mapping[str, str],
     decoder: Decoder,
     progress: Progress = silent,
+    texts: Sequence[str | None] | None = None,
 ) -> Fitted:
     """Fit `extractor` to `videos`. Files that do not decode are skipped.
 
@@ -52,13 +53,17 @@ def fit_extractor(
 
     Args:
         folders: Location of each crawl, by its name.
+        texts: Text of each video, for an extractor that needs one; None: the descriptions.
 
     Raises:
         CrawlError: If a whole crawl has disappeared.
         InternalError: If nmcl's own code fails on every file.
     """
     left_out: list[tuple[Video, Failure]] = []
-    clips = _clips(extractor, videos, folders, decoder, left_out)
+    if isinstance(extractor.need, Text):
+        clips = iter([Clip(text=text) for text in ([v.description for v in videos] if texts is None else texts)])
+    else:
+        clips = _clips(extractor.need, videos, folders, decoder, left_out)
     state = extractor.fit(_counted(clips, f"read for {extractor.modality}", len(videos), progress), progress)
     return Fitted(state, tuple(left_out))
 
@@ -70,18 +75,14 @@ def _counted(clips: Iterable[Clip], stage: str, total: int, progress: Progress) 
 
 
 def _clips(
-    extractor: "Extractor",
+    need: Frames | Sound,
     videos: Sequence[Video],
     folders: Mapping[str, str],
     decoder: Decoder,
     left_out: list[tuple[Video, Failure]],
 ) -> Iterator[Clip]:
     """Yield one clip per video, empty if nothing can be decoded."""
-    need = extractor.need
-    if isinstance(need, Text):
-        yield from (Clip(text=video.description) for video in videos)
-        return
-    streams = frozenset({need.stream})
+    streams = frozenset[Stream]({need.stream})
     sources = {crawl: crawl_source(folder) for crawl, folder in folders.items()}
     for crawl in dict.fromkeys(video.crawl for video in videos):
         require_root(crawl, sources[crawl])

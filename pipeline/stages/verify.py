@@ -11,6 +11,7 @@ from nmcl.pipeline.crawl.source import crawl_source
 from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Video
+from nmcl.pipeline.stages.texts import folders_made_from
 from nmcl.pipeline.stages.verify_part import wrong_digest, wrong_part
 from nmcl.pipeline.storage.artifacts import (
     RECIPE,
@@ -166,7 +167,7 @@ def _check_catalogues(
 
 
 def _check_parts(store: Store, rows: Mapping[str, Sequence[Video]], findings: Findings, progress: Progress) -> None:
-    """Check features, completed vectors and failures."""
+    """Check texts, features, completed vectors and failures."""
     folders = [f"{kind}/{name}" for kind in TABLES for name in store.list(kind)]
     decodings = _recorded_failures(store)
     for done, folder in enumerate(folders, start=1):
@@ -184,14 +185,19 @@ def _check_parts(store: Store, rows: Mapping[str, Sequence[Video]], findings: Fi
             key = name.removeprefix("part-").removesuffix(".parquet")
             if problem := wrong_part(store, folder, name, recipe, rows.get(key), decodings, dims):
                 file = f"{folder}/{name}"
-                findings.add(file, problem, (file, *digest_files(file), *_downstream(store, folder, name)))
+                made = _downstream(store, folder, name, recipe)
+                findings.add(file, problem, (file, *digest_files(file), *made))
         progress("verify", done, len(folders))
 
 
-def _downstream(store: Store, folder: str, name: str) -> list[str]:
+def _downstream(store: Store, folder: str, name: str, recipe: Mapping[str, Any]) -> list[str]:
     """Return the files that are made from a part and would keep its error."""
-    made = [f"completed/{completed}/{name}" for completed in store.list("completed")]
-    return list(filter(store.exists, made)) if folder.startswith("features/") else []
+    if not folder.startswith(("texts/", "features/")):
+        return []
+    features = folders_made_from(store, recipe) if folder.startswith("texts/") else []
+    made = [f"{feature}/{name}" for feature in features]
+    made += [f"completed/{completed}/{name}" for completed in store.list("completed")]
+    return list(filter(store.exists, [one for file in made for one in (file, *digest_files(file))]))
 
 
 def _recipe(store: Store, folder: str) -> tuple[dict[str, Any], str | None]:

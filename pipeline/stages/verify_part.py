@@ -17,6 +17,7 @@ from nmcl.pipeline.storage.tables import completed_names, decode, read_table, to
 
 COLUMNS = {
     "features": ("video_id", "vector"),
+    "texts": ("video_id", "text"),
     "completed": ("video_id",),
     "failures": ("video_id", "path", "kind", "detail"),
 }

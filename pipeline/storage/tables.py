@@ -57,6 +57,7 @@ _SHAPES: Mapping[str, Mapping[str, Any]] = {
     "videos/part-": {field.name: field for field in VIDEO_SCHEMA},
     "videos/files-": {"path": _TEXT, "n_bytes": pa.int64(), "mtime_ns": pa.int64(), "sha256": _TEXT},
     "features/": {"video_id": _TEXT, "vector": _VECTORS},
+    "texts/": {"video_id": _TEXT, "text": pa.field("text", _TEXT)},
     "failures/": {"video_id": _TEXT, "kind": _TEXT, "detail": _TEXT},
     "completed/": {"video_id": _TEXT},
 }
@@ -67,6 +68,12 @@ _OPTIONAL: Mapping[str, Mapping[str, Any]] = {
         "key_frames_s": pa.field("key_frames_s", pa.list_(pa.float32())),
         SEQUENCE: _SEQUENCES,
         SEQUENCE_TIMES: pa.field(SEQUENCE_TIMES, pa.list_(pa.float32())),
+    },
+    "texts/": {
+        "lines": pa.field("lines", pa.list_(_TEXT)),
+        "lines_s": pa.field("lines_s", pa.list_(pa.float32())),
+        "file": pa.field("file", _TEXT),
+        "remark": pa.field("remark", _TEXT),
     },
     "failures/": {"modality": pa.field("modality", _TEXT), "attempts": pa.int32()},
 }

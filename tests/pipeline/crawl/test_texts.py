@@ -1,0 +1,101 @@
+"""Titles, tags and subtitles of a crawl."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from nmcl.pipeline.crawl.columns import ColumnSettings
+from nmcl.pipeline.crawl.source import crawl_source
+from nmcl.pipeline.crawl.subtitles import SubtitleSettings
+from nmcl.pipeline.crawl.texts import CrawlText, text_reader
+from nmcl.pipeline.errors import CrawlError
+from nmcl.pipeline.records import FoundText
+
+VTT = "WEBVTT\n\n00:01.000 --> 00:02.000\n{}\n"
+
+
+def read(
+    folder: Path,
+    what: CrawlText,
+    paths: list[str],
+    columns: ColumnSettings | None = None,
+    languages: tuple[str, ...] = ("en", "*"),
+) -> list[FoundText]:
+    settings = SubtitleSettings(languages)
+    with text_reader(crawl_source(folder), what, columns or ColumnSettings(), settings) as reader:
+        return reader(paths)
+
+
+def texts(folder: Path, what: CrawlText, paths: list[str], columns: ColumnSettings | None = None) -> list[str | None]:
+    return [found.text for found in read(folder, what, paths, columns)]
+
+
+def crawl(folder: Path, *names: str, manifest: str = "") -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"")
+    if manifest:
+        (folder / "manifest.csv").write_text(manifest)
+    return folder
+
+
+def test_columns_of_a_manifest(tmp_path: Path) -> None:
+    rows = "path,description,Title,hashtags\na.mp4,words,A &amp; B,one;two\nb.mp4,,nan,\na.mp4,more,Second,one;two\n"
+    crawl(tmp_path, "a.mp4", "b.mp4", manifest=rows)
+    assert texts(tmp_path, "title", ["b.mp4", "a.mp4"]) == [None, "A & B\nSecond"]
+    assert texts(tmp_path, "tags", ["a.mp4", "b.mp4"]) == ["one;two", None]
+    assert texts(tmp_path, "title", ["a.mp4"], ColumnSettings(title="description")) == ["words\nmore"]
+    assert texts(tmp_path, "tags", ["a.mp4"], ColumnSettings(tags="Title")) == ["A & B, Second"]
+    with pytest.raises(CrawlError, match=r"no column 'nothing', the value of columns\.tags"):
+        texts(tmp_path, "tags", ["a.mp4"], ColumnSettings(tags="nothing"))
+
+
+def test_a_manifest_with_a_title_alone(tmp_path: Path) -> None:
+    crawl(tmp_path, "a.mp4", manifest="path,title\na.mp4,Only\n")
+    assert texts(tmp_path, "title", ["a.mp4"]) == ["Only"]
+    assert texts(tmp_path, "tags", ["a.mp4"]) == [None]
+
+
+def test_lists_in_parquet(tmp_path: Path) -> None:
+    crawl(tmp_path, "a.mp4", "b.mp4")
+    table = pa.table({"path": ["a.mp4", "b.mp4"], "tags": [["new york", "food"], None]})
+    pyarrow.parquet.write_table(table, tmp_path / "manifest.parquet")
+    assert texts(tmp_path, "tags", ["a.mp4", "b.mp4"]) == ["new york, food", None]
+
+
+def test_sidecars_where_a_manifest_has_no_such_column(tmp_path: Path) -> None:
+    crawl(tmp_path, "in/a.mp4", "b.mp4", manifest="path,description\nin/a.mp4,words\nb.mp4,more\n")
+    (tmp_path / "in/a.info.json").write_text(json.dumps({"title": "Of a", "tags": ["x y", "z", "x y", "null"]}))
+    assert texts(tmp_path, "title", ["in/a.mp4", "b.mp4"]) == ["Of a", None]
+    assert texts(tmp_path, "tags", ["in/a.mp4", "b.mp4"]) == ["x y, z", None]
+    (tmp_path / "manifest.csv").unlink()
+    assert texts(tmp_path, "title", ["b.mp4", "in/a.mp4"]) == [None, "Of a"]
+
+
+def test_subtitles_beside_a_video(tmp_path: Path) -> None:
+    videos = ["a.mp4", "b [x.y].mp4", "in/a.mp4", "c.f137.mp4", "d.mp4", "caf\u00e9.mp4"]
+    crawl(tmp_path, *videos)
+    for name in ("a.de", "a.en-orig", "b [x.y].en", "c.en", "cafe\u0301.en"):
+        (tmp_path / f"{name}.vtt").write_text(VTT.format(f"said in {name}"))
+    (tmp_path / "in" / "a.srt").write_text("1\n00:00:01,500 --> 00:00:02,000\nOne\ntwo\n")
+    found = read(tmp_path, "subtitles", videos)
+    assert [one.text for one in found] == [
+        "said in a.en-orig", "said in b [x.y].en", "One two", "said in c.en", None, "said in caf\u00e9.en",
+    ]  # fmt: skip
+    assert found[2] == FoundText("One two", ((1.5, "One"), (1.5, "two")), "in/a.srt")
+    assert found[4] == FoundText()
+    (german,) = read(tmp_path, "subtitles", ["a.mp4"], languages=("de",))
+    assert (german.text, german.file) == ("said in a.de", "a.de.vtt")
+
+
+def test_a_file_that_cannot_be_read_is_a_remark_and_the_next_one_is_used(tmp_path: Path) -> None:
+    crawl(tmp_path, "a.mp4", "b.mp4")
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.en.vtt").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "a.de.vtt").write_text(VTT.format("Hallo"))
+    found = read(tmp_path, "subtitles", ["a.mp4", "b.mp4"])
+    assert [one.text for one in found] == ["Hallo", None]
+    assert found[1].remark == "b.en.vtt is not text in UTF-8 or UTF-16"
