@@ -6,6 +6,7 @@ from functools import reduce
 from operator import getitem
 
 from nmcl.extractors import plugins
+from nmcl.extractors.ocr import OcrReader
 from nmcl.flows import console
 from nmcl.flows.engine_settings import require_packages
 from nmcl.flows.feature_settings import with_all_references, with_feature_sets, without_replaced
@@ -15,6 +16,7 @@ from nmcl.model.registry import with_current_names
 from nmcl.pipeline.addressing import REMOVED, with_references
 from nmcl.pipeline.errors import SettingsError
 from nmcl.pipeline.extractor import Checks
+from nmcl.pipeline.needs import OCR, Text
 from nmcl.pipeline.storage.runs import SETTINGS, Run
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.text import listed
@@ -59,6 +61,8 @@ def checked(settings: Settings) -> Settings:
         for extractor in (chosen.build() for chosen in settings.features.values()):
             if isinstance(extractor, Checks):
                 extractor.check()
+            if extractor.need == Text(OCR):
+                OcrReader(settings.ocr).check()
     return settings
 
 

@@ -7,6 +7,7 @@ ADVICE = {
     "visual": "--set features.visual.key_frames=4, a smaller network, or a GPU",
     "acoustic": "more cores: sound is processed clip by clip",
     "textual": "more cores: descriptions are inferred one by one",
+    "ocr": "--set ocr.key_frames=2, a smaller --set ocr.side=N, or more cores",
     "writing": "a faster disk for the store",
     "ingest": "a faster disk for the crawl: every byte is read and hashed once",
     "fit": "--set features.acoustic.fit_videos=N and features.acoustic.max_frames=N, which limit its training data",

@@ -21,7 +21,7 @@ from nmcl.pipeline.storage.runs import SETTINGS, Run, champion
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.text import listed
 
-FITTED = ("subtitles", "features", "completion")
+FITTED = ("subtitles", "ocr", "features", "completion")
 """Sections of the settings that decide the champion's states; they change only with `refit`."""
 
 

@@ -18,7 +18,7 @@ from nmcl.flows.engine_settings import EngineSettings
 from nmcl.flows.run.plan import Extractors
 from nmcl.flows.run.worker import retried
 from nmcl.pipeline.media import Decoder
-from nmcl.pipeline.needs import Text
+from nmcl.pipeline.needs import OCR, Text
 from nmcl.pipeline.progress import Progress, within
 from nmcl.pipeline.stages.complete import complete_part
 from nmcl.pipeline.stages.extract import Feature, Job, Receipt, extract_part
@@ -84,7 +84,7 @@ def numbered(name: str, work: Work[R], items: Sequence[WorkItem], progress: Prog
 
 @dataclass(frozen=True)
 class ExtractPart:
-    """Extracts the vectors of every feature set of a part."""
+    """Reads the text on screen of a part, if it is needed, and extracts the vectors of every feature set."""
 
     store: Store
     extractors: Extractors
@@ -97,14 +97,15 @@ class ExtractPart:
 
     def __call__(self, item: WorkItem, progress: Progress) -> Receipt:
         media = self.extractors.settings.media
-        address = digest([a.folder for a in self.features.values()] + [str(media), str(self.store.root)])
+        made = [artifact.folder for artifact in (*self._on_screen, *self.features.values())]
+        address = digest([*made, str(media), str(self.store.root)])
         job, decoder = _loaded("extract", address, self._load)
         job = replace(job, retry=self.retry)
         return extract_part(self.store, item.crawl, item.folder, item.part, job, decoder, progress)
 
     def lacking(self, items: Sequence[WorkItem]) -> list[WorkItem]:
         """Return the parts with missing results or with failures to retry. Each artifact is listed only once."""
-        artifacts = (*self.features.values(), self.failures)
+        artifacts = (*self._on_screen, *self.features.values(), self.failures)
         made = {artifact.folder: files_of(self.store, artifact.folder) for artifact in artifacts}
 
         def is_whole(item: WorkItem) -> bool:
@@ -112,6 +113,11 @@ class ExtractPart:
             return all(name in found for found in made.values() for name in names)
 
         return [item for item in items if not is_whole(item) or self._is_to_retry(item.part)]
+
+    @property
+    def _on_screen(self) -> list[Artifact]:
+        texts = self.extractors.texts
+        return [texts[OCR]] if OCR in texts else []
 
     def _is_to_retry(self, part: Part) -> bool:
         return self.retry is not None and bool(self.retry.among(load_failures(self.store, self.failures, part)))
@@ -128,7 +134,7 @@ class ExtractPart:
         media = self.extractors.settings.media
         decoder = Decoder(replace(media, workers=media.workers or _decoders)).__enter__()
         texts = {Text(source): artifact for source, artifact in self.extractors.texts.items()}
-        job = Job(tuple(map(feature, self.features)), self.failures, texts)
+        job = Job(tuple(map(feature, self.features)), self.failures, texts, self.extractors.reader)
         Finalize(job, decoder.__exit__, exitpriority=1)  # at exit: before this process waits for its children
         return job, decoder
 

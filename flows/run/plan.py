@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from nmcl.extractors import plugins
+from nmcl.extractors.ocr import OcrReader
 from nmcl.extractors.plugins import PluginExtractor
 from nmcl.flows.run.lineage import FrozenStates
 from nmcl.flows.settings import Settings, from_tree, to_tree
@@ -17,7 +18,7 @@ from nmcl.pipeline.addressing import hashed
 from nmcl.pipeline.crawl.texts import CODE_VERSION as TEXT_CODE_VERSION
 from nmcl.pipeline.errors import ExtractorError
 from nmcl.pipeline.extractor import Extractor, HasWeights
-from nmcl.pipeline.needs import DESCRIPTION, Text, TextSource
+from nmcl.pipeline.needs import DESCRIPTION, OCR, Text, TextSource
 from nmcl.pipeline.records import Split, Video
 from nmcl.pipeline.stages.extract import CODE_VERSION as EXTRACT_CODE_VERSION
 from nmcl.pipeline.stages.fit import sample
@@ -74,10 +75,18 @@ class Extractors:
         recipe: dict[str, object] = {"source": source, "code_version": TEXT_CODE_VERSION}
         if source == "subtitles":
             recipe["settings"] = hashed(self.settings.subtitles)
+        if source == OCR:
+            recipe = {"source": source, "reader": OcrReader(self.settings.ocr).address(), "decoding": self.decoding()}
         return Artifact(f"texts/{source}", recipe, self._texts_in_full(source))
 
     def _texts_in_full(self, source: TextSource) -> dict[str, object]:
-        return in_full(self.settings, "subtitles") if source == "subtitles" else {}
+        sections = {"subtitles": ("subtitles",), OCR: ("ocr", "media")}.get(source, ())
+        return in_full(self.settings, *sections)
+
+    @cached_property
+    def reader(self) -> OcrReader | None:
+        """The reader of text on screen, if a feature set needs it."""
+        return OcrReader(self.settings.ocr) if OCR in self.texts else None
 
     def text_of(self, name: str) -> Artifact | None:
         """Return the texts that a feature set reads; None for descriptions, pictures and sound."""

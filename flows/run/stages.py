@@ -23,7 +23,7 @@ from nmcl.model.checkpoint import save as save_model
 from nmcl.model.trained import fit as fit_model
 from nmcl.pipeline.errors import CrawlError, StoreError
 from nmcl.pipeline.media import Decoder
-from nmcl.pipeline.needs import Text
+from nmcl.pipeline.needs import OCR, Text
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.stages.complete import fit_completion, load_completed, load_features
 from nmcl.pipeline.stages.fit import fit_extractor
@@ -112,8 +112,18 @@ def ingest(context: Context, crawl: str | Path, catalogue_name: str = TRAINING) 
 
 
 def read_texts(context: Context, plan: Plan) -> Plan:
-    """Read the texts besides descriptions that feature sets need, part by part."""
-    n_read = texts.read_missing(context.store, plan.extractors, plan.catalogue, context.progress)
+    """Read the texts besides descriptions that feature sets need, part by part.
+
+    Those on screen are read during extraction, which decodes each file once, unless an extractor is fitted on them.
+    """
+    extractors = plan.extractors
+    n_read = texts.read_missing(context.store, extractors, plan.catalogue, context.progress)
+    if OCR in extractors.texts and any(extractors.all[name].need == Text(OCR) for name in plan.planned_states):
+        work = ExtractPart(context.store, extractors, {}, {}, plan.failures)
+        if items := work.lacking(work_items(plan.catalogue)):
+            with loaded_here():
+                context.map_items("read text on screen", work, items, context.progress)
+            n_read += len(items)
     return replace(plan) if n_read else plan
 
 
