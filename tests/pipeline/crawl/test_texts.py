@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
 from nmcl.pipeline.crawl.columns import ColumnSettings
-from nmcl.pipeline.crawl.source import crawl_source
+from nmcl.pipeline.crawl.source import CrawlSource, crawl_source
 from nmcl.pipeline.crawl.subtitles import SubtitleSettings
 from nmcl.pipeline.crawl.texts import CrawlText, text_reader
 from nmcl.pipeline.errors import CrawlError
@@ -24,8 +25,17 @@ def read(
     columns: ColumnSettings | None = None,
     languages: tuple[str, ...] = ("en", "*"),
 ) -> list[FoundText]:
-    settings = SubtitleSettings(languages)
-    with text_reader(crawl_source(folder), what, columns or ColumnSettings(), settings) as reader:
+    return read_at(crawl_source(folder), what, paths, columns, languages)
+
+
+def read_at(
+    source: CrawlSource,
+    what: CrawlText,
+    paths: list[str],
+    columns: ColumnSettings | None = None,
+    languages: tuple[str, ...] = ("en", "*"),
+) -> list[FoundText]:
+    with text_reader(source, what, columns or ColumnSettings(), SubtitleSettings(languages)) as reader:
         return reader(paths)
 
 
@@ -35,7 +45,7 @@ def texts(folder: Path, what: CrawlText, paths: list[str], columns: ColumnSettin
 
 def crawl(folder: Path, *names: str, manifest: str = "") -> Path:
     for name in names:
-        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"")
     if manifest:
         (folder / "manifest.csv").write_text(manifest)
@@ -99,3 +109,21 @@ def test_a_file_that_cannot_be_read_is_a_remark_and_the_next_one_is_used(tmp_pat
     found = read(tmp_path, "subtitles", ["a.mp4", "b.mp4"])
     assert [one.text for one in found] == ["Hallo", None]
     assert found[1].remark == "b.en.vtt is not text in UTF-8 or UTF-16"
+
+
+def test_a_crawl_on_an_object_store_is_read_as_on_a_disk(tmp_path: Path) -> None:
+    folder = crawl(tmp_path / "clips", "in/a.mp4", "b.mp4", manifest="path,description\nin/a.mp4,words\nb.mp4,more\n")
+    (folder / "in" / "a.en.vtt").write_text(VTT.format("said"))
+    (folder / "in" / "a.info.json").write_text(json.dumps({"title": "Of a", "tags": ["x"]}))
+    remote = fsspec.filesystem("memory")
+    remote.put(str(folder), "/texts-of-a-crawl", recursive=True)
+    try:
+        for what in ("title", "tags", "subtitles"):
+            found = [
+                read_at(source, what, ["in/a.mp4", "b.mp4"])
+                for source in (crawl_source(folder), crawl_source("memory://texts-of-a-crawl"))
+            ]
+            assert found[0] == found[1]
+            assert found[0][0].text
+    finally:
+        remote.rm("/texts-of-a-crawl", recursive=True)
