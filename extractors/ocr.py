@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import Annotated, Any
@@ -22,8 +21,9 @@ from annotated_types import Interval
 from nmcl.extractors.keyframes import CODE_VERSION as KEYFRAMES_CODE_VERSION
 from nmcl.extractors.keyframes import KeyFrames
 from nmcl.pipeline.addressing import Reference, hashed
-from nmcl.pipeline.errors import SettingsError, WeightsError
+from nmcl.pipeline.errors import WeightsError
 from nmcl.pipeline.needs import Frames
+from nmcl.pipeline.optional import require
 from nmcl.pipeline.records import Clip, FoundText, Line
 
 CODE_VERSION = 1
@@ -69,11 +69,6 @@ class Canvas:
         return canvas
 
 
-def is_installed() -> bool:
-    """Return whether the package with the models is installed."""
-    return find_spec("rapidocr") is not None
-
-
 class OcrReader:
     """Reader of the text on screen; see `nmcl.pipeline.extractor.TextReader`."""
 
@@ -92,8 +87,8 @@ class OcrReader:
         }
 
     def check(self) -> None:
-        """Raise SettingsError if the package is not installed."""
-        self._folder()
+        """Raise UserError if the package is not installed."""
+        require("rapidocr", "ocr", 'The text source "ocr"')
 
     def read(self, clip: Clip) -> FoundText:
         """Return the text of a clip: each line once, at its first time; lines that differ in signs or case are equal.
@@ -119,10 +114,12 @@ class OcrReader:
 
     @cached_property
     def _engine(self) -> Any:
-        folder = self._folder()
+        self.check()
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # it would report each use
+        import rapidocr
         from rapidocr import EngineType, RapidOCR
 
+        models = Path(rapidocr.__file__).parent / "models"
         settings: dict[str, Any] = {
             "Global.log_level": "critical",
             "Global.text_score": 0.0,
@@ -131,18 +128,8 @@ class OcrReader:
         }
         for step, (name, sha256) in FILES.items():
             settings[f"{step}.engine_type"] = EngineType.OPENVINO
-            settings[f"{step}.model_path"] = str(_checked(folder / "models" / name, sha256))
+            settings[f"{step}.model_path"] = str(_checked(models / name, sha256))
         return RapidOCR(params=settings)
-
-    @staticmethod
-    def _folder() -> Path:
-        found = find_spec("rapidocr")
-        if not is_installed() or found is None or not found.submodule_search_locations:
-            raise SettingsError(
-                'The text source "ocr" needs the package rapidocr, which is not installed. Install it with\n'
-                f"    {sys.executable} -m pip install 'nmcl[ocr]'"
-            )
-        return Path(found.submodule_search_locations[0])
 
 
 def _without_margin(frame: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from nmcl.extractors.preprocess import Preprocess
 from nmcl.extractors.weights import sha256_of
 from nmcl.pipeline.addressing import Reference, Unhashed, hashed
 from nmcl.pipeline.errors import SettingsError, WeightsError
-from nmcl.pipeline.needs import Text
+from nmcl.pipeline.needs import DESCRIPTION, Text, TextSource
 from nmcl.pipeline.optional import require
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.records import Clip, Modality, State
@@ -46,6 +46,9 @@ class SentenceSettings:
     nothing is downloaded. The address holds the digest of its files."""
     modality: Annotated[Literal["textual", "visual"], Reference("textual")] = "textual"
     """What is encoded: `textual`, the text of a video; `visual`, its key frames, by a model of texts and images."""
+    text: Annotated[TextSource, Unhashed()] = DESCRIPTION
+    """Source of the texts, without effect on frames. The address of features has the recipe of texts from other
+    sources."""
     prompt: Annotated[str, Reference("")] = ""
     """Words before each text, as the model was trained (`passage: `). Empty: the model's own default."""
     normalize: Annotated[bool, Reference(False)] = False
@@ -173,11 +176,11 @@ class SentenceExtractor:
     """Extractor of the vector of a text."""
 
     modality: Modality = "textual"
-    need = Text()
     fit_videos = 0
 
     def __init__(self, settings: SentenceSettings) -> None:
         self.settings = settings
+        self.need = Text(settings.text)
         self._model = _Model(settings)
 
     @cached_property

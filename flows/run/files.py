@@ -23,6 +23,7 @@ from nmcl.flows.settings_tree import Tree
 from nmcl.flows.stored_settings import checked
 from nmcl.pipeline.errors import CrawlError, SettingsError
 from nmcl.pipeline.export.rows import to_pandas
+from nmcl.pipeline.needs import DESCRIPTION, OCR, Text
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Video
 from nmcl.pipeline.scratch import scratch
@@ -84,7 +85,7 @@ def extract(
         WeightsError: If the weights of a network cannot be had.
     """
     extractors = Extractors(checked(from_tree(_tree(features))))
-    _refuse_fitted(extractors)
+    _require_no_crawl(extractors)
     extractors.fetch()
     paths = [paths] if isinstance(paths, str | Path) else paths
     with listed_in_store(paths, descriptions) as (store, catalogue), loaded_here():
@@ -160,9 +161,15 @@ def _tree(features: Sequence[str] | Mapping[str, Mapping[str, Any]]) -> Tree:
     return {"features": {**{name: {"extractor": NONE} for name in DEFAULTS}, **sets}}
 
 
-def _refuse_fitted(extractors: Extractors) -> None:
-    """Raise SettingsError if an extractor has to be fitted on a crawl."""
+def _require_no_crawl(extractors: Extractors) -> None:
+    """Raise SettingsError if an extractor has to be fitted on a crawl, or reads a text that only a crawl has."""
     for name, extractor in extractors.all.items():
+        if isinstance(extractor.need, Text) and extractor.need.source not in (DESCRIPTION, OCR):
+            raise SettingsError(
+                f"The feature set {name} reads the {extractor.need.source} of a crawl, and single files have only "
+                "descriptions and pictures. Make a store, `nmcl extract CRAWL --out OUT`, or give these texts as "
+                "descriptions."
+            )
         if extractor.fit_videos:
             raise SettingsError(
                 f"The extractor of {name} is fitted on a crawl, and single files are none. Make a store, `nmcl extract "

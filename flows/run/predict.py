@@ -210,7 +210,7 @@ def predict_files(
 
     Args:
         paths: Video files; the table has them as `video_id`.
-        descriptions: Their descriptions, in the same order; None: without.
+        descriptions: Their descriptions, in the same order; None: without. They have no titles, tags or subtitles.
 
     Returns:
         See `nmcl.flows.run.prediction.table`.
@@ -219,6 +219,7 @@ def predict_files(
         for artifact in (*frozen.states.values(), frozen.completion):
             save_state(store, artifact, load_state(frozen.store, artifact))
         here = replace(frozen, store=store)
+        texts.leave_out(store, frozen.extractors, catalogue)
         return _predict_parts(Context(store, frozen.settings, progress), here, catalogue).table
 
 

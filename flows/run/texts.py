@@ -9,9 +9,10 @@ from nmcl.flows.run.plan import Extractors
 from nmcl.pipeline.crawl.source import crawl_source, require_root
 from nmcl.pipeline.crawl.texts import CrawlText, text_reader
 from nmcl.pipeline.progress import Progress, silent
-from nmcl.pipeline.stages.texts import TextsReport, read_part
+from nmcl.pipeline.records import FoundText
+from nmcl.pipeline.stages.texts import TextsReport, read_part, write_texts
 from nmcl.pipeline.storage.artifacts import DIGEST_SUFFIX, Artifact, files_of
-from nmcl.pipeline.storage.catalogue import Catalogue, Crawl, Part
+from nmcl.pipeline.storage.catalogue import Catalogue, Crawl, Part, load_part
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.text import counted, listed
 
@@ -58,6 +59,14 @@ def read_again(store: Store, extractors: Extractors, catalogue: Catalogue, crawl
         for known in (c for c in catalogue.crawls if c.folder == address):
             if parts := [part for part in known.parts if _names(part) & made]:
                 list(_read(store, extractors, source, artifact, known, parts))
+
+
+def leave_out(store: Store, extractors: Extractors, catalogue: Catalogue) -> None:
+    """Write that there are no titles, tags or subtitles, for videos of a catalogue that are no crawl."""
+    for _, artifact in _of_crawls(extractors):
+        for _, part in catalogue.parts():
+            ids = [video.video_id for video in load_part(store, part)]
+            write_texts(store, artifact, part, ids, [FoundText()] * len(ids))
 
 
 def _of_crawls(extractors: Extractors) -> Iterator[tuple[CrawlText, Artifact]]:

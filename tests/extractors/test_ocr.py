@@ -8,11 +8,12 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from nmcl.extractors import ocr
-from nmcl.extractors.ocr import Canvas, OcrReader, OcrSettings, _without_margin, is_installed
-from nmcl.pipeline.errors import SettingsError, WeightsError
+from nmcl.extractors.ocr import Canvas, OcrReader, OcrSettings, _without_margin
+from nmcl.pipeline import optional
+from nmcl.pipeline.errors import UserError, WeightsError
 from nmcl.pipeline.records import Clip, FoundText
 
-needs_package = pytest.mark.skipif(not is_installed(), reason="rapidocr is not installed")
+needs_package = pytest.mark.skipif(not optional.is_installed("rapidocr"), reason="rapidocr is not installed")
 
 
 def picture(*lines: str, size: tuple[int, int] = (960, 540)) -> np.ndarray:
@@ -96,6 +97,6 @@ def test_other_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_absent_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ocr, "is_installed", lambda: False)
-    with pytest.raises(SettingsError, match=r"needs the package rapidocr.*\n.*pip install 'nmcl\[ocr\]'"):
+    monkeypatch.setattr(optional, "is_installed", lambda module: False)
+    with pytest.raises(UserError, match=r"needs the package rapidocr.*pip install 'nmcl\[ocr\]'"):
         OcrReader(OcrSettings()).check()

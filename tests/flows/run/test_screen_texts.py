@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmcl.extractors import ocr, wordllama
+from nmcl.extractors import wordllama
 from nmcl.flows.run import runs, stages
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.stages import Context
 from nmcl.flows.settings import from_tree
+from nmcl.pipeline.optional import is_installed
 from nmcl.pipeline.stages.complete import load_features
 from nmcl.pipeline.stages.texts import load_found
 from nmcl.pipeline.stages.verify import verify
@@ -22,7 +23,7 @@ from tests.flows.run.test_texts import embedded, rows
 from tests.media import tone, write_video
 
 pytestmark = pytest.mark.skipif(
-    not (ocr.is_installed() and wordllama.is_installed()), reason="rapidocr or wordllama is not installed"
+    not (is_installed("rapidocr") and wordllama.is_installed()), reason="rapidocr or wordllama is not installed"
 )
 
 SCREEN = {"extractor": "wordllama", "text": "ocr"}

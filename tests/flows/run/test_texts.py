@@ -1,6 +1,5 @@
 """Feature sets of titles and subtitles: their own artifact, read again with the crawl, and checked."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,17 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+import nmcl
 from nmcl.extractors.wordllama import WordLlamaExtractor, WordLlamaSettings, is_installed
 from nmcl.flows import console
 from nmcl.flows.run import runs, stages, texts
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.stages import Context
 from nmcl.flows.settings import from_tree
-from nmcl.pipeline.errors import CrawlError
+from nmcl.pipeline.errors import CrawlError, SettingsError
 from nmcl.pipeline.records import Clip, State
 from nmcl.pipeline.stages.complete import load_features
 from nmcl.pipeline.stages.texts import load_texts
 from nmcl.pipeline.stages.verify import repair, verify
+from nmcl.pipeline.storage.artifacts import digest_file, files_of
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import read_table
 
@@ -170,17 +171,17 @@ def test_a_killed_command_goes_on_where_it_was(crawl: Path, tmp_path: Path) -> N
     with pytest.raises(KeyboardInterrupt):
         runs.up_to(replace(context, progress=stop), "extract")
     plan = context.plan()
-    folder = tmp_path / "out" / plan.extractors.texts["subtitles"].folder
-    (first,) = folder.glob("part-*.parquet")
+    folder = plan.extractors.texts["subtitles"].folder
+    (first,) = (tmp_path / "out" / folder).iterdir()
     written = first.stat().st_mtime_ns
-    shutil.copy(first, tmp_path / "part")
-    first.with_name(first.name + ".sha256").unlink()  # as if killed before a digest was replaced
+    context.store.remove(digest_file(context.store, f"{folder}/{first.name}"))  # as if killed before it was written
     runs.up_to(context, "extract")
     assert first.stat().st_mtime_ns == written
-    theirs = {
-        path.name: path.read_bytes() for path in (tmp_path / "whole" / folder.relative_to(tmp_path / "out")).iterdir()
-    }
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == theirs
+    names = files_of(context.store, folder)
+    assert names == files_of(whole.store, folder)
+    assert len(names) == 7  # three parts, their digests, and the recipe
+    for name in (name for name in names if name.endswith(".parquet")):
+        assert context.store.read(f"{folder}/{name}") == whole.store.read(f"{folder}/{name}")
 
 
 def test_what_is_absent_or_cannot_be_read_is_said_in_one_sentence(
@@ -201,6 +202,14 @@ def test_what_is_absent_or_cannot_be_read_is_said_in_one_sentence(
     assert note.startswith(
         "1 video has no subtitles, because their files in clips cannot be read: a.en.vtt has no line"
     )
+
+
+def test_single_files_have_no_such_text(crawl: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="The feature set said reads the subtitles of a crawl"):
+        nmcl.extract(crawl / "a.mp4", {"said": words("subtitles")})
+    context = ingested(crawl, tmp_path / "out", said=words("subtitles"))
+    texts.leave_out(context.store, context.plan().extractors, context.plan().catalogue)
+    assert np.isnan(vectors(runs.up_to(context, "extract"), "said")).all()
 
 
 def test_a_crawl_that_is_gone(crawl: Path, tmp_path: Path) -> None:
