@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 import numpy as np
 
-from nmcl.extractors.registry import EXTRACTORS
+from nmcl.extractors import plugins
 from nmcl.flows.feature_settings import FeatureChoice
 from nmcl.flows.report.numbers import count, decimal, percent
 from nmcl.flows.report.summary import flat, interval
@@ -200,7 +200,7 @@ def _classes(evaluated: Evaluated) -> Iterator[tuple[str, ...]]:
 
 def _sets(evaluated: Evaluated) -> Iterator[tuple[str, ...]]:
     for name, chosen in evaluated.plan.settings.features.items():
-        entry, length = EXTRACTORS[chosen.extractor], count(evaluated.trained.dims[name])
+        entry, length = plugins.find(chosen.extractor), count(evaluated.trained.dims[name])
         yield (
             f"`{name}`",
             entry.modality,
@@ -216,7 +216,7 @@ def _licence(chosen: FeatureChoice) -> str:
     weights = getattr(chosen.options, "weights", "default")
     if weights == "random":
         return "random weights"
-    return EXTRACTORS[chosen.extractor].licence or "no published weights" if weights == "default" else UNKNOWN
+    return plugins.find(chosen.extractor).licence or "no published weights" if weights == "default" else UNKNOWN
 
 
 def _by_crawl(videos: Sequence[Video]) -> Iterator[tuple[str, ...]]:
@@ -234,5 +234,5 @@ def _by_class(evaluated: Evaluated) -> Iterator[tuple[str, ...]]:
 
 def _observed(evaluated: Evaluated) -> Iterator[tuple[str, ...]]:
     for name, chosen in evaluated.plan.settings.features.items():
-        modality = EXTRACTORS[chosen.extractor].modality
+        modality = plugins.find(chosen.extractor).modality
         yield f"`{name}`", modality, f"`{chosen.extractor}`", count(int(evaluated.completed.observed[name].sum()))
