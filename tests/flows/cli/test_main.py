@@ -38,13 +38,15 @@ def ended(
     """Code and stderr of a command in this process."""
     monkeypatch.setattr(sys, "argv", ["nmcl", *map(str, arguments)])
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)  # an earlier test or a library may have set another handler
     try:
         cli.main()
     except SystemExit as end:
         return int(end.code or 0), capsys.readouterr().err
     finally:
         for number, handler in zip((signal.SIGTERM, signal.SIGHUP), before, strict=True):
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
     return 0, capsys.readouterr().err
 
 
