@@ -36,9 +36,14 @@ class FeatureChoice(Generic[Options]):
     options: Options
     """Settings of the extractor; in files they are directly under `[features.NAME]`."""
 
+    @property
+    def entry(self) -> Entry:
+        """What the registry, a package or the project says of the extractor."""
+        return plugins.find(self.extractor)
+
     def build(self) -> Extractor:
         """Return the extractor with these settings; it loads its weights on first use."""
-        return plugins.find(self.extractor).build(self.options)
+        return self.entry.build(self.options)
 
 
 def default_sets() -> dict[str, FeatureChoice[Any]]:

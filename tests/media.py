@@ -1,6 +1,7 @@
 """Small real videos, encoded on the spot."""
 
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,15 +50,16 @@ def tone(frequency_hz: float, seconds: float) -> np.ndarray:
     return (16_000 * np.sin(2 * np.pi * frequency_hz * t)).astype(np.int16)
 
 
-class AtOnce:
+class AtOnce(ABC):
     """Base of selectors that are written as a function of all frames of a clip."""
 
     def start(self) -> "_Kept":
         """See `nmcl.pipeline.needs.FrameSelector`."""
         return _Kept(self)
 
+    @abstractmethod
     def __call__(self, frames: Sequence[TimedFrame]) -> Sequence[TimedFrame]:
-        raise NotImplementedError
+        """Return the selected frames of all frames of a clip."""
 
 
 class _Kept:

@@ -71,7 +71,7 @@ def export(
     from nmcl.pipeline.export.registry import format_of
     from nmcl.pipeline.storage.store import Store
 
-    wish = exports.Wanted(
+    request = exports.ExportRequest(
         format=form,
         to=to or Path(format_of(form).default),
         features=names_in(features),
@@ -81,13 +81,13 @@ def export(
         sequences=sequences,
         force=force,
     )
-    wish.check()
+    request.check()
     store = Store.open(out)
     plan = context_of(out, of_store(store, options.changes())).plan()
     with console.showing_progress():
-        found = exports.read(plan, wish, console.progress)
-        written = None if dry_run else exports.write(found, wish)
-    summary.of_export(found, wish, written)
+        found = exports.read(plan, request, console.progress)
+        written = None if dry_run else exports.write(found, request)
+    summary.of_export(found, request, written)
 
 
 def _one_of(option: str, value: str | None, allowed: tuple[str, ...]) -> Any:

@@ -110,14 +110,14 @@ def extract(
     from nmcl.flows.run import export as exports
     from nmcl.flows.run.sources import require_there
 
-    wishes = [exports.wanted(text) for text in export or ()]  # fail before hours of extraction
+    requests = [exports.wanted(text) for text in export or ()]  # fail before hours of extraction
     require_there(crawl)
     plan = _up_to("extract", out, options, crawl=crawl)
-    for wish in wishes:
+    for request in requests:
         with console.showing_progress():
-            found = exports.read(plan, wish, console.progress)
-            written = exports.write(found, wish)
-        summary.of_export(found, wish, written)
+            found = exports.read(plan, request, console.progress)
+            written = exports.write(found, request)
+        summary.of_export(found, request, written)
     failed.refuse_failed(plan)
 
 

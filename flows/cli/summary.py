@@ -33,7 +33,7 @@ from nmcl.pipeline.text import counted, listed
 
 if TYPE_CHECKING:
     from nmcl.flows.retrain.retrain import Outcome
-    from nmcl.flows.run.export import Wanted
+    from nmcl.flows.run.export import ExportRequest
     from nmcl.flows.run.plan import Plan
     from nmcl.model.study.results import StudyData
     from nmcl.pipeline.export.record import Export, Written
@@ -318,7 +318,7 @@ def of_prediction(result: dict[str, Any], out: Path) -> None:
     console.say(f"Predictions: {out}")
 
 
-def of_export(export: "Export", wish: "Wanted", written: "Written | None") -> None:
+def of_export(export: "Export", request: "ExportRequest", written: "Written | None") -> None:
     """Print the exported feature sets, and the location of the files; `written` is None if nothing was written."""
     rows = [
         (f.name, f.modality, f.dim, int(f.observed.sum()), int((~f.observed).sum()), f.longest) for f in export.features
@@ -333,11 +333,11 @@ def of_export(export: "Export", wish: "Wanted", written: "Written | None") -> No
     for note in (*export.notes, *(written.notes if written else ())):
         console.say(note)
     if written is None:
-        console.say(f"Would be written as {wish.format}: {wish.to}, recipe {wish.recipe}")
+        console.say(f"Would be written as {request.format}: {request.to}, recipe {request.recipe}")
         return
     for place, name in written.contents.items():
         console.say(f"  {place}: {name}")
-    console.say(f"{wish.format}: {wish.to}, recipe {wish.recipe}")
+    console.say(f"{request.format}: {request.to}, recipe {request.recipe}")
 
 
 def of_study(data: "StudyData", out: Path) -> None:

@@ -200,7 +200,7 @@ def _classes(evaluated: Evaluated) -> Iterator[tuple[str, ...]]:
 
 def _sets(evaluated: Evaluated) -> Iterator[tuple[str, ...]]:
     for name, chosen in evaluated.plan.settings.features.items():
-        entry, length = EXTRACTORS[chosen.extractor], count(evaluated.trained.dims[name])
+        entry, length = chosen.entry, count(evaluated.trained.dims[name])
         yield (
             f"`{name}`",
             entry.modality,
@@ -212,11 +212,13 @@ def _sets(evaluated: Evaluated) -> Iterator[tuple[str, ...]]:
 
 
 def _licence(chosen: FeatureChoice) -> str:
-    """Return the licence of the published weights of an extractor; unknown for those of a user's file."""
+    """Return the licence of the published weights of an extractor; unknown for a user's file or extractor."""
     weights = getattr(chosen.options, "weights", "default")
     if weights == "random":
         return "random weights"
-    return EXTRACTORS[chosen.extractor].licence or "no published weights" if weights == "default" else UNKNOWN
+    if weights != "default" or chosen.extractor not in EXTRACTORS:
+        return UNKNOWN
+    return chosen.entry.licence or "no published weights"
 
 
 def _by_crawl(videos: Sequence[Video]) -> Iterator[tuple[str, ...]]:
@@ -234,5 +236,9 @@ def _by_class(evaluated: Evaluated) -> Iterator[tuple[str, ...]]:
 
 def _observed(evaluated: Evaluated) -> Iterator[tuple[str, ...]]:
     for name, chosen in evaluated.plan.settings.features.items():
-        modality = EXTRACTORS[chosen.extractor].modality
-        yield f"`{name}`", modality, f"`{chosen.extractor}`", count(int(evaluated.completed.observed[name].sum()))
+        yield (
+            f"`{name}`",
+            chosen.entry.modality,
+            f"`{chosen.extractor}`",
+            count(int(evaluated.completed.observed[name].sum())),
+        )

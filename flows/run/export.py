@@ -44,7 +44,7 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class Wanted(Selection):
+class ExportRequest(Selection):
     """One export as the user asked for it."""
 
     format: str
@@ -69,7 +69,7 @@ class Wanted(Selection):
         return recipe_path(format_of(self.format), self.to)
 
 
-def wanted(text: str) -> Wanted:
+def wanted(text: str) -> ExportRequest:
     """Return the export that `FORMAT=PATH` or `FORMAT` names. It may replace an earlier export, but nothing else.
 
     Raises:
@@ -77,34 +77,34 @@ def wanted(text: str) -> Wanted:
     """
     name, _, path = text.partition("=")
     form = format_of(name)
-    found = Wanted(name, Path(path or form.default))
-    found = Wanted(name, found.to, force=found.recipe.exists())
+    found = ExportRequest(name, Path(path or form.default))
+    found = ExportRequest(name, found.to, force=found.recipe.exists())
     found.check()
     return found
 
 
-def read(plan: Plan, wish: Selection, progress: Progress = silent) -> Export:
+def read(plan: Plan, request: Selection, progress: Progress = silent) -> Export:
     """Return what is to be exported, ready to be written.
 
     Raises:
         UserError: A feature set or a run does not exist, or something was not extracted yet.
     """
-    store, run = plan.store, run_of(plan.store, wish.run)
+    store, run = plan.store, run_of(plan.store, request.run)
     notes: list[str] = []
-    sources = _sources(plan, run, wish, notes)
-    missing = wish.missing or ("completed" if any(source.completed for source in sources) else "zero")
+    sources = _sources(plan, run, request, notes)
+    missing = request.missing or ("completed" if any(source.completed for source in sources) else "zero")
     if missing == "completed" and not any(source.completed for source in sources):
         raise StoreError(
             f"{store.url} has no completed vectors for these features. Make them: `nmcl complete --out {store.url}`, "
             "or use --missing zero."
         )
-    if wish.missing is None:
+    if request.missing is None:
         notes.append(
             "Missing vectors are completed, see --missing."
             if missing == "completed"
             else "Missing vectors are zeros: the store has no completed ones for these features. See --missing."
         )
-    splits, split_source = splits_of(plan.videos, run, wish.split, store, notes)
+    splits, split_source = splits_of(plan.videos, run, request.split, store, notes)
     export = export_of(
         store,
         plan.catalogue,
@@ -112,12 +112,12 @@ def read(plan: Plan, wish: Selection, progress: Progress = silent) -> Export:
         splits,
         sources,
         missing,
-        wish.with_sequences,
+        request.with_sequences,
         split_source,
         tuple(notes),
         progress,
     )
-    if wish.sequences and not any(feature.sequences for feature in export.features):
+    if request.sequences and not any(feature.sequences for feature in export.features):
         raise StoreError(
             "No feature set has sequences, only pooled vectors. Extract with the setting `sequence = true` of its "
             "section, or leave --sequences out."
@@ -125,9 +125,9 @@ def read(plan: Plan, wish: Selection, progress: Progress = silent) -> Export:
     return export
 
 
-def write(export: Export, wish: Wanted) -> Written:
+def write(export: Export, request: ExportRequest) -> Written:
     """Write an export. See `nmcl.pipeline.export.files.write_export`."""
-    return write_export(export, wish.format, wish.to, wish.force)
+    return write_export(export, request.format, request.to, request.force)
 
 
 def run_of(store: Store, name: str | None) -> Run | None:
@@ -138,19 +138,19 @@ def run_of(store: Store, name: str | None) -> Run | None:
     return champion(store) or (Run(store, latest) if latest else None)
 
 
-def _sources(plan: Plan, run: Run | None, wish: Selection, notes: list[str]) -> list[Source]:
+def _sources(plan: Plan, run: Run | None, request: Selection, notes: list[str]) -> list[Source]:
     """Return the feature sets of the settings of the store; those of the run if it is named, or nothing else is there.
 
     Raises:
         StoreError: Some videos are not extracted.
         UserError: A wanted feature set does not exist.
     """
-    candidates = _candidates(_plan_for(plan, wish.features), run if wish.run is None else None)
-    if wish.run is not None and run is not None:
+    candidates = _candidates(_plan_for(plan, request.features), run if request.run is None else None)
+    if request.run is not None and run is not None:
         candidates = iter([(f"of {run.folder}", _of_run(plan, frozen_of(run)))])
     lacking = ""
     for where, sources in candidates:
-        chosen = _chosen(sources, wish.features)
+        chosen = _chosen(sources, request.features)
         absent = [s.vectors for s in chosen if not _is_whole(plan, s.vectors)]
         if not absent:
             notes.append(f"Features {where}.")

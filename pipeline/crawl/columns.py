@@ -110,8 +110,8 @@ def recognise(found: Sequence[str], settings: ColumnSettings, manifest: str, has
     return Columns(of, elsewhere, (f"Read {manifest}: {taken}.", *notes))
 
 
-def _column(wish: str, found: Sequence[str]) -> str | None:
-    matches = [name for name in found if name == wish] or [n for n in found if n.lower() == wish.lower()]
+def _column(wanted: str, found: Sequence[str]) -> str | None:
+    matches = [name for name in found if name == wanted] or [n for n in found if n.lower() == wanted.lower()]
     return matches[0] if matches else None
 
 

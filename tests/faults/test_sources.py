@@ -118,7 +118,7 @@ def test_a_file_that_vanished_is_tried_again_when_it_is_back(job: Job, prepared:
     away.rename(clip)
     assert job.run("complete") == 0, disk.said
     found = differences(job.folder, prepared / "after")
-    assert {difference.split("/")[1] for difference in found} <= {"states", "completed"}
+    assert {difference.split("/")[1] for difference in found} <= {"states", "completed", "metadata"}
     assert all(difference.startswith("extra") for difference in found)  # what was fitted without it has its own address
 
 

@@ -106,7 +106,7 @@ def read_everything(root: Path) -> list[NmclError]:
             AcousticExtractor(settings.features["acoustic"].options),
             TextualExtractor(settings.features["textual"].options),
         )
-        clip = Clip(waveform=tone(300, 0.5), description="street night with bikes")
+        clip = Clip(waveform=tone(300, 0.5), text="street night with bikes")
         tried(lambda: acoustic.extract([clip], load_state(store, frozen.states["acoustic"])))
         tried(lambda: textual.extract([clip], load_state(store, frozen.states["textual"])))
         tried(lambda: unknown_words(["street"], load_state(store, frozen.states["textual"])))

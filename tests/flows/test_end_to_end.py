@@ -182,7 +182,7 @@ def test_predict(out: Path, few: Path, home: Path, tmp_path: Path) -> None:
     assert predicted.returncode == 0, predicted.stderr
     table = pq.read_table(file)
     expected = [f"{kind}_{rank}" for kind in ("venue", "probability") for rank in range(1, 6)]
-    assert table.column_names[:12] == ["video_id", "status", *expected]
+    assert table.column_names[:14] == ["video_id", "status", "venue", "split", *expected]
     rows = {row["video_id"]: row for row in table.to_pylist()}
     assert rows.keys() == {path.stem for path in crawl.glob("*.mp4")}
     assert rows["broken"]["status"] == "failed"

@@ -339,7 +339,7 @@ def test_keys_that_are_no_paths_are_left_out(s3: dict[str, str]) -> None:
     with source.files() as files:
         assert files.videos == ("a.mp4", "b/c.mp4")
         assert (files.root / "g.info.json").read_text() == "{}"
-        assert [note.split(":")[0] for note in files.notes] == [
+        assert [note.split(":")[0] for note in files.notes()] == [
             "Skipped keys that are not paths (1)",
             "Skipped partial downloads (1)",
         ]

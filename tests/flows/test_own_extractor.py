@@ -347,7 +347,7 @@ def test_an_installed_extractor_is_used_until_it_is_removed(packages: Path, tmp_
     printed = nmcl("extract", "my-videos", "--out", "out", *words, cwd=tmp_path, path=installed)
     assert printed.count("toy-taken 1.0 also brings an extractor logmel: the built-in one is used.") == 1
     assert vectors(tmp_path / "out", "bands").keys() == {"0", "1", "2", "3"}
-    (recipe,) = (tmp_path / "out" / "features").glob("bands-*/recipe.json")
+    (recipe,) = (tmp_path / "out" / "metadata" / "features").glob("bands-*/recipe.json")
     assert json.loads(recipe.read_text())["settings_in_full"]["features"]["bands"]["source"] == "toy-bands 1.2"
     shutil.rmtree(installed)
     (said,) = nmcl("extract", "--out", "out", cwd=tmp_path, code=2).strip().splitlines()

@@ -11,7 +11,7 @@ from nmcl.flows.text_sets import TextSet, chosen_sets
 from nmcl.model.feature_table import FeatureTable
 from nmcl.model.study.folds import fold
 from nmcl.pipeline.completion import CompletionSettings
-from nmcl.pipeline.errors import SettingsError
+from nmcl.pipeline.errors import UserError
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.records import Clip, State
 
@@ -107,5 +107,5 @@ def test_sets_are_named_by_settings() -> None:
     ],
 )
 def test_other_settings_are_refused(tree: dict[str, object], message: str, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=message):
+    with pytest.raises(UserError, match=message):
         chosen_sets(tree)

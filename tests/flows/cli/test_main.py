@@ -18,7 +18,6 @@ import pytest
 from nmcl.flows.cli import main as cli
 from nmcl.flows.cli import summary
 from nmcl.pipeline.errors import UserError
-from nmcl.pipeline.storage import runs
 from tests.model.conftest import world
 
 ARCHIVE = Path(__file__).parents[2] / "data" / "store-28a06ff.tar.xz"
@@ -38,13 +37,15 @@ def ended(
     """Code and stderr of a command in this process."""
     monkeypatch.setattr(sys, "argv", ["nmcl", *map(str, arguments)])
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)  # an earlier test or a library may have set another handler
     try:
         cli.main()
     except SystemExit as end:
         return int(end.code or 0), capsys.readouterr().err
     finally:
         for number, handler in zip((signal.SIGTERM, signal.SIGHUP), before, strict=True):
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
     return 0, capsys.readouterr().err
 
 
@@ -81,20 +82,27 @@ def test_every_error_is_one_sentence(
     assert "Traceback" in ended("runs", "--out", store, capsys=capsys, monkeypatch=monkeypatch)[1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_signals_end_orderly(
-    number: signal.Signals, store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def wait(*_: object) -> None:
-        os.kill(os.getpid(), number)
-        time.sleep(60)
+INTERRUPTED = """
+import os, signal, sys, time
+from nmcl.flows.cli.main import main
+from nmcl.pipeline.storage import runs
 
-    monkeypatch.setattr(runs, "rollback", wait)
-    monkeypatch.setattr(cli, "_signals", [])
-    code, text = ended("rollback", "--out", store, capsys=capsys, monkeypatch=monkeypatch)
-    assert code == 128 + number
-    assert text.count("\n") == 1
-    assert "Finished work is kept" in text
+number = int(sys.argv.pop())
+runs.rollback = lambda *_: (os.kill(os.getpid(), number), time.sleep(60))
+sys.argv = ["nmcl", "rollback", "--out", sys.argv.pop()]
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_signals_end_orderly(number: signal.Signals, store: Path) -> None:
+    """In a process of its own: a signal that comes late would end the test's."""
+    words = [sys.executable, "-c", INTERRUPTED, str(store), str(int(number))]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 128 + number
+    assert done.stderr.count("\n") == 1
+    assert "Finished work is kept" in done.stderr
     assert not (store / ".tmp").exists()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nmcl.flows.run import export as exports
-from nmcl.flows.run.export import Wanted
+from nmcl.flows.run.export import ExportRequest
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.stages import Context
 from nmcl.flows.stored_settings import of_store
@@ -29,11 +29,11 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     return Context(store, of_store(store, {})).plan()
 
 
-WISH = Wanted("parquet", Path("features.parquet"))
+REQUEST = ExportRequest("parquet", Path("features.parquet"))
 
 
 def test_the_champion_gives_features_and_splits_where_the_settings_have_none(plan: Plan) -> None:
-    export, run = exports.read(plan, WISH), champion(plan.store)
+    export, run = exports.read(plan, REQUEST), champion(plan.store)
     assert run is not None
     assert (export.missing, export.split_source) == ("completed", run.folder)
     assert export.ids == [video.video_id for video in plan.videos]
@@ -45,7 +45,7 @@ def test_the_champion_gives_features_and_splits_where_the_settings_have_none(pla
 
 
 def test_completed_vectors_fill_only_the_gaps(plan: Plan) -> None:
-    bare, filled = (exports.read(plan, replace(WISH, missing=how)) for how in ("nan", "completed"))
+    bare, filled = (exports.read(plan, replace(REQUEST, missing=how)) for how in ("nan", "completed"))
     empty = ~np.any([feature.observed for feature in bare.features], axis=0)
     for before, after in zip(bare.features, filled.features, strict=True):
         x, y = (np.concatenate(list(feature.blocks())) for feature in (before, after))
@@ -56,14 +56,14 @@ def test_completed_vectors_fill_only_the_gaps(plan: Plan) -> None:
 
 
 def test_chosen_features_and_splits(plan: Plan) -> None:
-    export = exports.read(plan, replace(WISH, features=("textual", "visual"), split="given", missing="zero"))
+    export = exports.read(plan, replace(REQUEST, features=("textual", "visual"), split="given", missing="zero"))
     assert [feature.name for feature in export.features] == ["textual", "visual"]
     assert (export.split_source, {*export.splits}) == ("none", {None})
     assert not [kind for feature in export.features for kind in feature.made_by if "compl" in kind]
 
 
 def test_the_recipes_lead_back_to_the_states(plan: Plan) -> None:
-    made = next(f.made_by for f in exports.read(plan, WISH).features if f.name == "acoustic")
+    made = next(f.made_by for f in exports.read(plan, REQUEST).features if f.name == "acoustic")
     kinds = [folder.rsplit("-", 1)[0] for folder in made]
     assert kinds == ["features/acoustic", "states/acoustic", "states/completion", "completed/all"]
 
@@ -78,7 +78,7 @@ def test_the_recipes_lead_back_to_the_states(plan: Plan) -> None:
 )
 def test_what_is_not_there_is_named(plan: Plan, changes: dict[str, object], said: str) -> None:
     with pytest.raises(UserError) as found:
-        exports.read(plan, replace(WISH, **changes))  # type: ignore[arg-type]
+        exports.read(plan, replace(REQUEST, **changes))  # type: ignore[arg-type]
     assert said in str(found.value)
 
 
@@ -87,20 +87,20 @@ def test_without_a_run_there_are_given_splits_and_a_sentence_about_what_is_missi
     for _, part in plan.catalogue.parts():
         store.write(part.file, plan.store.read(part.file))
     with pytest.raises(StoreError, match=r"some videos are not extracted\. Extract them first: `nmcl extract --out"):
-        exports.read(replace(plan.refreshed(), store=store), WISH)
+        exports.read(replace(plan.refreshed(), store=store), REQUEST)
 
 
 @pytest.mark.parametrize(
-    ("wish", "said"),
+    ("wanted", "said"),
     [
-        (Wanted("parket", Path("x")), "Did you mean parquet?"),
-        (Wanted("parquet", Path("x"), sequences=True), "has no place for sequences"),
-        (Wanted("mmrec", Path("x"), missing="nan"), "compute with NaN as with a number"),
+        (ExportRequest("parket", Path("x")), "Did you mean parquet?"),
+        (ExportRequest("parquet", Path("x"), sequences=True), "has no place for sequences"),
+        (ExportRequest("mmrec", Path("x"), missing="nan"), "compute with NaN as with a number"),
     ],
 )
-def test_what_cannot_be_written_is_refused_before_anything_is_read(wish: Wanted, said: str) -> None:
+def test_what_cannot_be_written_is_refused_before_anything_is_read(wanted: ExportRequest, said: str) -> None:
     with pytest.raises(UserError) as found:
-        wish.check()
+        wanted.check()
     assert said in str(found.value)
 
 
@@ -119,7 +119,7 @@ def test_a_run_has_its_own_feature_sets_whatever_the_settings_name(plan: Plan) -
     assert run is not None
     textual = {"textual": plan.settings.features["textual"]}
     other = replace(plan, settings=replace(plan.settings, features=textual))
-    export = exports.read(other, replace(WISH, run=run.folder))
+    export = exports.read(other, replace(REQUEST, run=run.folder))
     assert [(feature.name, feature.modality) for feature in export.features] == [
         (name, name) for name in ("visual", "acoustic", "textual")
     ]
