@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from nmcl.flows.cli.main import main
+from tests.flows.commands import nmcl_here
 
 NMCL = str(Path(sys.executable).parent / "nmcl")
 SETTINGS = [
@@ -39,19 +39,6 @@ FEW = [
 def nmcl(*arguments: str | Path, home: Path) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"} | {"PREFECT_HOME": str(home)}
     return subprocess.run([NMCL, *map(str, arguments)], capture_output=True, text=True, env=environment, check=False)
-
-
-def nmcl_here(
-    *arguments: str | Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> tuple[int, str, str]:
-    """The same without a process of its own, which takes seconds to import everything: status, stdout and stderr."""
-    monkeypatch.setattr(sys, "argv", ["nmcl", *map(str, arguments)])
-    capsys.readouterr()
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0), *capsys.readouterr()
-    return 0, *capsys.readouterr()
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:

@@ -9,15 +9,16 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
-from nmcl.flows.cli import main as cli
 from nmcl.flows.cli import summary
 from nmcl.pipeline.errors import UserError
+from tests.flows.commands import nmcl_here
 from tests.model.conftest import world
 
 ARCHIVE = Path(__file__).parents[2] / "data" / "store-28a06ff.tar.xz"
@@ -29,24 +30,6 @@ def store(tmp_path: Path) -> Path:
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path, filter="data")
     return next(path.parent for path in tmp_path.rglob("store.json"))
-
-
-def ended(
-    *arguments: str | Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> tuple[int, str]:
-    """Code and stderr of a command in this process."""
-    monkeypatch.setattr(sys, "argv", ["nmcl", *map(str, arguments)])
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)  # an earlier test or a library may have set another handler
-    try:
-        cli.main()
-    except SystemExit as end:
-        return int(end.code or 0), capsys.readouterr().err
-    finally:
-        for number, handler in zip((signal.SIGTERM, signal.SIGHUP), before, strict=True):
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-    return 0, capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -75,11 +58,12 @@ def test_every_error_is_one_sentence(
 
     monkeypatch.setattr(summary, "of_runs", fail)
     monkeypatch.delenv("NMCL_DEBUG", raising=False)
-    found, text = ended("runs", "--out", store, capsys=capsys, monkeypatch=monkeypatch)
+    runs = partial(nmcl_here, "runs", "--out", store, capsys=capsys, monkeypatch=monkeypatch)
+    found, _, text = runs()
     assert (found, text.count("\n")) == (code, 1)
     assert said in text
     monkeypatch.setenv("NMCL_DEBUG", "1")
-    assert "Traceback" in ended("runs", "--out", store, capsys=capsys, monkeypatch=monkeypatch)[1]
+    assert "Traceback" in runs()[2]
 
 
 INTERRUPTED = """
@@ -171,7 +155,6 @@ def test_json_holds_no_control(store: Path) -> None:
 
 LATE = """
 import os, signal, sys, time
-from nmcl.flows.cli import main as cli
 
 class Late:
     def __del__(self):
