@@ -155,6 +155,9 @@ def test_json_holds_no_control(store: Path) -> None:
 
 LATE = """
 import os, signal, sys, time
+from nmcl.flows.cli import main as cli
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup
 
 class Late:
     def __del__(self):
