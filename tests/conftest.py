@@ -3,6 +3,7 @@
 import signal
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -52,6 +53,14 @@ class _Failures:
             terminal: pytest.TerminalReporter = self._config.pluginmanager.getplugin("terminalreporter")
             terminal.ensure_newline()
             terminal.write_line(f"{report.nodeid} failed:\n{report.longreprtext}")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Say how a process of the tests died: xdist does not."""
+    if error:
+        code = node.gateway._io.popen.wait(10)
+        print(f"\n{node.gateway.id} ended with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
