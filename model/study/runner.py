@@ -92,8 +92,9 @@ class Runner:
 
 
 def _in_a_child(parent: int, work: Callable[[T], R], item: T) -> R:
-    end_after_parent(parent)
-    torch.set_num_threads(1)
+    if os.getpid() != parent:  # joblib works in the command's own process where it cannot start others
+        end_after_parent(parent)
+        torch.set_num_threads(1)
     return work(item)
 
 

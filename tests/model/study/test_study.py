@@ -1,8 +1,10 @@
 """A whole study of a small world: every section is there, numbers agree with each other, and nothing leaks."""
 
 import json
+import multiprocessing
 import os
 import signal
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -108,6 +110,22 @@ def _killed(item: int) -> int:
 def test_a_killed_process_is_said() -> None:
     with pytest.raises(WorkerError, match="--jobs 1"):
         Runner(2).side_by_side("methods", _killed, [0, 1, 2], str)
+
+
+def _slow(item: int) -> float:
+    time.sleep(1)
+    return float(item)
+
+
+def _in_a_daemon() -> None:
+    assert Runner(2).side_by_side("methods", _slow, [0, 1], str) == [0.0, 1.0]
+
+
+def test_a_process_that_may_not_start_others_does_the_work_itself() -> None:
+    process = multiprocessing.get_context("spawn").Process(target=_in_a_daemon, daemon=True)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
 
 
 @pytest.mark.parametrize("method", ["nmcl", "logistic", "trumann"])
