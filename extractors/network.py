@@ -5,6 +5,7 @@ On two cores OpenVINO takes a third to two thirds of eager torch's time in float
 
 import sys
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -117,17 +118,25 @@ def _on_cpu(network: nn.Module, side: int, bfloat16: bool) -> Run:
     compiled = ov.Core().compile_model(model, "CPU", hints)
 
     def run(frames: np.ndarray) -> np.ndarray:
-        features: dict[int, np.ndarray] = {}
+        # Not an AsyncInferQueue: after `wait_all`, its threads may still be in a Python callback. Deleting it then
+        # hangs, as they wait for the interpreter lock, or corrupts memory.
+        features: list[np.ndarray] = []
+        running: deque[InferRequest] = deque()
 
-        def keep(request: "InferRequest", number: int) -> None:
-            features[number] = request.get_output_tensor().data.copy()
+        def finish(request: "InferRequest") -> None:
+            request.wait()
+            features.append(request.get_output_tensor().data.copy())
 
-        queue = ov.AsyncInferQueue(compiled)
-        queue.set_callback(keep)
-        for number, batch in enumerate(_batches(frames, size)):
-            queue.start_async([batch], number)
-        queue.wait_all()
-        return np.concatenate([features[number] for number in range(len(features))])[: len(frames)]
+        for batch in _batches(frames, size):
+            if len(running) < n_threads:
+                request = compiled.create_infer_request()
+            else:
+                finish(request := running.popleft())
+            request.start_async([batch])
+            running.append(request)
+        for request in running:
+            finish(request)
+        return np.concatenate(features)[: len(frames)]
 
     return run
 
