@@ -4,6 +4,7 @@ import shutil
 import tarfile
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from nmcl.pipeline.crawl.columns import ColumnSettings
@@ -12,6 +13,7 @@ from nmcl.pipeline.stages.verify import Findings, repair, verify
 from nmcl.pipeline.storage.artifacts import add_digest
 from nmcl.pipeline.storage.catalogue import TRAINING
 from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.storage.tables import encode
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 
@@ -74,6 +76,14 @@ def test_a_file_cut_short(store: Store, pattern: str, is_repairable: bool) -> No
         assert repair(store, findings) > 0
         left = [problem.file for problem in found(store).problems]
         assert left == (["champions.json"] if "nmcl-" in pattern else [])  # a champion must be chosen by a person
+
+
+def test_rejected_rows_of_another_shape(store: Store) -> None:
+    name = "videos/rejected-monday.parquet"
+    store.write(name, encode(pa.table({"line": [3]})))
+    (problem,) = found(store).problems
+    assert problem.file == name
+    assert "0 columns 'video_id'" in problem.problem
 
 
 def test_rows_of_the_catalogue_are_made_again(tmp_path: Path) -> None:
