@@ -159,6 +159,51 @@ def test_damaged_texts_are_found_and_made_again_with_what_was_made_from_them(cra
     assert not verify(context.store).problems
 
 
+def test_a_digest_that_is_gone_is_named_and_its_part_made_again(crawl: Path, tmp_path: Path) -> None:
+    context = ingested(crawl, tmp_path / "out", said=words("subtitles"))
+    plan = runs.up_to(context, "complete")
+    out = tmp_path / "out"
+    before = {path.relative_to(out): path.read_bytes() for path in out.rglob("part-*") if path.is_file()}
+    for kind in ("texts", "features", "failures"):
+        digest = next((out / "metadata" / kind).glob("*/*.sha256"))
+        digest.unlink()
+        findings = verify(context.store)
+        (problem,) = findings.problems
+        assert problem.file == str(digest.relative_to(out / "metadata").with_suffix(""))
+        assert "its digest" in problem.problem
+        repair(context.store, findings)
+        assert not (out / problem.file).exists()
+        assert runs.up_to(replace(context, tried=set()), "complete").run == plan.run
+        assert {path.relative_to(out): path.read_bytes() for path in out.rglob("part-*") if path.is_file()} == before
+        assert not verify(context.store).problems
+
+
+def test_a_state_without_its_digest(crawl: Path, tmp_path: Path) -> None:
+    context = ingested(crawl, tmp_path / "out", said=words("subtitles"))
+    runs.up_to(context, "complete")
+    (digest,) = (tmp_path / "out" / "states").glob("completion-*/state.safetensors.sha256")
+    digest.unlink()
+    (problem,) = verify(context.store).problems
+    assert problem.file == f"states/{digest.parent.name}"
+    assert any(name.endswith("state.json") for name in problem.removes)
+
+
+def test_subtitles_that_change_between_ingest_and_extract_are_read_once_and_again_with_the_crawl(
+    crawl: Path, tmp_path: Path
+) -> None:
+    context = ingested(crawl, tmp_path / "out", said=words("subtitles"))
+    (crawl / "a.en.vtt").write_text(VTT.format("changed once"))
+    plan = runs.up_to(context, "extract")
+    assert rows(plan, "subtitles") == ["changed once", *SPOKEN[1:]]
+    (crawl / "a.en.vtt").write_text(VTT.format("changed twice"))
+    plan = runs.up_to(replace(context, tried=set()), "complete")
+    np.testing.assert_array_equal(vectors(plan, "said"), embedded(rows(plan, "subtitles")))
+    assert rows(plan, "subtitles") == ["changed once", *SPOKEN[1:]]
+    stages.ingest(context, crawl)
+    plan = runs.up_to(replace(context, tried=set()), "complete")
+    np.testing.assert_array_equal(vectors(plan, "said"), embedded(["changed twice", *SPOKEN[1:]]))
+
+
 def test_a_killed_command_goes_on_where_it_was(crawl: Path, tmp_path: Path) -> None:
     context = ingested(crawl, tmp_path / "out", said=words("subtitles"))
     whole = ingested(crawl, tmp_path / "whole", said=words("subtitles"))
