@@ -6,7 +6,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from nmcl.flows.cli.main import app
 from nmcl.pipeline.storage.store import Store
 from tests.flows.commands import nmcl
 
@@ -23,13 +25,14 @@ def out(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"format": "1"}', b"\0" * 9])
 def test_a_damaged_marker_is_a_finding(content: bytes, out: Path) -> None:
     (out / "store.json").write_bytes(content)
-    done = nmcl("verify", "--out", out, "--json", code=6)
-    (problem,) = json.loads(done.stdout)["problems"]
-    assert problem["file"] == "store.json"
-    assert not problem["repairable"]
-    nmcl("verify", "--out", out, "--repair", code=6)
+    for options in (["--json"], ["--json", "--repair"]):
+        done = CliRunner().invoke(app, ["verify", "--out", str(out), *options])
+        assert done.exit_code == 6
+        (problem,) = json.loads(done.stdout)["problems"]
+        assert problem["file"] == "store.json"
+        assert not problem["repairable"]
     (out / "store.json").write_text('{"format": 1, "made_by": "nmcl"}')  # as it says
-    nmcl("verify", "--out", out)
+    assert CliRunner().invoke(app, ["verify", "--out", str(out)]).exit_code == 0
 
 
 def test_what_is_no_store_or_of_a_later_version_is_the_users_matter(out: Path, tmp_path: Path) -> None:
