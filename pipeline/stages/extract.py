@@ -89,8 +89,6 @@ class Receipt:
     n_videos: int
     n_failed: int
     """Number of videos that gave neither picture nor sound."""
-    was_done: bool
-    """True if there was nothing left to do."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Seconds by step: `decoding` (waiting for decoded clips), each modality, `writing`."""
 
@@ -121,7 +119,7 @@ def extract_part(
     if not (missing or is_to_read or first_time or retried):
         for artifact in (*own, job.failures):
             add_digest(store, artifact.part(part.key))
-        return Receipt(part.key, part.n_videos, n_failed(recorded), was_done=True)
+        return Receipt(part.key, part.n_videos, n_failed(recorded))
     videos = load_part(store, part)
     of_features = tuple(f.extractor.need for f in (job.features if retried else missing))
     needs: tuple[Need, ...] = of_features
@@ -170,7 +168,7 @@ def extract_part(
             table.write(store, part)
         if before != final:
             write_failures(store, job.failures, part, videos, final)
-    return Receipt(part.key, part.n_videos, n_failed(final), was_done=False, seconds=stopwatch.seconds)
+    return Receipt(part.key, part.n_videos, n_failed(final), seconds=stopwatch.seconds)
 
 
 def n_failed(failures: Failures) -> int:
