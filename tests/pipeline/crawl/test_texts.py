@@ -121,8 +121,10 @@ def test_a_file_that_cannot_be_read_is_a_remark_and_the_next_one_is_used(tmp_pat
         (b"\xff\xd8\xff\xe0" * 9, "is not text in UTF-8 or UTF-16"),
         (VTT.format("\ud800").encode("utf-16", "surrogatepass"), "is not text in UTF-8 or UTF-16"),
         (VTT.format("x" * 4 * 2**20).encode(), "has more than 4,194,304 bytes"),
+        (VTT.format("a\n" * 2**20).encode(), "has more than 20,000 lines or 500,000 characters of text"),
+        (VTT.format("a b " * 2**18).encode(), "has more than 20,000 lines or 500,000 characters of text"),
     ],
-    ids=["binary", "media", "surrogates", "large"],
+    ids=["binary", "media", "surrogates", "large", "lines", "characters"],
 )
 @pytest.mark.parametrize("suffix", [".en.vtt", ".srt"])
 def test_a_file_that_is_not_subtitles(content: bytes, remark: str, suffix: str, tmp_path: Path) -> None:
