@@ -16,11 +16,13 @@ from nmcl.pipeline.records import Video
 from nmcl.pipeline.stages.texts import folders_made_from
 from nmcl.pipeline.stages.verify_part import wrong_digest, wrong_part
 from nmcl.pipeline.storage.artifacts import (
+    DIGEST_SUFFIX,
     RECIPE,
     TABLES,
     Artifact,
     digest,
     digest_files,
+    files_of,
     has_digests,
     hashed_part,
     load_state,
@@ -42,6 +44,7 @@ from nmcl.pipeline.storage.runs import (
 )
 from nmcl.pipeline.storage.store import CHAMPIONS, MARKER, POINTERS, Store
 from nmcl.pipeline.storage.tables import decode, read_table
+from nmcl.pipeline.text import listed
 
 SOURCES = 32
 """Number of files of each crawl that are read again."""
@@ -190,16 +193,28 @@ def _check_parts(store: Store, rows: Mapping[str, Sequence[Video]], findings: Fi
         if problem:
             findings.add(file, problem, (file, *(f"{folder}/{name}" for name in parts)))
             continue
+        if not folder.startswith("completed/"):  # these have digests only since this version
+            _note_digests(store, folder, parts, findings)
         dims: set[int] = set()
-        needs_digest = not folder.startswith("completed/") and has_digests(store, folder)  # completed: newer
         for name in parts:
             findings.checked[folder.split("/")[0]] += 1
             key = name.removeprefix("part-").removesuffix(".parquet")
-            if problem := wrong_part(store, folder, name, recipe, rows.get(key), decodings, dims, needs_digest):
+            if problem := wrong_part(store, folder, name, recipe, rows.get(key), decodings, dims):
                 file = f"{folder}/{name}"
                 made = _downstream(store, folder, name, recipe)
                 findings.add(file, problem, (file, *digest_files(file), *made))
         progress("verify", done, len(folders))
+
+
+def _note_digests(store: Store, folder: str, names: Sequence[str], findings: Findings) -> None:
+    """Note files without a digest, which is no problem: a command killed while it replaces a file leaves this."""
+    found = files_of(store, folder)
+    lacking = [f"{folder}/{name}" for name in names if name + DIGEST_SUFFIX not in found]
+    if lacking and has_digests(store, folder):
+        findings.notes.append(
+            f"The digest of {listed(lacking, 3)} is missing (deleted, or a command was killed), so that its bytes were "
+            "not checked. The next `nmcl extract` writes those of parts as they are; delete a part to recreate it."
+        )
 
 
 def _downstream(store: Store, folder: str, name: str, recipe: Mapping[str, Any]) -> list[str]:
@@ -244,10 +259,9 @@ def _check_states(store: Store, findings: Findings) -> None:
         findings.checked["states"] += 1
         recipe, problem = _recipe(store, folder)
         try:
+            _note_digests(store, folder, ["state.safetensors"], findings)
             for file in ("state.safetensors", "state.json"):
-                needs_digest = file == "state.safetensors" and has_digests(store, folder)  # state.json: newer
-                data = store.read(f"{folder}/{file}")
-                problem = problem or wrong_digest(store, f"{folder}/{file}", data, needs_digest)
+                problem = problem or wrong_digest(store, f"{folder}/{file}", store.read(f"{folder}/{file}"))
             if not problem:
                 state = load_state(store, Artifact(folder.rsplit("-", 1)[0], recipe))
                 if name.startswith("completion-"):
@@ -285,8 +299,8 @@ def _check_runs(store: Store, findings: Findings) -> None:
         predictions = run.file(PREDICTIONS)
         if store.exists(predictions):
             data = store.read(predictions)
-            problem = wrong_digest(store, predictions, data, has_digests(store, run.folder))
-            problem = problem or _fault(decode, data, predictions)
+            _note_digests(store, run.folder, [PREDICTIONS], findings)
+            problem = wrong_digest(store, predictions, data) or _fault(decode, data, predictions)
             if problem and best is not None and run.folder == best.folder:
                 way_out = "The champion itself is intact: predict the crawls again with `nmcl predict`."
                 findings.add(predictions, problem, (), way_out)

@@ -31,7 +31,6 @@ def wrong_part(
     videos: Sequence[Video] | None,
     decodings: Mapping[str, str],
     dims: set[int],
-    needs_digest: bool,
 ) -> str | None:
     """Return what is wrong with one part, or None.
 
@@ -41,12 +40,11 @@ def wrong_part(
         videos: Videos of the catalogue's part, if the catalogue has it.
         decodings: Folders of failures, by the digest of the decoding they belong to.
         dims: Widths of the vectors in the artifact's parts so far; that of this part is added.
-        needs_digest: Whether the part must have a digest.
     """
     kind = folder.split("/")[0]
     try:
         data = store.read(f"{folder}/{name}")
-        if problem := wrong_digest(store, f"{folder}/{name}", data, needs_digest):
+        if problem := wrong_digest(store, f"{folder}/{name}", data):
             return problem
         table = decode(data, name)
         if lacking := [column for column in COLUMNS[kind] if column not in table.column_names]:
@@ -61,11 +59,11 @@ def wrong_part(
         return f"it cannot be read ({error})"
 
 
-def wrong_digest(store: Store, name: str, data: bytes, needs_digest: bool) -> str | None:
-    """Return how a file contradicts its digest, or lacks one that it needs; None if all is well."""
+def wrong_digest(store: Store, name: str, data: bytes) -> str | None:
+    """Return how a file contradicts its digest, or None. Files of earlier versions have no digest."""
     file = digest_file(store, name)
     if not store.exists(file):
-        return f"its digest {file} is missing, which a killed command or a deletion leaves" if needs_digest else None
+        return None
     wanted = store.read(file).decode(errors="replace").split(" ", 1)[0]
     found = hashlib.sha256(data).hexdigest()
     return (
