@@ -20,7 +20,10 @@ _REASONS = {
 }
 DISK_FAULTS = tuple(_REASONS)
 """Errors that are never caused by a bug in nmcl."""
-LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+LASTING = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG,
+    errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO,  # not a file
+)  # fmt: skip
 """Errors that an immediate retry does not fix."""
 
 

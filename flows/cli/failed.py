@@ -14,7 +14,7 @@ from nmcl.pipeline.storage.catalogue import TRAINING, load_catalogue, load_part
 from nmcl.pipeline.storage.failures import WHAT_TO_DO, load_failures
 from nmcl.pipeline.storage.runs import champion
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import decode
+from nmcl.pipeline.storage.tables import read_table
 
 REJECTED = "rejected"
 """Failure kind of a manifest row that cannot be used."""
@@ -79,7 +79,7 @@ def _rejected(store: Store) -> Iterator[FailedVideo]:
     for name in store.list("videos"):
         if name.startswith("rejected-"):
             crawl = name.removeprefix("rejected-").removesuffix(".parquet")
-            for row in decode(store.read(f"videos/{name}"), name).to_pylist():
+            for row in read_table(store, f"videos/{name}").to_pylist():
                 detail = f"line {row['line']}: {row['problem']}"
                 yield FailedVideo(row["video_id"] or "", crawl, row["path"] or "", "", REJECTED, detail, 1)
 

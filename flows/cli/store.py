@@ -105,9 +105,8 @@ def verify(
     """
     from nmcl.flows.cli import summary
     from nmcl.pipeline.stages import verify as checks
-    from nmcl.pipeline.storage.store import Store
 
-    store = Store.open(out)
+    store = checks.open_to_verify(out)
     with console.showing_progress():
         findings = checks.verify(store, sources, progress=console.progress)
         if repair and findings.problems:

@@ -190,15 +190,13 @@ def chosen_models(options: StudyOptions, table: FeatureTable) -> tuple[dict[str,
     if options.deviations:
         models |= ABLATIONS
     if "dare" in models and options.sounds:
-        models["dare"] = _with_sounds(models["dare"], options.sounds)
+        settings = models["dare"].settings
+        settings = replace(settings, sounds=str(options.sounds), n_concepts=count_concepts(options.sounds))
+        models["dare"] = replace(models["dare"], settings=settings)
     if "trumann" in models:
         models["trumann"], note = _with_tree(models["trumann"], options, table)
         notices += note
     return models, notices
-
-
-def _with_sounds(dare: Method, sounds: Path) -> Method:
-    return replace(dare, settings=replace(dare.settings, sounds=str(sounds), n_concepts=count_concepts(sounds)))
 
 
 def _with_tree(trumann: Method, options: StudyOptions, table: FeatureTable) -> tuple[Method, list[str]]:

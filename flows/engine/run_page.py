@@ -13,7 +13,7 @@ from nmcl.flows.report.numbers import decimal
 from nmcl.flows.run.plan import Plan
 from nmcl.pipeline.escape import markdown_code, markdown_text
 from nmcl.pipeline.storage.runs import PREDICTIONS, REPORT
-from nmcl.pipeline.storage.tables import decode
+from nmcl.pipeline.storage.tables import read_table
 
 SCORES = ("micro_f1", "macro_f1", "auc_micro", "auc_macro", "top5")
 N_CONFUSIONS = 10
@@ -25,7 +25,7 @@ def run_page(plan: Plan) -> str:
     metrics, name = run.require_metrics(), run.file(PREDICTIONS)
     scores = [("test", metrics.test), ("validation", metrics.validation)]
     scores += [(f"test, {modality} alone", found) for modality, found in metrics.modalities.items()]
-    predictions = decode(store.read(name), name)
+    predictions = read_table(store, name)
     if "venue_1" not in predictions.column_names or len(predictions) != len(plan.videos):
         raise store.damaged(
             name, f"it has {len(predictions):,} rows, expected one prediction for each of {len(plan.videos):,} videos"

@@ -11,7 +11,7 @@ ADVICE = {
     "writing": "a faster disk for the store",
     "ingest": "a faster disk for the crawl: every byte is read and hashed once",
     "fit": "--set features.acoustic.fit_videos=N and features.acoustic.max_frames=N, which limit its training data",
-    "complete": "--set completion.method=ridge, which compares no other completers",
+    "complete": "fewer or narrower feature sets: every completer is compared, whichever is selected",
     "train": "--set model.train.max_epochs=N, or a GPU",
     "evaluate": "a GPU, if the model is large",
 }

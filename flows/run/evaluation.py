@@ -199,4 +199,4 @@ def seconds_of(plan: Plan) -> dict[str, float]:
 
 
 def _timing(plan: Plan, name: str) -> Timing:
-    return plan.store.find_record(f"timings/{name}.json", Timing) or Timing()
+    return plan.store.find_record(f"timings/{name}.json", Timing) or Timing(0.0)

@@ -88,7 +88,7 @@ def timed(store: Store, stage: str, address: str) -> Iterator[Counter[str]]:
     Seconds that the block adds to the yielded counter are stored as a breakdown.
     """
     name = f"timings/{stage}-{address}.json"
-    before = store.find_record(name, Timing) or Timing()
+    before = store.find_record(name, Timing) or Timing(0.0)
     spent: Counter[str] = Counter(before.spent)
     start = time.perf_counter()
     try:

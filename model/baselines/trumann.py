@@ -100,7 +100,7 @@ class Trumann(Classifier):
             if macro > best:
                 best = macro
                 self._put(weight, bias, penalties, history)
-        scores = _scores(train, *self._numbers())
+        scores = _scores(train, self.weight.double().numpy(), self.bias.double().numpy())
         self.inverse_temperature.fill_(inverse_temperature(scores, train.label, INVERSE_TEMPERATURES, smooth=False))
         return ()
 
@@ -115,9 +115,6 @@ class Trumann(Classifier):
         self.penalties.copy_(torch.tensor([penalties.space, penalties.projection, penalties.tree]))
         self.objective.fill_(UNUSED)
         self.objective[: len(history)] = torch.tensor(history)
-
-    def _numbers(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.weight.double().numpy(), self.bias.double().numpy()
 
     def forward(self, features: Features, observed: Mask) -> Output:
         x = torch.cat(list(features.values()), dim=1)

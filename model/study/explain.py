@@ -52,7 +52,8 @@ def relation(
             ]
         )
         weights = net.host(everything)
-        spread = net.host(_side_by_side(standard, host, guests)).score.std(dim=0, correction=0).numpy()
+        all_rows = torch.cat([torch.from_numpy(standard[name]) for name in (host, *guests)], dim=1)
+        spread = net.host(all_rows).score.std(dim=0, correction=0).numpy()
     features = np.sort(np.argsort(-spread, kind="stable")[:MOST_FEATURES])
     predicted = trained.predict({name: array[row : row + 1] for name, array in modalities.items()})
     return RelationExample(
@@ -94,7 +95,3 @@ def _cooperative(trained: Trained) -> NMCL:
     if not isinstance(network, NMCL) or not network.nets or network.settings.composition != "cooperative":
         raise ModelError(f"{trained.name} on {len(trained.dims)} modalities has no relation scores; train nmcl on two")
     return network
-
-
-def _side_by_side(standard: Mapping[str, np.ndarray], host: str, guests: list[str]) -> torch.Tensor:
-    return torch.cat([torch.from_numpy(standard[name]) for name in (host, *guests)], dim=1)

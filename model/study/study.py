@@ -107,7 +107,7 @@ def study(
         dims={name: block.shape[1] for name, block in first.modalities.items()},
         n_classes=len(table.classes),
         seeds=range(settings.seeds),
-        methods=method_rows(outcomes, folds),
+        methods=[_method_row(name, outcomes, folds) for name in outcomes],
         variants=_variant_rows(outcomes),
         roc=_curves(outcomes, table.classes),
         notices=table.notes,
@@ -161,12 +161,8 @@ def predictions(outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, np.ndarr
     return arrays | {f"{name}/{o.seed}": o.probability for name, of_seeds in outcomes.items() for o in of_seeds}
 
 
-def method_rows(outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold]) -> list[MethodRow]:
-    """Return the rows of Table 2."""
-    return [_method_row(name, outcomes, folds) for name in outcomes]
-
-
 def _method_row(name: str, outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold]) -> MethodRow:
+    """Return a row of Table 2."""
     of_seeds = outcomes[name]
     scores = [evaluate(o.probability, o.label, folds[0].classes).scores for o in of_seeds]
     row = MethodRow(

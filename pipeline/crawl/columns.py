@@ -90,7 +90,7 @@ def recognise(found: Sequence[str], settings: ColumnSettings, manifest: str, has
                 f"Its columns: {examples(found, 20)}."
             )
     of: dict[Field, str] = {field: name for field, name in named.items() if name is not None}
-    notes = []
+    notes, titles = [], _plain_names("title")
     for field in get_args(Field):
         if getattr(settings, field) is not None:  # named, or disabled
             continue
@@ -99,7 +99,7 @@ def recognise(found: Sequence[str], settings: ColumnSettings, manifest: str, has
         candidates = _candidates(field, [name for name in found if name not in of.values()])
         if candidates:
             of[field] = candidates[0]
-        rivals = [name for name in candidates if field != "text" or not _is_title(name)]
+        rivals = [name for name in candidates if field != "text" or _plain(name) not in titles]
         if len(rivals) > 1 and field != "title":
             notes.append(
                 f"{manifest}: {' and '.join(map(repr, rivals))} may both be the {field} column; "
@@ -113,10 +113,6 @@ def recognise(found: Sequence[str], settings: ColumnSettings, manifest: str, has
 def _column(wanted: str, found: Sequence[str]) -> str | None:
     matches = [name for name in found if name == wanted] or [n for n in found if n.lower() == wanted.lower()]
     return matches[0] if matches else None
-
-
-def _is_title(name: str) -> bool:
-    return _plain(name) in _plain_names("title")
 
 
 def column_of(field: Field, found: Sequence[str]) -> str | None:

@@ -195,7 +195,8 @@ def files_of(root: Path, names: Sequence[str], left_out: Mapping[str, list[str]]
     kept = tuple(name for name in names if name not in partial)
     videos = [name for name in kept if is_video_name(name)]
     whole = {posixpath.splitext(name)[0] for name in videos}
-    streams = {name for name in kept if _is_media(name) and unmerged_stem(name) in whole}
+    media = (name for name in kept if name.lower().endswith(VIDEO_SUFFIXES + SOUND_SUFFIXES))
+    streams = {name for name in media if unmerged_stem(name) in whole}
     for reason, found in (("partial downloads", partial), ("streams that yt-dlp has merged", streams)):
         if found:
             left_out[reason] = [*left_out.get(reason, []), *found]
@@ -208,10 +209,6 @@ def files_of(root: Path, names: Sequence[str], left_out: Mapping[str, list[str]]
         ),
         left_out=left_out,
     )
-
-
-def _is_media(name: str) -> bool:
-    return name.lower().endswith(VIDEO_SUFFIXES + SOUND_SUFFIXES)
 
 
 def checked_root(folder: Path) -> Path:

@@ -118,7 +118,7 @@ def _regular(path: str, flags: int) -> int:
     file = os.open(path, flags | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
-        raise OSError(errno.EINVAL, "not a regular file", path)
+        raise OSError(errno.ENXIO, "not a regular file", path)
     return file
 
 

@@ -7,7 +7,8 @@ import codecs
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from io import StringIO
+from itertools import chain, pairwise
 from typing import Annotated, NamedTuple
 
 from annotated_types import MinLen
@@ -18,6 +19,10 @@ from nmcl.pipeline.records import Line
 
 MAX_BYTES = 4 * 2**20
 """Larger files are not read. Automatic captions of one hour take about 1 MB."""
+MAX_LINES = 20_000
+"""Files with more are not read: speech of six hours, and the texts of a part must fit into memory."""
+MAX_CHARACTERS = 500_000
+"""The same for the characters of all lines."""
 MAX_ROLLING = 4
 """Maximum number of lines that rolling captions show again; YouTube repeats one."""
 GAP_S = 0.2
@@ -74,7 +79,7 @@ def parse(data: bytes) -> tuple[Line, ...]:
     """Return the lines of a subtitle file in order, without tags, and those of rolling captions once.
 
     Raises:
-        SubtitleError: If it is too large, is not text, or has text but no times.
+        SubtitleError: If it or its text is too large, it is not text, or has text but no times.
     """
     if len(data) > MAX_BYTES:
         raise SubtitleError(f"has more than {MAX_BYTES:,} bytes")
@@ -103,7 +108,8 @@ def _cues(text: str) -> list[Cue]:
     cues: list[Cue] = []
     times: tuple[float, float] | None = None
     lines: list[str] = []
-    for line in (*text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), ""):
+    n_lines = n_characters = 0
+    for line in chain((line.removesuffix("\n") for line in StringIO(text, newline=None)), ("",)):
         found = _TIMES.match(line) if "-->" in line else None
         if found or not line:
             if times:
@@ -113,6 +119,9 @@ def _cues(text: str) -> list[Cue]:
             lines = []
         elif times and (clean := _clean(line)):
             lines.append(clean)
+            n_lines, n_characters = n_lines + 1, n_characters + len(clean)
+            if n_lines > MAX_LINES or n_characters > MAX_CHARACTERS:
+                raise SubtitleError(f"has more than {MAX_LINES:,} lines or {MAX_CHARACTERS:,} characters of text")
     if not cues and (content := text.strip()) and not content.startswith("WEBVTT"):
         raise SubtitleError("has no line with times such as 00:00:01,000 --> 00:00:02,500")
     return cues

@@ -11,7 +11,8 @@ from nmcl.pipeline.crawl.manifest import ABSENT, read_column
 from nmcl.pipeline.crawl.sidecars import SidecarReader
 from nmcl.pipeline.crawl.source import CrawlSource
 from nmcl.pipeline.crawl.subtitles import MAX_BYTES, SubtitleError, SubtitleSettings, by_preference, parse
-from nmcl.pipeline.os_errors import is_transient
+from nmcl.pipeline.errors import StoreError
+from nmcl.pipeline.os_errors import is_transient, translated
 from nmcl.pipeline.records import FoundText
 
 CrawlText = Literal["title", "tags", "subtitles"]
@@ -55,15 +56,15 @@ def text_reader(
 
 
 def _subtitles(source: CrawlSource, files: CrawlFiles, video: str, settings: SubtitleSettings) -> FoundText:
-    """Return the text of the preferred subtitle file that can be read."""
+    """Return the text of the preferred subtitle file that can be read; raise StoreError if the crawl cannot be read."""
     problems = []
     for path in by_preference(files.subtitles(video), settings.languages):
         try:
-            with source.open(path) as file:
+            with translated(f"{source.address}/{path}", "read"), source.open(path) as file:
                 lines = parse(file.read(MAX_BYTES + 1))
         except SubtitleError as error:
             problems.append(f"{path} {error}")
-        except OSError as error:
+        except (FileNotFoundError, StoreError) as error:
             if is_transient(error):
                 raise
             problems.append(f"{path} cannot be opened")

@@ -15,7 +15,7 @@ from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import State
 from nmcl.pipeline.stages.extract import load_vectors
-from nmcl.pipeline.storage.artifacts import Artifact
+from nmcl.pipeline.storage.artifacts import Artifact, write_with_digest
 from nmcl.pipeline.storage.catalogue import Catalogue, Part, load_part
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import completed_names, encode, from_vectors, read_table, to_vectors
@@ -58,7 +58,7 @@ def complete_part(store: Store, part: Part, features: Mapping[str, Artifact], st
         columns[modality] = from_vectors(filled)
         columns[f"{modality}_observed"] = pa.array(observed)
     into.note_recipe(store)
-    store.write(name, encode(pa.table(columns)))
+    write_with_digest(store, name, encode(pa.table(columns)))
     return True
 
 

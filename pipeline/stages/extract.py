@@ -40,7 +40,6 @@ from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import (
     SEQUENCE,
     SEQUENCE_TIMES,
-    decode,
     encode,
     from_sequences,
     from_vectors,
@@ -90,8 +89,6 @@ class Receipt:
     n_videos: int
     n_failed: int
     """Number of videos that gave neither picture nor sound."""
-    was_done: bool
-    """True if there was nothing left to do."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Seconds by step: `decoding` (waiting for decoded clips), each modality, `writing`."""
 
@@ -122,7 +119,7 @@ def extract_part(
     if not (missing or is_to_read or first_time or retried):
         for artifact in (*own, job.failures):
             add_digest(store, artifact.part(part.key))
-        return Receipt(part.key, part.n_videos, n_failed(recorded), was_done=True)
+        return Receipt(part.key, part.n_videos, n_failed(recorded))
     videos = load_part(store, part)
     of_features = tuple(f.extractor.need for f in (job.features if retried else missing))
     needs: tuple[Need, ...] = of_features
@@ -133,7 +130,10 @@ def extract_part(
     source = crawl_source(folder)
     if any(streams):
         require_root(crawl, source)
-    tables = [_Table(f, videos, None if f in missing else store.read(f.artifact.part(part.key))) for f in job.features]
+    tables = [
+        _Table(f, videos, None if f in missing else read_table(store, f.artifact.part(part.key), len(videos)))
+        for f in job.features
+    ]
     results: dict[str, tuple[Failure, ...]] = {}
     bugs: list[tuple[Video, Content | ClipError]] = []
     stopwatch = Stopwatch()
@@ -142,10 +142,7 @@ def extract_part(
     contents = stopwatch.each("decoding", contents)
     screen = None
     if job.reader and job.reader.need in needs:
-        name = own[0].part(part.key)
-        screen = _ScreenTexts(
-            job.reader, len(videos), None if is_to_read else load_found(store.read(name), name, len(videos))
-        )
+        screen = _ScreenTexts(job.reader, len(videos), None if is_to_read else load_found(store, own[0], part))
         contents = screen.filled(contents, stopwatch, of_features)
     numbered = enumerate(contents)
     while chunk := list(islice(numbered, CLIPS_AT_A_TIME)):
@@ -171,7 +168,7 @@ def extract_part(
             table.write(store, part)
         if before != final:
             write_failures(store, job.failures, part, videos, final)
-    return Receipt(part.key, part.n_videos, n_failed(final), was_done=False, seconds=stopwatch.seconds)
+    return Receipt(part.key, part.n_videos, n_failed(final), seconds=stopwatch.seconds)
 
 
 def n_failed(failures: Failures) -> int:
@@ -322,7 +319,7 @@ class _ScreenTexts:
 class _Table:
     """Rows of one modality's part: all new, or as written with some of them recomputed."""
 
-    def __init__(self, feature: Feature, videos: Sequence[Video], written: bytes | None) -> None:
+    def __init__(self, feature: Feature, videos: Sequence[Video], written: pa.Table | None) -> None:
         self._feature = feature
         self._videos = videos
         self.is_new = written is None
@@ -334,15 +331,14 @@ class _Table:
         if written is None:
             self._vectors = np.full((len(videos), feature.extractor.dim), np.nan, np.float32)
             return
-        table = decode(written, feature.artifact.folder, len(videos))
-        self._vectors = to_vectors(table.column("vector"))
-        if "remark" in table.column_names:
-            self._remarks = table.column("remark").to_pylist()
-        if "key_frames_s" in table.column_names:
-            self._key_frames_s = table.column("key_frames_s").to_pylist()
-        if SEQUENCE in table.column_names:
-            self._sequences = to_sequences(table.column(SEQUENCE))
-            self._times_s = table.column(SEQUENCE_TIMES).to_pylist()
+        self._vectors = to_vectors(written.column("vector"))
+        if "remark" in written.column_names:
+            self._remarks = written.column("remark").to_pylist()
+        if "key_frames_s" in written.column_names:
+            self._key_frames_s = written.column("key_frames_s").to_pylist()
+        if SEQUENCE in written.column_names:
+            self._sequences = to_sequences(written.column(SEQUENCE))
+            self._times_s = written.column(SEQUENCE_TIMES).to_pylist()
 
     @property
     def modality(self) -> Modality:

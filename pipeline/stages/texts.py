@@ -17,7 +17,7 @@ from nmcl.pipeline.storage.artifacts import (
 )
 from nmcl.pipeline.storage.catalogue import Part, load_part
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import decode, encode, read_table
+from nmcl.pipeline.storage.tables import encode, read_table
 
 _SCHEMA = pa.schema(
     [
@@ -91,9 +91,9 @@ def load_texts(store: Store, artifact: Artifact, part: Part) -> list[str | None]
     return texts
 
 
-def load_found(data: bytes, name: str, n_rows: int) -> list[FoundText]:
-    """Return the rows of a part of texts, given its bytes and its name in the store."""
-    table = decode(data, name, n_rows)
+def load_found(store: Store, artifact: Artifact, part: Part) -> list[FoundText]:
+    """Return the rows of a part of texts, in the order of its videos."""
+    table = read_table(store, artifact.part(part.key), part.n_videos)
     return [
         FoundText(row["text"], _lines(row["lines"], row["lines_s"]), row["file"], row["remark"])
         for row in table.select([field.name for field in _SCHEMA]).to_pylist()

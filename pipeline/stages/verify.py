@@ -5,8 +5,10 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from nmcl.pipeline.completion.stored import check_state
 from nmcl.pipeline.crawl.source import crawl_source
 from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.progress import Progress, silent
@@ -14,11 +16,14 @@ from nmcl.pipeline.records import Video
 from nmcl.pipeline.stages.texts import folders_made_from
 from nmcl.pipeline.stages.verify_part import wrong_digest, wrong_part
 from nmcl.pipeline.storage.artifacts import (
+    DIGEST_SUFFIX,
     RECIPE,
     TABLES,
     Artifact,
     digest,
     digest_files,
+    files_of,
+    has_digests,
     hashed_part,
     load_state,
     recipe_file,
@@ -26,6 +31,8 @@ from nmcl.pipeline.storage.artifacts import (
 from nmcl.pipeline.storage.catalogue import TRAINING, Catalogue, Crawl, Part, load_catalogue, load_part, part_of
 from nmcl.pipeline.storage.run_files import Timing
 from nmcl.pipeline.storage.runs import (
+    COMPARISON,
+    DRIFT,
     METRICS,
     MODEL,
     PREDICTIONS,
@@ -35,8 +42,9 @@ from nmcl.pipeline.storage.runs import (
     all_runs,
     champion,
 )
-from nmcl.pipeline.storage.store import CHAMPIONS, Store
+from nmcl.pipeline.storage.store import CHAMPIONS, MARKER, POINTERS, Store
 from nmcl.pipeline.storage.tables import decode, read_table
+from nmcl.pipeline.text import listed
 
 SOURCES = 32
 """Number of files of each crawl that are read again."""
@@ -68,6 +76,12 @@ class Findings:
     def add(self, file: str, problem: str, removes: tuple[str, ...] = (), what_to_do: str = Problem.what_to_do) -> None:
         """Add a problem."""
         self.problems.append(Problem(file, problem, removes, what_to_do))
+
+
+def open_to_verify(root: str | Path) -> Store:
+    """Open a store as `Store.open` does, also if `store.json` is damaged, which `verify` reports."""
+    store = Store(root)
+    return store if store.exists(MARKER) and _fault(store.read_json, MARKER) else Store.open(root)
 
 
 def verify(store: Store, n_sources: int = SOURCES, seed: int = 0, progress: Progress = silent) -> Findings:
@@ -179,6 +193,8 @@ def _check_parts(store: Store, rows: Mapping[str, Sequence[Video]], findings: Fi
         if problem:
             findings.add(file, problem, (file, *(f"{folder}/{name}" for name in parts)))
             continue
+        if not folder.startswith("completed/"):  # these have digests only since this version
+            _note_digests(store, folder, parts, findings)
         dims: set[int] = set()
         for name in parts:
             findings.checked[folder.split("/")[0]] += 1
@@ -188,6 +204,17 @@ def _check_parts(store: Store, rows: Mapping[str, Sequence[Video]], findings: Fi
                 made = _downstream(store, folder, name, recipe)
                 findings.add(file, problem, (file, *digest_files(file), *made))
         progress("verify", done, len(folders))
+
+
+def _note_digests(store: Store, folder: str, names: Sequence[str], findings: Findings) -> None:
+    """Note files without a digest, which is no problem: a command killed while it replaces a file leaves this."""
+    found = files_of(store, folder)
+    lacking = [f"{folder}/{name}" for name in names if name + DIGEST_SUFFIX not in found]
+    if lacking and has_digests(store, folder):
+        findings.notes.append(
+            f"The digest of {listed(lacking, 3)} is missing (deleted, or a command was killed), so that its bytes were "
+            "not checked. The next `nmcl extract` writes those of parts as they are; delete a part to recreate it."
+        )
 
 
 def _downstream(store: Store, folder: str, name: str, recipe: Mapping[str, Any]) -> list[str]:
@@ -225,15 +252,20 @@ def _recorded_failures(store: Store) -> dict[str, str]:
 def _check_states(store: Store, findings: Findings) -> None:
     for name in store.list("states"):
         folder = f"states/{name}"
+        if store.exists(left_out := f"{folder}/left_out.json") and (problem := _fault(store.read_json, left_out)):
+            findings.add(left_out, problem, (left_out,))
         if not store.exists(f"{folder}/state.json"):
             continue
         findings.checked["states"] += 1
         recipe, problem = _recipe(store, folder)
         try:
-            data = store.read(f"{folder}/state.safetensors")
-            problem = problem or wrong_digest(store, f"{folder}/state.safetensors", data)
+            _note_digests(store, folder, ["state.safetensors"], findings)
+            for file in ("state.safetensors", "state.json"):
+                problem = problem or wrong_digest(store, f"{folder}/{file}", store.read(f"{folder}/{file}"))
             if not problem:
-                load_state(store, Artifact(folder.rsplit("-", 1)[0], recipe))
+                state = load_state(store, Artifact(folder.rsplit("-", 1)[0], recipe))
+                if name.startswith("completion-"):
+                    check_state(state)
         except StoreError as error:
             problem = str(error)
         if problem:
@@ -247,23 +279,31 @@ def _check_runs(store: Store, findings: Findings) -> None:
     except StoreError as error:
         what_to_do = "Delete it, and promote a run: `nmcl runs`, `nmcl promote`."
         findings.add(CHAMPIONS, str(error), (), what_to_do)
-    for run in all_runs(store):
-        findings.checked["runs"] += 1
+    what_to_do = (
+        "`nmcl verify --repair` removes it. `nmcl run` recreates it if the settings have not changed; otherwise "
+        "promote another run: `nmcl runs`."
+    )
+    for run in [*all_runs(store), *(Run(store, f"drift/{name}") for name in store.list("drift"))]:
+        findings.checked["runs"] += run.folder.startswith("runs/")
+        for file in (DRIFT, COMPARISON):
+            if problem := _fault(getattr, run, file.removesuffix(".json")):
+                again = "`nmcl verify --repair` removes it, and the next `nmcl retrain` recreates it."
+                findings.add(run.file(file), problem, (run.file(file),), again)
         _, problem = _recipe(store, run.folder) if store.exists(run.file(RECIPE)) else ({}, None)
         if problem := problem or _wrong_model(run):
-            what_to_do = (
-                "`nmcl verify --repair` removes it. `nmcl run` recreates it if the settings have not changed; "
-                "otherwise promote another run: `nmcl runs`."
-            )
             findings.add(run.folder, problem, tuple(map(run.file, (RECIPE, MODEL, WEIGHTS, METRICS))), what_to_do)
+            continue
+        if problem := _fault(getattr, run, "metrics"):
+            findings.add(run.file(METRICS), problem, (run.file(METRICS),), what_to_do)
             continue
         predictions = run.file(PREDICTIONS)
         if store.exists(predictions):
             data = store.read(predictions)
+            _note_digests(store, run.folder, [PREDICTIONS], findings)
             problem = wrong_digest(store, predictions, data) or _fault(decode, data, predictions)
             if problem and best is not None and run.folder == best.folder:
-                what_to_do = "The champion itself is intact: predict the crawls again with `nmcl predict`."
-                findings.add(predictions, problem, (), what_to_do)
+                way_out = "The champion itself is intact: predict the crawls again with `nmcl predict`."
+                findings.add(predictions, problem, (), way_out)
             elif problem:
                 findings.add(predictions, problem, (predictions, run.file(METRICS)))
     if best is not None and not best.is_finished:
@@ -277,14 +317,20 @@ def _wrong_model(run: Run) -> str | None:
             return None
         if run.model.weights_sha256 != hashlib.sha256(run.store.read(run.file(WEIGHTS))).hexdigest():
             return f"{WEIGHTS} does not match the SHA-256 in {MODEL}"
-        _ = run.metrics, run.store.exists(run.file(SETTINGS)) and run.settings
+        _ = run.store.exists(run.file(SETTINGS)) and run.settings
     except StoreError as error:
         return str(error)
     return None
 
 
 def _check_small_files(store: Store, findings: Findings) -> None:
-    """Check the settings, and the optional files that only make commands faster."""
+    """Check the marker, settings and pointers, and the optional files that only make commands faster."""
+    if problem := _fault(store.read_json, MARKER):
+        way_out = 'Restore it from a backup. This version writes {"format": 1, "made_by": "nmcl"}.'
+        findings.add(MARKER, problem, (), way_out)
+    for name in POINTERS:
+        if problem := _fault(store.target, name):
+            findings.add(f"{name}.json", problem, (f"{name}.json",))
     if store.exists(SETTINGS) and (problem := _fault(store.read_json, SETTINGS)):
         findings.add(SETTINGS, problem, (), "Delete it, and give the settings again with --set or --config.")
     for name in (f"timings/{file}" for file in store.list("timings")):

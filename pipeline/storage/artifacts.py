@@ -12,7 +12,7 @@ from safetensors.numpy import load, save
 
 from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.records import MODALITIES, Modality, State
-from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.storage.store import Store, json_bytes
 
 
 def digest(value: Any, length: int = 12) -> str:
@@ -100,6 +100,12 @@ def digest_files(name: str) -> tuple[str, ...]:
     return tuple({_metadata(name + DIGEST_SUFFIX): None, name + DIGEST_SUFFIX: None})
 
 
+def has_digests(store: Store, folder: str) -> bool:
+    """Return whether an artifact is of a version that wrote the digest of every file; stores of others lack some."""
+    file = recipe_file(store, folder)
+    return file.startswith(METADATA) or (store.exists(file) and SETTINGS_IN_FULL in store.read_json(file))
+
+
 def files_of(store: Store, folder: str) -> set[str]:
     """Return the names of an artifact's files, with those of its recipe and its digests, without their folders."""
     return {*store.list(folder), *store.list(_metadata(folder))}
@@ -138,7 +144,7 @@ def save_state(store: Store, artifact: Artifact, state: State) -> None:
     """Write a state. `state.json` is written last: if it exists, the state is complete."""
     artifact.note_recipe(store)
     write_with_digest(store, f"{artifact.folder}/state.safetensors", save(state.arrays))
-    store.write_json(f"{artifact.folder}/state.json", state.info)
+    write_with_digest(store, f"{artifact.folder}/state.json", json_bytes(state.info))
 
 
 def has_state(store: Store, artifact: Artifact) -> bool:

@@ -93,7 +93,12 @@ def load_part(store: Store, part: Part) -> list[Video]:
 
 def load_catalogue(store: Store, name: str = TRAINING) -> Catalogue:
     """Load a catalogue, empty if nothing was ingested; raise StoreError if it is damaged."""
-    return store.find_record(name, Catalogue) or Catalogue()
+    found = store.find_record(name, Catalogue)
+    if found is None:
+        return Catalogue()
+    if not found.crawls:  # an empty catalogue is never written
+        raise store.damaged(name, "no crawl is in it")
+    return found
 
 
 def save_catalogue(store: Store, catalogue: Catalogue, name: str = TRAINING) -> None:

@@ -29,7 +29,7 @@ def _with_counts(*names: str) -> AfterValidator:
 class Timing:
     """Time that a stage worked for a run, over all its interruptions."""
 
-    seconds: float = 0.0
+    seconds: float
     spent: Mapping[str, float] = field(default_factory=dict)
     """Seconds by step, summed over parts and workers."""
 

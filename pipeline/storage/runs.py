@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import pyarrow as pa
+from annotated_types import Len
 
 from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.records import SPLITS, Split, Video
@@ -180,14 +181,19 @@ class Promotion:
 class History:
     """Content of `champions.json`."""
 
-    history: tuple[Promotion, ...] = ()
+    history: Annotated[tuple[Promotion, ...], Len(1)]
     """Promotions, oldest first."""
-    champion: str | None = None
+    champion: RunFolder
+
+    def __post_init__(self) -> None:
+        if self.champion != self.history[-1].run:
+            raise ValueError(f"champion: {self.champion} is not the run of the last entry, {self.history[-1].run}")
 
 
 def history(store: Store) -> tuple[Promotion, ...]:
     """Return all promotions, oldest first."""
-    return (store.find_record(CHAMPIONS, History) or History()).history
+    found = store.find_record(CHAMPIONS, History)
+    return found.history if found else ()
 
 
 def champion(store: Store) -> Run | None:

@@ -34,11 +34,12 @@ _SHAPES: tuple[tuple[str, Any], ...] = (
     (r"store\.json", _having(format=int)),
     (r"(latest|champion)\.json", _having(leads_to=RunFolder)),
     (r"champions\.json", _having(champion=RunFolder)),
-    (r"(.+/)?settings\.json", dict[str, Section]),
+    (r"(.+/)?settings\.json", Annotated[dict[str, Section], Len(1)]),
     (r"runs/.+/recipe\.json", _having(completed=Address)),
     (r"(metadata/)?completed/.+/recipe\.json", _having(completion=Address)),
     (r"states/completion-.+/recipe\.json", _having(features=Annotated[list[Address], Len(3, 3)] | dict[Name, Address])),
     (r"(metadata/)?features/.+/recipe\.json", _having(state=Address | None)),
+    (r"states/.+/left_out\.json", _having(videos=list[dict[str, str]], attempts=Count)),
     (r".+/(state|recipe)\.json", dict[str, Any]),
 )
 """Schemas by a pattern of the whole file name; the first match is used."""

@@ -42,14 +42,14 @@ from nmcl.pipeline.storage.lease import Lease
 from nmcl.pipeline.text import listed
 
 FORMAT = 1
-_MARKER = "store.json"
+MARKER = "store.json"
 _SCRATCH = ".tmp"
 _LOCK = ".lock"
 POINTERS = ("latest", "champion")
 """Names that link to a folder."""
 CHAMPIONS = "champions.json"
 """History of the champions, see `nmcl.pipeline.storage.runs`."""
-KEPT = (_MARKER, "catalogue.json", "settings.json", CHAMPIONS)
+KEPT = (MARKER, "catalogue.json", "settings.json", CHAMPIONS)
 """Files that no command recreates."""
 _held: dict[str, Lease | None] = {}
 """Stores that this process has locked, by URL: nested flows may lock again."""
@@ -84,6 +84,11 @@ def is_url(address: str) -> bool:
     return "://" in address and not address.startswith(("file://", "local://"))
 
 
+def json_bytes(value: Any) -> bytes:
+    """Return a value as JSON with sorted keys, so that equal values are equal bytes."""
+    return f"{json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)}\n".encode()
+
+
 class Store:
     """Files by relative name under one root. Names use forward slashes and never leave the root."""
 
@@ -101,12 +106,12 @@ class Store:
             StoreError: If there is none, or it was written by a newer version.
         """
         store = cls(root)
-        if not store.exists(_MARKER):
+        if not store.exists(MARKER):
             raise StoreError(
-                f"{root} is not an nmcl store (it has no {_MARKER}). "
+                f"{root} is not an nmcl store (it has no {MARKER}). "
                 f"Start one with `nmcl run CRAWL --out {root}` or `nmcl ingest CRAWL --out {root}`."
             )
-        found = store.read_json(_MARKER)["format"]
+        found = store.read_json(MARKER)["format"]
         if found != FORMAT:
             raise StoreError(f"{root} has store format {found}; this version reads format {FORMAT}. Upgrade nmcl.")
         return store
@@ -121,14 +126,14 @@ class Store:
         store = cls(root)
         if store.is_local and os.path.isfile(store.root):
             raise StoreError(f"{root} is a file. Use an empty or a new folder.")
-        if not store.exists(_MARKER):
+        if not store.exists(MARKER):
             foreign = [name for name in store.list("") if name not in (_SCRATCH, _LOCK)]
             if foreign:
                 raise StoreError(
                     f"{root} is neither empty nor an nmcl store: it contains {listed(foreign, 3)}. "
                     "Use an empty or a new folder."
                 )
-            store.write_json(_MARKER, {"format": FORMAT, "made_by": "nmcl"})
+            store.write_json(MARKER, {"format": FORMAT, "made_by": "nmcl"})
         return cls.open(root)
 
     def _full(self, name: str) -> str:
@@ -219,7 +224,7 @@ class Store:
         """Return the error of a file that nmcl did not write like this; `reason` is what was found in it."""
         if name in KEPT:
             way_out = "Restore it from a backup"
-            way_out += "" if name in (_MARKER, "catalogue.json") else ", or delete it"
+            way_out += "" if name in (MARKER, "catalogue.json") else ", or delete it"
         else:
             way_out = "Delete it, and repeat the command that created it"
         return StoreError(f"{self.where(name)} is damaged or was not written by nmcl ({reason[:500]}). {way_out}.")
@@ -238,9 +243,8 @@ class Store:
                 self.fs.pipe_file(self._full(name), data)
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write JSON with sorted keys, so that equal values are equal bytes."""
-        text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        self.write(name, f"{text}\n".encode())
+        """Write `json_bytes` of a value."""
+        self.write(name, json_bytes(value))
 
     def remove(self, name: str) -> None:
         """Remove a file if it exists; raise StoreError on failure."""

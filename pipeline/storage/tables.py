@@ -56,6 +56,12 @@ _TEXT, _VECTORS, _SEQUENCES = pa.string(), _Vectors(), _Sequences()
 _SHAPES: Mapping[str, Mapping[str, Any]] = {
     "videos/part-": {field.name: field for field in VIDEO_SCHEMA},
     "videos/files-": {"path": _TEXT, "n_bytes": pa.int64(), "mtime_ns": pa.int64(), "sha256": _TEXT},
+    "videos/rejected-": {
+        "line": pa.int64(),
+        "video_id": pa.field("video_id", _TEXT),
+        "path": pa.field("path", _TEXT),
+        "problem": _TEXT,
+    },
     "features/": {"video_id": _TEXT, "vector": _VECTORS},
     "texts/": {"video_id": _TEXT, "text": pa.field("text", _TEXT)},
     "failures/": {"video_id": _TEXT, "kind": _TEXT, "detail": _TEXT},

@@ -70,7 +70,7 @@ def test_words_on_screen_are_read_and_embedded(crawl: Path, tmp_path: Path) -> N
     np.testing.assert_array_equal(vectors(plan, "screen"), embedded(SHOWN))
     assert np.isnan(vectors(plan, "acoustic")).any(axis=1).tolist() == [False, False, False, True]
     artifact, part = plan.extractors.texts["ocr"], plan.catalogue.crawls[0].parts[1]
-    found = load_found(plan.store.read(artifact.part(part.key)), artifact.part(part.key), 2)
+    found = load_found(plan.store, artifact, part)
     assert [one.lines for one in found] == [(), None]  # read and without a word; not read
     findings = verify(context.store)
     assert findings.problems == []

@@ -159,6 +159,41 @@ def test_damaged_texts_are_found_and_made_again_with_what_was_made_from_them(cra
     assert not verify(context.store).problems
 
 
+def test_a_digest_that_is_gone_is_noted_and_written_again(crawl: Path, tmp_path: Path) -> None:
+    context = ingested(crawl, tmp_path / "out", said=words("subtitles"))
+    plan = runs.up_to(context, "complete")
+    out = tmp_path / "out"
+    digests = [next((out / "metadata" / kind).glob("*/*.sha256")) for kind in ("texts", "features", "failures")]
+    digests += (out / "states").glob("completion-*/state.safetensors.sha256")
+    before = [digest.read_bytes() for digest in digests]
+    for digest in digests:
+        digest.unlink()
+    findings = verify(context.store)
+    assert not findings.problems  # as after a kill while files are replaced
+    names = [str(digest.relative_to(out)).removeprefix("metadata/").removesuffix(".sha256") for digest in digests]
+    assert [sum(name in note for note in findings.notes) for name in names] == [1, 1, 1, 1]
+    runs.up_to(replace(context, tried=set()), "complete")
+    assert [digest.read_bytes() for digest in digests[:3]] == before[:3]
+    assert [names[3] in note for note in verify(context.store).notes] == [True]
+    assert runs.up_to(replace(context, tried=set()), "complete").run == plan.run
+
+
+def test_subtitles_that_change_between_ingest_and_extract_are_read_once_and_again_with_the_crawl(
+    crawl: Path, tmp_path: Path
+) -> None:
+    context = ingested(crawl, tmp_path / "out", said=words("subtitles"))
+    (crawl / "a.en.vtt").write_text(VTT.format("changed once"))
+    plan = runs.up_to(context, "extract")
+    assert rows(plan, "subtitles") == ["changed once", *SPOKEN[1:]]
+    (crawl / "a.en.vtt").write_text(VTT.format("changed twice"))
+    plan = runs.up_to(replace(context, tried=set()), "complete")
+    np.testing.assert_array_equal(vectors(plan, "said"), embedded(rows(plan, "subtitles")))
+    assert rows(plan, "subtitles") == ["changed once", *SPOKEN[1:]]
+    stages.ingest(context, crawl)
+    plan = runs.up_to(replace(context, tried=set()), "complete")
+    np.testing.assert_array_equal(vectors(plan, "said"), embedded(["changed twice", *SPOKEN[1:]]))
+
+
 def test_a_killed_command_goes_on_where_it_was(crawl: Path, tmp_path: Path) -> None:
     context = ingested(crawl, tmp_path / "out", said=words("subtitles"))
     whole = ingested(crawl, tmp_path / "whole", said=words("subtitles"))

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 
@@ -145,7 +146,8 @@ def test_time_is_linear_in_the_size(piece: str) -> None:
     head = "00:00:01,000 --> 00:00:02,000\n"
     data = (head + piece * ((MAX_BYTES - len(head)) // len(piece))).encode()
     start = time.perf_counter()
-    parse(data)
+    with suppress(SubtitleError):  # some have more text than is read
+        parse(data)
     assert time.perf_counter() - start < 20  # quadratic would be hours
 
 

@@ -1,6 +1,9 @@
 """Titles, tags and subtitles of a crawl."""
 
 import json
+import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import fsspec
@@ -12,7 +15,7 @@ from nmcl.pipeline.crawl.columns import ColumnSettings
 from nmcl.pipeline.crawl.source import CrawlSource, crawl_source
 from nmcl.pipeline.crawl.subtitles import SubtitleSettings
 from nmcl.pipeline.crawl.texts import CrawlText, text_reader
-from nmcl.pipeline.errors import CrawlError
+from nmcl.pipeline.errors import CrawlError, StoreError
 from nmcl.pipeline.records import FoundText
 
 VTT = "WEBVTT\n\n00:01.000 --> 00:02.000\n{}\n"
@@ -109,6 +112,77 @@ def test_a_file_that_cannot_be_read_is_a_remark_and_the_next_one_is_used(tmp_pat
     found = read(tmp_path, "subtitles", ["a.mp4", "b.mp4"])
     assert [one.text for one in found] == ["Hallo", None]
     assert found[1].remark == "b.en.vtt is not text in UTF-8 or UTF-16"
+
+
+@pytest.mark.parametrize(
+    ("content", "remark"),
+    [
+        (b"\x00\x01\x02" * 9, "contains NUL bytes"),
+        (b"\xff\xd8\xff\xe0" * 9, "is not text in UTF-8 or UTF-16"),
+        (VTT.format("\ud800").encode("utf-16", "surrogatepass"), "is not text in UTF-8 or UTF-16"),
+        (VTT.format("x" * 4 * 2**20).encode(), "has more than 4,194,304 bytes"),
+        (VTT.format("a\n" * 2**20).encode(), "has more than 20,000 lines or 500,000 characters of text"),
+        (VTT.format("a b " * 2**18).encode(), "has more than 20,000 lines or 500,000 characters of text"),
+    ],
+    ids=["binary", "media", "surrogates", "large", "lines", "characters"],
+)
+@pytest.mark.parametrize("suffix", [".en.vtt", ".srt"])
+def test_a_file_that_is_not_subtitles(content: bytes, remark: str, suffix: str, tmp_path: Path) -> None:
+    crawl(tmp_path, "a.mp4")
+    (tmp_path / f"a{suffix}").write_bytes(content)
+    assert read(tmp_path, "subtitles", ["a.mp4"]) == [FoundText(remark=f"a{suffix} {remark}")]
+
+
+def a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def a_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+def a_loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def a_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def a_link_outside(path: Path) -> None:
+    outside = path.parent.parent / "outside.vtt"
+    outside.write_text(VTT.format("secret"))
+    path.symlink_to(f"../{outside.name}")
+
+
+@pytest.mark.parametrize("make", [a_pipe, a_socket, a_loop, a_device, a_folder, a_link_outside])
+def test_what_is_no_file_is_not_listed(make: Callable[[Path], None], tmp_path: Path) -> None:
+    folder = crawl(tmp_path / "clips", "a.mp4")
+    make(folder / "a.en.vtt")
+    assert read(folder, "subtitles", ["a.mp4"]) == [FoundText()]
+
+
+@pytest.mark.parametrize("make", [a_pipe, a_socket, a_loop, a_device, a_folder])
+def test_what_is_no_file_any_more_is_a_remark(make: Callable[[Path], None], tmp_path: Path) -> None:
+    path = crawl(tmp_path, "a.mp4", "a.en.vtt") / "a.en.vtt"
+    with text_reader(crawl_source(tmp_path), "subtitles", ColumnSettings(), SubtitleSettings()) as reader:
+        path.unlink()
+        make(path)
+        assert reader(["a.mp4"]) == [FoundText(remark="a.en.vtt cannot be opened")]
+
+
+def test_a_disk_that_cannot_be_read_ends_the_command_in_a_sentence(tmp_path: Path) -> None:
+    path = crawl(tmp_path, "a.mp4", "a.en.vtt") / "a.en.vtt"
+    with text_reader(crawl_source(tmp_path), "subtitles", ColumnSettings(), SubtitleSettings()) as reader:
+        path.unlink()
+        path.symlink_to("/proc/self/mem")  # reading its first bytes gives EIO
+        with pytest.raises(StoreError, match=r"a\.en\.vtt cannot be read: the disk reports an input/output error"):
+            reader(["a.mp4"])
 
 
 def test_a_crawl_on_an_object_store_is_read_as_on_a_disk(tmp_path: Path) -> None:

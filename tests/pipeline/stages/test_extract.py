@@ -140,6 +140,16 @@ class Levels(Level):
         return Extracted(super().extract(clips, state), sequences, [clip.frame_times_s for clip in clips])
 
 
+def test_a_damaged_part_is_named_by_its_file(world: World) -> None:
+    world.extract()
+    visual, acoustic = (feature.artifact.part(world.part.key) for feature in world.job.features[:2])
+    world.store.remove(visual)  # so that there is work to do
+    path = world.store.local_path(acoustic)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(StoreError, match=f"^{acoustic} is damaged"):
+        world.extract()
+
+
 def test_what_was_pooled_is_kept(world: World) -> None:
     """Also that of the other videos, when one is tried again."""
     again = world.folder / "none.mp4"

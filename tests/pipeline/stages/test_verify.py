@@ -4,14 +4,18 @@ import shutil
 import tarfile
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from nmcl.pipeline.crawl.columns import ColumnSettings
 from nmcl.pipeline.stages.ingest import IngestSettings, ingest
-from nmcl.pipeline.stages.verify import Findings, repair, verify
+from nmcl.pipeline.stages.verify import Findings, open_to_verify, repair, verify
 from nmcl.pipeline.storage.artifacts import add_digest
 from nmcl.pipeline.storage.catalogue import TRAINING
-from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.storage.runs import Run
+from nmcl.pipeline.storage.store import CHAMPIONS, Store
+from nmcl.pipeline.storage.tables import encode
+from tests.records import COMPARISON, DRIFT
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 
@@ -32,7 +36,7 @@ def store(whole: Path, tmp_path: Path) -> Store:
 
 
 def found(store: Store) -> Findings:
-    return verify(store, n_sources=4)
+    return verify(open_to_verify(store.root), n_sources=4)
 
 
 def test_a_whole_store(store: Store) -> None:
@@ -62,6 +66,7 @@ def test_a_whole_store(store: Store) -> None:
         ("catalogue.json", False),
         ("champions.json", False),
         ("settings.json", False),
+        ("store.json", False),
     ],
 )
 def test_a_file_cut_short(store: Store, pattern: str, is_repairable: bool) -> None:
@@ -74,6 +79,70 @@ def test_a_file_cut_short(store: Store, pattern: str, is_repairable: bool) -> No
         assert repair(store, findings) > 0
         left = [problem.file for problem in found(store).problems]
         assert left == (["champions.json"] if "nmcl-" in pattern else [])  # a champion must be chosen by a person
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_repairable"),
+    [
+        ("store.json", False),
+        ("catalogue.json", False),
+        ("champions.json", False),
+        ("settings.json", False),
+        ("timings/fit-*.json", True),
+        ("features/acoustic-*/recipe.json", True),
+        ("states/completion-*/state.json", True),
+        ("states/completion-*/recipe.json", True),
+        ("runs/logistic-*/model.json", True),
+        ("runs/logistic-*/metrics.json", True),
+        ("runs/logistic-*/recipe.json", True),
+        ("runs/logistic-*/settings.json", True),
+        ("runs/logistic-*/catalogue.json", False),
+    ],
+)
+def test_an_empty_object(store: Store, pattern: str, is_repairable: bool) -> None:
+    (path,) = store.local_path().glob(pattern)
+    path.write_text("{}\n")
+    findings = found(store)
+    name = str(path.relative_to(store.local_path()))
+    (problem,) = [p for p in findings.problems if name.startswith(p.file) or p.file.startswith(name)]
+    assert bool(problem.removes) == is_repairable
+
+
+@pytest.mark.parametrize("name", ["drift.json", "comparison.json"])
+@pytest.mark.parametrize("folder", ["runs/logistic-d9b5cb574cd1", "drift/0123456789ab"])
+def test_notes_of_a_retraining(store: Store, folder: str, name: str) -> None:
+    run = Run(store, folder)
+    run.write(DRIFT)
+    run.write(COMPARISON)
+    assert found(store).problems == []
+    store.write(f"{folder}/{name}", b"{}")
+    findings = found(store)
+    assert [problem.file for problem in findings.problems] == [f"{folder}/{name}"]
+    repair(store, findings)
+    assert found(store).problems == []
+
+
+def test_damaged_metrics_do_not_cost_the_model(store: Store) -> None:
+    (path,) = store.local_path().glob("runs/logistic-*/metrics.json")
+    path.write_text("{}")
+    repair(store, found(store))
+    assert not path.exists()
+    assert (path.parent / "model.safetensors").exists()
+
+
+def test_a_champion_that_is_not_the_last_of_the_history(store: Store) -> None:
+    tree = store.read_json(CHAMPIONS)
+    store.write_json(CHAMPIONS, {**tree, "champion": tree["history"][0]["run"]})
+    (problem,) = found(store).problems
+    assert "is not the run of the last entry" in problem.problem
+
+
+def test_rejected_rows_of_another_shape(store: Store) -> None:
+    name = "videos/rejected-monday.parquet"
+    store.write(name, encode(pa.table({"line": [3]})))
+    (problem,) = found(store).problems
+    assert problem.file == name
+    assert "0 columns 'video_id'" in problem.problem
 
 
 def test_rows_of_the_catalogue_are_made_again(tmp_path: Path) -> None:
