@@ -50,7 +50,7 @@ def test_from_a_folder_to_mmrec_and_to_a_loader(tmp_path: Path, monkeypatch: pyt
         (path,) = Path("out/features").glob(f"{name}-*/part-*.parquet")
         stored = dict(zip(*pq.read_table(path, columns=["video_id", "vector"]).to_pydict().values(), strict=True))
         # as MMRec's AbstractRecommender loads it
-        matrix = torch.from_numpy(np.load(f"features-mmrec/{file}.npy", allow_pickle=True)).type(torch.FloatTensor)
+        matrix = torch.from_numpy(np.load(f"features-mmrec/{file}.npy", allow_pickle=True)).type(torch.FloatTensor)  # type: ignore[call-overload]
         for batch in batches:
             for i, vector, observed in zip(
                 batch["id"], batch["features"][name], batch["observed"][name].tolist(), strict=True
