@@ -88,6 +88,8 @@ def _add(stream: PickleStream, name: str, shape: tuple[int, ...], dtype: str, bl
 
 def _padded(feature: FeatureSet, rows: np.ndarray) -> Iterator[np.ndarray]:
     """Yield the sequences of some rows, each (1, T, D), padded with zeros at the end."""
+    if not rows.any():
+        return  # a split that nothing is in costs no pass
     wanted = iter(rows)
     for block in feature.steps():
         for steps in block:
