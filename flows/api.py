@@ -1,6 +1,6 @@
 """The Python API of a store: feature sets, videos and runs. `nmcl.open` opens one; see docs/python.md."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,19 +9,20 @@ from typing import Any, get_args
 import numpy as np
 import pyarrow as pa
 
+from nmcl.flows.feature_settings import require_known
 from nmcl.flows.run import export as exports
 from nmcl.flows.run.export import Selection, SplitSource
 from nmcl.flows.run.plan import Plan
-from nmcl.flows.run.predict import load_run, predict_crawl, predict_files
+from nmcl.flows.run.predict import load_run, predict_crawl, predict_files, predict_store
 from nmcl.flows.run.stages import Context
 from nmcl.flows.stored_settings import of_store
 from nmcl.model.torch_data import FeaturesInMemory, StreamedFeatures, torch_data
 from nmcl.pipeline.crawl.source import crawl_source
 from nmcl.pipeline.errors import UserError
 from nmcl.pipeline.export.record import Export, FeatureSet, Missing
-from nmcl.pipeline.export.rows import blocks_of, to_pandas
+from nmcl.pipeline.export.rows import blocks_of, sequence_columns, to_pandas
 from nmcl.pipeline.export.source import unique_ids
-from nmcl.pipeline.records import Split
+from nmcl.pipeline.records import Split, Steps
 from nmcl.pipeline.storage import runs
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import from_videos, read_table
@@ -82,9 +83,12 @@ class Features:
         """Return one row per video.
 
         Columns: `video_id`, `crawl`, `path`, `sha256`, `split`, `label`, `description`; a column of vectors per feature
-        set, null where NaN; `SET_observed`.
+        set, null where NaN; `SET_observed`; with sequences also `SET_sequence` and `SET_sequence_s`, null where absent.
         """
-        return pa.concat_tables([table for _, table in blocks_of(self._export)])
+        table = pa.concat_tables([table for _, table in blocks_of(self._export)])
+        for name, column in sequence_columns(self._export).items():
+            table = table.append_column(name, column)
+        return table
 
     def to_pandas(self) -> Any:
         """Return `to_arrow` as a pandas data frame; a vector is a NumPy array, and None where it is null.
@@ -100,6 +104,28 @@ class Features:
         `NMCLClassifier` takes this form. `ids`, `labels` and `splits` have the same order.
         """
         return {feature.name: np.concatenate(list(feature.blocks())) for feature in self._sets}
+
+    def sequences(self, name: str) -> Iterator[Steps | None]:
+        """Yield the sequence that each video's vector was pooled from, in the order of `ids`, read part by part.
+
+        Args:
+            name: Feature set.
+
+        Yields:
+            `vectors`, shape (T, D), float32, and `times_s`, shape (T,), in seconds; None where the modality is absent.
+
+        Raises:
+            UserError: If there is no such feature set, or it was read without `sequences=True`.
+        """
+        by_name = {feature.name: feature for feature in self._sets}
+        require_known([name], by_name)
+        read = by_name[name].sequences
+        if read is None:
+            raise UserError(
+                f"The sequences of {name} were not read, or it has none. Ask for store.features({name!r}, "
+                "sequences=True); they are kept by an extraction with the setting `sequence = true`."
+            )
+        return (steps for block in read() for steps in block)
 
     def to_torch(
         self,
@@ -164,14 +190,16 @@ class Run(runs.Run):
         return read_table(self.store, self.file(runs.PREDICTIONS))
 
     def predict(
-        self, videos: str | Path | Sequence[str | Path], descriptions: Sequence[str | None] | None = None
+        self,
+        videos: "str | Path | StoreReader | Sequence[str | Path]",
+        descriptions: Sequence[str | None] | None = None,
     ) -> pa.Table:
         """Predict the labels of videos with the run's own extractors, completer and model.
 
         Args:
-            videos: Video files of this machine; or a crawl, that is a folder or URL, whose vectors are then kept in the
-                run's store as by `nmcl predict`.
-            descriptions: Texts of the files, in the same order; None: without. A crawl has its own.
+            videos: Video files of this machine; or a crawl (a folder or URL) or a store that was opened, whose vectors
+                are then kept in the run's store as by `nmcl predict`.
+            descriptions: Texts of the files, in the same order; None: without. Crawls and stores have their own.
 
         Returns:
             One row per video: `video_id` (the path of a file), `status`, `venue_1..venue_5`,
@@ -181,6 +209,10 @@ class Run(runs.Run):
             UserError: If the run is not finished, or these videos cannot be read.
         """
         frozen = load_run(f"{self.store.url}/{self.folder}", {})
+        if isinstance(videos, StoreReader):
+            if descriptions is not None:
+                raise UserError("A store has its own descriptions; leave them out.")
+            return predict_store(videos._store, frozen)
         if isinstance(videos, str | Path) and not Path(videos).is_file():
             if descriptions is not None:
                 raise UserError("A crawl has its own descriptions; leave them out, or name its files.")
@@ -210,6 +242,7 @@ class StoreReader:
         missing: Missing = "nan",
         split: SplitSource | None = None,
         run: str | None = None,
+        sequences: bool = False,
     ) -> Features:
         """Return feature sets of all videos, unlabelled ones included.
 
@@ -219,14 +252,17 @@ class StoreReader:
             split: Splits of the `run`, or `given` by the manifest; None: of the run if there is one.
             run: Run whose feature sets and splits are read; None: the feature sets of the store's settings, and the
                 splits of the champion, else of the latest run.
+            sequences: Also read what vectors were pooled from, of the feature sets that were extracted with the setting
+                `sequence = true`.
 
         Raises:
             UserError: If there is no such feature set or run, something is not extracted, or the store has no completed
-                vectors.
+                vectors or sequences.
         """
         _one_of("missing", missing, Missing)
         _one_of("split", split, SplitSource | None)
-        return Features(exports.read(self._plan, Selection(features=names, missing=missing, split=split, run=run)))
+        wanted = Selection(features=names, missing=missing, split=split, run=run, sequences=sequences)
+        return Features(exports.read(self._plan, wanted))
 
     def videos(self, split: SplitSource | None = None, run: str | None = None) -> pa.Table:
         """Return one row per video of the catalogue; nothing has to be extracted.

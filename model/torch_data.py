@@ -2,7 +2,8 @@
 
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypedDict
+from itertools import chain
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from nmcl.pipeline.errors import UserError
 from nmcl.pipeline.export.record import Export, FeatureSet
-from nmcl.pipeline.records import Split
+from nmcl.pipeline.records import Split, Steps
 
 MIXED_BLOCKS = 16
 """Number of random parts in memory at once whose rows are mixed: 38 MB at the paper's 2,348 columns."""
@@ -29,6 +30,13 @@ class Item(TypedDict):
     """Index into `classes`; -1 without a label."""
     split: str
     """`train`, `validation` or `test`; empty without one."""
+    sequences: NotRequired[dict[str, Tensor]]
+    """With sequences: what was pooled, by feature set, shape (T, D), float32; (0, D) where absent.
+
+    T differs between videos: give the loader a `collate_fn`.
+    """
+    times_s: NotRequired[dict[str, Tensor]]
+    """Times of the sequences, shape (T,), in seconds."""
 
 
 class StreamedFeatures(IterableDataset[Item]):
@@ -71,10 +79,11 @@ class StreamedFeatures(IterableDataset[Item]):
         for mixed in (numbers[i : i + size] for i in range(0, len(numbers), size)):
             rows = np.concatenate([np.arange(starts[n], ends[n]) for n in mixed])
             vectors = {feature.name: _read(feature, mixed) for feature in export.features}
+            steps = _steps(export, mixed)
             order = random.permutation(len(rows)) if self._shuffle else range(len(rows))
             for i in order:
                 if self._rows[rows[i]]:
-                    yield _item(export, rows[i], vectors, i)
+                    yield _item(export, rows[i], vectors, steps, i)
 
 
 class FeaturesInMemory(Dataset[Item]):
@@ -89,6 +98,7 @@ class FeaturesInMemory(Dataset[Item]):
         self._export = export
         self._rows = np.flatnonzero(rows)
         self._vectors = {feature.name: _read(feature)[rows] for feature in export.features}
+        self._steps = {name: [steps[i] for i in self._rows] for name, steps in _steps(export).items()}
         self.classes = export.classes
         """Names of the classes, in the order of `label`."""
 
@@ -96,7 +106,7 @@ class FeaturesInMemory(Dataset[Item]):
         return len(self._rows)
 
     def __getitem__(self, i: int) -> Item:
-        return _item(self._export, self._rows[i], self._vectors, i)
+        return _item(self._export, self._rows[i], self._vectors, self._steps, i)
 
 
 def torch_data(
@@ -131,11 +141,28 @@ def _read(feature: FeatureSet, numbers: Sequence[int] | None = None) -> np.ndarr
     return np.concatenate(list(feature.blocks(numbers)))
 
 
-def _item(export: Export, row: int, vectors: Mapping[str, np.ndarray], i: int) -> Item:
+def _steps(export: Export, numbers: Sequence[int] | None = None) -> dict[str, list[Steps]]:
+    """Return the sequences of the feature sets that have any."""
     return {
+        f.name: [
+            s or Steps(np.empty((0, f.dim), np.float32), np.empty(0, np.float32)) for s in chain(*f.sequences(numbers))
+        ]
+        for f in export.features
+        if f.sequences is not None
+    }
+
+
+def _item(
+    export: Export, row: int, vectors: Mapping[str, np.ndarray], steps: Mapping[str, Sequence[Steps]], i: int
+) -> Item:
+    item: Item = {
         "id": export.ids[row],
         "features": {name: torch.tensor(array[i]) for name, array in vectors.items()},
         "observed": {feature.name: bool(feature.observed[row]) for feature in export.features},
         "label": int(export.class_indices[row]),
         "split": export.splits[row] or "",
     }
+    if steps:
+        item["sequences"] = {name: torch.tensor(found[i].vectors) for name, found in steps.items()}
+        item["times_s"] = {name: torch.tensor(found[i].times_s) for name, found in steps.items()}
+    return item

@@ -111,6 +111,15 @@ class Content:
         return Clip(frames=found.frames, frame_times_s=found.times_s) if found else Clip()
 
 
+class Steps(NamedTuple):
+    """Sequence that a vector was pooled from: key frames, sound frames or seconds of one video."""
+
+    vectors: np.ndarray
+    """Shape (T, D), float32, T >= 1."""
+    times_s: np.ndarray
+    """Shape (T,), float32, in seconds from the beginning of the video."""
+
+
 @dataclass(frozen=True)
 class State:
     """Fitted state of an extractor or a completer: named arrays and JSON, so that loading it runs no code."""

@@ -6,8 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 import nmcl
+from nmcl.flows.cli.main import app
+from nmcl.flows.settings import from_tree
+from nmcl.flows.stored_settings import remember
+from nmcl.pipeline.storage.store import Store
 from tests.media import shades, tone, write_video
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,8 +45,9 @@ def run(title: str) -> dict[str, Any]:
 
 
 def test_every_section_has_examples() -> None:
-    assert [len(blocks) for blocks in SECTIONS.values()] == [4, 3, 2]
-    assert re.findall(r"\(#([\w-]+)\)", PAGE) == [title.lower().replace(" ", "-") for title in SECTIONS]
+    assert [len(blocks) for blocks in SECTIONS.values()] == [4, 2, 3, 2]
+    linked = [*dict.fromkeys(re.findall(r"\(#([\w-]+)\)", PAGE))]
+    assert linked == [title.lower().replace(" ", "-") for title in SECTIONS]
 
 
 def test_features_of_a_store(notebook: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,6 +58,22 @@ def test_features_of_a_store(notebook: Path, capsys: pytest.CaptureFixture[str])
     assert space["loss"].item() < 5
     assert space["head"].in_features == 1280 + 16
     assert len(re.findall(r"^(?:nmcl|logistic)-\w+ \S+ 0\.\d+$", capsys.readouterr().out, re.MULTILINE)) == 2
+
+
+def test_sequences_of_a_store(notebook: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    features = {name: {"extractor": "none"} for name in ("acoustic", "textual")}
+    features["visual"] = {"extractor": "efficientnet_lite0", "sequence": True}  # type: ignore[dict-item]
+    settings = from_tree({"features": features, "media": {"max_failed_share": 1.0}})
+    remember(Store.create(notebook / "frames"), settings)
+    assert CliRunner().invoke(app, ["extract", "clips", "--out", "frames"]).exit_code == 0
+    space = run("Sequences of a store")
+    lengths = space["lengths"]
+    assert space["vectors"].shape == (4, max(lengths), 1280)
+    assert lengths[3] == 0 < min(lengths[:3])
+    assert [n for n in space["frame"]["visual_sequence"].map(len, na_action="ignore") if n == n] == lengths[:3]
+    assert re.findall(r"^\d \((\d+), 1280\) \[0\.0", capsys.readouterr().out, re.MULTILINE) == [
+        str(n) for n in lengths[:3]
+    ]
 
 
 def test_vectors_of_some_files(notebook: Path, capsys: pytest.CaptureFixture[str]) -> None:

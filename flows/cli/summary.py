@@ -20,6 +20,7 @@ from nmcl.flows.report.retraining import class_notes, comparison_rows, diff_rows
 from nmcl.flows.service.service import Service, home, is_clone, working_folder
 from nmcl.pipeline.errors import DriftError, ExtractorError, UserError
 from nmcl.pipeline.escape import csv_text
+from nmcl.pipeline.export.registry import format_of
 from nmcl.pipeline.extractor import Extractor
 from nmcl.pipeline.records import SPLITS
 from nmcl.pipeline.stages import verify
@@ -333,6 +334,8 @@ def of_export(export: "Export", request: "ExportRequest", written: "Written | No
     for note in (*export.notes, *(written.notes if written else ())):
         console.say(note)
     if written is None:
+        if size := format_of(request.format).size:
+            console.say(size(export))
         console.say(f"Would be written as {request.format}: {request.to}, recipe {request.recipe}")
         return
     for place, name in written.contents.items():

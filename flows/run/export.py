@@ -120,7 +120,7 @@ def read(plan: Plan, request: Selection, progress: Progress = silent) -> Export:
     if request.sequences and not any(feature.sequences for feature in export.features):
         raise StoreError(
             "No feature set has sequences, only pooled vectors. Extract with the setting `sequence = true` of its "
-            "section, or leave --sequences out."
+            "section, or read them without sequences."
         )
     return export
 
@@ -145,11 +145,8 @@ def _sources(plan: Plan, run: Run | None, request: Selection, notes: list[str]) 
         StoreError: Some videos are not extracted.
         UserError: A wanted feature set does not exist.
     """
-    candidates = _candidates(_plan_for(plan, request.features), run if request.run is None else None)
-    if request.run is not None and run is not None:
-        candidates = iter([(f"of {run.folder}", _of_run(plan, frozen_of(run)))])
     lacking = ""
-    for where, sources in candidates:
+    for where, sources in _candidates(plan, run, request):
         chosen = _chosen(sources, request.features)
         absent = [s.vectors for s in chosen if not _is_whole(plan, s.vectors)]
         if not absent:
@@ -162,9 +159,13 @@ def _sources(plan: Plan, run: Run | None, request: Selection, notes: list[str]) 
     )
 
 
-def _candidates(plan: Plan, run: Run | None) -> Iterator[tuple[str, list[Source]]]:
-    completed = plan.completed if _is_completed(plan) else None
-    yield "of the store's settings", _listed(plan, plan.features, plan.states, completed, plan.completion)
+def _candidates(plan: Plan, run: Run | None, request: Selection) -> Iterator[tuple[str, list[Source]]]:
+    if run is not None and request.run is not None:
+        yield f"of {run.folder}", _of_run(plan, frozen_of(run))
+        return
+    own = _plan_for(plan, request.features)
+    completed = own.completed if _is_completed(own) else None
+    yield "of the store's settings", _listed(plan, own.features, own.states, completed, own.completion)
     if run is not None and run.is_trained:
         yield f"of {run.folder}, as those of the store's settings are not extracted", _of_run(plan, frozen_of(run))
 

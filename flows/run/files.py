@@ -25,9 +25,9 @@ from nmcl.pipeline.errors import CrawlError, SettingsError
 from nmcl.pipeline.export.rows import to_pandas
 from nmcl.pipeline.needs import DESCRIPTION, OCR, Text
 from nmcl.pipeline.progress import Progress, silent
-from nmcl.pipeline.records import Video
+from nmcl.pipeline.records import Steps, Video
 from nmcl.pipeline.scratch import scratch
-from nmcl.pipeline.stages.extract import load_vectors
+from nmcl.pipeline.stages.extract import load_sequences, load_vectors
 from nmcl.pipeline.storage.catalogue import Catalogue, Crawl, make_part
 from nmcl.pipeline.storage.failures import Failure, load_failures
 from nmcl.pipeline.storage.store import Store, is_url
@@ -47,6 +47,8 @@ class Extraction:
     """Vectors by feature set, shape (N, D), float32; NaN rows where the modality is absent or failed."""
     problems: dict[str, tuple[Failure, ...]]
     """Failures by path, each with its kind and detail. A video without sound is no failure."""
+    sequences: dict[str, list[Steps | None]]
+    """What the vectors of N files were pooled from, by feature set that keeps it; None where absent."""
 
     def to_arrow(self) -> pa.Table:
         """Return one row per file: `video_id`, and a column of vectors per feature set, null where absent."""
@@ -102,6 +104,11 @@ def extract(
                 for name, artifact in artifacts.items()
             },
             problems={path: found for part in parts for path, found in load_failures(store, failures, part).items()},
+            sequences={
+                name: steps
+                for name, artifact in artifacts.items()
+                if any(steps := [s for part in parts for s in load_sequences(store, artifact, part)])
+            },
         )
 
 

@@ -33,7 +33,7 @@ from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Split, Video
 from nmcl.pipeline.stages.complete import load_completed
 from nmcl.pipeline.storage.artifacts import Artifact, digest, load_state, save_state
-from nmcl.pipeline.storage.catalogue import Catalogue, Crawl, Part, load_part
+from nmcl.pipeline.storage.catalogue import Catalogue, Crawl, Part, load_catalogue, load_part, make_part, save_catalogue
 from nmcl.pipeline.storage.failures import load_failures
 from nmcl.pipeline.storage.files import write_whole
 from nmcl.pipeline.storage.runs import SETTINGS, Run, champion
@@ -195,9 +195,32 @@ def predict_crawl(
     store = frozen.store
     with store.locked(may_be_read_only=True):
         context = Context(store, frozen.settings, progress, map_items)
-        source = crawl_source(crawl)
-        name = f"predicted/{source.name}-{digest(source.address, 8)}.json"
-        return _predict_parts(context, frozen, ingest(context, crawl, name))
+        return _predict_parts(context, frozen, ingest(context, crawl, _catalogue_of(crawl)))
+
+
+def _catalogue_of(location: str) -> str:
+    """Return the file of the catalogue of a predicted crawl or store."""
+    source = crawl_source(location)
+    return f"predicted/{source.name}-{digest(source.address, 8)}.json"
+
+
+def predict_store(videos: Store, frozen: Frozen, progress: Progress = silent) -> pa.Table:
+    """Predict the videos of a store, which may be another one than the model's. See `predict_crawl`.
+
+    Their crawls must still be where they were ingested, unless the model's store has the vectors of their videos.
+
+    Returns:
+        See `nmcl.flows.run.prediction.table`.
+    """
+    catalogue, store = load_catalogue(videos), frozen.store
+    if not catalogue.crawls:
+        raise StoreError(f"{videos.url} has no crawl yet. Start with `nmcl ingest CRAWL --out {videos.url}`.")
+    with store.locked(may_be_read_only=True):
+        if videos.url != store.url:
+            for _, part in catalogue.parts():
+                make_part(store, load_part(videos, part))
+            save_catalogue(store, catalogue, _catalogue_of(videos.url))
+        return _predict_parts(Context(store, frozen.settings, progress), frozen, catalogue).table
 
 
 def predict_files(

@@ -7,6 +7,7 @@ import platform
 import re
 from collections.abc import Mapping
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,8 @@ def _json(value: Mapping[str, Any]) -> str:
 
 def _flush(made: Path) -> None:
     """Write a file, or all files of a folder, to disk."""
-    files = [path for path in made.rglob("*") if path.is_file()] if made.is_dir() else [made]
+    found = (path for path in made.rglob("*") if path.is_file()) if made.is_dir() else [made]
+    files = list(islice(found, _MANY_FILES + 1))
     if len(files) > _MANY_FILES:
         os.sync()
         return

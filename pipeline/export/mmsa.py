@@ -24,9 +24,7 @@ def write(export: Export, path: Path) -> Written:
     Raises:
         UserError: If one of the three modalities has no feature set.
     """
-    chosen = export.by_modality(_MODALITIES)
-    if lacking := [name for name in _MODALITIES.values() if name not in chosen]:
-        raise UserError(f"mmsa needs a feature set of each modality; there is none for {', '.join(lacking)}.")
+    chosen = _chosen(export)
     with path.open("wb") as file:
         stream = PickleStream(file, 5)
         stream.begin_dict()
@@ -36,8 +34,31 @@ def write(export: Export, path: Path) -> Written:
             _write_split(stream, export, chosen, export.in_split(split))
             stream.item()
         stream.end()
-    notes = (f"Rows without a split are in {UNASSIGNED!r}, which MMSA ignores.", *left_out(export, chosen))
+    notes = (
+        f"Rows without a split are in {UNASSIGNED!r}, which MMSA ignores.",
+        padded_size(export),
+        *left_out(export, chosen),
+    )
     return Written({name: feature.name for name, feature in chosen.items()}, notes)
+
+
+def padded_size(export: Export) -> str:
+    """Return a sentence about the shapes and bytes of the arrays, which MMSA loads whole.
+
+    Raises:
+        UserError: If one of the three modalities has no feature set.
+    """
+    chosen = _chosen(export)
+    shapes = [f"{name} {f.longest:,} x {f.dim:,}" for name, f in chosen.items()]
+    n_bytes = sum(4 * len(export) * feature.longest * feature.dim for feature in chosen.values())
+    return f"Padded to {', '.join(shapes)} numbers per video: {n_bytes / 1e6:,.1f} MB, which MMSA holds in memory."
+
+
+def _chosen(export: Export) -> dict[str, FeatureSet]:
+    chosen = export.by_modality(_MODALITIES)
+    if lacking := [name for name in _MODALITIES.values() if name not in chosen]:
+        raise UserError(f"mmsa needs a feature set of each modality; there is none for {', '.join(lacking)}.")
+    return chosen
 
 
 def _write_split(stream: PickleStream, export: Export, chosen: Mapping[str, FeatureSet], rows: np.ndarray) -> None:
@@ -67,6 +88,8 @@ def _add(stream: PickleStream, name: str, shape: tuple[int, ...], dtype: str, bl
 
 def _padded(feature: FeatureSet, rows: np.ndarray) -> Iterator[np.ndarray]:
     """Yield the sequences of some rows, each (1, T, D), padded with zeros at the end."""
+    if not rows.any():
+        return  # a split that nothing is in costs no pass
     wanted = iter(rows)
     for block in feature.steps():
         for steps in block:

@@ -1,14 +1,14 @@
 """What is exported: the one record that every writer of a format gets."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
 from nmcl.pipeline.errors import UserError
-from nmcl.pipeline.records import SPLITS, Modality, Split
+from nmcl.pipeline.records import SPLITS, Modality, Split, Steps
 
 Missing = Literal["completed", "zero", "nan"]
 """What stands where a feature set has no vector: the completed one, zeros, or NaN (null in tables)."""
@@ -17,11 +17,14 @@ UNASSIGNED = "unassigned"
 GROUPS: tuple[Split | None, ...] = (*SPLITS, None)
 
 
-class Blocks(Protocol):
-    """Protocol of functions that read the vectors of a feature set."""
+Block = TypeVar("Block", covariant=True)
 
-    def __call__(self, numbers: Iterable[int] | None = None) -> Iterator[np.ndarray]:
-        """Start an iteration over blocks of shape (n, D), float32, in order of the rows; NaN rows only with `nan`.
+
+class Blocks(Protocol[Block]):
+    """Protocol of functions that read a feature set block by block."""
+
+    def __call__(self, numbers: Iterable[int] | None = None) -> Iterator[Block]:
+        """Start an iteration over blocks, in order of the rows.
 
         Args:
             numbers: Numbers of the blocks to read; None: all.
@@ -38,9 +41,10 @@ class FeatureSet:
     """Length of a vector, D."""
     observed: np.ndarray
     """Shape (N,), bool; False where the vector is absent, whatever is written in its place."""
-    blocks: Blocks
-    sequences: Callable[[], Iterator[Sequence[np.ndarray | None]]] | None = None
-    """Start an iteration over the sequences of each block, each (T, D); None: they were not kept or not requested."""
+    blocks: Blocks[np.ndarray]
+    """Reads vectors: shape (n, D), float32; NaN rows only with `nan`."""
+    sequences: Blocks[Sequence[Steps | None]] | None = None
+    """Reads the sequences that the vectors were pooled from; None: they were not kept or not requested."""
     lengths: np.ndarray | None = None
     """T of each row, shape (N,), int64; 1 without a sequence. None: 1 everywhere."""
     made_by: Mapping[str, Any] = field(default_factory=dict)
@@ -65,7 +69,7 @@ class FeatureSet:
                 yield list(block[:, None])
             return
         for block, sequences in zip(self.blocks(), self.sequences(), strict=True):
-            yield [vector[None] if s is None else s for vector, s in zip(block, sequences, strict=True)]
+            yield [vector[None] if s is None else s.vectors for vector, s in zip(block, sequences, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,8 @@ class Format:
     """Whether its consumer understands NaN; the others would compute with it."""
     sequences: Literal["never", "option", "always"] = "never"
     """Whether it can hold sequences: with the option only, or whenever the store has them."""
+    size: Callable[[Export], str] | None = None
+    """Returns a sentence about the size, if padding decides it; a dry run prints it."""
 
 
 FORMATS: Mapping[str, Format] = {
@@ -65,7 +67,9 @@ FORMATS: Mapping[str, Format] = {
     ),
     "mmgcn": Format(mmgcn.write, "features-mmgcn", True, "one matrix per modality", "MMGCN", False),
     "microlens": Format(microlens.write, "features-microlens", True, "matrices and their ids", "MicroLens", False),
-    "mmsa": Format(mmsa.write, "features.pkl", False, "sequences by split in a pickle", "MMSA", False, "always"),
+    "mmsa": Format(
+        mmsa.write, "features.pkl", False, "sequences by split in a pickle", "MMSA", False, "always", mmsa.padded_size
+    ),
     "webdataset": Format(webdataset.write, "features-webdataset", True, "tar shards by split", "webdataset"),
     "csv": Format(csv.write, "features.csv", False, "one row per video, one column per number", "spreadsheets, R"),
 }

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from nmcl.pipeline.export.record import Export
 from nmcl.pipeline.optional import require
-from nmcl.pipeline.storage.tables import from_vectors
+from nmcl.pipeline.storage.tables import SEQUENCE, SEQUENCE_TIMES, from_sequences, from_vectors
 
 ROWS = "rows.parquet"
 """File of folder formats with ids, splits, labels and masks, in the order of the matrices' rows."""
@@ -55,6 +55,20 @@ def blocks_of(export: Export) -> Iterator[tuple[slice, pa.Table]]:
         text = [pa.array(column, pa.string()) for column in text_of(export, rows).values()]
         yield rows, pa.Table.from_arrays([*text, *(from_vectors(block) for block in blocks), *masks], schema=schema)
         start = rows.stop
+
+
+def sequence_columns(export: Export) -> dict[str, pa.ChunkedArray]:
+    """Return the columns `SET_sequence` and `SET_sequence_s`, its times, of the feature sets that have sequences."""
+    columns = {}
+    for feature in export.features:
+        if feature.sequences is not None:
+            vectors, times = [], []
+            for block in feature.sequences():
+                vectors.append(from_sequences([s and s.vectors for s in block], feature.dim))
+                times.append(pa.array([s and s.times_s for s in block], pa.list_(pa.float32())))
+            columns[f"{feature.name}_{SEQUENCE}"] = pa.chunked_array(vectors)
+            columns[f"{feature.name}_{SEQUENCE_TIMES}"] = pa.chunked_array(times)
+    return columns
 
 
 def to_pandas(table: pa.Table) -> Any:

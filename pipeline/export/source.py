@@ -11,7 +11,7 @@ import numpy as np
 from nmcl.pipeline.errors import UserError
 from nmcl.pipeline.export.record import Export, FeatureSet, Missing
 from nmcl.pipeline.progress import Progress, silent
-from nmcl.pipeline.records import Modality, Split, Video
+from nmcl.pipeline.records import Modality, Split, Steps, Video
 from nmcl.pipeline.stages.extract import load_sequences, load_vectors
 from nmcl.pipeline.storage.artifacts import Artifact, recipe_file
 from nmcl.pipeline.storage.catalogue import Catalogue, Part
@@ -85,15 +85,17 @@ def export_of(
 
 
 def _feature(store: Store, parts: Sequence[Part], source: Source, missing: Missing, sequences: bool) -> FeatureSet:
-    observed, lengths, has_sequences, dim = [], [], sequences, 0
+    observed, lengths, has_sequences, dim = [], [], False, 0
     for part in parts:
         table = read_table(store, source.vectors.part(part.key), part.n_videos)
         vectors = table.column("vector")
         dim = vectors.type.list_size
         observed.append(~np.asarray(vectors.is_null()))
-        has_sequences = has_sequences and SEQUENCE in table.column_names
-        if has_sequences:
+        if sequences and SEQUENCE in table.column_names:
+            has_sequences = True
             lengths += [len(s) if s.is_valid else 1 for s in table.column(SEQUENCE)]
+        else:  # nothing of this part could be extracted
+            lengths += [1] * len(table)
     recipe = _recipe(store, source.vectors)
     return FeatureSet(
         name=source.name,
@@ -120,10 +122,14 @@ def _recipe(store: Store, artifact: Artifact) -> Any:
     return store.read_json(name) if store.exists(name) else artifact.recipe
 
 
+def _numbered(parts: Sequence[Part], numbers: Iterable[int] | None) -> Iterable[Part]:
+    return parts if numbers is None else (parts[number] for number in numbers)
+
+
 def _blocks(
     store: Store, parts: Sequence[Part], source: Source, missing: Missing, numbers: Iterable[int] | None = None
 ) -> Iterator[np.ndarray]:
-    for part in parts if numbers is None else (parts[number] for number in numbers):
+    for part in _numbered(parts, numbers):
         vectors = load_vectors(store, source.vectors, part)
         absent = np.isnan(vectors).any(axis=1)
         if missing == "completed" and source.completed is not None and absent.any():
@@ -134,8 +140,10 @@ def _blocks(
         yield vectors
 
 
-def _sequences(store: Store, parts: Sequence[Part], source: Source) -> Iterator[list[np.ndarray | None]]:
-    for part in parts:
+def _sequences(
+    store: Store, parts: Sequence[Part], source: Source, numbers: Iterable[int] | None = None
+) -> Iterator[list[Steps | None]]:
+    for part in _numbered(parts, numbers):
         yield load_sequences(store, source.vectors, part)
 
 

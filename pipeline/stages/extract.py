@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 
 from nmcl.pipeline.crawl.source import CrawlSource, VideoRequest, contents_of, crawl_source, require_root
-from nmcl.pipeline.errors import ClipError, StoreError
+from nmcl.pipeline.errors import ClipError
 from nmcl.pipeline.extractor import Extracted, Extractor, TextReader, vectors_of
 from nmcl.pipeline.media import Decoder
 from nmcl.pipeline.needs import DESCRIPTION, OCR, Frames, Need, Sound, Stream, Text
 from nmcl.pipeline.progress import Progress, silent
-from nmcl.pipeline.records import Content, FoundText, Modality, State, Video
+from nmcl.pipeline.records import Content, FoundText, Modality, State, Steps, Video
 from nmcl.pipeline.stages.texts import load_found, load_texts, write_texts
 from nmcl.pipeline.stopwatch import Stopwatch
 from nmcl.pipeline.storage.artifacts import (
@@ -399,16 +399,16 @@ def load_vectors(store: Store, artifact: Artifact, part: Part) -> np.ndarray:
     return to_vectors(read_table(store, artifact.part(part.key), part.n_videos).column("vector"))
 
 
-def load_sequences(store: Store, artifact: Artifact, part: Part) -> list[np.ndarray | None]:
-    """Return the sequences that a part's vectors were pooled from, each of shape (T, D), float32; None where absent.
+def load_sequences(store: Store, artifact: Artifact, part: Part) -> list[Steps | None]:
+    """Return the sequences that a part's vectors were pooled from.
 
-    Raises:
-        StoreError: If the feature set was made without `sequence = true`.
+    None where the modality is absent, and everywhere if the feature set was made without `sequence = true`.
     """
     table = read_table(store, artifact.part(part.key), part.n_videos)
     if SEQUENCE not in table.column_names:
-        raise StoreError(
-            f"{artifact.folder} has no sequences, only pooled vectors. Extract with the setting `sequence = true` of "
-            "its section."
-        )
-    return to_sequences(table.column(SEQUENCE))
+        return [None] * part.n_videos
+    times = table.column(SEQUENCE_TIMES).to_pylist()
+    return [
+        None if vectors is None else Steps(vectors, np.array(times_s, np.float32))
+        for vectors, times_s in zip(to_sequences(table.column(SEQUENCE)), times, strict=True)
+    ]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -17,7 +18,11 @@ from typer.testing import CliRunner
 
 import nmcl
 from nmcl.flows.cli.main import app
+from nmcl.flows.settings import from_tree
+from nmcl.flows.stored_settings import remember
 from nmcl.pipeline.errors import StoreError, UserError
+from nmcl.pipeline.storage.store import Store
+from tests.own import write_clips
 
 ARCHIVE = Path(__file__).resolve().parents[1] / "data" / "store-28a06ff.tar.xz"
 NAMES = ["visual", "acoustic", "textual"]
@@ -219,6 +224,117 @@ def test_files_are_predicted_as_in_a_crawl(
         for column, value in by_name[path.stem].items():
             if column != "video_id":
                 assert row[column] == (pytest.approx(value, abs=1e-5) if isinstance(value, float) else value)
+
+
+def as_rows(table: pa.Table) -> list[dict[str, object]]:
+    """Rows without the columns that only a run writes for its own videos; probabilities to float32."""
+    kept = [name for name in table.column_names if "_by_" not in name]
+    rows = table.select(kept).to_pylist()
+    return [{k: pytest.approx(v, abs=1e-5) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
+
+
+def test_the_videos_of_its_own_store_are_predicted_as_by_the_run(store: nmcl.StoreReader) -> None:
+    """The crawl is not there: all vectors are in the store."""
+    champion = store.champion
+    assert champion is not None
+    found, written = champion.predict(store), champion.predictions
+    columns = [name for name in found.column_names if name in written.column_names]
+    assert {"video_id", "status", "venue_1", "probability_1"} <= {*columns}
+    assert found.select(columns).to_pylist() == as_rows(written.select(columns))
+
+
+def test_the_videos_of_another_store_are_predicted_as_their_crawl(
+    store: nmcl.StoreReader, small_crawl: Path, tmp_path: Path
+) -> None:
+    champion = store.champion
+    assert champion is not None
+    assert command("ingest", small_crawl, "--out", tmp_path / "other") == ""
+    other = nmcl.open(tmp_path / "other")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "other").rglob("*")}
+    found = champion.predict(other)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "other").rglob("*")} == before
+    assert found.column("video_id").to_pylist() == other.videos().column("video_id").to_pylist()
+    assert found.to_pylist() == as_rows(champion.predict(small_crawl))
+    assert command("verify", "--out", store.url) == ""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "store.json").write_text('{"format": 1}')
+    for videos, texts, said in (
+        (nmcl.open(tmp_path / "empty"), None, r"has no crawl yet. Start with `nmcl ingest"),
+        (other, ["a text"], "A store has its own descriptions"),
+    ):
+        with pytest.raises(UserError, match=said):
+            champion.predict(videos, texts)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the sequences of pictures and sound, one clip in a part: three clips and a file that is none."""
+    folder = tmp_path_factory.mktemp("kept")
+    write_clips(folder / "clips", 3)  # the last has no sound
+    (folder / "clips" / "broken.mp4").write_bytes(b"no video")
+    autoencoder = {"layers": [8, 4], "epochs": 0, "fine_tune_epochs": 0, "min_steps": 0}
+    features = {
+        "visual": {"extractor": "efficientnet_lite0", "sequence": True},
+        "acoustic": {"extractor": "sda", "sequence": True, "autoencoder": autoencoder},
+        "textual": {"extractor": "none"},
+        "pooled": {"extractor": "logmel"},
+    }
+    settings = {"features": features, "ingest": {"part_size": 1}, "media": {"max_failed_share": 1.0}}
+    remember(Store.create(folder / "out"), from_tree(settings))
+    assert command("extract", folder / "clips", "--out", folder / "out") == ""
+    return folder
+
+
+def test_sequences_are_those_of_the_store(kept: Path) -> None:
+    features = nmcl.open(kept / "out").features(sequences=True)
+    frame, matrices = features.to_pandas(), features.to_numpy()
+    items = {item["id"]: item for item in features.to_torch()}
+    in_memory = {item["id"]: item for item in features.to_torch(in_memory=True)}  # type: ignore[attr-defined]
+    absent = {"visual": {"broken"}, "acoustic": {"broken", "2"}}
+    for name in ("visual", "acoustic"):
+        stored = {}
+        for path in (kept / "out").glob(f"features/{name}-*/part-*.parquet"):
+            (row,) = pq.read_table(path).to_pylist()
+            stored[row["video_id"]] = row.get("sequence"), row.get("sequence_s")
+        assert {*stored} == {*features.ids} == {"0", "1", "2", "broken"}
+        for i, steps in enumerate(features.sequences(name)):
+            video_id = features.ids[i]
+            vectors, times = stored[video_id]
+            assert (steps is None) == (vectors is None) == (video_id in absent[name])
+            cells = frame[f"{name}_sequence"][i], frame[f"{name}_sequence_s"][i]
+            for item in (items[video_id], in_memory[video_id]):
+                assert item["sequences"][name].shape == (len(vectors or ()), features.dims[name])
+                np.testing.assert_array_equal(
+                    item["sequences"][name], np.reshape(vectors or [], (-1, features.dims[name]))
+                )
+                np.testing.assert_array_equal(item["times_s"][name], np.array(times or [], np.float32))
+            if steps is None:
+                assert cells == (None, None)
+                continue
+            for found, cell, expected in zip(steps, cells, (vectors, times), strict=True):
+                np.testing.assert_array_equal(found, np.array(expected, np.float32))
+                np.testing.assert_array_equal(np.stack(cell), found)
+            np.testing.assert_allclose(steps.vectors.mean(axis=0), matrices[name][i], rtol=1e-4, atol=1e-5)
+    assert {*items["0"]["sequences"]} == {"visual", "acoustic"}
+    assert "sequences" not in next(iter(nmcl.open(kept / "out").features().to_torch()))
+    with pytest.raises(UserError, match=r"sequences of pooled were not read, or it has none. Ask for store.features\("):
+        features.sequences("pooled")
+    with pytest.raises(UserError, match=r"no feature set 'visul'\. Did you mean visual\?"):
+        features.sequences("visul")
+
+
+def test_sequences_of_files_are_those_of_their_store(kept: Path) -> None:
+    paths = [kept / "clips" / f"{name}.mp4" for name in ("2", "broken", "0")]
+    sets = {"visual": {"extractor": "efficientnet_lite0", "sequence": True}, "pooled": {"extractor": "logmel"}}
+    found = nmcl.extract(paths, sets)
+    assert [*found.sequences] == ["visual"]
+    features = nmcl.open(kept / "out").features("visual", sequences=True)
+    of_store = dict(zip(features.ids, features.sequences("visual"), strict=True))
+    for path, steps in zip(paths, found.sequences["visual"], strict=True):
+        expected = of_store[path.stem]
+        assert (steps is None) == (expected is None) == (path.stem == "broken")
+        for here, there in zip(steps or (), expected or (), strict=True):
+            np.testing.assert_allclose(here, there, rtol=1e-5, atol=1e-5)
 
 
 def test_importing_is_fast_and_loads_no_heavy_package() -> None:

@@ -1,6 +1,7 @@
 """The commands `nmcl export` and `nmcl extract CRAWL --export`, from videos without a label to files."""
 
 import json
+import pickle
 import re
 from collections import Counter
 from pathlib import Path
@@ -9,7 +10,9 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from nmcl.flows.cli.main import app
 from tests import tiny
 from tests.flows.commands import nmcl
 from tests.media import shades, tone, write_video
@@ -58,6 +61,16 @@ def test_from_unlabelled_videos_to_files(unlabelled: Path, tmp_path: Path) -> No
     recipe = json.loads((tmp_path / "t/recipe.json").read_text())
     assert recipe["features"]["visual"]["longest_sequence"] > 1
     assert [*recipe["features"]] == ["visual"]
+    mmsa = ["export", "--out", str(out), "--format", "mmsa", "--to", str(tmp_path / "m.pkl")]
+    said = CliRunner().invoke(app, [*mmsa, "--dry-run"]).output
+    assert not (tmp_path / "m.pkl").exists()
+    assert CliRunner().invoke(app, mmsa).exit_code == 0
+    splits = pickle.loads((tmp_path / "m.pkl").read_bytes()).values()
+    arrays = [part[name] for part in splits for name in ("text", "audio", "vision")]
+    longest = max(array.shape[1] for array in arrays)
+    assert f"text 1 x 100, audio 1 x 200, vision {longest} x 1,280 numbers per video" in said
+    assert f": {sum(array.nbytes for array in arrays) / 1e6:.1f} MB, which MMSA holds in memory." in said
+    assert "is a URL; exports are written to" in str(CliRunner().invoke(app, [*mmsa[:-1], "s3://b/m.pkl"]).exception)
 
 
 def test_models_by_name_and_named_dimensions(unlabelled: Path, tmp_path: Path) -> None:

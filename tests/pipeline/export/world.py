@@ -83,7 +83,9 @@ def make_world(folder: Path, part_size: int = 5) -> World:
             columns = {"video_id": pa.array([IDS[n] for n in rows]), "vector": from_vectors(block)}
             if name == "spectrum":
                 columns["sequence"] = from_sequences(sequences[rows.start : rows.stop], 3)
-                columns["sequence_s"] = pa.array([[0.0]] * len(rows), pa.list_(pa.float32()))
+                columns["sequence_s"] = pa.array(
+                    [s if s is None else s[:, 0] for s in sequences[rows.start : rows.stop]], pa.list_(pa.float32())
+                )
             store.write(artifact.part(part.key), encode(pa.table(columns)))
     _complete(store, completed, parts, vectors, part_size)
     return World(store, catalogue, videos, sources, vectors, sequences)
