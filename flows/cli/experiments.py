@@ -37,15 +37,18 @@ def compare(
 ) -> None:
     """Test whether the methods of one study score better in another, such as one with other feature sets.
 
-    Both need the same rows, seeds and splits. `interval` is the 95 % bootstrap interval of the gain in macro-F1 over
-    the test rows. `rows p value` is that of a paired t-test on each test row's share of right predictions, `splits p
-    value` that of one on the macro-F1 of each split, corrected for the rows that the splits share.
+    Both need the same rows, seeds and splits. The interval of the gain in macro-F1 is a bootstrap over the test rows.
+    `p rows` is of a paired t-test on each test row's share of right predictions, `p splits` of one on the macro-F1
+    of each split, corrected for the rows that the splits share. Scores are means over the seeds.
     """
     from nmcl.flows.cli import summary
     from nmcl.model.study.paired import PairedRow, compare_studies
 
     rows = compare_studies(first, second)
-    summary.of_rows(rows, PairedRow, "json" if json else "table", f"{second.name} against {first.name}")
+    if json:
+        summary.of_rows(rows, PairedRow, "json", "")
+    else:
+        summary.of_pairs(rows, first, second)
 
 
 @command("nmcl bench head", "nmcl bench extract --crawl my-videos", "nmcl bench all --json bench.json")
