@@ -77,8 +77,11 @@ def _paired(
     _, place, count = np.unique(row, return_inverse=True, return_counts=True)
     right, right_too = (np.bincount(place, weights=choice == label) / count for choice in (chosen, chosen_too))
     return PairedRow(
-        name,
-        *map(float, (own[:, 0].mean(), other[:, 0].mean(), own[:, 1].mean(), other[:, 1].mean())),
+        method=name,
+        micro_f1=float(own[:, 0].mean()),
+        other_micro_f1=float(other[:, 0].mean()),
+        macro_f1=float(own[:, 1].mean()),
+        other_macro_f1=float(other[:, 1].mean()),
         interval=bootstrap(macro_f1, label, chosen_too, chosen, row),
         rows_p_value=paired_t_test(right_too, right),
         splits_p_value=paired_t_test(other[:, 1], own[:, 1], overlap) if n_splits > 1 else None,
