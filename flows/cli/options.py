@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
-from functools import reduce, wraps
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,7 +44,9 @@ def given_settings(config: Path | None, assignments: Iterable[str] | None) -> di
     from nmcl.flows.settings_tree import load_tree, merged
 
     of_file = with_preset(load_tree(config))
-    assigned = reduce(merged, (with_preset(load_tree(None, [assignment])) for assignment in assignments or ()), {})
+    assigned: dict[str, Any] = {}
+    for assignment in assignments or ():
+        assigned = merged(assigned, with_preset(load_tree(None, [assignment])))
     folder = str(config.resolve().parent) if config else ""
     here = dict.fromkeys(extractors_of_project(assigned), str(Path.cwd()))
     permit(here | dict.fromkeys(extractors_of_project(of_file), folder))

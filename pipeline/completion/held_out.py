@@ -33,8 +33,9 @@ def held_out_nrmse(
     """Return the error of each completer on hidden blocks, fitted to the remaining training data.
 
     Each hidden row loses one block, and the blocks that are always missing with it. NRMSE = ||Xh - X||_F / ||X||_F
-    over the hidden entries in standardised units: the mean completer is at about 1. `overall` is the root mean square over modalities, weighted by
-    how often each is naturally missing (plus one row each): the expected error of a completed block.
+    over the hidden entries in standardised units: the mean completer is at about 1. `overall` is the root mean square
+    over modalities, weighted by how often each is naturally missing (plus one row each): the expected error of a
+    completed block.
 
     Returns:
         JSON values: `n_rows` in total, `n_rows_used`, `seed`, `hidden` rows and `weight` per modality, and
