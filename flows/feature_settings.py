@@ -12,14 +12,21 @@ from pydantic_core import ErrorDetails
 from nmcl.extractors import plugins
 from nmcl.extractors.plugins import NONE
 from nmcl.extractors.registry import EXTRACTORS, Entry
+from nmcl.extractors.wordllama import is_installed
 from nmcl.flows.settings_tree import Tree, merged
 from nmcl.pipeline.addressing import with_references
 from nmcl.pipeline.errors import ExtractorError, SettingsError, UserError
 from nmcl.pipeline.extractor import Extractor
 from nmcl.pipeline.storage.shapes import adapter
 
-DEFAULTS = {"visual": "resnet50", "acoustic": "sda", "textual": "paragraph_vectors"}
-"""Extractors of the default feature sets, the paper's."""
+PAPER = {"visual": "resnet50", "acoustic": "sda", "textual": "paragraph_vectors"}
+"""Extractors of the paper's feature sets."""
+WORDS = "words"
+"""Default feature set that the paper does not have. Stores of earlier versions do not have it either."""
+DEFAULTS = {**PAPER, WORDS: "wordllama"}
+"""Extractors of the default feature sets; docs/extractors.md has the measurements."""
+PRESETS = {"paper": PAPER}
+"""Feature sets that one word names: `features = "paper"`."""
 RESERVED = ("video_id", "crawl", "path", "sha256", "split", "label", "description", "completion", "files", "labels")
 """Names of columns, states and drift figures beside those of feature sets."""
 
@@ -46,9 +53,14 @@ class FeatureChoice(Generic[Options]):
         return self.entry.build(self.options)
 
 
+def default_names() -> list[str]:
+    """Return the names of the default feature sets, without `words` if its package is not installed."""
+    return [name for name in DEFAULTS if name != WORDS or is_installed()]
+
+
 def default_sets() -> dict[str, FeatureChoice[Any]]:
-    """Return the paper's three feature sets."""
-    return {name: FeatureChoice(extractor, EXTRACTORS[extractor].settings) for name, extractor in DEFAULTS.items()}
+    """Return the default feature sets whose packages are installed."""
+    return {name: FeatureChoice(DEFAULTS[name], EXTRACTORS[DEFAULTS[name]].settings) for name in default_names()}
 
 
 def feature_sets(tree: Mapping[str, Any]) -> dict[str, FeatureChoice[Any]]:
@@ -58,7 +70,7 @@ def feature_sets(tree: Mapping[str, Any]) -> dict[str, FeatureChoice[Any]]:
         UserError: An unknown extractor or setting, a value that is not allowed, or no feature set is left.
     """
     found: dict[str, FeatureChoice[Any]] = {}
-    for name, values in {**{name: {} for name in DEFAULTS}, **tree}.items():
+    for name, values in {**{name: {} for name in default_names()}, **tree}.items():
         extractor = extractor_of(name, values)
         if extractor == NONE:
             continue
@@ -212,7 +224,8 @@ def with_all_references(tree: Mapping[str, Any]) -> Tree:
 
 def with_feature_sets(tree: Tree) -> Tree:
     """Return settings of earlier versions, which had the sections visual, acoustic and textual, in today's form."""
-    old = {name: tree[name] for name in DEFAULTS if name in tree}
+    tree = with_preset(tree)
+    old = {name: tree[name] for name in PAPER if name in tree}
     if not old:
         return tree
     for name, values in old.items():
@@ -221,6 +234,33 @@ def with_feature_sets(tree: Tree) -> Tree:
     rest = {section: values for section, values in tree.items() if section not in old}
     new = rest.get("features", {})
     return {**rest, "features": merged(old, new) if isinstance(new, Mapping) else new}
+
+
+def with_preset(tree: Tree) -> Tree:
+    """Return settings in which a preset, such as `features = "paper"`, is replaced by its feature sets.
+
+    Default sets that it does not have are left out; other sets of a store stay.
+
+    Raises:
+        SettingsError: If there is no such preset.
+    """
+    preset = tree.get("features")
+    if not isinstance(preset, str):
+        return tree
+    if preset not in PRESETS:
+        raise SettingsError(
+            f"features is {preset!r}; expected {' or '.join(map(repr, PRESETS))}, or names under it, such as "
+            "features.visual.extractor=resnet101."
+        )
+    return {**tree, "features": {name: {"extractor": PRESETS[preset].get(name, NONE)} for name in DEFAULTS}}
+
+
+def without_later_defaults(tree: Tree) -> Tree:
+    """Return stored settings, where those of versions without the default set `words` say that they leave it out."""
+    sets = tree.get("features", {})
+    if not tree or not isinstance(sets, Mapping) or WORDS in sets:
+        return tree
+    return {**tree, "features": {**sets, WORDS: {"extractor": NONE}}}
 
 
 def json_schema(inlined: Callable[[Tree], Tree]) -> Tree:
@@ -244,10 +284,9 @@ def json_schema(inlined: Callable[[Tree], Tree]) -> Tree:
     if names := plugins.installed():  # not imported for this; their settings are checked by the run
         of_plugin = {"type": "object", "properties": {"extractor": {"enum": names}}, "required": ["extractor"]}
         of_any["anyOf"].append(of_plugin)
-    earlier = {
-        name: with_choice(type(EXTRACTORS[extractor].settings), "backbone") for name, extractor in DEFAULTS.items()
-    }
-    return {"features": {"type": "object", "additionalProperties": of_any}, **earlier}
+    earlier = {name: with_choice(type(EXTRACTORS[extractor].settings), "backbone") for name, extractor in PAPER.items()}
+    of_sets = {"anyOf": [{"enum": list(PRESETS)}, {"type": "object", "additionalProperties": of_any}]}
+    return {"features": of_sets, **earlier}
 
 
 def _message(error: ErrorDetails, name: str, entry: Entry) -> str:

@@ -9,7 +9,15 @@ from nmcl.extractors import plugins
 from nmcl.extractors.ocr import OcrReader
 from nmcl.flows import console
 from nmcl.flows.engine_settings import require_packages
-from nmcl.flows.feature_settings import with_all_references, with_feature_sets, without_replaced
+from nmcl.flows.feature_settings import (
+    DEFAULTS,
+    WORDS,
+    default_names,
+    with_all_references,
+    with_feature_sets,
+    without_later_defaults,
+    without_replaced,
+)
 from nmcl.flows.settings import ModelChoice, Settings, changed, defaults_for, from_tree, to_tree, unknown_paths
 from nmcl.flows.settings_tree import Tree
 from nmcl.model.registry import with_current_names
@@ -30,11 +38,12 @@ def of_store(store: Store, changes: Tree) -> Settings:
 
     Names that this version does not know are removed, with a note.
     """
-    remembered = with_feature_sets(_with_current_names(_without_removed(_remembered(store))))
+    remembered = _in_todays_form(_remembered(store))
     changes = in_current_form(changes, remembered)
-    if isinstance(sets := remembered.get("features"), Mapping):
-        own = changes.get("features", {})
-        remembered["features"] = without_replaced(sets, own if isinstance(own, Mapping) else {})
+    sets = changes.get("features")
+    named = sets if isinstance(sets, Mapping) else {}
+    if isinstance(kept := remembered.get("features"), Mapping):
+        remembered["features"] = without_replaced(kept, named)
     if unknown := unknown_paths(remembered):
         console.note(
             f"{store.url}/{SETTINGS} was written by another version of nmcl. This version does not know "
@@ -42,6 +51,11 @@ def of_store(store: Store, changes: Tree) -> Settings:
         )
     for *sections, last in unknown:
         del reduce(getitem, sections, remembered)[last]
+    if not remembered and WORDS not in {*default_names(), *named}:
+        console.note_once(
+            f"The feature set {WORDS} is left out, because the package of its extractor {DEFAULTS[WORDS]} is not "
+            f"installed: pip install 'nmcl[wordllama]', and --set features.{WORDS}.extractor={DEFAULTS[WORDS]} adds it."
+        )
     return checked(changed(usable(store, SETTINGS, remembered), changes))
 
 
@@ -78,11 +92,16 @@ def usable(store: Store, file: str, tree: Tree) -> Tree:
         StoreError: If a value is not allowed. The message names the file.
     """
     try:
-        known = _with_references(with_feature_sets(_with_current_names(_without_removed(tree))))
+        known = _with_references(_in_todays_form(tree))
         from_tree(known)
     except SettingsError as error:
         raise store.damaged(file, str(error)) from error
     return known
+
+
+def _in_todays_form(tree: Tree) -> Tree:
+    """Return stored settings of any version under today's names, without default feature sets that came later."""
+    return without_later_defaults(with_feature_sets(_with_current_names(_without_removed(tree))))
 
 
 def _without_removed(tree: Tree) -> Tree:
@@ -166,7 +185,7 @@ def remember(store: Store, settings: Settings) -> None:
     if before == tree:
         return
     store.write_json(SETTINGS, tree)
-    known = with_feature_sets(_with_current_names(_without_removed(before)))
+    known = _in_todays_form(before)
     if differences := list(_differences({**known, "engine": {}}, tree)):  # the engine does not affect results
         console.note(f"The settings of {store.url} have changed: {listed(differences, 20)}.")
 

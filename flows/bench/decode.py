@@ -57,11 +57,13 @@ class _Timed:
 def bench_decode(crawl: Path | None, size: Size | None = None, progress: Progress = silent) -> Result:
     """Measure the seconds of one thread for reading, decoding and resampling, with and without preprocessing.
 
-    `one`: key frames of one picture model and one sound rate. `many`: five picture models with three preprocessings,
-    two of them with other key frames, and two sound rates. `separate`: the same, one pass per feature set.
+    `one`: key frames of one picture model and one sound rate. `two`: the same frames for two picture models with two
+    preprocessings, and the same sound for two sets. `many`: five picture models with three preprocessings, one of them
+    also with other key frames, and two sound rates. `separate`: the same, one pass per feature set.
     """
     size = size or Size()
     one: list[Need] = [Frames(KeyFrames(8), BACKBONES["resnet50"].preprocess), Sound()]
+    two = [*one, Frames(KeyFrames(8), BACKBONES["efficientnet_lite0"].preprocess)]
     pictures = [BACKBONES[name].preprocess for name in ("resnet50", "resnet101", "efficientnet_lite0")] + [CLIP]
     many: list[Need] = [Frames(KeyFrames(8), picture) for picture in pictures]
     many += [Frames(KeyFrames(16), CLIP), Sound(), Sound(16_000)]
@@ -69,7 +71,7 @@ def bench_decode(crawl: Path | None, size: Size | None = None, progress: Progres
         source, origin = source_of(crawl, folder / "sample", progress)
         made = make_crawl(source, size.videos, folder / "crawl")
         files = [folder / "crawl" / entry.path for entry in read_crawl(folder / "crawl", ColumnSettings()).entries]
-        passes = {"one": [one], "many": [many], "separate": [[need] for need in many]}
+        passes = {"one": [one], "two": [two], "many": [many], "separate": [[need] for need in many]}
         preprocessing = dict.fromkeys(passes, 0.0)
 
         def measure(name: str) -> float:
@@ -86,13 +88,15 @@ def bench_decode(crawl: Path | None, size: Size | None = None, progress: Progres
         **{f"{name}_preprocessing_s": taken for name, taken in preprocessing.items()},
     }
     ratios = {
+        "two_to_one": measured["two_s"] / measured["one_s"],
         "many_to_one": measured["many_s"] / measured["one_s"],
         "vs_separate": measured["many_s"] / measured["separate_s"],
     }
     notes = [
         f"{made}; {origin}",
-        "one: a picture model and a sound rate; many: five picture models with three preprocessings and two choices of "
-        "key frames, and two sound rates; separate: a pass for each of these",
+        "one: a picture model and a sound rate; two: two picture models and two sound sets of one rate; many: five "
+        "picture models with three preprocessings and two choices of key frames, and two sound rates; separate: a pass "
+        "for each of these",
         "seconds of one thread without the scaling and cropping of pictures, which is preprocessing_s",
     ]
     return Result(figures, ratios, notes)

@@ -7,7 +7,7 @@ import typer
 
 from nmcl.flows import console
 from nmcl.flows.cli.app import command, command_line
-from nmcl.flows.cli.options import StudyOptions
+from nmcl.flows.cli.options import Json, StudyOptions
 
 
 @command(
@@ -27,6 +27,28 @@ def reproduce(options: StudyOptions) -> None:
     with console.showing_progress():
         data = run_study(options, console.progress, command_line())
     summary.of_study(data, options.out)
+
+
+@command("nmcl compare study study-with-words", "nmcl compare study study-with-words --json")
+def compare(
+    first: Annotated[Path, typer.Argument(help="Folder of a study of `nmcl reproduce`.", show_default=False)],
+    second: Annotated[Path, typer.Argument(help="Another study of the same rows.", show_default=False)],
+    json: Json = False,
+) -> None:
+    """Test whether the methods of one study score better in another, such as one with other feature sets.
+
+    Both need the same rows, seeds and splits. The interval of the gain in macro-F1 is a bootstrap over the test rows.
+    `p rows` is of a paired t-test on each test row's share of right predictions, `p splits` of one on the macro-F1
+    of each split, corrected for the rows that the splits share. Scores are means over the seeds.
+    """
+    from nmcl.flows.cli import summary
+    from nmcl.model.study.paired import PairedRow, compare_studies
+
+    rows = compare_studies(first, second)
+    if json:
+        summary.of_rows(rows, PairedRow, "json", "")
+    else:
+        summary.of_pairs(rows, first, second)
 
 
 @command("nmcl bench head", "nmcl bench extract --crawl my-videos", "nmcl bench all --json bench.json")

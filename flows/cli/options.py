@@ -40,10 +40,13 @@ def given_settings(config: Path | None, assignments: Iterable[str] | None) -> di
         SettingsError: If the file cannot be read, or an assignment is malformed.
     """
     from nmcl.extractors.plugins import permit
-    from nmcl.flows.feature_settings import extractors_of_project
+    from nmcl.flows.feature_settings import extractors_of_project, with_preset
     from nmcl.flows.settings_tree import load_tree, merged
 
-    of_file, assigned = load_tree(config), load_tree(None, assignments or ())
+    of_file = with_preset(load_tree(config))
+    assigned: dict[str, Any] = {}
+    for assignment in assignments or ():
+        assigned = merged(assigned, with_preset(load_tree(None, [assignment])))
     folder = str(config.resolve().parent) if config else ""
     here = dict.fromkeys(extractors_of_project(assigned), str(Path.cwd()))
     permit(here | dict.fromkeys(extractors_of_project(of_file), folder))
@@ -159,7 +162,7 @@ class StudyOptions:
             "--set",
             metavar="features.NAME.SETTING=VALUE",
             help="With --texts: a feature set of the descriptions, or its settings. With --store: a setting of the "
-            "store. Repeatable. Default with --texts: features.textual.extractor=paragraph_vectors.",
+            "store. Repeatable. Default with --texts: textual, paragraph vectors, and words, WordLlama.",
         ),
     ] = None
     store: Annotated[Path | None, typer.Option("--store", help="Store (--out of a run) with extracted features.")] = (

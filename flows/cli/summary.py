@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from nmcl.flows.retrain.retrain import Outcome
     from nmcl.flows.run.export import ExportRequest
     from nmcl.flows.run.plan import Plan
+    from nmcl.model.study.paired import PairedRow
     from nmcl.model.study.results import StudyData
     from nmcl.pipeline.export.record import Export, Written
 
@@ -341,6 +342,23 @@ def of_export(export: "Export", request: "ExportRequest", written: "Written | No
     for place, name in written.contents.items():
         console.say(f"  {place}: {name}")
     console.say(f"{request.format}: {request.to}, recipe {request.recipe}")
+
+
+def of_pairs(rows: "Sequence[PairedRow]", first: Path, second: Path) -> None:
+    """Print the macro-F1 of each method in two studies, with the interval and the tests of the gain."""
+    header = ("method", "first", "second", "gain", "95 % interval", "p rows", "p splits")
+    cells = [
+        (
+            row.method,
+            row.macro_f1,
+            row.other_macro_f1,
+            f"{row.other_macro_f1 - row.macro_f1:+.3f}",
+            "{:+.3f}…{:+.3f}".format(*row.interval),
+            *("–" if p is None else f"{p:.2g}" for p in (row.rows_p_value, row.splits_p_value)),
+        )
+        for row in rows
+    ]
+    console.table(f"Macro-F1 of {first.name} (first) and {second.name}", header, cells)
 
 
 def of_study(data: "StudyData", out: Path) -> None:

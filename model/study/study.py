@@ -86,7 +86,7 @@ def study(
 
     Returns:
         The results, without title, date and command; and the test predictions of every method and seed by name, with
-        their labels.
+        their labels and row numbers.
     """
     train = split_of(table, 0) == "train"
     first = table.fitted_on(train)
@@ -124,7 +124,7 @@ def study(
             data = _of_subsets(data, subject, completer)
         if len(first.modalities) > 1 and "absence" not in settings.skip:
             data = replace(data, absence=_of_absence(subject))
-    return data, predictions(outcomes)
+    return data, predictions(outcomes, folds)
 
 
 def _completer(first: FeatureTable, train: np.ndarray, progress: Progress) -> CompletionSettings:
@@ -155,9 +155,13 @@ def _compare(folds: Sequence[Fold], chosen: Mapping[str, Any], runner: Runner) -
     return {name: [next(found) for _ in folds] for name in chosen}
 
 
-def predictions(outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, np.ndarray]:
-    """Return the test predictions as arrays by name: `label/SEED` (N,), and `METHOD/SEED` (N, K)."""
-    arrays = {f"label/{outcome.seed}": outcome.label for outcome in next(iter(outcomes.values()))}
+def predictions(outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold]) -> dict[str, np.ndarray]:
+    """Return the test predictions as arrays by name: `label/SEED` and `row/SEED` (N,), and `METHOD/SEED` (N, K).
+
+    `row` is the number of a test row among all rows of the study.
+    """
+    arrays = {f"label/{fold.seed}": fold.test.label for fold in folds}
+    arrays |= {f"row/{fold.seed}": np.flatnonzero(fold.split == "test") for fold in folds}
     return arrays | {f"{name}/{o.seed}": o.probability for name, of_seeds in outcomes.items() for o in of_seeds}
 
 

@@ -32,9 +32,10 @@ def held_out_nrmse(
 ) -> dict[str, Any]:
     """Return the error of each completer on hidden blocks, fitted to the remaining training data.
 
-    Each hidden row loses one block. NRMSE = ||Xh - X||_F / ||X||_F over the hidden entries in standardised
-    units: the mean completer is at about 1. `overall` is the root mean square over modalities, weighted by
-    how often each is naturally missing (plus one row each): the expected error of a completed block.
+    Each hidden row loses one block, and the blocks that are always missing with it. NRMSE = ||Xh - X||_F / ||X||_F
+    over the hidden entries in standardised units: the mean completer is at about 1. `overall` is the root mean square
+    over modalities, weighted by how often each is naturally missing (plus one row each): the expected error of a
+    completed block.
 
     Returns:
         JSON values: `n_rows` in total, `n_rows_used`, `seed`, `hidden` rows and `weight` per modality, and
@@ -68,19 +69,26 @@ def held_out_nrmse(
 
 
 def _choose_hidden(table: FeatureRows, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Return disjoint rows that lose each block, as often as it is naturally missing, but at least LEAST_SHARE."""
+    """Return rows that lose each block, as often as it is naturally missing, but at least LEAST_SHARE.
+
+    Blocks that lack the same rows, such as two feature sets of one text, lose the same rows; others lose disjoint ones.
+    """
     names = present(table)
-    if len(names) < 2:
+    together: dict[str | bytes, list[str]] = {}
+    for name in names:
+        observed = table.observed[name]
+        together.setdefault(name if observed.all() else observed.tobytes(), []).append(name)
+    if len(together) < 2:
         return {name: np.empty(0, dtype=np.intp) for name in table.modalities}
     complete = rng.permutation(np.flatnonzero(np.all([table.observed[name] for name in names], axis=0)))
-    share = {name: max(1 - table.n_observed[name] / len(table), LEAST_SHARE) for name in names}
+    share = {key: max(1 - table.n_observed[group[0]] / len(table), LEAST_SHARE) for key, group in together.items()}
     shrink = min(1.0, MOST_SHARE / sum(share.values()))
     hidden, taken = {name: np.empty(0, dtype=np.intp) for name in table.modalities}, 0
-    for name in names:
-        n = max(1, round(len(complete) * share[name] * shrink))
-        if taken + n <= len(complete) // 2:
-            hidden[name] = np.sort(complete[taken : taken + n])
-            taken += n
+    for key, group in together.items():
+        n = max(1, round(len(complete) * share[key] * shrink))
+        n = min(n, len(complete) // 2 - taken)
+        hidden |= dict.fromkeys(group, np.sort(complete[taken : taken + n]))
+        taken += n
     return hidden
 
 

@@ -13,7 +13,7 @@ from nmcl.pipeline.extractor import Extracted, Extractor, TextReader, vectors_of
 from nmcl.pipeline.media import Decoder
 from nmcl.pipeline.needs import DESCRIPTION, OCR, Frames, Need, Sound, Stream, Text
 from nmcl.pipeline.progress import Progress, silent
-from nmcl.pipeline.records import Content, FoundText, Modality, State, Steps, Video
+from nmcl.pipeline.records import Content, FoundText, State, Steps, Video
 from nmcl.pipeline.stages.texts import load_found, load_texts, write_texts
 from nmcl.pipeline.stopwatch import Stopwatch
 from nmcl.pipeline.storage.artifacts import (
@@ -90,7 +90,7 @@ class Receipt:
     n_failed: int
     """Number of videos that gave neither picture nor sound."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """Seconds by step: `decoding` (waiting for decoded clips), each modality, `writing`."""
+    """Seconds by step: `decoding` (waiting for decoded clips), each feature set, `writing`."""
 
 
 def extract_part(
@@ -148,7 +148,7 @@ def extract_part(
     while chunk := list(islice(numbered, CLIPS_AT_A_TIME)):
         for table in tables:
             rows = chunk if table.is_new else [(i, content) for i, content in chunk if table.stream in streams[i]]
-            with stopwatch.on(table.modality):
+            with stopwatch.on(table.name):
                 table.add(rows)
         progress("extract", chunk[-1][0] + 1, part.n_videos)
     refuse_bug(bugs, len(results))
@@ -341,8 +341,9 @@ class _Table:
             self._times_s = written.column(SEQUENCE_TIMES).to_pylist()
 
     @property
-    def modality(self) -> Modality:
-        return self._feature.extractor.modality
+    def name(self) -> str:
+        """Name of the feature set."""
+        return self._feature.artifact.kind.rpartition("/")[2]
 
     @property
     def need(self) -> Need:

@@ -29,6 +29,7 @@ WITHOUT_SERVER = STAGES[:6]
 """Their commands start no Prefect server."""
 SETTINGS = [
     "features.visual.extractor=efficientnet_lite0",
+    "features.words.extractor=none",
     "features.visual.key_frames=2",
     "ingest.part_size=4",
     "split.min_venue_videos=6",

@@ -95,7 +95,7 @@ def test_metrics(out: Path) -> None:
     assert counts["missing_acoustic"] > 0
     assert counts["missing_textual"] > 0
     assert counts["train"] + counts["validation"] + counts["test"] == 194 - 12
-    assert set(metrics["modality"]) == {"visual", "acoustic", "textual"}
+    assert set(metrics["modality"]) == {"visual", "acoustic", "textual", "words"}
     assert metrics["test"]["micro_f1"] > 0.7
     assert set(metrics["seconds"]) == {"ingest", "fit", "extract", "complete", "train", "evaluate"}
     assert all(seconds > 0 for seconds in metrics["seconds"].values())
@@ -106,7 +106,7 @@ def test_metrics(out: Path) -> None:
 
 
 def test_store(out: Path, sample_crawl: Path) -> None:
-    for modality, dim in (("visual", 1280), ("acoustic", 200), ("textual", 100)):
+    for modality, dim in (("visual", 1280), ("acoustic", 200), ("textual", 100), ("words", 256)):
         (folder,) = (out / "features").glob(f"{modality}-*")
         table = pq.read_table([*folder.glob("part-*.parquet")])
         assert len(table) == 194

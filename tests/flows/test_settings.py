@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from nmcl.flows import console
-from nmcl.flows.feature_settings import unknown_paths
+from nmcl.flows import console, feature_settings
+from nmcl.flows.cli.options import given_settings
+from nmcl.flows.feature_settings import DEFAULTS, unknown_paths
 from nmcl.flows.settings import Settings, changed, from_tree, json_schema, to_tree
 from nmcl.flows.settings_tree import load_tree, merged
 from nmcl.flows.stored_settings import of_store, remember
@@ -51,7 +52,7 @@ def test_file_then_assignments(tmp_path: Path) -> None:
     [
         ("features.visual.extracter=resnet50", "Did you mean features.visual.extractor"),
         ("features.visual.key_framez=5", "Did you mean features.visual.key_frames"),
-        ("features.words.dim=5", "features.words.extractor is None; expected one of resnet50"),
+        ("features.more.dim=5", "features.more.extractor is None; expected one of resnet50"),
         ("features.my-words.extractor=sda", "cannot name a feature set"),
         ("features.completion.extractor=sda", "cannot name a feature set"),
         ("features.visual_observed.extractor=sda", "cannot name a feature set"),
@@ -120,7 +121,7 @@ def test_a_store_of_another_version(tmp_path: Path, capsys: pytest.CaptureFixtur
     said = capsys.readouterr().err
     assert "does not know smell, model.linear_peer, model.train.swing, and ignores them" in said
     store.write_json("settings.json", {"model": {"name": "oracle", "depth": 3}})
-    assert of_store(store, {}) == Settings()
+    assert of_store(store, {}) == from_tree({"features": "paper"})
     assert "does not know model, " in capsys.readouterr().err
     with pytest.raises(SettingsError, match=r"model\.linear_peer"):
         of_store(store, {"model": {"linear_peer": True}})
@@ -322,7 +323,7 @@ def test_sections_of_earlier_versions_are_feature_sets(tmp_path: Path, capsys: p
     assert of_store(store, before) == from_tree(before) == from_tree(now)
     assert "Settings of visual, acoustic are now under features" in capsys.readouterr().err
     store.write_json("settings.json", before)
-    assert of_store(store, {}) == from_tree(now)
+    assert of_store(store, {}) == from_tree({"features": {**now["features"], "words": {"extractor": "none"}}})
     assert capsys.readouterr().err == ""
     changes = {"visual": {"key_frames": 5}}
     assert of_store(store, changes).features["visual"].options.key_frames == 5
@@ -332,7 +333,7 @@ def test_sections_of_earlier_versions_are_feature_sets(tmp_path: Path, capsys: p
 def test_any_number_of_feature_sets() -> None:
     tree = {"features": {"acoustic": {"extractor": "none"}, "frames": {"extractor": "efficientnet_lite0"}}}
     settings = from_tree(tree)
-    assert list(settings.features) == ["visual", "textual", "frames"]
+    assert list(settings.features) == ["visual", "textual", "words", "frames"]
     assert from_tree(json.loads(json.dumps(to_tree(settings)))) == settings
     remembered = to_tree(settings)
     assert list(changed(remembered, {"features": {"acoustic": {"extractor": "sda"}}}).features)[:2] == [
@@ -344,4 +345,57 @@ def test_any_number_of_feature_sets() -> None:
     )
     assert other.features["frames"].options.dim == 100
     with pytest.raises(UserError, match="No feature set is left"):
-        from_tree({"features": {name: {"extractor": "none"} for name in ("visual", "acoustic", "textual")}})
+        from_tree({"features": {name: {"extractor": "none"} for name in DEFAULTS}})
+
+
+PAPER = ["visual", "acoustic", "textual"]
+
+
+def test_the_papers_sets_are_a_preset(tmp_path: Path) -> None:
+    assert list(Settings().features) == [*PAPER, "words"]
+    assert list(from_tree({"features": "paper"}).features) == PAPER
+    config = tmp_path / "nmcl.toml"
+    config.write_text('features = "paper"\n')
+    own = "features.visual.extractor=resnet101"
+    for tree in (given_settings(config, [own]), given_settings(None, ["features=paper", own])):
+        settings = of_store(Store.create(tmp_path / "out"), tree)
+        assert list(settings.features) == PAPER
+        assert settings.features["visual"].extractor == "resnet101"
+    assert from_tree(json.loads(json.dumps(to_tree(settings)))) == settings
+    Draft202012Validator(json_schema()).validate({"features": "paper"})
+    assert not Draft202012Validator(json_schema()).is_valid({"features": "papers"})
+    with pytest.raises(SettingsError, match="features is 'papers'; expected 'paper', or names under it"):
+        from_tree(given_settings(None, ["features=papers"]))
+
+
+def test_the_preset_leaves_out_the_default_set_of_a_store(tmp_path: Path) -> None:
+    store = Store.create(tmp_path)
+    remember(store, from_tree({"features": {"frames": {"extractor": "efficientnet_lite0"}}}))
+    assert list(of_store(store, {}).features) == [*PAPER, "words", "frames"]
+    assert list(of_store(store, {"features": "paper"}).features) == [*PAPER, "frames"]
+
+
+def test_a_store_from_before_the_set_words_stays_without_it(tmp_path: Path) -> None:
+    store, before = Store.create(tmp_path), to_tree(Settings())
+    del before["features"]["words"]
+    store.write_json("settings.json", before)
+    assert list(of_store(store, {}).features) == PAPER
+    assert list(of_store(store, {"features": {"words": {"extractor": "wordllama"}}}).features) == [*PAPER, "words"]
+    remember(store, of_store(store, {}))
+    assert list(of_store(store, {}).features) == PAPER
+
+
+def test_without_the_package_of_a_default_set_it_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console.note_once.cache_clear()
+    monkeypatch.setattr(feature_settings, "is_installed", lambda: False)
+    store = Store.create(tmp_path)
+    assert list(of_store(store, {}).features) == PAPER
+    assert "The feature set words is left out" in capsys.readouterr().err
+    assert list(of_store(store, {"features": "paper"}).features) == PAPER
+    remember(store, of_store(store, {}))
+    console.note_once.cache_clear()
+    capsys.readouterr()
+    assert list(of_store(store, {}).features) == PAPER
+    assert capsys.readouterr().err == ""

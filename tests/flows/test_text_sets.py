@@ -81,15 +81,18 @@ def test_wordllama_needs_no_training_rows() -> None:
 
 
 def test_sets_are_named_by_settings() -> None:
-    assert {name: chosen.extractor for name, chosen in chosen_sets({}).items()} == {"textual": "paragraph_vectors"}
-    tree = {"features": {"textual": {"dim": 7}, "words": {"extractor": "wordllama"}}}
+    default = {"textual": "paragraph_vectors", "words": "wordllama"}
+    assert {name: chosen.extractor for name, chosen in chosen_sets({}).items()} == default
+    tree = {"features": {"textual": {"dim": 7}, "said": {"extractor": "wordllama"}}}
     found = chosen_sets(tree)
     assert {name: chosen.extractor for name, chosen in found.items()} == {
         "textual": "paragraph_vectors",
         "words": "wordllama",
+        "said": "wordllama",
     }
     assert found["textual"].options.dim == 7
-    assert list(chosen_sets({"features": {"textual": {"extractor": "none"}, "w": {"extractor": "wordllama"}}})) == ["w"]
+    none = {name: {"extractor": "none"} for name in ("textual", "words")}
+    assert list(chosen_sets({"features": {**none, "w": {"extractor": "wordllama"}}})) == ["w"]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +105,10 @@ def test_sets_are_named_by_settings() -> None:
             "features.sound is not made from descriptions, but by logmel",
         ),
         ({"features": {"words": {"extractor": "oracle"}}}, "features.words.extractor is 'oracle'; expected one of"),
-        ({"features": {"textual": {"extractor": "none"}}}, "No feature set of descriptions is left"),
+        (
+            {"features": {name: {"extractor": "none"} for name in ("textual", "words")}},
+            "No feature set of descriptions is left",
+        ),
         ({"features": {"textual": {"extra_text": "nowhere.txt"}}}, "nowhere.txt cannot be read"),
     ],
 )

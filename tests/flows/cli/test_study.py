@@ -121,6 +121,15 @@ def test_a_study_starts_from_words(described: tuple[Path, Path], tmp_path: Path)
     assert results["settings"]["features"]["words"]["extractor"] == "wordllama"
     assert any("in the order of the rows" in note for note in results["notices"])
     assert min(scores["sound,words"], scores["sound,textual,words"]) > scores["sound"] + 0.1
+    compare = [NMCL, "compare", tmp_path / "sound", tmp_path / "sound,words"]
+    table = subprocess.run(compare, capture_output=True, text=True, check=True).stdout
+    gain = scores["sound,words"] - scores["sound"]
+    assert f"{gain:+.3f}" in next(line for line in table.splitlines() if "logistic" in line)
+    found = json.loads(subprocess.run([*compare, "--json"], capture_output=True, text=True, check=True).stdout)
+    assert [row["method"] for row in found] == ["logistic", "majority"]
+    assert found[0]["other_macro_f1"] - found[0]["macro_f1"] == pytest.approx(gain)
+    assert found[0]["interval"][0] > 0 == found[1]["interval"][0]
+    assert 0 < found[0]["splits_p_value"] < found[1]["splits_p_value"] == 1
 
 
 @pytest.mark.parametrize(
@@ -129,7 +138,7 @@ def test_a_study_starts_from_words(described: tuple[Path, Path], tmp_path: Path)
         ({"texts": None, "sets": ["features.words.extractor=wordllama"]}, "--set is for the feature sets of --texts"),
         ({"sets": ["model.dropout=0.1"]}, "model cannot be set with --texts"),
         ({"sets": ["features.sound.extractor=wordllama"]}, "both have sound.*another name"),
-        ({"modalities": "smell"}, "no modality smell; there are sound, textual"),
+        ({"modalities": "smell"}, "no modality smell; there are sound, textual, words"),
         ({"texts": Path("absent.csv")}, "absent.csv cannot be read"),
         ({"features": None, "store": Path("out")}, "a store has its own descriptions"),
     ],

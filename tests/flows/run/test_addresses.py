@@ -98,23 +98,33 @@ GOLDEN = {
     "acoustic": "features/acoustic-67f29938e719",
     "textual": "features/textual-595e0eb2eb41",
     "failures": "failures/media-3d2376b31fb7",
-    "completion": "states/completion-f02008e3a14d",
-    "completed": "completed/all-0655c2d2c489",
-    "run": "runs/nmcl_stacked-dc1448d46294",
+    "completion": "states/completion-f21d864d0b0f",
+    "completed": "completed/all-dcf7826046a8",
+    "run": "runs/nmcl_stacked-0abad868c469",
 }
-"""Of the default settings. They change with a version of code or a default, and with nothing else."""
+"""Of the paper's feature sets. They change with a version of code or a default, and with nothing else."""
+WITH_WORDS = {
+    "words": "features/words-e05041406d8b",
+    "completion": "states/completion-24e2af7aa7b9",
+    "completed": "completed/all-d12aa99b479b",
+    "run": "runs/nmcl_stacked-912bb251bfc9",
+}
+"""What the default settings have besides, and what depends on it."""
+PAPER = from_tree({"features": "paper"})
+NO_WORDS = {"features": {"words": {"extractor": "none"}}}
 
 
 def test_addresses_are_what_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And known without the weights, which are not on this machine."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    assert addresses(plan_of(tmp_path, Settings())) == GOLDEN
+    assert addresses(plan_of(tmp_path, PAPER)) == GOLDEN
+    assert addresses(plan_of(tmp_path, Settings())) == GOLDEN | WITH_WORDS
     assert not (tmp_path / "torch").exists()
 
 
 def test_sequences_need_no_other_state(tmp_path: Path) -> None:
     """Their vectors are the same; the files have more columns."""
-    sequence = from_tree({"visual": {"sequence": True}, "acoustic": {"sequence": True}})
+    sequence = from_tree({**NO_WORDS, "visual": {"sequence": True}, "acoustic": {"sequence": True}})
     found = addresses(plan_of(tmp_path, sequence))
     changed = {name for name in GOLDEN if found[name] != GOLDEN[name]}
     assert changed == {"visual", "acoustic", "completion", "completed", "run"}
@@ -149,8 +159,8 @@ def with_options(settings: Settings, name: str, options: Any) -> Settings:
 
 
 def with_grown(section: str, value: int) -> Settings:
-    """Default settings in which one section has grown."""
-    settings = Settings()
+    """The paper's settings in which one section has grown."""
+    settings = PAPER
     match section:
         case "autoencoder":
             options = settings.features["acoustic"].options
@@ -179,10 +189,10 @@ class LaterVisualSettings(VisualSettings):
 
 
 def test_a_changed_default_is_hashed(tmp_path: Path) -> None:
-    later = addresses(plan_of(tmp_path, with_options(Settings(), "visual", LaterVisualSettings())))
+    later = addresses(plan_of(tmp_path, with_options(PAPER, "visual", LaterVisualSettings())))
     assert {name for name in GOLDEN if later[name] != GOLDEN[name]} == DOWNSTREAM["visual"]
-    assert later == addresses(plan_of(tmp_path, from_tree({"visual": {"key_frames": 6}})))
-    assert addresses(plan_of(tmp_path, with_options(Settings(), "visual", LaterVisualSettings(key_frames=8)))) == GOLDEN
+    assert later == addresses(plan_of(tmp_path, from_tree({**NO_WORDS, "visual": {"key_frames": 6}})))
+    assert addresses(plan_of(tmp_path, with_options(PAPER, "visual", LaterVisualSettings(key_frames=8)))) == GOLDEN
 
 
 def test_a_recipe_tells_all_settings_and_hashes_few(tmp_path: Path) -> None:
@@ -201,7 +211,7 @@ def test_a_recipe_tells_all_settings_and_hashes_few(tmp_path: Path) -> None:
 @pytest.fixture
 def trained(tmp_path: Path) -> tuple[Plan, str]:
     """A plan, and its run in the store, as far as a later run follows it."""
-    plan = plan_of(tmp_path, Settings())
+    plan = plan_of(tmp_path, PAPER)
     for artifact in (*plan.states.values(), plan.completion):
         save_state(plan.store, artifact, State())
     for artifact in (*plan.features.values(), plan.completed, plan.run):
@@ -253,7 +263,7 @@ STATES_BEFORE_REFERENCES = {"acoustic": "504d79feb496", "textual": "4679def62642
 
 
 def test_features_of_the_last_version_that_hashed_all_settings_are_known(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, from_tree({"visual": {"backbone": "efficientnet_lite0"}}))
+    plan = plan_of(tmp_path, from_tree({**NO_WORDS, "visual": {"backbone": "efficientnet_lite0"}}))
     for modality, extractor in plan.extractors.all.items():
         present = plan.extractors.features(modality, STATES_BEFORE_REFERENCES.get(modality))
         assert f"features/{modality}-{digest(earlier_form(extractor, present))}" == BEFORE_REFERENCES[modality]
@@ -263,7 +273,7 @@ def test_features_of_the_last_version_that_hashed_all_settings_are_known(tmp_pat
 def test_a_champion_of_that_version_survives_a_new_setting(
     tmp_path: Path, section: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = plan_of(tmp_path, from_tree({"features": {"visual": {"extractor": "efficientnet_lite0"}}}))
+    plan = plan_of(tmp_path, from_tree({**NO_WORDS, "visual": {"extractor": "efficientnet_lite0"}}))
     own = {
         m: Artifact(a.kind, json.loads(json.dumps(earlier_form(plan.extractors.all[m], a))))
         for m, a in plan.features.items()

@@ -15,7 +15,13 @@ from nmcl.pipeline.storage.catalogue import Catalogue, Crawl, make_part
 from nmcl.pipeline.storage.store import Store
 
 SETTINGS = from_tree(
-    load_tree(assignments=["features.visual.extractor=efficientnet_lite0", "split.min_venue_videos=5"])
+    load_tree(
+        assignments=[
+            "features.words.extractor=none",
+            "features.visual.extractor=efficientnet_lite0",
+            "split.min_venue_videos=5",
+        ]
+    )
 )
 
 
@@ -76,7 +82,8 @@ def test_what_a_test_video_says_changes_no_state(tmp_path: Path) -> None:
     ],
 )
 def test_a_setting_touches_only_what_it_decides(tmp_path: Path, assignment: str, changed: set[str]) -> None:
-    settings = ["features.visual.extractor=efficientnet_lite0", "split.min_venue_videos=5", assignment]
+    settings = ["features.words.extractor=none", "features.visual.extractor=efficientnet_lite0"]
+    settings += ["split.min_venue_videos=5", assignment]
     before = addresses(plan_of(tmp_path, videos()))
     after = addresses(plan_of(tmp_path, videos(), from_tree(load_tree(assignments=settings))))
     assert {name for name in before if before[name] != after[name]} == changed
@@ -136,9 +143,7 @@ class TestFrozen:
 
     def test_other_vectors_are_refused(self, tmp_path: Path) -> None:
         plan = plan_of(tmp_path, videos())
-        other = from_tree(
-            load_tree(assignments=["features.visual.extractor=efficientnet_lite0", "features.visual.key_frames=2"])
-        )
+        other = from_tree(merged(to_tree(SETTINGS), load_tree(assignments=["features.visual.key_frames=2"])))
         with pytest.raises(ModelError, match="Train a new model"):
             _ = self.later(plan, 30, settings=other).features
 

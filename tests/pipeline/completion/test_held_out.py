@@ -52,6 +52,31 @@ def test_hides_as_nature_does_with_a_floor(make_world: WorldMaker) -> None:
     assert sum(found["weight"].values()) == pytest.approx(1)
 
 
+def test_blocks_that_are_always_missing_together_are_hidden_together(make_world: WorldMaker) -> None:
+    """Two feature sets of one text: the second gives the first away, but only where neither is missing."""
+    truth, _ = make_world(1000)
+    truth["a"][:300] = np.nan
+    truth["again"] = 2 * truth["a"]
+    found = held_out_nrmse(truth, SIMPLE, seed=0)
+    assert found["hidden"] == {"a": 210, "again": 210, "b": 70, "c": 70}
+    alone = held_out_nrmse({name: block for name, block in truth.items() if name != "again"}, SIMPLE, seed=0)
+    error = found["nrmse"]["ridge"]["per_modality"]["a"]
+    assert error == pytest.approx(alone["nrmse"]["ridge"]["per_modality"]["a"], rel=0.1)
+    assert error > 0.1
+    only = {name: truth[name] for name in ("a", "again")}
+    assert not any(held_out_nrmse(only, SIMPLE, seed=0)["hidden"].values())
+
+
+@pytest.mark.parametrize("n_rows", [183, 190, 192])
+def test_the_last_of_many_blocks_is_measured_too(n_rows: int) -> None:
+    rng = np.random.default_rng(0)
+    blocks = {f"b{i}": rng.standard_normal((n_rows, 2)).astype(np.float32) for i in range(7)}
+    found = held_out_nrmse(blocks, SIMPLE, seed=0)
+    assert min(found["hidden"].values()) > 0
+    assert sum(found["hidden"].values()) <= n_rows // 2
+    assert None not in found["nrmse"]["ridge"]["per_modality"].values()
+
+
 def test_many_rows_are_sampled_and_it_says_so(make_world: WorldMaker) -> None:
     found = held_out_nrmse(make_world(300)[1], SIMPLE, seed=0, max_rows=100)
     assert (found["n_rows"], found["n_rows_used"]) == (300, 100)
