@@ -24,7 +24,7 @@ from nmcl.pipeline.export.registry import format_of
 from nmcl.pipeline.extractor import Extractor
 from nmcl.pipeline.records import SPLITS
 from nmcl.pipeline.stages import verify
-from nmcl.pipeline.stages.extract import load_vectors
+from nmcl.pipeline.stages.vectors import load_vectors
 from nmcl.pipeline.stages.verify import Findings
 from nmcl.pipeline.storage.catalogue import load_catalogue
 from nmcl.pipeline.storage.failures import Failures, load_failures

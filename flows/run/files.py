@@ -27,7 +27,7 @@ from nmcl.pipeline.needs import DESCRIPTION, OCR, Text
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Steps, Video
 from nmcl.pipeline.scratch import scratch
-from nmcl.pipeline.stages.extract import load_sequences, load_vectors
+from nmcl.pipeline.stages.vectors import load_sequences, load_vectors
 from nmcl.pipeline.storage.catalogue import Catalogue, Crawl, make_part
 from nmcl.pipeline.storage.failures import Failure, load_failures
 from nmcl.pipeline.storage.store import Store, is_url

@@ -21,7 +21,8 @@ from nmcl.pipeline.media import Decoder
 from nmcl.pipeline.needs import OCR, Text
 from nmcl.pipeline.progress import Progress, within
 from nmcl.pipeline.stages.complete import complete_part
-from nmcl.pipeline.stages.extract import Feature, Job, Receipt, extract_part
+from nmcl.pipeline.stages.extract import Job, Receipt, extract_part
+from nmcl.pipeline.stages.vectors import Feature
 from nmcl.pipeline.storage.artifacts import DIGEST_SUFFIX, Artifact, digest, files_of, load_state
 from nmcl.pipeline.storage.catalogue import Catalogue, Part
 from nmcl.pipeline.storage.failures import Retry, load_failures

@@ -12,7 +12,7 @@ from nmcl.pipeline.errors import UserError
 from nmcl.pipeline.export.record import Export, FeatureSet, Missing
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Modality, Split, Steps, Video
-from nmcl.pipeline.stages.extract import load_sequences, load_vectors
+from nmcl.pipeline.stages.vectors import load_sequences, load_vectors
 from nmcl.pipeline.storage.artifacts import Artifact, recipe_file
 from nmcl.pipeline.storage.catalogue import Catalogue, Part
 from nmcl.pipeline.storage.store import Store

@@ -14,7 +14,7 @@ from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import State
-from nmcl.pipeline.stages.extract import load_vectors
+from nmcl.pipeline.stages.vectors import load_vectors
 from nmcl.pipeline.storage.artifacts import Artifact, write_with_digest
 from nmcl.pipeline.storage.catalogue import Catalogue, Part, load_part
 from nmcl.pipeline.storage.store import Store

@@ -31,7 +31,7 @@ from nmcl.pipeline import completion
 from nmcl.pipeline.errors import NmclError, StoreError
 from nmcl.pipeline.records import Clip
 from nmcl.pipeline.stages.complete import load_completed, load_features
-from nmcl.pipeline.stages.extract import load_vectors
+from nmcl.pipeline.stages.vectors import load_vectors
 from nmcl.pipeline.storage import runs
 from nmcl.pipeline.storage.artifacts import load_state
 from nmcl.pipeline.storage.catalogue import load_catalogue

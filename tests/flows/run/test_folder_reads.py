@@ -16,7 +16,7 @@ import pytest
 from nmcl.flows.run import runs
 from nmcl.flows.run.stages import Context
 from nmcl.flows.settings import Settings
-from nmcl.pipeline.stages.extract import load_vectors
+from nmcl.pipeline.stages.vectors import load_vectors
 from nmcl.pipeline.stages.verify import repair, verify
 from nmcl.pipeline.storage.store import Store
 from tests.flows.conftest import made

@@ -8,13 +8,14 @@ import pytest
 
 from nmcl.extractors.keyframes import KeyFrames
 from nmcl.pipeline.crawl.source import crawl_source
-from nmcl.pipeline.errors import InternalError
+from nmcl.pipeline.errors import InternalError, StoreError
 from nmcl.pipeline.extractor import Extracted
 from nmcl.pipeline.media import Decoder, MediaSettings
 from nmcl.pipeline.needs import Frames, FrameSelector, Need, Sound, Text
 from nmcl.pipeline.records import Clip, Modality, State, Video
-from nmcl.pipeline.stages.extract import Feature, Job, extract_part, load_sequences, load_vectors
+from nmcl.pipeline.stages.extract import Job, extract_part
 from nmcl.pipeline.stages.ingest import _hash
+from nmcl.pipeline.stages.vectors import Feature, load_sequences, load_vectors
 from nmcl.pipeline.storage.artifacts import Artifact
 from nmcl.pipeline.storage.catalogue import Part, load_part, make_part
 from nmcl.pipeline.storage.failures import Retry, load_failures
