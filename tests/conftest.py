@@ -1,6 +1,9 @@
 """What all tests share: real media made on the spot, and the shared crawls where they are at hand."""
 
+import faulthandler
+import os
 import signal
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -55,12 +58,29 @@ class _Failures:
             terminal.write_line(f"{report.nodeid} failed:\n{report.longreprtext}")
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if hasattr(session.config, "workerinput"):  # its stderr is captured and lost
+        faulthandler.enable(_trace_of(os.getpid()).open("w"))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workerinput"):
+        _trace_of(os.getpid()).unlink(missing_ok=True)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
-    """Say how a process of the tests died: xdist does not."""
+    """Say how a process of the tests died, and where: xdist does not."""
     if error:
-        code = node.gateway._io.popen.wait(10)
+        process = node.gateway._io.popen
+        code, trace = process.wait(10), _trace_of(process.pid)
         print(f"\n{node.gateway.id} ended with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}")
+        print(trace.read_text())
+        trace.unlink()
+
+
+def _trace_of(pid: int) -> Path:
+    return Path(tempfile.gettempdir(), f"nmcl-tests-{pid}.trace")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
