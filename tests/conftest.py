@@ -3,6 +3,8 @@
 import faulthandler
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -56,6 +58,23 @@ class _Failures:
             terminal: pytest.TerminalReporter = self._config.pluginmanager.getplugin("terminalreporter")
             terminal.ensure_newline()
             terminal.write_line(f"{report.nodeid} failed:\n{report.longreprtext}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
+    """Call a test that is marked so in a new process: it changes its process, or forks it with all that is loaded."""
+    if pyfuncitem.get_closest_marker("own_process") is None or "NMCL_OWN_PROCESS" in os.environ:
+        return None
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", pyfuncitem.nodeid],
+        cwd=pyfuncitem.config.rootpath,
+        env={**os.environ, "NMCL_OWN_PROCESS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return True
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

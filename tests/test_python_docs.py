@@ -50,6 +50,7 @@ def test_every_section_has_examples() -> None:
     assert linked == [title.lower().replace(" ", "-") for title in SECTIONS]
 
 
+@pytest.mark.own_process
 def test_features_of_a_store(notebook: Path, capsys: pytest.CaptureFixture[str]) -> None:
     space = run("Features of a store")
     assert space["matrices"]["visual"].shape == (98, 1280)

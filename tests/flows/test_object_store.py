@@ -347,6 +347,7 @@ def test_keys_that_are_no_paths_are_left_out(s3: dict[str, str]) -> None:
         pass
 
 
+@pytest.mark.own_process
 def test_it_is_read_in_python(s3: dict[str, str], small_crawl: Path, tmp_path: Path) -> None:
     """Also by the processes of a loader, which cannot use the connections of their parent."""
     with tarfile.open(Path(__file__).parents[1] / "data" / "store-28a06ff.tar.xz") as archive:

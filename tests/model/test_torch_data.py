@@ -46,8 +46,12 @@ def items(loader: Any) -> list[dict[str, Any]]:
     return found
 
 
+WORKERS = pytest.mark.parametrize("n_workers", [0, pytest.param(2, marks=pytest.mark.own_process)])
+"""A loader with workers forks its process, and sets a signal handler that stays."""
+
+
 @pytest.mark.parametrize("in_memory", [False, True])
-@pytest.mark.parametrize("n_workers", [0, 2])
+@WORKERS
 @pytest.mark.parametrize("missing", ["nan", "completed"])
 def test_every_video_comes_once_with_its_own_values(
     world: World, in_memory: bool, n_workers: int, missing: Any
@@ -117,7 +121,7 @@ def orders(dataset: Any, n_epochs: int, n_workers: int) -> list[list[str]]:
     return [[item["id"] for item in items(loader)] for _ in range(n_epochs)]
 
 
-@pytest.mark.parametrize("n_workers", [0, 2])
+@WORKERS
 def test_each_epoch_is_shuffled_anew_and_a_seed_repeats_it(world: World, n_workers: int) -> None:
     dataset = data(world.export(), shuffle=True)
     torch.manual_seed(1)
