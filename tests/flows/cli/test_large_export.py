@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from nmcl.flows.run.stages import Context
-from nmcl.flows.settings import Settings
+from nmcl.flows.settings import from_tree
 from nmcl.flows.stored_settings import remember
 from nmcl.pipeline.export.registry import FORMATS
 from nmcl.pipeline.records import State, Video
@@ -28,7 +28,7 @@ LIMIT_BYTES, ROWS = 2 * 10**9, 270_000
 
 def make_store(folder: Path, n_rows: int) -> Path:
     """Make a completed store of random vectors, as the stages write it. Returns its folder."""
-    settings: Settings = Settings()
+    settings = from_tree({"features": "paper"})
     store, random = Store.create(folder), np.random.default_rng(0)
     remember(store, settings)
     videos = [
