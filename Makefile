@@ -34,7 +34,7 @@ run: setup
 endif
 
 # Two files at once, each on one core: threads of both on the same cores wait for each other.
-# A process that dies ends the run: after a restart, xdist waits for ever for the rest of its file.
+# A process that dies ends the run: after a restart, xdist waits forever for the rest of its file.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 test: setup

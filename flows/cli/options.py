@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
-from functools import wraps
+from functools import reduce, wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,9 +44,9 @@ def given_settings(config: Path | None, assignments: Iterable[str] | None) -> di
     from nmcl.flows.settings_tree import load_tree, merged
 
     of_file = with_preset(load_tree(config))
-    assigned: dict[str, Any] = {}
-    for assignment in assignments or ():
-        assigned = merged(assigned, with_preset(load_tree(None, [assignment])))
+    trees = [load_tree(None, [assignment]) for assignment in assignments or ()]
+    trees.sort(key=lambda tree: not isinstance(tree.get("features"), str))  # a preset, then settings of single sets
+    assigned: dict[str, Any] = reduce(merged, map(with_preset, trees), {})
     folder = str(config.resolve().parent) if config else ""
     here = dict.fromkeys(extractors_of_project(assigned), str(Path.cwd()))
     permit(here | dict.fromkeys(extractors_of_project(of_file), folder))

@@ -357,7 +357,8 @@ def test_the_papers_sets_are_a_preset(tmp_path: Path) -> None:
     config = tmp_path / "nmcl.toml"
     config.write_text('features = "paper"\n')
     own = "features.visual.extractor=resnet101"
-    for tree in (given_settings(config, [own]), given_settings(None, ["features=paper", own])):
+    orders = (["features=paper", own], [own, "features=paper"])
+    for tree in (given_settings(config, [own]), *(given_settings(None, order) for order in orders)):
         settings = of_store(Store.create(tmp_path / "out"), tree)
         assert list(settings.features) == PAPER
         assert settings.features["visual"].extractor == "resnet101"
