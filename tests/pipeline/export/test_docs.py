@@ -35,6 +35,16 @@ def test_the_example_loads_the_export(name: str, tmp_path: Path, monkeypatch: py
     assert len(space) > 2
 
 
+def test_the_example_of_elliot_keeps_every_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    export = make_world(tmp_path).export()
+    write_export(export, "elliot", Path("features-elliot"))
+    space: dict[str, dict[tuple[str, str], np.ndarray]] = {}
+    exec(EXAMPLES["elliot"], space)
+    assert {name for name, _ in space["vectors"]} == {feature.name for feature in export.features}
+    assert len(space["vectors"]) == len(list(Path("features-elliot").glob("*/*.npy")))
+
+
 def test_interactions_of_mmrec_have_the_rows_of_the_matrices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Loaded as its `RecDataset` does."""
     monkeypatch.chdir(tmp_path)
