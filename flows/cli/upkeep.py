@@ -110,25 +110,16 @@ def _of_usage(store: "Store", rows: Sequence[_Used]) -> None:
             return None
         if not row.in_use:
             return "unused"
-        return f"in use, {size(row.unused_bytes)} unused" if row.unused_bytes else "in use"
+        return f"in use, {console.size(row.unused_bytes)} unused" if row.unused_bytes else "in use"
 
     cells = [
-        (row.folder or "(the store itself)", row.files, size(row.bytes), state(row), len(row.runs) or None)
+        (row.folder or "(the store itself)", row.files, console.size(row.bytes), state(row), len(row.runs) or None)
         for row in sorted(rows, key=lambda row: -row.bytes)
     ]
     console.table(f"Disk use of {store.url}", ("artifact", "files", "size", "state", "runs"), cells)
-    console.say(f"Total: {size(sum(row.bytes for row in rows))} in {sum(row.files for row in rows):,} files")
+    console.say(f"Total: {console.size(sum(row.bytes for row in rows))} in {sum(row.files for row in rows):,} files")
     if freed := sum(row.unused_bytes or 0 for row in rows):
-        console.say(f"Nothing refers to {size(freed)}. `nmcl gc --out {store.url} --dry-run` lists it.")
-
-
-def size(n_bytes: int | None) -> str:
-    """Return a number of bytes for people, in decimal units."""
-    value, units = float(n_bytes or 0), ["bytes", "kB", "MB", "GB", "TB"]
-    while value >= 1000 and len(units) > 1:
-        value /= 1000
-        del units[0]
-    return f"{value:,.0f} {units[0]}" if units[0] == "bytes" else f"{value:,.1f} {units[0]}"
+        console.say(f"Nothing refers to {console.size(freed)}. `nmcl gc --out {store.url} --dry-run` lists it.")
 
 
 @command("nmcl gc --out out --dry-run", "nmcl gc --out out", "nmcl gc --out out --run logistic-1b2c")
@@ -168,7 +159,7 @@ def gc(
         console.say(f"Nothing to remove: everything in {store.url} is in use.")
         return
     cells = [
-        (row.folder, "all" if row.is_whole else "parts in no catalogue", len(row.names), size(row.n_bytes))
+        (row.folder, "all" if row.is_whole else "parts in no catalogue", len(row.names), console.size(row.n_bytes))
         for row in rows
     ]
     title = "Nothing refers to these files" if dry_run else "Removed, as nothing referred to it"
@@ -177,7 +168,7 @@ def gc(
         for row in rows:
             for name in row.names:
                 console.say(name)
-    console.say(f"{'Would be removed' if dry_run else 'Removed'}: {n_files:,} files, {size(n_bytes)}")
+    console.say(f"{'Would be removed' if dry_run else 'Removed'}: {n_files:,} files, {console.size(n_bytes)}")
 
 
 @command("nmcl relocate /old/crawl /new/crawl --out out", "nmcl relocate monday s3://bucket/monday --out out --dry-run")
