@@ -60,7 +60,6 @@ def _show(found: "Status") -> None:
     rows = [
         (
             r.run.removeprefix("runs/"),
-            r.state,
             r.test_videos,
             r.macro_f1,
             _interval(r.macro_f1_interval),
@@ -70,8 +69,8 @@ def _show(found: "Status") -> None:
         for r in found.runs
     ]
     if rows:
-        header = ("run", "state", "test", "macro-F1", "95 %", "micro-F1", "95 %")
-        console.table(f"Runs, newest first ({len(rows):,} of {found.n_runs:,})", header, rows)
+        header = ("run", "videos", "macro", "95 %", "micro", "95 %")
+        console.table(f"F1 on test videos, newest run first ({len(rows):,} of {found.n_runs:,})", header, rows)
         latest = next((r.run for r in found.runs if r.is_latest), None)
         say(f"Champion: {found.champion or 'none'}. Latest: {latest or 'none'}")
     total = console.size(sum(found.bytes.values()))

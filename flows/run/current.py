@@ -64,8 +64,12 @@ def current(store: Store, catalogue: Catalogue, videos: Sequence[Video], splits:
         if {part.rows for _, part in run.catalogue.parts()} == rows:
             return _of_run(run)
     found = _Recognised(store, tree, videos, splits).current
-    if runs and best and runs[0].folder == best.folder and not any(found.features.values()):
-        return _of_run(best)
+    if runs and best and runs[0].folder == best.folder:
+        of_best = _of_run(best)
+        made = [*found.features.values(), *found.states.values()]
+        own = {artifact.folder for artifact in (*of_best.features.values(), *of_best.states.values()) if artifact}
+        if all(artifact is None or artifact.folder in own for artifact in made):  # nothing was made for more videos
+            return of_best
     return found
 
 

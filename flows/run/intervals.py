@@ -63,16 +63,17 @@ def bootstrap(
         n_classes: K.
     """
     n = len(label)
-    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=n_resamples).astype(np.float64)
-    is_right = label == predicted
-    one_hot = np.zeros((3, n, n_classes))
-    one_hot[0, np.arange(n), label] = is_right
-    one_hot[1, np.arange(n), label] = 1
-    one_hot[2, np.arange(n), predicted] = 1
-    right, true, found = (weights @ columns for columns in one_hot)
-    occurring = true + found > 0
-    f1 = np.divide(2 * right, true + found, out=np.zeros_like(right), where=occurring)
-    scores = {"micro_f1": right.sum(axis=1) / n, "macro_f1": f1.sum(axis=1) / occurring.sum(axis=1)}
+    pairs, counts = np.unique(label * n_classes + predicted, return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(n, counts / n, size=n_resamples).astype(np.float64)
+    columns = np.zeros((3, len(pairs), n_classes))
+    rows, true, found = np.arange(len(pairs)), pairs // n_classes, pairs % n_classes
+    columns[0, rows, true] = true == found
+    columns[1, rows, true] = 1
+    columns[2, rows, found] = 1
+    n_right, n_true, n_found = (drawn @ of_classes for of_classes in columns)
+    occurring = n_true + n_found > 0
+    f1 = np.divide(2 * n_right, n_true + n_found, out=np.zeros_like(n_right), where=occurring)
+    scores = {"micro_f1": n_right.sum(axis=1) / n, "macro_f1": f1.sum(axis=1) / occurring.sum(axis=1)}
     return {name: _interval(values) for name, values in scores.items()}
 
 

@@ -21,8 +21,8 @@ from nmcl.pipeline.storage.tables import count_vectors
 from nmcl.pipeline.storage.usage import stored
 from nmcl.pipeline.text import counted, listed
 
-NEWEST = 20
-"""Number of runs that are listed."""
+NEWEST = 5
+"""Number of runs that are shown, besides the champion; `nmcl runs` lists all."""
 T = TypeVar("T")
 
 
@@ -107,7 +107,7 @@ class Status:
     """Videos by kind of failure, `decoded` without a failure, and `waiting` before extraction."""
     n_runs: int
     runs: tuple[RunStatus, ...]
-    """The newest, the last one first."""
+    """The newest and the champion, the newest first."""
     champion: str | None
     bytes: Mapping[str, int]
     """Disk use by kind of artifact."""
@@ -266,7 +266,9 @@ def _parts_of(run: Run | None) -> Sequence[tuple[object, Part]]:
 
 def _runs(store: Store) -> tuple[RunStatus, ...]:
     rows = []
-    for run in reversed(list_runs(store)[-NEWEST:]):
+    for i, run in enumerate(reversed(list_runs(store))):
+        if i >= NEWEST and run.state != "champion":
+            continue
         scores = run.metrics
         between = score_intervals(Run(store, run.run)) if scores else {}
         rows.append(
@@ -343,7 +345,8 @@ class _Found:
     def _stage_command(self) -> str:
         if self._untrainable is not None:
             return "extract"
-        return "retrain" if self.champion and self.now.is_of_run else "evaluate"
+        is_new = self.champion and self.now.is_of_run and self._new_crawls()
+        return "retrain" if is_new else "evaluate"
 
     def _left(self) -> str | None:
         """Return what is unfinished; None if nothing is."""
@@ -359,14 +362,18 @@ class _Found:
         left = next((row for row in self.stages if row.done < row.total), None)
         return f"{left.stage} has finished {left.done:,} of {left.total:,} {left.unit}" if left else None
 
-    def _is_compared(self) -> bool:
-        """Return whether every crawl with videos that the run lacks was part of a retraining, as it is now."""
+    def _new_crawls(self) -> dict[str, str]:
+        """Return the digest of each crawl with videos that the run lacks, as retrainings note it."""
         known = {part.rows for _, part in _parts_of(self.now.run)}
-        waiting = {
+        return {
             crawl.name: digest([part.rows for part in crawl.parts])
             for crawl in self.catalogue.crawls
             if any(part.rows not in known for part in crawl.parts)
         }
+
+    def _is_compared(self) -> bool:
+        """Return whether every crawl with videos that the run lacks was part of a retraining, as it is now."""
+        waiting = self._new_crawls()
         runs = [*all_runs(self.store), *(Run(self.store, f"drift/{name}") for name in self.store.list("drift"))]
         seen: set[tuple[str, str]] = set()
         for run in runs:
