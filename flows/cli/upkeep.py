@@ -179,6 +179,7 @@ def relocate(
     new: Annotated[str, typer.Argument(help="Folder or URL where the crawl is now.", show_default=False)],
     out: KnownStore = "out",
     dry_run: DryRun = False,
+    json: Json = False,
 ) -> None:
     """Tell a store that a crawl was moved. No vector, model or address changes.
 
@@ -195,6 +196,9 @@ def relocate(
             with store.locked():
                 found = relocation.find_relocation(store, old, new, progress=console.progress)
                 relocation.relocate(store, found)
+    if json:
+        console.write(json_format.dumps({"store": store.url, "changed": not dry_run, **asdict(found)}, indent=1))
+        return
     console.say(f"{found.n_files:,} files have the same size, {found.n_read:,} of them were read and are the same.")
     for name in found.catalogues if dry_run else ():
         console.say(f"Would change: {name}")

@@ -36,6 +36,8 @@ class Current:
     """Vectors by feature set."""
     states: Mapping[str, Artifact] = field(default_factory=dict)
     """States of the fitted extractors that are known."""
+    unfitted: tuple[str, ...] = ()
+    """Feature sets whose extractor has to be fitted first."""
     completion: Artifact | None = None
     completed: Artifact | None = None
     run: Run | None = None
@@ -112,7 +114,7 @@ def _agrees(own: Any, other: Any) -> bool:
 
 def _of_run(run: Run) -> Current:
     made = made_from(run)
-    return Current(made.features, made.states, made.completion, made.completed, run, is_of_run=True)
+    return Current(made.features, made.states, (), made.completion, made.completed, run, is_of_run=True)
 
 
 @dataclass(frozen=True)
@@ -140,13 +142,12 @@ class _Recognised:
             for artifact in self._stored("states", name):
                 if self._is_same(name, artifact) and self._is_fitted_here(artifact):
                     states[name] = artifact
-        if len(made) < len(features):
-            return Current(features, states)
-        completion = self._completion(made)
+        unfitted = tuple(name for name in features.keys() - states.keys() if self._is_fitted(name))
+        completion = self._completion(made) if len(made) == len(features) else None
         if completion is None:
-            return Current(features, states)
+            return Current(features, states, unfitted)
         completed = Artifact("completed/all", {"completion": completion.address})
-        return Current(features, states, completion, completed, self._run(completed))
+        return Current(features, states, unfitted, completion, completed, self._run(completed))
 
     def _stored(self, kind: str, name: str) -> list[Artifact]:
         """Return the artifacts of a kind and name whose recipes can be read, the latest version of code first."""
@@ -177,12 +178,20 @@ class _Recognised:
 
     def _is_same(self, name: str, artifact: Artifact) -> bool:
         """Return whether an artifact of a feature set was made with the present settings."""
-        sets = self.tree.get("features")
-        wanted = sets.get(name, {}) if isinstance(sets, Mapping) else self.tree.get(name, {})
         own = artifact.settings.get("features", {}).get(name, {})
         if "decoding" in artifact.recipe and artifact.recipe["decoding"] != self._decoding:
             return False
-        return _agrees(own, wanted)
+        return _agrees(own, self._settings(name))
+
+    def _settings(self, name: str) -> Any:
+        """Return the settings of a feature set, of any version."""
+        sets = self.tree.get("features", self.tree)
+        return sets.get(name, {}) if isinstance(sets, Mapping) else {}
+
+    def _is_fitted(self, name: str) -> bool:
+        """Return whether an extractor is fitted, as far as its settings show it."""
+        own = self._settings(name)
+        return isinstance(own, Mapping) and "fit_videos" in own
 
     @cached_property
     def _decoding(self) -> dict[str, object]:

@@ -71,8 +71,6 @@ def references(store: Store, plan: Plan | None, without: Collection[str] = ()) -
             continue
         for folder in _made_from(run):
             found.add(folder, run.folder)
-        if run.recipe.get("start"):
-            found.add(run.recipe["start"], run.folder)
         found.add_parts(_parts(run.catalogue))
         has_all_parts &= store.exists(run.file(CATALOGUE)) or not run.is_trained
     names = [TRAINING, *(f"predicted/{name}" for name in store.list("predicted") if name.endswith(".json"))]

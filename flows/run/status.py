@@ -245,14 +245,13 @@ def _stages(
 ) -> tuple[StageStatus, ...]:
     parts = [part for _, part in catalogue.parts()]
     fitted = sum(has_state(store, artifact) for artifact in now.states.values())
-    unknown = sum(row.folder is None and row.feature_set not in now.states for row in features)
     completed = set(store.list(now.completed.folder)) if now.completed else set()
     n_completed = sum(f"part-{part.key}.parquet" in completed for part in parts)
     is_whole = not now.is_of_run or {p.rows for p in parts} == {p.rows for _, p in _parts_of(now.run)}
     trained = now.run if is_whole else None
     return (
         StageStatus("ingest", catalogue.n_videos, catalogue.n_videos, "videos"),
-        StageStatus("fit", fitted, len(now.states) + unknown, "states"),
+        StageStatus("fit", fitted, len(now.states) + len(now.unfitted), "states"),
         StageStatus("extract", sum(row.parts for row in features), sum(row.parts_total for row in features), "parts"),
         StageStatus("complete", n_completed, len(parts), "parts"),
         StageStatus("train", int(bool(trained and trained.is_trained)), 1, "models"),
@@ -353,7 +352,9 @@ class _Found:
         if self.now.is_of_run and self.champion and self._is_compared():
             return None
         lacking = [row for row in self.features if row.parts < row.parts_total]
-        if lacking or not self.features:
+        if not self.features:
+            return "nothing is extracted yet"
+        if lacking:
             n_left = sum(row.parts_total - row.parts for row in lacking)
             n_all = sum(row.parts_total for row in lacking)
             return f"{n_left:,} of {n_all:,} parts of {listed(row.feature_set for row in lacking)} are not extracted"

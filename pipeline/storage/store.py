@@ -190,13 +190,12 @@ class Store:
                 found = self.fs.find(self.root, detail=True)
                 sizes = {path.removeprefix(f"{self.root}/"): int(info["size"] or 0) for path, info in found.items()}
                 return {name: sizes[name] for name in sorted(sizes) if name != _LOCK}
-            files = [
-                Path(folder, name)
-                for folder, _, names in os.walk(self.root)
-                for name in names
-                if not Path(folder, name).is_symlink()
-            ]
-            sizes = {str(file.relative_to(self.root)): file.stat().st_size for file in files}
+            sizes = {}
+            for folder, _, names in os.walk(self.root):
+                for path in (Path(folder, name) for name in names):
+                    with suppress(FileNotFoundError):  # another command may have removed it meanwhile
+                        if not path.is_symlink():
+                            sizes[str(path.relative_to(self.root))] = path.stat().st_size
         return {name: sizes[name] for name in sorted(sizes) if name != _LOCK and not name.startswith(f"{_SCRATCH}/")}
 
     def open_file(self, name: str) -> BinaryIO:

@@ -122,13 +122,13 @@ def test_a_new_crawl_is_retrained_on(status: Status, out: Path, small_crawl: Pat
 
 def test_an_early_state(status: Status, fitted: Path, tmp_path: Path) -> None:
     found = status(fitted, code=6)
-    assert {stage["stage"]: stage["done"] for stage in found["stages"]} == {
-        "ingest": 14,
-        "fit": 2,
-        "extract": 0,
-        "complete": 0,
-        "train": 0,
-        "evaluate": 0,
+    assert {stage["stage"]: (stage["done"], stage["total"]) for stage in found["stages"]} == {
+        "ingest": (14, 14),
+        "fit": (2, 2),
+        "extract": (0, 21),
+        "complete": (0, 7),
+        "train": (0, 1),
+        "evaluate": (0, 1),
     }
     assert found["next"]["command"] == f"nmcl evaluate --out {fitted}"
     Store.create(tmp_path / "empty")

@@ -232,7 +232,9 @@ def test_a_moved_crawl_is_found_again(trained: Path, small_crawl: Path, tmp_path
 
     code, printed, _ = nmcl("relocate", old, new, "--out", out, "--dry-run")
     assert code == 0
-    assert "14 files have the same size" in printed
+    assert "14 files have the same size, 14 of them were read" in printed
+    found = json.loads(nmcl("relocate", old, new, "--out", out, "--dry-run", "--json")[1])
+    assert (found["old"], found["new"], found["changed"]) == (str(old), str(new), False)
     assert files_in(out) == before
     assert nmcl("relocate", old, new, "--out", out)[0] == 0
     after = files_in(out)
