@@ -169,7 +169,7 @@ def test_parts_in_no_catalogue_are_removed(
         shutil.copytree(trained / folder, out / folder)
     assert "Nothing to remove" in nmcl("gc", "--out", out)[1]
     manifest = crawl / "manifest.csv"
-    manifest.write_text(manifest.read_text().replace("1.mp4,snow ski ice", "1.mp4,snow"))
+    manifest.write_text(manifest.read_text().replace("\n1.mp4,snow ski ice", "\n1.mp4,snow"))
     (new,) = stages.ingest(context, crawl).crawls
     (changed,) = {part.key for part in old.parts} - {part.key for part in new.parts}
     before = files_in(out)
