@@ -202,7 +202,7 @@ class _Recognised:
 
     def _is_fitted_here(self, state: Artifact) -> bool:
         """Return whether a state was fitted on the present videos. Those on other texts are taken to be."""
-        own = next(iter(state.settings.get("features", {}).values()), {})
+        own: Any = next(iter(state.settings.get("features", {}).values()), {})
         n_videos = own.get("fit_videos") if isinstance(own, Mapping) else None
         if n_videos is None or "texts" in state.recipe:
             return True

@@ -4,7 +4,7 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nmcl.flows.run.current import Current, current, split_settings
 from nmcl.flows.run.intervals import Interval, score_intervals
@@ -123,10 +123,10 @@ class _Reading:
     store: Store
     problems: list[str] = field(default_factory=list)
 
-    def get(self, read: Callable[[], T], otherwise: T) -> T:
-        """Return what is read, or the other value if a file is damaged."""
+    def get(self, otherwise: T, read: Callable[..., T], *arguments: Any) -> T:
+        """Return what a function reads, or the other value if a file is damaged."""
         try:
-            return read()
+            return read(*arguments)
         except StoreError as error:
             if str(error) not in self.problems:
                 self.problems.append(str(error))
@@ -136,19 +136,21 @@ class _Reading:
 def status(store: Store) -> Status:
     """Return the state of a store, read from its recipes and the ends of its tables."""
     reading = _Reading(store)
-    catalogue = reading.get(lambda: load_catalogue(store), Catalogue())
-    rows = {part: reading.get(lambda p=part: load_part(store, p), []) for _, part in catalogue.parts()}  # type: ignore[misc]
+    catalogue = reading.get(Catalogue(), load_catalogue, store)
+    none: list[Video] = []
+    rows = {part: reading.get(none, load_part, store, part) for _, part in catalogue.parts()}
     videos = [video for of_part in rows.values() for video in of_part]
     notes: list[str] = []
     splits = _splits(reading, videos, notes)
     now = Current({})
     if catalogue.crawls and splits is not None:
-        now = reading.get(lambda: current(store, catalogue, videos, splits), now)
-    failures = reading.get(lambda: _failures(reading, now, list(rows)), {})
+        now = reading.get(now, current, store, catalogue, videos, splits)
+    failures = _failures(reading, now, list(rows))
     features = tuple(_feature(reading, name, artifact, failures, rows) for name, artifact in now.features.items())
     stages = _stages(store, catalogue, now, features) if catalogue.crawls else ()
-    best = reading.get(lambda: champion(store), None)
-    listed_runs = reading.get(lambda: _runs(store), ())
+    best = reading.get(None, champion, store)
+    no_runs: tuple[RunStatus, ...] = ()
+    listed_runs = reading.get(no_runs, _runs, store)
     crawls = tuple(_crawl(crawl.name, crawl.folder, crawl.parts, rows) for crawl in catalogue.crawls)
     sizes: Counter[str] = Counter()
     for one in stored(store):
@@ -173,7 +175,7 @@ def status(store: Store) -> Status:
 
 def _splits(reading: _Reading, videos: Sequence[Video], notes: list[str]) -> Splits | None:
     try:
-        settings = reading.get(lambda: split_settings(reading.store), None)
+        settings = reading.get(None, split_settings, reading.store)
         return assign(list(videos), settings) if settings and videos else None
     except UserError as error:
         notes.append(str(error))
@@ -197,8 +199,9 @@ PartFailures = Mapping[Part, Mapping[str, tuple[Failure, ...]]]
 def _failures(reading: _Reading, now: Current, parts: Sequence[Part]) -> PartFailures:
     artifact = Artifact("failures/media", {"decoding": now.decoding})
     recorded = set(reading.store.list(artifact.folder))
+    none: dict[str, tuple[Failure, ...]] = {}
     return {
-        part: reading.get(lambda p=part: load_failures(reading.store, artifact, p), {})  # type: ignore[misc]
+        part: reading.get(none, load_failures, reading.store, artifact, part)
         for part in parts
         if f"part-{part.key}.parquet" in recorded
     }
@@ -225,13 +228,13 @@ def _feature(
     store = reading.store
     if artifact is None:
         return FeatureStatus(name, None, None, 0, len(parts), 0, 0, 0)
-    modality = reading.get(lambda: modality_of(store, artifact.folder), None)
+    modality = reading.get(None, modality_of, store, artifact.folder)
     there = set(store.list(artifact.folder))
     n_done = n_present = n_absent = n_failed = 0
     for part in parts:
         if f"part-{part.key}.parquet" not in there:
             continue
-        n_rows, n_vectors = reading.get(lambda p=part: count_vectors(store, artifact.part(p.key)), (0, 0))  # type: ignore[misc]
+        n_rows, n_vectors = reading.get((0, 0), count_vectors, store, artifact.part(part.key))
         n_done, n_present, n_absent = n_done + 1, n_present + n_vectors, n_absent + n_rows - n_vectors
         if modality in ("visual", "acoustic"):
             of_part = failures.get(part, {}).values()

@@ -5,8 +5,9 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -22,22 +23,28 @@ from tests.flows.commands import nmcl, nmcl_here
 DATA = Path(__file__).resolve().parents[2] / "data"
 
 
+@dataclass(frozen=True)
 class Status:
-    """The command in this process, as JSON."""
+    """The command in this process."""
 
-    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        self._fixtures = {"capsys": capsys, "monkeypatch": monkeypatch}
+    capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch
 
-    def __call__(self, out: Path, code: int = 0) -> dict:
-        found, printed, said = nmcl_here("status", "--out", out, "--json", "--check", **self._fixtures)
+    def __call__(self, out: Path, code: int = 0) -> Any:
+        """Return its JSON."""
+        found, printed, said = self._run("status", "--out", out, "--json", "--check")
         assert found == code, said
         assert printed.isascii()
         return json.loads(printed)
 
     def text(self, out: Path) -> str:
-        found, printed, said = nmcl_here("status", "--out", out, **self._fixtures)
+        """Return what it shows."""
+        found, printed, said = self._run("status", "--out", out)
         assert found == 0, said
         return printed + said
+
+    def _run(self, *arguments: object) -> tuple[int, str, str]:
+        return nmcl_here(*arguments, capsys=self.capsys, monkeypatch=self.monkeypatch)
 
 
 @pytest.fixture

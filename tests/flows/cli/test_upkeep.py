@@ -63,12 +63,13 @@ def files_in(out: Path) -> dict[str, bytes]:
 
 def expected_to_go(out: Path, kept: list[str]) -> set[str]:
     """Files that no kept run refers to: by the addresses in recipes, read as text."""
-    folders = {}
+    folders: dict[str, set[str]] = {}
     for name in files_in(out):
         parts = name.removeprefix("metadata/").split("/")
         if parts[0] in ("features", "states", "completed", "runs", "texts"):
             folders.setdefault("/".join(parts[:2]), set()).add(name)
-    reached, waiting = set(), list(kept)
+    reached: set[str] = set()
+    waiting = list(kept)
     while waiting:
         folder = waiting.pop()
         if folder in reached:
