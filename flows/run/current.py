@@ -6,22 +6,26 @@ weights are not compared, so that after an upgrade `nmcl run` may have more to d
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from nmcl.pipeline.addressing import REMOVED, with_references
 from nmcl.pipeline.errors import StoreError, UserError
 from nmcl.pipeline.media import MediaSettings
 from nmcl.pipeline.records import MODALITIES, Video
 from nmcl.pipeline.stages.fit import sample
-from nmcl.pipeline.stages.splits import Splits, SplitSettings, assign
+from nmcl.pipeline.stages.splits import Splits, SplitSettings
 from nmcl.pipeline.storage.artifacts import SETTINGS_IN_FULL, Artifact, addresses_of, digest, has_state
 from nmcl.pipeline.storage.catalogue import Catalogue
 from nmcl.pipeline.storage.lineage import made_from, stored_artifact
 from nmcl.pipeline.storage.runs import SETTINGS, Run, all_runs, champion
+from nmcl.pipeline.storage.shapes import adapter
 from nmcl.pipeline.storage.store import Store
 
+T = TypeVar("T")
 _SECTIONS = ("split", "media", "subtitles", "ocr", "features", "visual", "acoustic", "textual", "completion", "model")
 """Sections of the settings that decide a result; the last versions have `features` in place of the three sets."""
 _OF_MACHINE = ("device", "timeout_s", "memory_mb", "workers", "max_fetch_mb", "max_failed_share", *REMOVED)
@@ -77,15 +81,23 @@ def current(store: Store, catalogue: Catalogue, videos: Sequence[Video], splits:
 
 def split_settings(store: Store) -> SplitSettings:
     """Return how the settings of a store split its videos."""
-    tree = store.read_json(SETTINGS) if store.exists(SETTINGS) else {}
-    values = with_references(SplitSettings, tree.get("split", {})) if tree else {}
-    known = SplitSettings.__dataclass_fields__
-    return SplitSettings(**{name: value for name, value in values.items() if name in known})
+    return _section(store, SplitSettings, store.read_json(SETTINGS) if store.exists(SETTINGS) else {}, "split")
 
 
-def splits_of(store: Store, videos: Sequence[Video]) -> Splits:
-    """Return the splits of the videos by the settings of a store."""
-    return assign(list(videos), split_settings(store))
+def _section(store: Store, kind: type[T], tree: Mapping[str, Any], name: str) -> T:
+    """Return a section of stored settings of any version; settings that this version does not know are ignored."""
+    values = with_references(kind, tree.get(name, {})) if tree else {}
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    try:
+        found: T = adapter(kind).validate_python({key: value for key, value in values.items() if key in known})
+    except ValidationError as error:
+        raise store.damaged(SETTINGS, f"{name}: {error.errors()[0]['msg']}") from error
+    return found
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """Return a part of a recipe or of settings; an empty one if another version or another program wrote other JSON."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _is_of(run: Run, tree: Mapping[str, Any]) -> bool:
@@ -178,37 +190,33 @@ class _Recognised:
 
     def _is_same(self, name: str, artifact: Artifact) -> bool:
         """Return whether an artifact of a feature set was made with the present settings."""
-        own = artifact.settings.get("features", {}).get(name, {})
+        own = _mapping(_mapping(artifact.settings.get("features")).get(name))
         if "decoding" in artifact.recipe and artifact.recipe["decoding"] != self._decoding:
             return False
         return _agrees(own, self._settings(name))
 
-    def _settings(self, name: str) -> Any:
+    def _settings(self, name: str) -> Mapping[str, Any]:
         """Return the settings of a feature set, of any version."""
-        sets = self.tree.get("features", self.tree)
-        return sets.get(name, {}) if isinstance(sets, Mapping) else {}
+        return _mapping(_mapping(self.tree.get("features", self.tree)).get(name))
 
     def _is_fitted(self, name: str) -> bool:
         """Return whether an extractor is fitted, as far as its settings show it."""
-        own = self._settings(name)
-        return isinstance(own, Mapping) and "fit_videos" in own
+        return "fit_videos" in self._settings(name)
 
     @cached_property
     def _decoding(self) -> dict[str, object]:
-        values = self.tree.get("media", {})
-        known = MediaSettings.__dataclass_fields__
-        found = with_references(MediaSettings, {k: v for k, v in values.items() if k in known}) if values else {}
-        return MediaSettings(**found).address()
+        return _section(self.store, MediaSettings, self.tree, "media").address()
 
     def _is_fitted_here(self, state: Artifact) -> bool:
         """Return whether a state was fitted on the present videos. Those on other texts are taken to be."""
-        own: Any = next(iter(state.settings.get("features", {}).values()), {})
-        n_videos = own.get("fit_videos") if isinstance(own, Mapping) else None
-        if n_videos is None or "texts" in state.recipe:
+        own: Any = next(iter(_mapping(state.settings.get("features")).values()), {})
+        n_videos = _mapping(own).get("fit_videos")
+        if not isinstance(n_videos, int) or "texts" in state.recipe:
             return True
         is_text = "decoding" not in state.recipe
         videos = [video for video in self.fit_videos if video.description] if is_text else self.fit_videos
-        without = {(video["crawl"], video["video_id"]) for video in state.recipe.get("left_out", ())}
+        left_out = [_mapping(video) for video in state.recipe.get("left_out") or ()]
+        without = {(video.get("crawl"), video.get("video_id")) for video in left_out}
         chosen = [
             v for v in sample(videos, n_videos, self.splits.settings.seed) if (v.crawl, v.video_id) not in without
         ]
@@ -235,7 +243,7 @@ class _Recognised:
             except (StoreError, UserError):
                 continue
             if (recipe.get("completed"), recipe.get("labels")) == (completed.address, labels):
-                own = recipe.get(SETTINGS_IN_FULL, {}).get("model", {})
+                own = _mapping(recipe.get(SETTINGS_IN_FULL)).get("model", {})
                 if _agrees(own, self.tree.get("model", {})):
                     return run
         return None

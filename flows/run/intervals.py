@@ -1,6 +1,7 @@
-"""Confidence intervals of a run's test scores, from its stored predictions."""
+"""Confidence intervals of a run's test scores, from its stored predictions. Imports no SciPy, which takes a second."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import lgamma
 
 import numpy as np
 
@@ -13,9 +14,10 @@ Interval = tuple[float, float]
 
 
 def score_intervals(run: Run) -> dict[str, Interval]:
-    """Return the 95 % intervals of `micro_f1` and `macro_f1` on the test videos, by bootstrap.
+    """Return the 95 % intervals of `micro_f1` and `macro_f1` on the test videos.
 
-    Empty if the predictions of the test videos are not stored, or are damaged.
+    That of micro-F1, a share of videos, is exact (Clopper and Pearson); that of macro-F1 is a bootstrap, and is left
+    out if all resamples have one score. Empty if the predictions of the test videos are not stored, or are damaged.
     """
     metrics = run.metrics
     pairs = _test_pairs(run) if metrics else []
@@ -24,7 +26,9 @@ def score_intervals(run: Run) -> dict[str, Interval]:
     names = sorted({name for pair in pairs for name in pair})
     index = {name: i for i, name in enumerate(names)}
     label, predicted = np.array([(index[true], index[guess]) for true, guess in pairs]).T
-    return bootstrap(label, predicted, len(names))
+    found = {"micro_f1": exact(int((label == predicted).sum()), len(label))}
+    low, high = bootstrap(label, predicted, len(names))
+    return found | ({"macro_f1": (low, high)} if low < high else {})
 
 
 def _test_pairs(run: Run) -> list[tuple[str, str]]:
@@ -52,8 +56,8 @@ def _earlier_rows(run: Run, rows: Sequence[dict[str, str]]) -> list[tuple[str | 
 
 def bootstrap(
     label: np.ndarray, predicted: np.ndarray, n_classes: int, n_resamples: int = N_RESAMPLES, seed: int = 0
-) -> dict[str, Interval]:
-    """Return the 2.5 and 97.5 % quantiles of micro- and macro-F1 over resampled rows.
+) -> Interval:
+    """Return the 2.5 and 97.5 % quantiles of macro-F1 over resampled rows.
 
     The macro average is over the classes that occur as a label or a prediction, as in `nmcl.model.evaluate`.
 
@@ -73,10 +77,27 @@ def bootstrap(
     n_right, n_true, n_found = (drawn @ of_classes for of_classes in columns)
     occurring = n_true + n_found > 0
     f1 = np.divide(2 * n_right, n_true + n_found, out=np.zeros_like(n_right), where=occurring)
-    scores = {"micro_f1": n_right.sum(axis=1) / n, "macro_f1": f1.sum(axis=1) / occurring.sum(axis=1)}
-    return {name: _interval(values) for name, values in scores.items()}
-
-
-def _interval(values: np.ndarray) -> Interval:
-    low, high = np.quantile(values, (0.025, 0.975))
+    low, high = np.quantile(f1.sum(axis=1) / occurring.sum(axis=1), (0.025, 0.975))
     return float(low), float(high)
+
+
+def exact(k: int, n: int) -> Interval:
+    """Return the 95 % interval of Clopper and Pearson of a share, of which k of n trials are an estimate."""
+    i = np.arange(n + 1)
+    log_choices = np.array([lgamma(n + 1) - lgamma(j + 1) - lgamma(n - j + 1) for j in range(n + 1)])
+
+    def tail(p: float, rows: slice) -> float:
+        return float(np.exp(log_choices + i * np.log(p) + (n - i) * np.log1p(-p))[rows].sum())
+
+    low = 0.0 if k == 0 else _solved(lambda p: tail(p, slice(k, None)) - 0.025)
+    high = 1.0 if k == n else _solved(lambda p: 0.025 - tail(p, slice(None, k + 1)))
+    return low, high
+
+
+def _solved(increasing: Callable[[float], float]) -> float:
+    """Return where an increasing function of a share is 0."""
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (low, middle) if increasing(middle) > 0 else (middle, high)
+    return (low + high) / 2

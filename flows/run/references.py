@@ -108,7 +108,7 @@ def _planned(plan: Plan) -> list[str]:
     of_states = (state.recipe.get("texts") for state in plan.states.values())
     return [
         *(one.folder for one in artifacts),
-        *(texts_folder(recipe) for recipe in of_states if isinstance(recipe, dict)),
+        *(texts_folder(recipe) for recipe in of_states if recipe),
     ]
 
 

@@ -79,7 +79,7 @@ class RunStatus:
     test_videos: int | None
     micro_f1: float | None
     micro_f1_interval: Interval | None
-    """95 % interval, by bootstrap of the test videos."""
+    """95 % interval, see `nmcl.flows.run.intervals`."""
     macro_f1: float | None
     macro_f1_interval: Interval | None
 

@@ -32,7 +32,7 @@ class MadeFrom:
     def texts(self) -> list[str]:
         """Folders of the texts that feature sets were made from."""
         recipes = (artifact.recipe.get("texts") for artifact in (*self.features.values(), *self.states.values()))
-        return list(dict.fromkeys(texts_folder(recipe) for recipe in recipes if isinstance(recipe, dict)))
+        return list(dict.fromkeys(texts_folder(recipe) for recipe in recipes if recipe))
 
     @property
     def decoding(self) -> Any:
@@ -69,9 +69,11 @@ def made_from(run: Run) -> MadeFrom:
 def stored_artifact(store: Store, folder: str) -> Artifact:
     """Return the artifact in a folder, by its recipe. Raises StoreError if the recipe is missing or damaged."""
     recipe = store.read_json(recipe_file(store, folder))
-    return Artifact(folder.rsplit("-", 1)[0], hashed_part(recipe), recipe.get(SETTINGS_IN_FULL, {}))
+    in_full = recipe.get(SETTINGS_IN_FULL, {})
+    return Artifact(folder.rsplit("-", 1)[0], hashed_part(recipe), in_full if isinstance(in_full, Mapping) else {})
 
 
-def texts_folder(recipe: Mapping[str, Any]) -> str:
+def texts_folder(recipe: Any) -> str:
     """Return the folder of the texts with this recipe."""
-    return f"texts/{recipe['source']}-{digest(recipe)}"
+    source = recipe.get("source") if isinstance(recipe, Mapping) else None
+    return f"texts/{source}-{digest(recipe)}"

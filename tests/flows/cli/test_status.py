@@ -77,8 +77,9 @@ def test_a_finished_store(status: Status, out: Path, small_crawl: Path) -> None:
     (run,) = found["runs"]
     metrics = json.loads((out / run["run"] / "metrics.json").read_text())
     assert (run["macro_f1"], run["test_videos"]) == (metrics["test"]["macro_f1"], metrics["test"]["n_rows"])
-    low, high = run["macro_f1_interval"]
-    assert 0 <= low <= run["macro_f1"] <= high <= 1
+    low, high = run["micro_f1_interval"]
+    assert 0 <= low <= run["micro_f1"] <= high <= 1
+    assert high - low > 0.3  # four test videos tell little, even if all are right
     assert found["champion"] == run["run"]
     files = [file for file in out.rglob("*") if file.is_file() and not file.is_symlink() and file.name != ".lock"]
     inside = [file for file in files if not {"latest", "champion"} & set(file.relative_to(out).parts)]

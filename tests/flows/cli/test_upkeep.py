@@ -209,6 +209,32 @@ def test_du_and_gc_on_a_store_of_an_early_version(tmp_path: Path, nmcl: Nmcl) ->
     assert all(row["in_use"] for row in found["artifacts"])
 
 
+def test_on_an_object_store(three: Path, small_crawl: Path, tmp_path: Path, nmcl: Nmcl) -> None:
+    """By fsspec's store in memory, which has neither folders nor links."""
+    url = "memory://stores/three"
+    store = Store(url)
+    before = files_in(three)
+    for name, content in before.items():
+        store.write(name, content)
+    for name in ("latest", "champion"):
+        target = Store.open(three).target(name)
+        assert target
+        store.point(name, target)
+    on_disk = json.loads(nmcl("gc", "--out", three, "--dry-run", "--json")[1])
+    found = json.loads(nmcl("status", "--out", url, "--json")[1])
+    own = json.loads(nmcl("status", "--out", three, "--json")[1])
+    for name in ("crawls", "stages", "features", "outcomes", "champion", "problems"):
+        assert found[name] == own[name]
+    assert nmcl("gc", "--out", url)[0] == 0
+    gone = {name for row in on_disk["artifacts"] for name in row["files"]}
+    assert before.keys() - store.sizes().keys() == gone
+    rows = json.loads(nmcl("du", "--out", url, "--json")[1])["artifacts"]
+    assert all(row["in_use"] for row in rows)
+    copy = Path(shutil.copytree(small_crawl, tmp_path / "copy"))
+    assert nmcl("relocate", "clips", copy, "--out", url)[0] == 0
+    assert json.loads(nmcl("status", "--out", url, "--json")[1])["crawls"][0]["folder"] == str(copy)
+
+
 def test_gc_refuses_where_a_lineage_is_unknown(three: Path, tmp_path: Path, nmcl: Nmcl) -> None:
     out = Path(shutil.copytree(three, tmp_path / "out", symlinks=True))
     recipe = next((out / "states").glob("completion-*/recipe.json"))
