@@ -186,16 +186,12 @@ class Store:
     def sizes(self) -> dict[str, int]:
         """Return the size in bytes of every file, by name; without links, locks and unfinished files."""
         with translated(self.url, "read"):
-            if not self.is_local:
-                found = self.fs.find(self.root, detail=True)
-                sizes = {path.removeprefix(f"{self.root}/"): int(info["size"] or 0) for path, info in found.items()}
-                return {name: sizes[name] for name in sorted(sizes) if name != _LOCK}
-            sizes = {}
-            for folder, _, names in os.walk(self.root):
-                for path in (Path(folder, name) for name in names):
-                    with suppress(FileNotFoundError):  # another command may have removed it meanwhile
-                        if not path.is_symlink():
-                            sizes[str(path.relative_to(self.root))] = path.stat().st_size
+            found = self.fs.find(self.root, detail=True)
+        sizes = {
+            path.removeprefix(f"{self.root}/"): int(info["size"] or 0)
+            for path, info in found.items()
+            if not info.get("islink")
+        }
         return {name: sizes[name] for name in sorted(sizes) if name != _LOCK and not name.startswith(f"{_SCRATCH}/")}
 
     def open_file(self, name: str) -> BinaryIO:
