@@ -144,6 +144,29 @@ def test_an_early_state(status: Status, fitted: Path, tmp_path: Path) -> None:
     assert "is not an nmcl store" in nmcl("status", "--out", tmp_path, code=2).stderr
 
 
+def test_without_labels_the_features_are_all(
+    status: Status, trained: Path, small_crawl: Path, quick: Settings, tmp_path: Path
+) -> None:
+    crawl, out = Path(shutil.copytree(small_crawl, tmp_path / "clips")), tmp_path / "out"
+    rows = [line.rsplit(",", 1)[0] for line in (crawl / "manifest.csv").read_text().splitlines()]
+    (crawl / "manifest.csv").write_text("\n".join(rows))
+    context = Context(Store.create(out), replace(quick, features={"visual": quick.features["visual"]}))
+    remember(context.store, context.settings)
+    stages.ingest(context, crawl)
+    tree = json.loads((out / "settings.json").read_text())
+    tree["features"] |= {name: {"extractor": "none"} for name in ("acoustic", "textual", "words")}
+    (out / "settings.json").write_text(json.dumps(tree))
+    assert status(out, code=6)["next"]["command"] == f"nmcl extract --out {out}"
+    for folder in [*trained.glob("features/visual-*"), *trained.glob("failures/*")]:
+        name = folder.relative_to(trained)
+        shutil.copytree(folder, out / name)
+        shutil.copytree(trained / "metadata" / name, out / "metadata" / name)
+    found = status(out)
+    assert found["next"]["command"] == f"nmcl export --out {out} --format parquet --to features.parquet"
+    assert "labels do not suffice" in found["next"]["why"]
+    assert found["outcomes"] == {"decoded": 13, "unreadable": 1}
+
+
 def test_a_store_of_an_early_version(status: Status, tmp_path: Path) -> None:
     with tarfile.open(DATA / "store-28a06ff.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
