@@ -138,3 +138,12 @@ def _cell(value: Any) -> Text:
     if isinstance(value, float):
         return Text(f"{value:.3f}")
     return Text(f"{value:,}" if isinstance(value, int) else visible(str(value), SHORT))
+
+
+def size(n_bytes: int) -> str:
+    """Return a number of bytes for people, in decimal units."""
+    value, units = float(n_bytes), ["bytes", "kB", "MB", "GB", "TB"]
+    while value >= 1000 and len(units) > 1:
+        value /= 1000
+        del units[0]
+    return f"{value:,.0f} {units[0]}" if units[0] == "bytes" else f"{value:,.1f} {units[0]}"

@@ -62,7 +62,9 @@ DOORS = {
             "retrain",
             "run",
             "serve",
+            "status",
             "store",
+            "upkeep",
         )
     },
 }

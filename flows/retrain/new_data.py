@@ -1,6 +1,6 @@
 """New videos that crawls add to a champion's data, and the selection of crawls for training a challenger."""
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,12 +60,18 @@ def content(crawl: Crawl) -> str:
     return digest([part.rows for part in crawl.parts])
 
 
-def add_new(store: Store, base: Catalogue, crawls: Sequence[Crawl]) -> tuple[Catalogue, list[CrawlDiff]]:
-    """Add the new videos of some crawls to a catalogue, and count them. Content of other crawls is left out."""
+def add_new(
+    store: Store, base: Catalogue, crawls: Sequence[Crawl], make: Callable[[Store, Sequence[Video]], Part] = make_part
+) -> tuple[Catalogue, list[CrawlDiff]]:
+    """Add the new videos of some crawls to a catalogue, and count them. Content of other crawls is left out.
+
+    Args:
+        make: Returns the part of some rows; the default also writes it.
+    """
     before = _Known.of(store, base)
     catalogue, diffs = base, []
     for crawl in crawls:
-        parts, known, fresh = _unknown_parts(store, crawl, before)
+        parts, known, fresh = _unknown_parts(store, crawl, before, make)
         diffs.append(_diff(crawl, known, fresh, before))
         before.add(fresh)
         if parts:
@@ -105,7 +111,9 @@ class _Known:
         return replace(video, venue=earlier.venue) if earlier and earlier.venue else video
 
 
-def _unknown_parts(store: Store, crawl: Crawl, before: _Known) -> tuple[list[Part], list[Video], list[Video]]:
+def _unknown_parts(
+    store: Store, crawl: Crawl, before: _Known, make: Callable[[Store, Sequence[Video]], Part]
+) -> tuple[list[Part], list[Video], list[Video]]:
     """Return the new parts of a crawl, its known videos and its new videos.
 
     The parts have no content of other crawls, and keep earlier labels. The known videos are those that were left out or
@@ -125,7 +133,7 @@ def _unknown_parts(store: Store, crawl: Crawl, before: _Known) -> tuple[list[Par
         known += [video for video in videos if video not in rows]
         fresh += [video for video, earlier in zip(videos, found, strict=True) if not earlier]
         if rows:
-            parts.append(make_part(store, rows) if rows != videos else part)
+            parts.append(make(store, rows) if rows != videos else part)
     return parts, known, fresh
 
 

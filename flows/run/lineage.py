@@ -12,18 +12,10 @@ from nmcl.pipeline.addressing import REMOVED
 from nmcl.pipeline.errors import ModelError, StoreError
 from nmcl.pipeline.extractor import Extractor
 from nmcl.pipeline.records import Split
-from nmcl.pipeline.storage.artifacts import (
-    SETTINGS_IN_FULL,
-    Artifact,
-    digest,
-    has_state,
-    hashed_part,
-    named_addresses,
-    recipe_file,
-)
+from nmcl.pipeline.storage.artifacts import Artifact, digest, has_state
 from nmcl.pipeline.storage.catalogue import Catalogue
+from nmcl.pipeline.storage.lineage import made_from
 from nmcl.pipeline.storage.runs import Run
-from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.text import listed
 
 CODE = ("code", "code_version", "autoencoder_version", "keyframes_version")
@@ -175,20 +167,10 @@ def frozen_of(run: Run) -> FrozenStates:
     Raises:
         StoreError: If a state or a recipe is missing.
     """
-    store = run.store
-    completion_address = _read(store, "completed/all", run.recipe["completed"]).recipe["completion"]
-    completion = _read(store, "states/completion", completion_address)
-    addresses = named_addresses(completion.recipe["features"])
-    features = {name: _read(store, f"features/{name}", address) for name, address in addresses.items()}
-    states = {n: _read(store, f"states/{n}", f.recipe["state"]) for n, f in features.items() if f.recipe["state"]}
-    for artifact in (completion, *states.values()):
+    store, made = run.store, made_from(run)
+    for artifact in (made.completion, *made.states.values()):
         if not has_state(store, artifact):
             raise StoreError(
                 f"{store.url}/{artifact.folder} is missing: the states of {run.folder} cannot be used again."
             )
-    return FrozenStates(run.folder, states, features, completion)
-
-
-def _read(store: Store, kind: str, address: str) -> Artifact:
-    recipe = store.read_json(recipe_file(store, f"{kind}-{address}"))
-    return Artifact(kind, hashed_part(recipe), recipe.get(SETTINGS_IN_FULL, {}))
+    return FrozenStates(run.folder, made.states, made.features, made.completion)

@@ -32,7 +32,8 @@ from nmcl.pipeline.features import class_indices
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Split, Video
 from nmcl.pipeline.stages.complete import load_completed
-from nmcl.pipeline.storage.artifacts import Artifact, digest, load_state, save_state
+from nmcl.pipeline.stages.ingest import predicted_catalogue
+from nmcl.pipeline.storage.artifacts import Artifact, load_state, save_state
 from nmcl.pipeline.storage.catalogue import Catalogue, Crawl, Part, load_catalogue, load_part, make_part, save_catalogue
 from nmcl.pipeline.storage.failures import load_failures
 from nmcl.pipeline.storage.files import write_whole
@@ -195,13 +196,7 @@ def predict_crawl(
     store = frozen.store
     with store.locked(may_be_read_only=True):
         context = Context(store, frozen.settings, progress, map_items)
-        return _predict_parts(context, frozen, ingest(context, crawl, _catalogue_of(crawl)))
-
-
-def _catalogue_of(location: str) -> str:
-    """Return the file of the catalogue of a predicted crawl or store."""
-    source = crawl_source(location)
-    return f"predicted/{source.name}-{digest(source.address, 8)}.json"
+        return _predict_parts(context, frozen, ingest(context, crawl, predicted_catalogue(crawl)))
 
 
 def predict_store(videos: Store, frozen: Frozen, progress: Progress = silent) -> pa.Table:
@@ -219,7 +214,7 @@ def predict_store(videos: Store, frozen: Frozen, progress: Progress = silent) ->
         if videos.url != store.url:
             for _, part in catalogue.parts():
                 make_part(store, load_part(videos, part))
-            save_catalogue(store, catalogue, _catalogue_of(videos.url))
+            save_catalogue(store, catalogue, predicted_catalogue(videos.url))
         return _predict_parts(Context(store, frozen.settings, progress), frozen, catalogue).table
 
 

@@ -68,7 +68,7 @@ def ingest(
         CrawlError: If the folder or its manifest cannot be used.
     """
     source = crawl_source(crawl)
-    _refuse_nesting(store, source.address)
+    refuse_nesting(store, source.address)
     with source.files() as files:
         listing = read_files(files, columns, source.address, settings.absent, settings.max_rejected_share)
     catalogue = load_catalogue(store, catalogue_name)
@@ -79,13 +79,14 @@ def ingest(
     old = [load_part(store, part) for part in known.parts if store.exists(part.file)] if known else []
     slices = _cut(videos, old, settings.part_size)
     parts: list[Part] = [make_part(store, rows) for rows in slices]
-    notes = (*listing.notes, *_save_rejected(store, _rejected_file(name, source.address, catalogue_name), listing))
+    notes = (*listing.notes, *_save_rejected(store, rejected_file(name, source.address, catalogue_name), listing))
     catalogue = catalogue.with_crawl(Crawl(name, source.address, tuple(parts), notes))
     save_catalogue(store, catalogue, catalogue_name)
     return catalogue
 
 
-def _refuse_nesting(store: Store, crawl: str) -> None:
+def refuse_nesting(store: Store, crawl: str) -> None:
+    """Raise CrawlError if the store is inside the crawl."""
     out = str(store.local_path().resolve()) if store.is_local else store.url
     if f"{out}/".startswith(f"{crawl}/"):
         raise CrawlError(f"The output {out} is inside the crawl {crawl}. Choose an --out outside it.")
@@ -163,7 +164,13 @@ def _save_stats(store: Store, name: str, stats: dict[str, _Stat]) -> None:
     store.write(name, encode(pa.Table.from_pylist(rows, _STATS)))
 
 
-def _rejected_file(crawl: str, address: str, catalogue: str) -> str:
+def predicted_catalogue(location: str) -> str:
+    """Return the file of the catalogue of a predicted crawl or store."""
+    source = crawl_source(location)
+    return f"predicted/{source.name}-{digest(source.address, 8)}.json"
+
+
+def rejected_file(crawl: str, address: str, catalogue: str) -> str:
     """Return the name of the file that lists the unusable manifest rows of a crawl."""
     return f"videos/rejected-{crawl if catalogue == TRAINING else f'{crawl}-{digest(address, 6)}'}.parquet"
 

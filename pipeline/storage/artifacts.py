@@ -188,6 +188,8 @@ def modality_of(store: Store, folder: str) -> Modality:
     """Return the modality of a feature set, given the folder of its artifact; earlier versions named sets by it."""
     name = folder.removeprefix("features/").rsplit("-", 1)[0]
     file = recipe_file(store, folder)
-    recipe = store.read_json(file) if store.exists(file) else {}
-    modality: Modality = recipe.get(SETTINGS_IN_FULL, {}).get("features", {}).get(name, {}).get("modality", name)
-    return modality
+    found: Any = store.read_json(file) if store.exists(file) else {}
+    for key in (SETTINGS_IN_FULL, "features", name, "modality"):
+        found = found.get(key) if isinstance(found, dict) else None
+    modality: Any = found if found in MODALITIES else name
+    return modality  # type: ignore[no-any-return]

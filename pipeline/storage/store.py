@@ -28,7 +28,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import fsspec
 
@@ -183,6 +183,28 @@ class Store:
             return []
         return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries)
 
+    def sizes(self) -> dict[str, int]:
+        """Return the size in bytes of every file, by name; without links, locks and unfinished files."""
+        with translated(self.url, "read"):
+            found = self.fs.find(self.root, detail=True)
+        sizes = {
+            path.removeprefix(f"{self.root}/"): int(info["size"] or 0)
+            for path, info in found.items()
+            if not info.get("islink")
+        }
+        return {name: sizes[name] for name in sorted(sizes) if name != _LOCK and not name.startswith(f"{_SCRATCH}/")}
+
+    def open_file(self, name: str) -> BinaryIO:
+        """Open a file to read some of it. Raises StoreError if it is missing."""
+        try:
+            with translated(self.where(name), "read"):
+                opened: BinaryIO = self.fs.open(self._full(name), "rb")
+                return opened
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"{self.where(name)} is missing. Run the command again: it recreates missing files."
+            ) from error
+
     def read(self, name: str) -> bytes:
         """Return all bytes of a file. Raises StoreError if it is missing."""
         try:
@@ -250,6 +272,12 @@ class Store:
         """Remove a file if it exists; raise StoreError on failure."""
         with suppress(FileNotFoundError), translated(self.where(name), "removed"):
             self.fs.rm_file(self._full(name))
+
+    def remove_folder_if_empty(self, folder: str) -> None:
+        """Remove a folder that has no files; an object store has no folders of its own."""
+        if self.is_local:
+            with suppress(OSError):
+                self.local_path(folder).rmdir()
 
     def point(self, name: str, target: str) -> None:
         """Link `name` to the folder `target` atomically: a symbolic link on disk, a small file elsewhere.

@@ -26,6 +26,8 @@ from nmcl.flows.run.evaluation import extract_seconds_of, seconds_of, stored_mod
 from nmcl.flows.run.lineage import lineage_of
 from nmcl.flows.run.plan import Plan, completed_with
 from nmcl.flows.run.prediction import probabilities
+from nmcl.flows.run.references import references, unused
+from nmcl.flows.run.status import status
 from nmcl.flows.stored_settings import of_champion, of_store
 from nmcl.pipeline import completion
 from nmcl.pipeline.errors import NmclError, StoreError
@@ -78,6 +80,8 @@ def read_everything(root: Path) -> list[NmclError]:
     tried(lambda: Store.open(root))
     tried(lambda: summary.of_runs(store))
     tried(lambda: summary.of_runs(store, as_json=True))
+    tried(lambda: status(store))
+    tried(lambda: unused(store, references(store, None)))
     tried(lambda: summary.of_run(store))
     tried(lambda: summary.of_drift(Run(store, RUN)))
     tried(lambda: last_verdicts(store))
