@@ -55,6 +55,7 @@ DOORS = {
         for name in (
             "app",
             "experiments",
+            "explore",
             "export",
             "options",
             "predict",

@@ -5,9 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nmcl.extractors.earlier import earlier_address
 from nmcl.flows import console
-from nmcl.model.registry import with_current_names
 from nmcl.pipeline.addressing import REMOVED
 from nmcl.pipeline.errors import ModelError, StoreError
 from nmcl.pipeline.extractor import Extractor
@@ -89,9 +87,7 @@ class FrozenStates:
     @property
     def failures(self) -> Artifact | None:
         """The videos of the run that do not decode; None if no modality is decoded."""
-        decodings = (artifact.recipe.get("decoding") for artifact in self.features.values())
-        decoding = next((found for found in decodings if found is not None), None)
-        return Artifact("failures/media", {"decoding": decoding}) if decoding is not None else None
+        return failures_with(self.features)
 
 
 def is_earlier_form(recipe: Mapping[str, Any]) -> bool:
@@ -108,6 +104,8 @@ def is_same_run(own: Mapping[str, Any], run: Artifact) -> bool:
     before, now = ({name: value for name, value in r.items() if name != "start"} for r in (own, run.recipe))
     if not is_earlier_form(own):
         return digest(before) == digest(now)
+    from nmcl.model.registry import with_current_names  # imports torch
+
     now["code"] = now.pop("code_version")
     now["model"] = run.settings["model"]
     if isinstance(model := before.get("model"), Mapping):
@@ -124,6 +122,8 @@ def without_code(recipe: Any) -> Any:
 
 def earlier_form(extractor: Extractor, artifact: Artifact) -> dict[str, Any]:
     """Return the recipe of a feature artifact as written by versions that hashed all settings."""
+    from nmcl.extractors.earlier import earlier_address  # imports torch
+
     recipe = {**artifact.recipe, "extractor": earlier_address(extractor)}
     recipe["code"] = recipe.pop("code_version")
     if "decoding" in recipe:
@@ -176,11 +176,10 @@ def frozen_of(run: Run) -> FrozenStates:
         StoreError: If a state or a recipe is missing.
     """
     store = run.store
-    completion_address = _read(store, "completed/all", run.recipe["completed"]).recipe["completion"]
-    completion = _read(store, "states/completion", completion_address)
-    addresses = named_addresses(completion.recipe["features"])
-    features = {name: _read(store, f"features/{name}", address) for name, address in addresses.items()}
-    states = {n: _read(store, f"states/{n}", f.recipe["state"]) for n, f in features.items() if f.recipe["state"]}
+    completion_address = stored_artifact(store, "completed/all", run.recipe["completed"]).recipe["completion"]
+    completion = stored_artifact(store, "states/completion", completion_address)
+    features = features_of(store, completion)
+    states = states_of(store, features)
     for artifact in (completion, *states.values()):
         if not has_state(store, artifact):
             raise StoreError(
@@ -189,6 +188,31 @@ def frozen_of(run: Run) -> FrozenStates:
     return FrozenStates(run.folder, states, features, completion)
 
 
-def _read(store: Store, kind: str, address: str) -> Artifact:
+def features_of(store: Store, completion: Artifact) -> dict[str, Artifact]:
+    """Return the feature sets that a completer was fitted on, by name."""
+    addresses = named_addresses(completion.recipe["features"])
+    return {name: stored_artifact(store, f"features/{name}", address) for name, address in addresses.items()}
+
+
+def states_of(store: Store, features: Mapping[str, Artifact]) -> dict[str, Artifact]:
+    """Return the states that feature sets were extracted with, by feature set; without those that have none."""
+    addresses = {name: artifact.recipe["state"] for name, artifact in features.items()}
+    return {name: stored_artifact(store, f"states/{name}", address) for name, address in addresses.items() if address}
+
+
+def failures_with(features: Mapping[str, Artifact]) -> Artifact | None:
+    """Return the failures of the decoding that feature sets were extracted with; None if none of them is decoded."""
+    decodings = (artifact.recipe.get("decoding") for artifact in features.values())
+    decoding = next((found for found in decodings if found is not None), None)
+    return Artifact("failures/media", {"decoding": decoding}) if decoding is not None else None
+
+
+def completed_with(completion_address: str) -> Artifact:
+    """Return the artifact of the vectors filled in by one completer."""
+    return Artifact("completed/all", {"completion": completion_address})
+
+
+def stored_artifact(store: Store, kind: str, address: str) -> Artifact:
+    """Return an artifact of a store by its address; raise StoreError if its recipe is missing or damaged."""
     recipe = store.read_json(recipe_file(store, f"{kind}-{address}"))
     return Artifact(kind, hashed_part(recipe), recipe.get(SETTINGS_IN_FULL, {}))

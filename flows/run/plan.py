@@ -9,7 +9,7 @@ import numpy as np
 from nmcl.extractors import plugins
 from nmcl.extractors.ocr import OcrReader
 from nmcl.extractors.plugins import PluginExtractor
-from nmcl.flows.run.lineage import FrozenStates
+from nmcl.flows.run.lineage import FrozenStates, completed_with
 from nmcl.flows.settings import Settings, from_tree, to_tree
 from nmcl.flows.settings_tree import Tree
 from nmcl.model.base import CODE_VERSION as MODEL_CODE_VERSION
@@ -392,8 +392,3 @@ def in_full(settings: Settings, *sections: str) -> dict[str, object]:
     """Return some sections of the settings as JSON values, for display."""
     tree = to_tree(settings)
     return {section: tree[section] for section in sections}
-
-
-def completed_with(completion_address: str) -> Artifact:
-    """Return the artifact of the vectors filled in by one completer."""
-    return Artifact("completed/all", {"completion": completion_address})

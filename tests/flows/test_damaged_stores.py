@@ -23,8 +23,8 @@ from nmcl.flows.engine.run_page import run_page
 from nmcl.flows.retrain.new_data import last_verdicts
 from nmcl.flows.run import predict
 from nmcl.flows.run.evaluation import extract_seconds_of, seconds_of, stored_model
-from nmcl.flows.run.lineage import lineage_of
-from nmcl.flows.run.plan import Plan, completed_with
+from nmcl.flows.run.lineage import completed_with, lineage_of
+from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.prediction import probabilities
 from nmcl.flows.stored_settings import of_champion, of_store
 from nmcl.pipeline import completion
