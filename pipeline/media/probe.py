@@ -16,7 +16,6 @@ from nmcl.pipeline.media.files import container_of, opened
 from nmcl.pipeline.media.limits import MediaSettings
 from nmcl.pipeline.media.streams import is_decodable, main_picture, main_sound
 from nmcl.pipeline.processes import die_with_parent
-from nmcl.pipeline.storage.shapes import parse_record
 
 TIMEOUT_S = 30.0
 MEMORY_MB = 2048
@@ -50,7 +49,7 @@ def probe(path: Path, settings: MediaSettings) -> Header | ClipError:
     found = json.loads(done.stdout)
     if "kind" in found:
         return ClipError(**found)
-    return parse_record(done.stdout, Header)
+    return Header(**{**found, "limits": tuple(found["limits"])})
 
 
 def _header(path: Path, settings: MediaSettings) -> Header:
