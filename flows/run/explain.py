@@ -260,7 +260,8 @@ def _outcomes(sets: StoredSets, video: StoredVideo, vectors: tuple[VectorStory, 
 
 def _remark(sets: StoredSets, video: StoredVideo, modality: Modality, own: list[VectorStory]) -> str | None:
     if modality == "textual":
-        return "There is no text, or no word of it is known." if video.video.description else "There is no description."
+        known = video.video.description
+        return "No word of its text is known to the extractor." if known else "There is no description."
     rows = (_row(sets, sets.features[vector.feature_set], video) for vector in own)
     return next((row["remark"] for row in rows if row and row.get("remark")), None)
 

@@ -36,7 +36,9 @@ def test_scores_and_tests_are_those_of_other_libraries(store: Store) -> None:
     videos = first.catalogue.videos(store)
     test = [v for v in videos if v.venue and first.splits.get(v.sha256) == "test"]
     wrong = {"Beach": "Cafe", "Cafe": "Street", "Street": "Beach"}
-    before = dict(zip(*read_table(store, first.file("predictions.parquet")).select([0, 2]).to_pydict().values(), strict=True))
+    before = dict(
+        zip(*read_table(store, first.file("predictions.parquet")).select([0, 2]).to_pydict().values(), strict=True)
+    )
     right = [v for v in test if before[v.video_id] == v.venue]
     rewritten(first, {v.video_id: wrong[str(v.venue)] for v in right[:1]})
     rewritten(second, {v.video_id: wrong[str(v.venue)] for v in right[1:7]})
@@ -77,9 +79,7 @@ def test_only_test_videos_of_both_count(store: Store) -> None:
     store.write(second.file("splits.parquet"), encode(new))
     found = compare_runs(named_run(store, "nmcl"), named_run(store, "logistic"))
     assert found.n_rows == len(test) - 4
-    assert found.notes == (
-        f"4 test videos of {first.folder} left out: {second.folder} was trained or tuned on them.",
-    )
+    assert found.notes == (f"4 test videos of {first.folder} left out: {second.folder} was trained or tuned on them.",)
     splits[test] = "validation"
     new = table.set_column(table.column_names.index("split"), "split", pa.array(splits, pa.string()))
     store.write(second.file("splits.parquet"), encode(new))

@@ -65,8 +65,12 @@ def test_what_is_absent_was_completed_from_the_others(trained: Path) -> None:
 
 def test_a_broken_file(trained: Path) -> None:
     found = story(Store.open(trained), "broken")
-    outcomes = {o.modality: o.outcome for o in found.outcomes}
-    assert (outcomes["visual"], outcomes["acoustic"], outcomes["textual"]) == ("unreadable", "unreadable", "ok")
+    outcomes = {o.modality: o for o in found.outcomes}
+    assert outcomes["visual"].outcome == outcomes["acoustic"].outcome == "unreadable"
+    assert "not a media file" in str(outcomes["visual"].remark)
+    assert outcomes["textual"].remark == "No word of its text is known to the extractor."
+    assert {v.origin for v in found.vectors} == {"missing"}
+    assert "has no fused vector" in found.notes[0]
     assert found.header is None
     assert str(found.header_problem).startswith("unreadable")
 

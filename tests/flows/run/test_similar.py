@@ -24,7 +24,6 @@ from nmcl.pipeline.storage.tables import encode, from_vectors
 from tests.flows.run.earlier import unpacked
 
 
-
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return unpacked(tmp_path)
