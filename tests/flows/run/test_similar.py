@@ -69,7 +69,7 @@ def test_a_fused_distance_is_the_mean_over_the_completed_sets(store: Store) -> N
 
 def test_what_cannot_be_searched_is_said(store: Store) -> None:
     sets = stored_sets(store, None)
-    with pytest.raises(UserError, match="no feature set 'colour'. Expected one of visual, acoustic, textual, fused"):
+    with pytest.raises(UserError, match=r"no feature set 'colour'\. Expected one of visual, acoustic, textual, fused"):
         Space(sets, "colour")
     vectors = load_features(store, sets.catalogue, sets.features["acoustic"])
     videos = [stored.video for stored in all_videos(store, sets.catalogue)]

@@ -43,14 +43,14 @@ def test_its_file_wherever_it_is(store: Store, tmp_path: Path) -> None:
 
 
 def test_an_ambiguous_name_lists_some(store: Store) -> None:
-    with pytest.raises(UserError, match="match v00: monday/v0000, monday/v0001, monday/v0002 and others. Give"):
+    with pytest.raises(UserError, match=r"match v00: monday/v0000, monday/v0001, monday/v0002 and others\. Give"):
         find_video(store, "v00")
     with pytest.raises(UserError, match="There is no video nothing"):
         find_video(store, "nothing")
     videos = [Video("v0003", "tuesday", "a.mp4", "ab" * 32, 3, None, None, None, None)]
     crawl = Crawl("tuesday", "/srv/tuesday", (make_part(store, videos),), ())
     save_catalogue(store, Catalogue((*load_catalogue(store).crawls, crawl)), TRAINING)
-    with pytest.raises(UserError, match="monday/v0003, tuesday/v0003. Give CRAWL/ID"):
+    with pytest.raises(UserError, match=r"monday/v0003, tuesday/v0003\. Give CRAWL/ID"):
         find_video(store, "v0003")
     assert find_video(store, "tuesday/v0003").video == videos[0]
 
