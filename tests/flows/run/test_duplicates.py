@@ -88,7 +88,7 @@ def test_a_file_that_is_not_in_the_store(
 
 
 def test_a_file_that_cannot_be_used(similar: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
-    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "text.mp4").write_text("some text")
     code, _, error = similar(tmp_path / "text.mp4")
     assert code == 2
     assert "text.mp4 cannot be used: unreadable: not a media file" in error.splitlines()[-1]

@@ -30,7 +30,8 @@ def store(tmp_path: Path) -> Store:
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    return StandardScaler().fit_transform(vectors.astype(np.float64))
+    standardised: np.ndarray = StandardScaler().fit_transform(vectors.astype(np.float64))
+    return standardised
 
 
 def test_the_nearest_by_one_set_are_those_of_scikit_learn(store: Store) -> None:
