@@ -276,7 +276,7 @@ class StoreReader:
         """
         _one_of("split", split, SplitSource | None)
         videos = self._plan.videos
-        splits, _ = exports.splits_of(videos, exports.run_of(self._store, run), split, self._store, [])
+        splits, _ = exports.splits_of(videos, runs.run_of(self._store, run), split, self._store, [])
         table = from_videos(videos)
         columns = {name: table.column(name) for name in table.column_names}
         columns |= {"video_id": pa.array(unique_ids(videos)), "split": pa.array(splits, pa.string())}

@@ -34,6 +34,7 @@ DOORS = {
         "pipeline/media/pool.py",
         "pipeline/media/sound.py",
         "pipeline/media/streams.py",
+        "pipeline/media/probe.py",
         "pipeline/media/work.py",
         "pipeline/media/frames.py",
         "pipeline/crawl/sample.py",
@@ -55,6 +56,7 @@ DOORS = {
         for name in (
             "app",
             "experiments",
+            "explore",
             "export",
             "options",
             "predict",

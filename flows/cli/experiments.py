@@ -8,6 +8,7 @@ import typer
 from nmcl.flows import console
 from nmcl.flows.cli.app import command, command_line
 from nmcl.flows.cli.options import Json, StudyOptions
+from nmcl.pipeline.errors import UserError
 
 
 @command(
@@ -29,21 +30,52 @@ def reproduce(options: StudyOptions) -> None:
     summary.of_study(data, options.out)
 
 
-@command("nmcl compare study study-with-words", "nmcl compare study study-with-words --json")
+@command(
+    "nmcl compare study study-with-words",
+    "nmcl compare nmcl_stacked-1b2c logistic --out out",
+    "nmcl compare champion latest --out out --json",
+)
 def compare(
-    first: Annotated[Path, typer.Argument(help="Folder of a study of `nmcl reproduce`.", show_default=False)],
-    second: Annotated[Path, typer.Argument(help="Another study of the same rows.", show_default=False)],
+    first: Annotated[str, typer.Argument(help="Run, or folder of a study of `nmcl reproduce`.", show_default=False)],
+    second: Annotated[str, typer.Argument(help="Another one.", show_default=False)],
+    out: Annotated[
+        str | None,
+        typer.Option("--out", help="Store of the runs. Without it, two studies are compared.", show_default=False),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Test whether the methods of one study score better in another, such as one with other feature sets.
+    """Test whether one run of a store, or one study of `nmcl reproduce`, is better than another.
 
-    Both need the same rows, seeds and splits. The interval of the gain in macro-F1 is a bootstrap over the test rows.
-    `p rows` is of a paired t-test on each test row's share of right predictions, `p splits` of one on the macro-F1
-    of each split, corrected for the rows that the splits share. Scores are means over the seeds.
+    **Runs** (with `--out`; a name, a unique prefix, `champion` or `latest`) are compared on the test videos of both:
+    scores, McNemar's exact test, a bootstrap interval of the gain in macro-F1, the videos that only one gets right, and
+    the differences of settings and feature sets.
+
+    **Studies** need the same rows, seeds and splits. The interval of the gain in macro-F1 is a bootstrap over the test
+    rows. `p rows` is of a paired t-test on each test row's share of right predictions, `p splits` of one on the
+    macro-F1 of each split, corrected for the rows that the splits share. Scores are means over the seeds.
     """
+    if out is None:
+        _compare_studies(Path(first), Path(second), json)
+        return
+    from nmcl.flows.cli import explored
+    from nmcl.flows.run.compare import compare_runs
+    from nmcl.pipeline.storage.runs import named_run
+    from nmcl.pipeline.storage.store import Store
+
+    store = Store.open(out)
+    explored.of_comparison(compare_runs(named_run(store, first), named_run(store, second)), json)
+
+
+def _compare_studies(first: Path, second: Path, json: bool) -> None:
     from nmcl.flows.cli import summary
     from nmcl.model.study.paired import PairedRow, compare_studies
 
+    for folder in (first, second):
+        if not folder.is_dir():
+            raise UserError(
+                f"There is no folder {folder}. Name the folders of two studies of `nmcl reproduce`; to compare two "
+                "runs of a store, add --out STORE."
+            )
     rows = compare_studies(first, second)
     if json:
         summary.of_rows(rows, PairedRow, "json", "")

@@ -10,7 +10,7 @@ from nmcl.pipeline.errors import MediaError, UserError
 from nmcl.pipeline.records import MODALITIES
 from nmcl.pipeline.stages.extract import n_failed
 from nmcl.pipeline.storage.artifacts import Artifact
-from nmcl.pipeline.storage.catalogue import TRAINING, load_catalogue, load_part
+from nmcl.pipeline.storage.catalogue import all_catalogues, load_catalogue, load_part
 from nmcl.pipeline.storage.failures import WHAT_TO_DO, load_failures
 from nmcl.pipeline.storage.runs import champion
 from nmcl.pipeline.storage.store import Store
@@ -52,7 +52,7 @@ def failed_videos(store: Store, settings: Settings, kind: str | None = None) -> 
         yield from _rejected(store)
     artifacts = _artifacts(store, settings)
     seen: set[str] = set()
-    for name in catalogues(store):
+    for name in all_catalogues(store):
         for crawl, part in load_catalogue(store, name).parts():
             there = next((a for a in artifacts if store.exists(a.part(part.key))), None)
             if there is None or part.key in seen:
@@ -82,11 +82,6 @@ def _rejected(store: Store) -> Iterator[FailedVideo]:
             for row in read_table(store, f"videos/{name}").to_pylist():
                 detail = f"line {row['line']}: {row['problem']}"
                 yield FailedVideo(row["video_id"] or "", crawl, row["path"] or "", "", REJECTED, detail, 1)
-
-
-def catalogues(store: Store) -> list[str]:
-    """Return the names of a store's catalogues: that of the training crawls, and those of predicted crawls."""
-    return [TRAINING, *(f"predicted/{name}" for name in store.list("predicted") if name.endswith(".json"))]
 
 
 def _artifacts(store: Store, settings: Settings) -> list[Artifact]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from nmcl.flows.feature_settings import require_known
 from nmcl.flows.run.lineage import FrozenStates, frozen_of
-from nmcl.flows.run.plan import Plan, completed_with
+from nmcl.flows.run.plan import Plan
 from nmcl.pipeline.errors import StoreError, UserError
 from nmcl.pipeline.export.files import recipe_path, require_fit, require_free, write_export
 from nmcl.pipeline.export.record import Export, Missing, Written
@@ -16,7 +16,8 @@ from nmcl.pipeline.export.source import Source, export_of
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Split, Video
 from nmcl.pipeline.storage.artifacts import Artifact, has_state, modality_of
-from nmcl.pipeline.storage.runs import Run, champion, find_run
+from nmcl.pipeline.storage.lineage import completed_with
+from nmcl.pipeline.storage.runs import Run, run_of
 from nmcl.pipeline.storage.store import Store
 
 SplitSource = Literal["given", "run"]
@@ -128,14 +129,6 @@ def read(plan: Plan, request: Selection, progress: Progress = silent) -> Export:
 def write(export: Export, request: ExportRequest) -> Written:
     """Write an export. See `nmcl.pipeline.export.files.write_export`."""
     return write_export(export, request.format, request.to, request.force)
-
-
-def run_of(store: Store, name: str | None) -> Run | None:
-    """Return the named run; else the champion, else the latest, else None."""
-    if name is not None:
-        return find_run(store, name)
-    latest = store.target("latest")
-    return champion(store) or (Run(store, latest) if latest else None)
 
 
 def _sources(plan: Plan, run: Run | None, request: Selection, notes: list[str]) -> list[Source]:

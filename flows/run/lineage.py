@@ -5,16 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nmcl.extractors.earlier import earlier_address
 from nmcl.flows import console
-from nmcl.model.registry import with_current_names
 from nmcl.pipeline.addressing import REMOVED
 from nmcl.pipeline.errors import ModelError, StoreError
 from nmcl.pipeline.extractor import Extractor
 from nmcl.pipeline.records import Split
 from nmcl.pipeline.storage.artifacts import Artifact, digest, has_state
 from nmcl.pipeline.storage.catalogue import Catalogue
-from nmcl.pipeline.storage.lineage import made_from
+from nmcl.pipeline.storage.lineage import failures_with, made_from
 from nmcl.pipeline.storage.runs import Run
 from nmcl.pipeline.text import listed
 
@@ -81,9 +79,7 @@ class FrozenStates:
     @property
     def failures(self) -> Artifact | None:
         """The videos of the run that do not decode; None if no modality is decoded."""
-        decodings = (artifact.recipe.get("decoding") for artifact in self.features.values())
-        decoding = next((found for found in decodings if found is not None), None)
-        return Artifact("failures/media", {"decoding": decoding}) if decoding is not None else None
+        return failures_with(self.features)
 
 
 def is_earlier_form(recipe: Mapping[str, Any]) -> bool:
@@ -100,6 +96,8 @@ def is_same_run(own: Mapping[str, Any], run: Artifact) -> bool:
     before, now = ({name: value for name, value in r.items() if name != "start"} for r in (own, run.recipe))
     if not is_earlier_form(own):
         return digest(before) == digest(now)
+    from nmcl.model.registry import with_current_names  # imports torch
+
     now["code"] = now.pop("code_version")
     now["model"] = run.settings["model"]
     if isinstance(model := before.get("model"), Mapping):
@@ -116,6 +114,8 @@ def without_code(recipe: Any) -> Any:
 
 def earlier_form(extractor: Extractor, artifact: Artifact) -> dict[str, Any]:
     """Return the recipe of a feature artifact as written by versions that hashed all settings."""
+    from nmcl.extractors.earlier import earlier_address  # imports torch
+
     recipe = {**artifact.recipe, "extractor": earlier_address(extractor)}
     recipe["code"] = recipe.pop("code_version")
     if "decoding" in recipe:

@@ -27,6 +27,7 @@ from nmcl.pipeline.stages.texts import load_texts
 from nmcl.pipeline.storage.artifacts import Artifact, addresses_of, digest
 from nmcl.pipeline.storage.catalogue import Catalogue, load_part
 from nmcl.pipeline.storage.failures import load_failures
+from nmcl.pipeline.storage.lineage import completed_with
 from nmcl.pipeline.storage.runs import Run
 from nmcl.pipeline.storage.shapes import Count
 from nmcl.pipeline.storage.store import Store
@@ -392,8 +393,3 @@ def in_full(settings: Settings, *sections: str) -> dict[str, object]:
     """Return some sections of the settings as JSON values, for display."""
     tree = to_tree(settings)
     return {section: tree[section] for section in sections}
-
-
-def completed_with(completion_address: str) -> Artifact:
-    """Return the artifact of the vectors filled in by one completer."""
-    return Artifact("completed/all", {"completion": completion_address})

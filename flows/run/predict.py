@@ -2,7 +2,8 @@
 
 import io
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +18,7 @@ from nmcl.flows.run.evaluation import stored_model
 from nmcl.flows.run.files import listed_in_store
 from nmcl.flows.run.lineage import frozen_of
 from nmcl.flows.run.parts import CompletePart, ExtractPart, MapItems, loaded_here, run_sequentially, work_items
-from nmcl.flows.run.plan import Extractors, completed_with
+from nmcl.flows.run.plan import Extractors
 from nmcl.flows.run.prediction import STATUSES, probabilities, table
 from nmcl.flows.run.stages import Context, ingest
 from nmcl.flows.settings import Settings, from_tree, is_of_machine
@@ -26,9 +27,9 @@ from nmcl.flows.stored_settings import checked, in_current_form, usable
 from nmcl.model.evaluate import evaluate
 from nmcl.model.trained import Trained
 from nmcl.pipeline.crawl.source import crawl_source
-from nmcl.pipeline.errors import SettingsError, StoreError
+from nmcl.pipeline.errors import CrawlError, SettingsError, StoreError
 from nmcl.pipeline.escape import csv_text
-from nmcl.pipeline.features import class_indices
+from nmcl.pipeline.features import FeatureRows, class_indices
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Split, Video
 from nmcl.pipeline.stages.complete import load_completed
@@ -37,6 +38,7 @@ from nmcl.pipeline.storage.artifacts import Artifact, load_state, save_state
 from nmcl.pipeline.storage.catalogue import Catalogue, Crawl, Part, load_catalogue, load_part, make_part, save_catalogue
 from nmcl.pipeline.storage.failures import load_failures
 from nmcl.pipeline.storage.files import write_whole
+from nmcl.pipeline.storage.lineage import completed_with
 from nmcl.pipeline.storage.runs import SETTINGS, Run, champion
 from nmcl.pipeline.storage.store import POINTERS, Store
 
@@ -233,15 +235,43 @@ def predict_files(
     Returns:
         See `nmcl.flows.run.prediction.table`.
     """
+    with _copied(paths, descriptions, frozen) as (here, catalogue):
+        return _predict_parts(Context(here.store, frozen.settings, progress), here, catalogue).table
+
+
+def vectors_of_file(path: str | Path, frozen: Frozen, progress: Progress = silent) -> FeatureRows:
+    """Return the vectors of a file of this machine, without a description: one row, completed where absent.
+
+    Nothing is written into the model's store.
+
+    Raises:
+        CrawlError: If nothing of the file can be used.
+    """
+    with _copied([path], None, frozen) as (here, catalogue):
+        _complete_parts(Context(here.store, frozen.settings, progress), here, catalogue)
+        found = load_completed(here.store, catalogue, frozen.completed)
+        if not found.usable.any():
+            ((_, part),) = catalogue.parts()
+            failures = load_failures(here.store, frozen.failures, part).get(str(path), ())
+            reason = "; ".join(str(failure) for failure in failures) or "no feature set found anything in it"
+            raise CrawlError(f"{path} cannot be used: {reason}. Give another file.")
+        return found
+
+
+@contextmanager
+def _copied(
+    paths: Sequence[str | Path], descriptions: Sequence[str | None] | None, frozen: Frozen
+) -> Iterator[tuple[Frozen, Catalogue]]:
+    """Provide the states of a run in a temporary store, whose catalogue lists some files of this machine."""
     with listed_in_store(paths, descriptions) as (store, catalogue):
         for artifact in (*frozen.states.values(), frozen.completion):
             save_state(store, artifact, load_state(frozen.store, artifact))
-        here = replace(frozen, store=store)
         texts.leave_out(store, frozen.extractors, catalogue)
-        return _predict_parts(Context(store, frozen.settings, progress), here, catalogue).table
+        yield replace(frozen, store=store), catalogue
 
 
-def _predict_parts(context: Context, frozen: Frozen, catalogue: Catalogue) -> Predicted:
+def _complete_parts(context: Context, frozen: Frozen, catalogue: Catalogue) -> None:
+    """Extract and complete all parts."""
     store, items = frozen.store, work_items(catalogue)
     texts.read_missing(store, frozen.extractors, catalogue, context.progress)
     extract = ExtractPart(store, frozen.extractors, frozen.states, frozen.features, frozen.failures, context.retry)
@@ -251,6 +281,10 @@ def _predict_parts(context: Context, frozen: Frozen, catalogue: Catalogue) -> Pr
     with loaded_here():
         context.map_items("extract", extract, items, context.progress)
         context.map_items("complete", complete, items, context.progress)
+
+
+def _predict_parts(context: Context, frozen: Frozen, catalogue: Catalogue) -> Predicted:
+    _complete_parts(context, frozen, catalogue)
     results = [_predict_part(frozen, crawl, part) for crawl, part in catalogue.parts()]
     probability = np.concatenate([probability for _, probability in results])
     return Predicted(pa.concat_tables([rows for rows, _ in results]), probability, catalogue)

@@ -101,6 +101,11 @@ def load_catalogue(store: Store, name: str = TRAINING) -> Catalogue:
     return found
 
 
+def all_catalogues(store: Store) -> list[str]:
+    """Return the names of a store's catalogues: that of the training crawls, and those of predicted crawls."""
+    return [TRAINING, *(f"predicted/{name}" for name in store.list("predicted") if name.endswith(".json"))]
+
+
 def save_catalogue(store: Store, catalogue: Catalogue, name: str = TRAINING) -> None:
     """Write the catalogue, the last file of an ingest, so that everything it names exists."""
     if load_catalogue(store, name) != catalogue:

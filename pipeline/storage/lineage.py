@@ -34,12 +34,6 @@ class MadeFrom:
         recipes = (artifact.recipe.get("texts") for artifact in (*self.features.values(), *self.states.values()))
         return list(dict.fromkeys(texts_folder(recipe) for recipe in recipes if recipe))
 
-    @property
-    def decoding(self) -> Any:
-        """What decided the frames and waveforms, as in the recipes of features; None if nothing was decoded."""
-        decodings = (artifact.recipe.get("decoding") for artifact in self.features.values())
-        return next((found for found in decodings if found is not None), None)
-
     def folders(self) -> Iterator[str]:
         """Yield the folder of every artifact."""
         for artifact in (self.completed, self.completion, *self.features.values(), *self.states.values()):
@@ -56,14 +50,37 @@ def made_from(run: Run) -> MadeFrom:
     store = run.store
     completed = stored_artifact(store, f"completed/all-{run.recipe['completed']}")
     completion = stored_artifact(store, f"states/completion-{completed.recipe['completion']}")
+    features = features_of(store, completion)
+    return MadeFrom(completed, completion, features, states_of(store, features))
+
+
+def features_of(store: Store, completion: Artifact) -> dict[str, Artifact]:
+    """Return the feature sets that a completer was fitted on, by name."""
     addresses = named_addresses(completion.recipe["features"])
-    features = {name: stored_artifact(store, f"features/{name}-{address}") for name, address in addresses.items()}
-    states = {
-        name: stored_artifact(store, f"states/{name}-{artifact.recipe['state']}")
-        for name, artifact in features.items()
-        if artifact.recipe["state"]
-    }
-    return MadeFrom(completed, completion, features, states)
+    return {name: stored_artifact(store, f"features/{name}-{address}") for name, address in addresses.items()}
+
+
+def states_of(store: Store, features: Mapping[str, Artifact]) -> dict[str, Artifact]:
+    """Return the states that feature sets were extracted with, by feature set; without those that have none."""
+    addresses = {name: artifact.recipe["state"] for name, artifact in features.items()}
+    return {name: stored_artifact(store, f"states/{name}-{address}") for name, address in addresses.items() if address}
+
+
+def decoding_of(features: Mapping[str, Artifact]) -> Any:
+    """Return what decided the frames and waveforms, as in the recipes of features; None if nothing was decoded."""
+    decodings = (artifact.recipe.get("decoding") for artifact in features.values())
+    return next((found for found in decodings if found is not None), None)
+
+
+def failures_with(features: Mapping[str, Artifact]) -> Artifact | None:
+    """Return the failures of the decoding that feature sets were extracted with; None if none of them is decoded."""
+    decoding = decoding_of(features)
+    return Artifact("failures/media", {"decoding": decoding}) if decoding is not None else None
+
+
+def completed_with(completion_address: str) -> Artifact:
+    """Return the artifact of the vectors filled in by one completer."""
+    return Artifact("completed/all", {"completion": completion_address})
 
 
 def stored_artifact(store: Store, folder: str) -> Artifact:

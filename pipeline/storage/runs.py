@@ -277,6 +277,20 @@ def find_run(store: Store, name: str) -> Run:
     return found[0]
 
 
+def named_run(store: Store, name: str) -> Run:
+    """Return `find_run`, or the champion if that is the name."""
+    best = champion(store) if name == "champion" else None
+    return best or find_run(store, name)
+
+
+def run_of(store: Store, name: str | None) -> Run | None:
+    """Return the named run; else the champion, else the latest, else None."""
+    if name is not None:
+        return named_run(store, name)
+    latest = store.target("latest")
+    return champion(store) or (Run(store, latest) if latest else None)
+
+
 @dataclass(frozen=True)
 class ListedRun:
     """Run as listed by `nmcl runs --json`."""

@@ -170,7 +170,7 @@ def _check(table: pa.Table, name: str, wanted: Any, file: str) -> None:
     if wanted is _VECTORS:
         if not _are_vectors(column.type):
             raise _damaged(file, f"column {name!r} is of type {column.type}, expected vectors of float32")
-        if not np.isfinite(to_vectors(column)[~np.asarray(column.is_null())]).all():
+        if not np.isfinite(to_vectors(column)[~is_null(column)]).all():
             raise _damaged(file, f"column {name!r} holds numbers that are not finite")
         return
     if wanted is _SEQUENCES:
@@ -224,10 +224,21 @@ def to_vectors(column: pa.ChunkedArray) -> np.ndarray:
     array = column.combine_chunks()
     array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
     dim = array.type.list_size
-    vectors = np.array(array.values.to_numpy(zero_copy_only=False), dtype=np.float32)
+    numbers = array.values
+    # `to_numpy` would import pandas, which takes longer than reading a small store.
+    values = numbers.to_numpy(zero_copy_only=False) if numbers.null_count else np.from_dlpack(numbers)
+    vectors = np.array(values, dtype=np.float32)
     vectors = vectors[array.offset * dim : (array.offset + len(array)) * dim].reshape(len(array), dim)
-    vectors[np.asarray(array.is_null())] = np.nan
+    vectors[is_null(array)] = np.nan
     return vectors
+
+
+def is_null(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """Return which values of a column are null: shape (N,), bool."""
+    nulls = column.is_null().cast(pa.uint8())
+    chunks = nulls.chunks if isinstance(nulls, pa.ChunkedArray) else [nulls]
+    found: np.ndarray = np.concatenate([np.empty(0, np.uint8), *map(np.from_dlpack, chunks)]).astype(bool)
+    return found
 
 
 def from_sequences(sequences: Sequence[np.ndarray | None], dim: int) -> pa.Array:

@@ -24,7 +24,7 @@ from nmcl.flows.retrain.new_data import last_verdicts
 from nmcl.flows.run import predict
 from nmcl.flows.run.evaluation import extract_seconds_of, seconds_of, stored_model
 from nmcl.flows.run.lineage import lineage_of
-from nmcl.flows.run.plan import Plan, completed_with
+from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.prediction import probabilities
 from nmcl.flows.run.references import references, unused
 from nmcl.flows.run.status import status
@@ -38,6 +38,7 @@ from nmcl.pipeline.storage import runs
 from nmcl.pipeline.storage.artifacts import load_state
 from nmcl.pipeline.storage.catalogue import load_catalogue
 from nmcl.pipeline.storage.failures import load_failures
+from nmcl.pipeline.storage.lineage import completed_with
 from nmcl.pipeline.storage.runs import Run
 from nmcl.pipeline.storage.store import Store
 from tests.forms import LONG, in_both_forms
