@@ -62,6 +62,7 @@ DOORS = {
             "retrain",
             "run",
             "serve",
+            "settings",
             "store",
         )
     },

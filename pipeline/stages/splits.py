@@ -25,11 +25,15 @@ class SplitSettings:
     """Frozen shares of the splits, which sum to 1, and which labels to keep. The defaults are the paper's."""
 
     train: Annotated[float, Gt(0), Lt(1), Reference(0.49)] = 0.49
+    """Share of training videos. The three shares must sum to 1."""
     validation: Annotated[float, Gt(0), Lt(1), Reference(0.21)] = 0.21
+    """Share of validation videos."""
     test: Annotated[float, Gt(0), Lt(1), Reference(0.30)] = 0.30
+    """Share of test videos."""
     seed: Annotated[int, Ge(0), Reference(0)] = 0
+    """Seed of the assignment, and of the sample that the extractors are fitted on."""
     min_venue_videos: Annotated[int, Ge(1), Reference(50)] = 50
-    """Labels with fewer videos of distinct content are set aside."""
+    """Labels with fewer videos of distinct content are set aside: they are neither trained nor tested."""
 
     def __post_init__(self) -> None:
         shares = (self.train, self.validation, self.test)
