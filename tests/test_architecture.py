@@ -29,6 +29,7 @@ DOORS = {
     "joblib": {"model/study/runner.py"},
     "ijson": {"pipeline/crawl/sidecars.py"},
     "av": {
+        "pipeline/media/check.py",
         "pipeline/media/decode.py",
         "pipeline/media/files.py",
         "pipeline/media/pool.py",
@@ -49,11 +50,12 @@ DOORS = {
         "flows/engine/sweep.py",
     },
     "asyncpg": {"flows/service/database.py"},
-    "psutil": {"flows/service/service.py", "flows/service/orphans.py"},
+    "psutil": {"flows/run/doctor.py", "flows/service/service.py", "flows/service/orphans.py"},
     "typer": {
         f"flows/cli/{name}.py"
         for name in (
             "app",
+            "checks",
             "experiments",
             "export",
             "options",
