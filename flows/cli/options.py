@@ -18,6 +18,10 @@ SomeCrawl = Annotated[
 Out = Annotated[
     str, typer.Option("--out", help="Folder or URL of the store; created if it does not exist.", show_default=False)
 ]
+MaybeOut = Annotated[
+    str | None,
+    typer.Option("--out", help="Folder or URL of the store; created if it does not exist. Not needed for --dry-run."),
+]
 KnownStore = Annotated[str, typer.Option("--out", help="Folder or URL of an existing store.", show_default=False)]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")]
 Assignments = Annotated[
