@@ -50,6 +50,7 @@ DOORS = {
         "flows/engine/sweep.py",
     },
     "asyncpg": {"flows/service/database.py"},
+    "prometheus_client": {"flows/run/metrics.py"},
     "psutil": {"flows/run/doctor.py", "flows/service/service.py", "flows/service/orphans.py"},
     "typer": {
         f"flows/cli/{name}.py"

@@ -122,6 +122,11 @@ def assign(videos: Sequence[Video], settings: SplitSettings, earlier: Mapping[st
 def require_trainable(splits: Splits) -> None:
     """Raise CrawlError unless there are at least two venues, with videos in every split."""
     minimum = splits.settings.min_venue_videos
+    if not splits.classes and not splits.set_aside:
+        raise CrawlError(
+            "No video has a label, so nothing can be trained. Features need none: `nmcl extract CRAWL --out OUT` and "
+            "`nmcl export` give them. If the crawl has labels, name their column or sidecar key: --label-col NAME."
+        )
     if len(splits.classes) < 2:
         fewer = listed(f"{label!r} {n:,}" for label, n in splits.set_aside.items())
         enough = examples(splits.classes, 10)
