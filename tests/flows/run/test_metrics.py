@@ -21,7 +21,7 @@ Samples = dict[tuple[str, tuple[str, ...]], float]
 
 
 def parsed(text: str) -> Samples:
-    """Value by name and label values."""
+    """Value by name and the values of its labels, in the order of their names."""
     families = text_string_to_metric_families(text)
     return {(s.name, tuple(s.labels.values())): s.value for family in families for s in family.samples}
 
@@ -102,9 +102,9 @@ def test_drift_is_that_of_the_newest_note(out: Path) -> None:
     n = 0
     for subject, figures in note["figures"].items():
         for name, figure in figures.items():
-            assert found.get(("nmcl_drift", (subject, name))) == figure["value"]
-            assert found["nmcl_drift_limit", (subject, name)] == figure["limit"]
-            assert found["nmcl_drift_exceeded", (subject, name)] == figure["exceeded"]
+            assert found.get(("nmcl_drift", (name, subject))) == figure["value"]
+            assert found["nmcl_drift_limit", (name, subject)] == figure["limit"]
+            assert found["nmcl_drift_exceeded", (name, subject)] == figure["exceeded"]
             n += 1
     assert n
     assert found["nmcl_drift_stopped", ()] == note["stopped"]
