@@ -11,7 +11,6 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
-from functools import cache
 from itertools import pairwise
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -66,7 +65,7 @@ def listed_settings(settings: Settings, section: str = "") -> list[ListedSetting
 
 
 def _rows(settings: Settings) -> Iterator[ListedSetting]:
-    defaults = Settings()
+    defaults: Settings = Settings()
     for section in (field.name for field in fields(Settings)):
         if section == "features":
             yield from _of_features(settings)
@@ -113,7 +112,6 @@ def _choices(hint: Any) -> tuple[str, ...]:
     return tuple(str(word) for word in get_args(hint)) if get_origin(hint) is Literal else ()
 
 
-@cache
 def meanings(kind: type) -> Mapping[str, str]:
     """Return the docstrings below the fields of a dataclass and of its base classes, each on one line."""
     found: dict[str, str] = {}

@@ -8,7 +8,7 @@ from itertools import chain
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from nmcl.flows.run.lineage import frozen_of
+from nmcl.flows.run.lineage import FrozenStates, frozen_of
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.settings import Settings
 from nmcl.pipeline.storage.artifacts import Artifact
@@ -49,8 +49,10 @@ def _parts_and_videos(
     """
     features: dict[str, list[Artifact]] = {}
     failures: list[Artifact] = []
-    lineages = [frozen_of(run) for run in runs]
-    for made in lineages or ([Plan(store, catalogue, settings)] if catalogue.crawls else []):
+    lineages: list[FrozenStates | Plan] = [frozen_of(run) for run in runs]
+    if not lineages and catalogue.crawls:
+        lineages = [Plan(store, catalogue, settings)]
+    for made in lineages:
         for name, artifact in made.features.items():
             features.setdefault(name, []).append(artifact)
         failures += [made.failures] if made.failures else []

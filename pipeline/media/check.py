@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -92,10 +93,10 @@ def _written(path: Path, codecs: Codecs) -> str:
     pixels = np.full((_SIDE, _SIDE, 3), _GREY, np.uint8)
     try:
         with av.open(str(path), "w") as out:
-            picture = out.add_stream(codecs.picture, rate=_FPS, options=dict(codecs.options))
+            picture: Any = out.add_stream(codecs.picture, rate=_FPS, options=dict(codecs.options))
             picture.width = picture.height = _SIDE
             picture.pix_fmt = "yuv420p"
-            sound = out.add_stream(codecs.sound, rate=_RATE_HZ, layout="mono")
+            sound: Any = out.add_stream(codecs.sound, rate=_RATE_HZ, layout="mono")
             for i in range(_FRAMES):
                 frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
                 frame.pts, frame.time_base = i, Fraction(1, _FPS)

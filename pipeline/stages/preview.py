@@ -122,7 +122,7 @@ def preview(
     return Preview(
         crawl=source.address,
         videos=len(videos),
-        columns=dict(listing.columns),
+        columns={str(name): column for name, column in listing.columns.items()},
         described=sum(video.description is not None for video in videos),
         labelled=sum(labels.values()),
         with_split=sum(video.split is not None for video in videos),

@@ -122,7 +122,7 @@ def assign(videos: Sequence[Video], settings: SplitSettings, earlier: Mapping[st
 def require_trainable(splits: Splits) -> None:
     """Raise CrawlError unless there are at least two venues, with videos in every split."""
     minimum = splits.settings.min_venue_videos
-    if not splits.classes and not splits.set_aside:
+    if not any(assigned.split or assigned.set_aside for assigned in splits.assignments):
         raise CrawlError(
             "No video has a label, so nothing can be trained. Features need none: `nmcl extract CRAWL --out OUT` and "
             "`nmcl export` give them. If the crawl has labels, name their column or sidecar key: --label-col NAME."

@@ -34,7 +34,7 @@ def test_quiet_prints_nothing_but_errors(
     words: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert nmcl_here(*words, capsys=capsys, monkeypatch=monkeypatch) == (0, "", "")
-    code, said, error = nmcl_here(*words[:-1], "splt", "-q", capsys=capsys, monkeypatch=monkeypatch)
+    code, said, error = nmcl_here("settings", "splt", "-q", capsys=capsys, monkeypatch=monkeypatch)
     assert (code, said) == (2, "")
     assert error.startswith("error: There is no section or setting 'splt'.")
 
