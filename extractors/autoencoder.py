@@ -58,9 +58,11 @@ class AutoencoderSettings:
     """Minimum steps of the unrolled network, and a quarter as many for each layer; small training sets are repeated to
     reach it. Codes tuned for 480 steps classified venues 5 points worse than for 1200, and 2400 were no better."""
     batch_size: Annotated[int, Ge(1), Reference(256)] = 256
+    """Batch size."""
     learning_rate: Annotated[float, Gt(0), Reference(2e-3)] = 2e-3
     """Adam's learning rate at the peak of a one-cycle schedule."""
     seed: Annotated[int, Ge(0), Reference(0)] = 0
+    """Seed of initialisation and noise."""
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,12 @@ def require_device(name: str) -> None:
         )
 
 
+def gpus() -> list[str]:
+    """Return the name and the memory of each GPU that torch can use."""
+    found = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+    return [f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GB" for gpu in found]
+
+
 def has_bfloat16(device: str) -> bool:
     """Return whether a device has instructions for bfloat16 products."""
     if torch.device(device).type == "cpu":

@@ -67,8 +67,10 @@ class TextualSettings:
     learning_rate: Annotated[float, Gt(0), Reference(0.025)] = 0.025
     """Initial learning rate; gensim's default."""
     seed: Annotated[int, Ge(0), Reference(0)] = 0
+    """Seed of initialisation and of the order of the texts."""
     text: Annotated[TextSource, Unhashed()] = DESCRIPTION
-    """Source of the texts. The address of features has the recipe of texts from other sources."""
+    """Source of the texts: `description`, `title`, `tags`, `subtitles` or `ocr`. The address of features has the recipe
+    of texts from other sources."""
 
 
 class TextualExtractor:

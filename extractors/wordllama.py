@@ -38,7 +38,8 @@ class WordLlamaSettings:
     """Frozen settings of WordLlama."""
 
     text: Annotated[TextSource, Unhashed()] = DESCRIPTION
-    """Source of the texts. The address of features has the recipe of texts from other sources."""
+    """Source of the texts: `description`, `title`, `tags`, `subtitles` or `ocr`. The address of features has the recipe
+    of texts from other sources."""
 
 
 def is_installed() -> bool:

@@ -31,6 +31,8 @@ class _Terminal(Console):
 _out = _Terminal(highlight=False)
 _err = Console(stderr=True, highlight=False)
 
+QUIET = "NMCL_QUIET"
+"""Environment variable that leaves only errors and `write`; worker processes inherit it."""
 SHORT = 200
 """Maximum length of a table cell or of the note next to a progress bar; longer ones are cut."""
 _LINES_EVERY_S = 10.0
@@ -42,7 +44,9 @@ def showing_progress() -> Iterator[None]:
     """Show the calls of `progress` within the block: as bars on a terminal, else as occasional lines."""
     global _bars
     try:
-        if _err.is_terminal:
+        if _is_quiet():
+            yield
+        elif _err.is_terminal:
             columns = (
                 TextColumn("{task.description:<28}", markup=False),
                 BarColumn(),
@@ -93,6 +97,8 @@ class _Lines:
 
 def say(text: str) -> None:
     """Print one line of requested output."""
+    if _is_quiet():
+        return
     _out.print(Text(visible(text, keep_lines=True)), soft_wrap=True)
 
 
@@ -108,6 +114,8 @@ def write(text: str) -> None:
 
 def step(text: str) -> None:
     """Print the current step of a command, for steps without a progress bar."""
+    if _is_quiet():
+        return
     _err.print(Text(visible(text, keep_lines=True)), soft_wrap=True)
 
 
@@ -124,12 +132,18 @@ def note_once(text: str) -> None:
 
 def table(title: str, header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
     """Print a plain table; numbers are right-aligned, None is a dash."""
+    if _is_quiet():
+        return
     drawn = Table(title=_cell(title), title_justify="left", title_style="bold")
     for i, name in enumerate(header):
         drawn.add_column(_cell(name), justify="left" if i == 0 else "right", no_wrap=i == 0)
     for row in rows:
         drawn.add_row(*(_cell(value) for value in row))
     _out.print(drawn)
+
+
+def _is_quiet() -> bool:
+    return bool(os.environ.get(QUIET))
 
 
 def _cell(value: Any) -> Text:

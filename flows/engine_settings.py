@@ -52,7 +52,8 @@ class EngineSettings:
     """Settings of the engine that processes the parts of a crawl. They do not change vectors."""
 
     name: EngineName = "processes"
-    """Name of the engine. With one worker, `processes` and `threads` use the command's own process."""
+    """`processes`, `threads`, `ray` or `dask`. With one worker, `processes` and `threads` use the command's own
+    process."""
     workers: Annotated[int, Ge(1)] = 1
     """Number of parts processed in parallel."""
     address: str = ""

@@ -40,6 +40,7 @@ class FeatureChoice(Generic[Options]):
     """One feature set: the extractor that makes it, and that extractor's settings."""
 
     extractor: str
+    """Name of the extractor, see `nmcl features`; `none` leaves the feature set out."""
     options: Options
     """Settings of the extractor; in files they are directly under `[features.NAME]`."""
 

@@ -37,7 +37,9 @@ class ModelChoice(Generic[Options]):
     """The model to train, by its name in the registry, and its settings."""
 
     name: Annotated[str, Reference("nmcl_stacked")] = "nmcl_stacked"
+    """Name of the model."""
     seed: Annotated[int, Reference(0)] = 0
+    """Seed of initialisation, batches and dropout."""
     options: Options = field(default_factory=lambda: MODELS["nmcl_stacked"].settings)
     """Settings of the model; in files they are directly under `[model]`."""
 

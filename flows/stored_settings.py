@@ -34,10 +34,15 @@ _JUDGING = ("columns", "ingest", "drift", "promotion")
 
 
 def of_store(store: Store, changes: Tree) -> Settings:
-    """Return the settings of a store with some changes; the defaults if there is no store yet.
+    """Return the settings of a store with some changes, checked; the defaults if there is no store yet.
 
     Names that this version does not know are removed, with a note.
     """
+    return checked(unchecked(store, changes))
+
+
+def unchecked(store: Store, changes: Tree) -> Settings:
+    """Return the settings of a store with some changes, as `of_store`, whether or not they can be used here."""
     remembered = _in_todays_form(_remembered(store))
     changes = in_current_form(changes, remembered)
     sets = changes.get("features")
@@ -56,7 +61,7 @@ def of_store(store: Store, changes: Tree) -> Settings:
             f"The feature set {WORDS} is left out, because the package of its extractor {DEFAULTS[WORDS]} is not "
             f"installed: pip install 'nmcl[wordllama]', and --set features.{WORDS}.extractor={DEFAULTS[WORDS]} adds it."
         )
-    return checked(changed(usable(store, SETTINGS, remembered), changes))
+    return changed(usable(store, SETTINGS, remembered), changes)
 
 
 def checked(settings: Settings) -> Settings:

@@ -40,10 +40,11 @@ class PromotionSettings:
     """Frozen thresholds of the promotion rule; see the module docstring."""
 
     max_loss: Annotated[float, Interval(ge=0, le=1), Reference(0.01)] = 0.01
-    """Largest accepted loss of macro-F1 on the frozen test set."""
+    """Largest accepted loss of macro-F1 on the champion's test videos."""
     min_gain: Annotated[float, Interval(ge=0, le=1), Reference(0.0)] = 0.0
-    """Gain of macro-F1 on both slices together that must be exceeded."""
+    """Gain of macro-F1 on both test sets together that must be exceeded."""
     alpha: Annotated[float, Interval(ge=0, le=1), Reference(0.05)] = 0.05
+    """Significance level of McNemar's test."""
     min_agreement: Annotated[float, Interval(ge=0, le=1), Reference(0.5)] = 0.5
     """Smallest ratio of kappa on a new crawl to kappa on the champion's test videos; 0 trusts any labels."""
     judged_rows: Annotated[int, Ge(1), Reference(10)] = 10

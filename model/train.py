@@ -36,7 +36,9 @@ class TrainSettings:
     """Frozen training settings. Xavier initialisation and Adam are the paper's; fields document our own choices."""
 
     learning_rate: Annotated[float, Gt(0), Le(1), Reference(2e-3)] = 2e-3
+    """Initial learning rate of AdamW."""
     batch_size: Annotated[int, Ge(1), Reference(256)] = 256
+    """Batch size."""
     min_steps: Annotated[int, Ge(1), Reference(4)] = 4
     """Smallest number of batches per epoch: on small data sets batches are smaller, or an epoch would be one step."""
     weight_decay: Annotated[float, Ge(0), Reference(5.0)] = 5.0
@@ -44,14 +46,15 @@ class TrainSettings:
     gradient_clip: Annotated[float, Gt(0), Reference(5.0)] = 5.0
     """Largest norm of the gradient of one step."""
     max_epochs: Annotated[int, Ge(1), Reference(60)] = 60
+    """Maximum number of epochs."""
     patience: Annotated[int, Ge(1), Reference(20)] = 20
     """Epochs without a better validation macro-F1 before training stops."""
     window: Annotated[int, Ge(1), Reference(5)] = 5
     """Number of epochs whose mean validation macro-F1 scores an epoch: a single epoch on few rows is mostly noise."""
     schedule: Annotated[Literal["constant", "cosine"], Reference("cosine")] = "cosine"
-    """`cosine` decays from the learning rate to zero over `max_epochs`."""
+    """`cosine` decays from the learning rate to zero over `max_epochs`; `constant` keeps it."""
     device: Annotated[Literal["auto", "cpu", "cuda"], Unhashed()] = "auto"
-    """`auto` is CUDA if available."""
+    """`auto` (CUDA if available), `cpu` or `cuda`."""
     matmul: Annotated[MatmulPrecision, Reference("highest")] = "highest"
     """Precision of matrix products in training, in torch's terms: `high` multiplies in TF32 and `medium` in bfloat16,
     each where the hardware supports it (on a GPU, in the products of the full memory); sums, weights and predictions

@@ -29,6 +29,7 @@ DOORS = {
     "joblib": {"model/study/runner.py"},
     "ijson": {"pipeline/crawl/sidecars.py"},
     "av": {
+        "pipeline/media/check.py",
         "pipeline/media/decode.py",
         "pipeline/media/files.py",
         "pipeline/media/pool.py",
@@ -50,11 +51,13 @@ DOORS = {
         "flows/engine/sweep.py",
     },
     "asyncpg": {"flows/service/database.py"},
-    "psutil": {"flows/service/service.py", "flows/service/orphans.py"},
+    "prometheus_client": {"flows/run/metrics.py"},
+    "psutil": {"flows/run/doctor.py", "flows/service/service.py", "flows/service/orphans.py"},
     "typer": {
         f"flows/cli/{name}.py"
         for name in (
             "app",
+            "checks",
             "experiments",
             "explore",
             "export",
@@ -64,6 +67,7 @@ DOORS = {
             "retrain",
             "run",
             "serve",
+            "settings",
             "status",
             "store",
             "upkeep",

@@ -18,10 +18,20 @@ SomeCrawl = Annotated[
 Out = Annotated[
     str, typer.Option("--out", help="Folder or URL of the store; created if it does not exist.", show_default=False)
 ]
+MaybeOut = Annotated[
+    str | None,
+    typer.Option("--out", help="Folder or URL of the store; created if it does not exist. Not needed for --dry-run."),
+]
 KnownStore = Annotated[str, typer.Option("--out", help="Folder or URL of an existing store.", show_default=False)]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")]
 Assignments = Annotated[
-    list[str] | None, typer.Option("--set", metavar="SECTION.NAME=VALUE", help="Change one setting; repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="SECTION.NAME=VALUE",
+        help="Change one setting; repeatable. `nmcl settings` lists them. Sections: columns, ingest, split, media, "
+        "subtitles, ocr, features, completion, model, drift, promotion, predictions, engine.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Features = Annotated[
@@ -168,7 +178,15 @@ class StudyOptions:
     store: Annotated[Path | None, typer.Option("--store", help="Store (--out of a run) with extracted features.")] = (
         None
     )
-    methods: Annotated[str, typer.Option("--methods", help="Comma-separated methods. Default: all.")] = ""
+    methods: Annotated[
+        str,
+        typer.Option(
+            "--methods",
+            help="Comma-separated methods. Default: all, which are nmcl, nmcl_paper, nmcl_stacked, variant_1, "
+            "variant_2, variant_3, variant_4, early_fusion, late_fusion, early_attention, late_attention, trumann, "
+            "dare, dare_lite, logistic, logistic_late, kernel_ridge, mahalanobis, mlp, tokens, majority.",
+        ),
+    ] = ""
     modalities: Annotated[str, typer.Option("--modalities", help="Comma-separated modalities. Default: all.")] = ""
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds per method.")] = 5
     taxonomy: Annotated[Path | None, typer.Option("--taxonomy", help="Venue tree for TRUMANN: CSV or JSON.")] = None

@@ -6,6 +6,7 @@ from typing import Any
 
 import typer.main
 
+from nmcl.flows.cli.app import EXIT_CODES
 from nmcl.flows.cli.main import app
 
 INTRODUCTION = """\
@@ -13,8 +14,8 @@ INTRODUCTION = """\
 
 Generated from the program by `python -m nmcl.flows.cli.reference > docs/cli.md`. Do not edit.
 
-Every command also prints its own section: `nmcl COMMAND --help`. Exit codes are in
-[operations.md](operations.md#exit-codes), settings for `--set` and `--config` in [settings.md](settings.md).
+Every command also prints its own section: `nmcl COMMAND --help`. Settings for `--set` and `--config` are in
+[settings.md](settings.md). `--quiet` and `--debug` may also follow the command.
 """
 
 
@@ -23,7 +24,9 @@ def reference() -> str:
     group: Any = typer.main.get_command(app)
     index = [f"* [`nmcl {name}`](#nmcl-{name}): {_first_line(command)}" for name, command in group.commands.items()]
     sections = [_section(f"nmcl {name}", command) for name, command in group.commands.items()]
-    lines = [INTRODUCTION, *index, "", "## Global options", "", *_options(group.params), *sections]
+    codes = ["| exit code | meaning |", "|---|---|", *(f"| {code} | {text} |" for code, text in EXIT_CODES.items()), ""]
+    options = ["## Global options", "", *_options(group.params), "## Exit codes", "", *codes]
+    lines = [INTRODUCTION, *index, "", *options, *sections]
     return "\n".join(lines).rstrip()
 
 
@@ -36,15 +39,20 @@ def _section(name: str, command: Any) -> str:
     arguments = [p for p in command.params if _is_argument(p)]
     usage = " ".join([name, "[OPTIONS]", *(a.name.upper() if a.required else f"[{a.name.upper()}]" for a in arguments)])
     lines = [f"## {name}", "", f"`{usage}`", "", command.help.strip(), ""]
-    if command.params:
-        lines += _options(command.params)
+    if len(table := _options(command.params)) > 3:
+        lines += table
     examples = re.findall(r"^`(.*)`$", command.epilog or "", re.MULTILINE)
     return "\n".join([*lines, "```sh", *examples, "```", ""])
 
 
 def _options(parameters: Iterable[Any]) -> list[str]:
     """Return a table with one row for each argument or option."""
-    return ["| option | default | meaning |", "|---|---|---|", *(_row(parameter) for parameter in parameters), ""]
+    return [
+        "| option | default | meaning |",
+        "|---|---|---|",
+        *(_row(p) for p in parameters if not getattr(p, "hidden", False)),
+        "",
+    ]
 
 
 def _row(parameter: Any) -> str:

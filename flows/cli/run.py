@@ -13,11 +13,13 @@ from nmcl.flows.cli.options import (
     ExtractOptions,
     FeatureOptions,
     KnownStore,
+    MaybeOut,
     Out,
     RunOptions,
     SomeCrawl,
     names_in,
 )
+from nmcl.pipeline.errors import UserError
 
 
 @command(
@@ -58,17 +60,49 @@ def run(crawl: Crawl, out: Out, options: RunOptions) -> None:
     failed.refuse_failed(context.plan())
 
 
-@command("nmcl ingest crawl --out out", "nmcl ingest crawl --out out --label-col place")
-def ingest(crawl: Crawl, out: Out, options: CrawlOptions) -> None:
-    """Read a crawl into the store's catalogue: manifest, content hashes and splits. Decodes no video."""
-    from nmcl.flows.cli import summary
+@command(
+    "nmcl ingest crawl --out out",
+    "nmcl ingest crawl --out out --label-col place",
+    "nmcl ingest crawl --dry-run",
+    "nmcl ingest crawl --dry-run --json",
+)
+def ingest(
+    crawl: Crawl,
+    out: MaybeOut = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what the crawl holds; nothing is written.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON; with --dry-run.")] = False,
+    *,
+    options: CrawlOptions,
+) -> None:
+    """Read a crawl into the store's catalogue: manifest, content hashes and splits. Decodes no video.
+
+    `--dry-run` shows what a crawl holds before hours of work: columns and what they were taken for, labels, unusable
+    rows, missing files, duplicates, size, and how many classes each `split.min_venue_videos` would keep. It decodes a
+    sample of 20 videos. It needs no store; with `--out` it uses the settings of that store.
+    """
+    from nmcl.flows.cli import ingest_summary, summary
     from nmcl.flows.run import stages
     from nmcl.flows.run.sources import require_there
-    from nmcl.flows.stored_settings import of_store, remember
+    from nmcl.flows.settings import changed
+    from nmcl.flows.stored_settings import in_current_form, of_store, remember, unchecked
+    from nmcl.pipeline.stages.preview import preview
     from nmcl.pipeline.storage.store import Store
 
+    if out is None and not dry_run:
+        raise UserError("--out is missing: the folder or URL of the store. Without a store, use --dry-run.")
+    if json and not dry_run:
+        raise UserError("--json is for --dry-run. `nmcl runs --out OUT --json` describes a store.")
     require_there(crawl)
-    context = context_of(out, of_store(Store(out), options.changes()))
+    changes = options.changes()
+    if dry_run:
+        known = unchecked(Store(out), changes) if out else changed({}, in_current_form(changes))
+        with console.showing_progress():
+            found = preview(crawl, known.columns, known.ingest, known.split, known.media, progress=console.progress)
+        ingest_summary.of_preview(found, json)
+        return
+    context = context_of(out or "", of_store(Store(out or ""), changes))
     with context.store.locked(), console.showing_progress():
         stages.ingest(context, crawl)
         remember(context.store, context.settings)

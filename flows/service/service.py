@@ -47,6 +47,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 POOL = "nmcl"
 PORT = "PREFECT_SERVER_API_PORT"
 """Environment variable with the server's port. Default: Prefect's own port, or any free port if it is in use."""
+DEFAULT_PORT = 4200
 SQLITE = "SQLite"
 STOPS_WITHIN_S = 20.0
 ANSWERS_WITHIN_S = 30.0
@@ -185,7 +186,7 @@ def _start(database: Database | None, before: Service | None, say: Say) -> Servi
 def _start_server(database: Database | None) -> Service:
     if database:
         database.require_answer()
-    folder, port = home(), free_port(int(os.environ.get(PORT, 4200)))
+    folder, port = home(), free_port(int(os.environ.get(PORT, DEFAULT_PORT)))
     url, name = f"http://{HOST}:{port}/api", f"nmcl-{uuid.uuid4().hex[:8]}"
     environment = _environment(url)
     environment["PREFECT_SERVER_UI_STATIC_DIRECTORY"] = str(folder / "ui")

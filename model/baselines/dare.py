@@ -46,6 +46,7 @@ class DareLiteSettings:
     n_concepts: Annotated[int, Ge(1), Le(65536), Reference(313)] = 313
     """Width K' of each a^m; the source's sounds have 313 tags."""
     hidden: Annotated[int, Ge(1), Le(65536), Reference(1024)] = 1024
+    """Hidden width."""
     dropout: Annotated[float, Ge(0), Lt(1), Reference(0.1)] = 0.1
     """Dropout rate of a and of the hidden layer."""
     n_partners: Annotated[int, Ge(1), Reference(5)] = 5

@@ -21,6 +21,7 @@ class LateFusionSettings:
     """Frozen settings of Late Fusion; the hidden width is the paper's."""
 
     hidden: Annotated[int, Ge(1), Le(65536), Reference(256)] = 256
+    """Hidden width, the paper's."""
     dropout: Annotated[float, Ge(0), Lt(1), Reference(0.3)] = 0.3
     """Dropout rate of every hidden layer; the paper gives no rate."""
     train: TrainSettings = field(default_factory=lambda: TrainSettings(learning_rate=5e-3, weight_decay=1.0))

@@ -26,6 +26,7 @@ class LogisticSettings:
     ] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     """Candidates for scikit-learn's C; the smallest of the best is used."""
     max_iterations: Annotated[int, Ge(1), Reference(300)] = 300
+    """Maximum number of iterations."""
 
 
 class Logistic(Classifier):

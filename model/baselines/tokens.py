@@ -23,6 +23,7 @@ class TokensSettings:
     hidden: Annotated[int, Ge(N_HEADS), Le(65536), MultipleOf(N_HEADS), Reference(128)] = 128
     """Width d of a token; the feed-forward nets of the layers are twice as wide."""
     n_layers: Annotated[int, Ge(1), Le(64), Reference(2)] = 2
+    """Number of Transformer layers."""
     dropout: Annotated[float, Ge(0), Lt(1), Reference(0.1)] = 0.1
     """Dropout rate of the tokens and inside the layers."""
     missing: Annotated[Literal["completed", "masked"], Reference("completed")] = "completed"

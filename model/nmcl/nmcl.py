@@ -36,17 +36,20 @@ class NMCLSettings:
     """
 
     composition: Annotated[CompositionKind, Reference("cooperative")] = "cooperative"
-    """How the parts are combined: as in NMCL, or as in one of its variants."""
+    """How the components are combined: as in NMCL (`cooperative`), or as in one of its variants."""
     gate: Annotated[GateKind, Reference("sigmoid")] = "sigmoid"
+    """`sigmoid`, or `paper` for the printed softmax gate."""
     complement: Annotated[ComplementKind, Reference("exclusive")] = "exclusive"
+    """`exclusive`, or `remainder` for eq. 8 as printed."""
     relation_hidden: Annotated[Annotated[int, Ge(1)] | None, Reference(16)] = 16
     """Width of the scoring net's hidden layer, which the text of eq. 4 has and its formula lacks; None for no hidden
     layer."""
     relation_gain: Annotated[float, Ge(0), Reference(0.1)] = 0.1
     """Xavier gain of the scoring layer: near 0, all features start with equal instead of random scores."""
     consistency: Annotated[ConsistencyKind, Reference("jeffreys")] = "jeffreys"
+    """`jeffreys`, or `paper` for eq. 13."""
     consistency_weight: Annotated[float, Ge(0), Reference(0.1)] = 0.1
-    """Weight of L1 in eq. 20, where it is 1."""
+    """Weight of the consistency loss in eq. 20, where it is 1."""
     auxiliary_weight: Annotated[float, Ge(0), Reference(0.1)] = 0.1
     """Weight of the cross-entropy of p_h and p_g (eq. 12). Without it nothing supervises them, and constant predictions
     agree best."""
@@ -55,6 +58,7 @@ class NMCLSettings:
     the mixture one confident head suppresses the gradients of the others; with 1 each head is trained on its own, and
     only the predictions are fused."""
     hidden: Annotated[int, Ge(1), Le(65536), Reference(256)] = 256
+    """Width of the hidden layers of the heads."""
     attention_rank: Annotated[Annotated[int, Ge(1), Le(65536)] | None, Reference(1)] = 1
     """Rank r of the memory's difference from ones, an order of magnitude cheaper at 188 classes and as good on the data
     tried; None for the full memory of eq. 15."""

@@ -27,7 +27,7 @@ class CompletionSettings:
     """Frozen settings of the completion of missing modalities, stored in the state of a completer."""
 
     method: Annotated[Method, Reference("auto")] = "auto"
-    """Name in `COMPLETERS`; `auto` selects the one with the smallest held-out error."""
+    """Completer: `als`, `implicit`, `ridge` or `mean`. `auto` selects the one with the smallest held-out error."""
     rank: Annotated[int, Ge(1), Reference(100)] = 100
     """Rank of the factorisations, limited to what rows and columns allow. 100 is the paper's."""
     regularization: Annotated[Annotated[float, Ge(1e-6)] | None, Reference(None)] = None
@@ -41,6 +41,7 @@ class CompletionSettings:
     """Whether each block has the same weight, however many columns it has. Off by default: with a tuned regularisation
     it was no better on blocks of similar widths and 1 to 4 % worse on 2048, 200 and 100 columns."""
     seed: Annotated[int, Ge(0), Reference(0)] = 0
+    """Seed of hidden blocks and initialisation."""
 
 
 class Completer(Protocol):

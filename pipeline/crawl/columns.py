@@ -42,14 +42,19 @@ class ColumnSettings:
     """
 
     path: str | None = None
+    """Path of the video file, relative to the crawl."""
     text: str | None = None
+    """Description. May also name a sidecar key, with dots for nested objects: `location.name`."""
     title: str | None = None
     """Used if the text is empty, and by feature sets with `text = "title"`."""
     tags: str | None = None
     """Used by feature sets with `text = "tags"`."""
     label: str | None = None
+    """Label (venue). May also name a sidecar key."""
     id: str | None = None
+    """Video id. May also name a sidecar key."""
     split: str | None = None
+    """The crawl's own split."""
 
 
 @dataclass(frozen=True)

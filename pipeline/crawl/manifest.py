@@ -1,9 +1,10 @@
 """Listing of a crawl's videos: from its manifest, else from yt-dlp's sidecars, else from its video files."""
 
+import dataclasses
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -38,6 +39,8 @@ class Listing:
     """Manifest rows that cannot be used."""
     n_joined: int = 0
     """Number of manifest rows that add a caption to the video of another row."""
+    columns: Mapping[Field, str] = dataclasses.field(default_factory=dict)
+    """Field -> column of the manifest."""
 
 
 def read_crawl(folder: Path, columns: ColumnSettings) -> Listing:
@@ -200,7 +203,7 @@ def _from_manifest(
         *_not_named(videos, bad, files, name),
         *files.notes({video.row.path for video in videos}),
     ]
-    return Listing(tuple(entries), tuple(notes), tuple(bad.rows), n_joined)
+    return Listing(tuple(entries), tuple(notes), tuple(bad.rows), n_joined, columns.of)
 
 
 def _refuse_types(manifest: ManifestFile, columns: Columns, name: str) -> None:

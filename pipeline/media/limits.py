@@ -20,9 +20,10 @@ class MediaSettings:
     """Frozen limits for one file. Those with a reference can change a vector; the others only protect the run."""
 
     timeout_s: Annotated[float, Gt(0), Unhashed()] = 600.0
-    """Wall-clock timeout for one file, after which its process is killed. The budget keeps real clips far below it."""
+    """Wall-clock timeout for one file in seconds, after which its process is killed. The budget keeps real clips far
+    below it."""
     max_seconds: Annotated[float, Gt(0), Reference(180.0)] = 180.0
-    """Only the beginning of a longer video is decoded."""
+    """Only this many seconds from the start of a longer video are decoded."""
     max_pixels: Annotated[int, Ge(1), Reference(8192 * 4608)] = 8192 * 4608
     """Videos with larger frames are rejected: they would need gigabytes."""
     budget_megapixels: Annotated[int, Ge(1), Reference(12_000)] = 12_000
@@ -30,11 +31,11 @@ class MediaSettings:
     over budget, only parts are decoded: the codec's key frames, or the beginning of each stretch between them. The
     default is 180 s of 1080p at 30 frames a second, or 15 s of 4K HEVC: about a minute of computing."""
     memory_mb: Annotated[int, Ge(256), Unhashed()] = 4096
-    """Address space of one decoding process."""
+    """Address space of one decoding process, in MB."""
     workers: Annotated[int, Ge(0), Unhashed()] = 0
     """Number of decoding processes; 0 for one per core."""
     max_fetch_mb: Annotated[int, Ge(1), Unhashed()] = 1024
-    """Maximum size of a file fetched from an object store."""
+    """Maximum size in MB of a file fetched from an object store; larger ones are listed as failures."""
 
     max_failed_share: Annotated[float, Interval(ge=0, le=1), Unhashed()] = 0.2
     """Share of videos with neither picture nor sound above which `run` and `extract` end with exit code 3."""

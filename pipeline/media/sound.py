@@ -193,7 +193,7 @@ def _undisturbed(arguments: list[str], file: BinaryIO) -> "subprocess.CompletedP
     for _ in range(FFMPEG_TRIES):
         os.lseek(file.fileno(), 0, os.SEEK_SET)
         done = subprocess.run(
-            [_program(), *arguments],
+            [ffmpeg_program(), *arguments],
             stdin=file,
             capture_output=True,
             check=False,
@@ -206,7 +206,7 @@ def _undisturbed(arguments: list[str], file: BinaryIO) -> "subprocess.CompletedP
     raise ClipError("crashed", f"the ffmpeg program was ended by signal {-done.returncode}, {FFMPEG_TRIES} times")
 
 
-def _program() -> str:
+def ffmpeg_program() -> str:
     """Return the path of the ffmpeg program that `imageio_ffmpeg` includes.
 
     Its own function runs the program first, and reports it as absent if that run was killed.

@@ -34,7 +34,7 @@ class DriftSettings:
     """
 
     stop: Annotated[bool, Reference(True)] = True
-    """False: drift is reported and the retraining continues."""
+    """`false`: drift is reported and the retraining continues."""
     max_failed: Annotated[float, Interval(ge=0, le=1), Reference(0.25)] = 0.25
     """Change of the share of files that do not decode."""
     max_missing: Annotated[float, Interval(ge=0, le=1), Reference(0.25)] = 0.25
@@ -56,7 +56,9 @@ class DriftSettings:
     components: Annotated[int, Ge(1), Reference(16)] = 16
     """Number of principal components whose covariance is compared."""
     permutations: Annotated[int, Ge(20), Reference(100)] = 100
+    """Permutations used to estimate the chance level."""
     seed: Annotated[int, Ge(0), Reference(0)] = 0
+    """Seed of samples and permutations."""
 
 
 def of_files(reference: np.ndarray, new: np.ndarray, settings: DriftSettings) -> dict[str, DriftFigure]:

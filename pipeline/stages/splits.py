@@ -25,11 +25,15 @@ class SplitSettings:
     """Frozen shares of the splits, which sum to 1, and which labels to keep. The defaults are the paper's."""
 
     train: Annotated[float, Gt(0), Lt(1), Reference(0.49)] = 0.49
+    """Share of training videos. The three shares must sum to 1."""
     validation: Annotated[float, Gt(0), Lt(1), Reference(0.21)] = 0.21
+    """Share of validation videos."""
     test: Annotated[float, Gt(0), Lt(1), Reference(0.30)] = 0.30
+    """Share of test videos."""
     seed: Annotated[int, Ge(0), Reference(0)] = 0
+    """Seed of the assignment, and of the sample that the extractors are fitted on."""
     min_venue_videos: Annotated[int, Ge(1), Reference(50)] = 50
-    """Labels with fewer videos of distinct content are set aside."""
+    """Labels with fewer videos of distinct content are set aside: they are neither trained nor tested."""
 
     def __post_init__(self) -> None:
         shares = (self.train, self.validation, self.test)
@@ -118,6 +122,11 @@ def assign(videos: Sequence[Video], settings: SplitSettings, earlier: Mapping[st
 def require_trainable(splits: Splits) -> None:
     """Raise CrawlError unless there are at least two venues, with videos in every split."""
     minimum = splits.settings.min_venue_videos
+    if not any(assigned.split or assigned.set_aside for assigned in splits.assignments):
+        raise CrawlError(
+            "No video has a label, so nothing can be trained. Features need none: `nmcl extract CRAWL --out OUT` and "
+            "`nmcl export` give them. If the crawl has labels, name their column or sidecar key: --label-col NAME."
+        )
     if len(splits.classes) < 2:
         fewer = listed(f"{label!r} {n:,}" for label, n in splits.set_aside.items())
         enough = examples(splits.classes, 10)

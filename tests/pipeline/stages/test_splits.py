@@ -265,8 +265,13 @@ class TestRequireTrainable:
 
     def test_an_unlabelled_crawl(self) -> None:
         splits = assign([video("a", None)], SplitSettings())
-        with pytest.raises(CrawlError, match=r"enough: none; with fewer: none\. Add labelled videos of other"):
+        with pytest.raises(
+            CrawlError, match=r"No video has a label.* `nmcl extract CRAWL --out OUT` and `nmcl export`"
+        ):
             require_trainable(splits)
+        unreadable = replace(video("a", "park"), sha256="")
+        with pytest.raises(CrawlError, match=r"enough: none; with fewer: none\. Add labelled videos of other"):
+            require_trainable(assign([unreadable], SplitSettings()))
 
     def test_a_split_without_videos(self) -> None:
         splits = assign(venues_of({"park": 5, "sea": 5}, "test"), ALL)
