@@ -39,7 +39,7 @@ from nmcl.pipeline.storage.files import write_whole
 from nmcl.pipeline.storage.runs import SETTINGS, Run, champion
 from nmcl.pipeline.storage.store import POINTERS, Store
 
-FREE = ("columns", "ingest", "media", "engine", "predictions")
+FREE = ("columns", "ingest", "media", "thumbnails", "engine", "predictions")
 """Sections of the settings that may differ from the run's: they decide how the work is done, not what is predicted."""
 
 
