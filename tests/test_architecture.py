@@ -59,6 +59,7 @@ DOORS = {
             "options",
             "predict",
             "reference",
+            "report",
             "retrain",
             "run",
             "serve",

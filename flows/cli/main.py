@@ -15,7 +15,7 @@ from nmcl.pipeline.scratch import sweep
 
 # Importing these modules registers their commands, in the order in which `nmcl --help` lists them.
 # isort: off
-from nmcl.flows.cli import run, retrain, predict, export, store, serve, experiments  # noqa: F401
+from nmcl.flows.cli import run, retrain, predict, report, export, store, serve, experiments  # noqa: F401
 # isort: on
 
 INTERRUPTED = 130

@@ -176,11 +176,13 @@ def frozen_of(run: Run) -> FrozenStates:
         StoreError: If a state or a recipe is missing.
     """
     store = run.store
-    completion_address = _read(store, "completed/all", run.recipe["completed"]).recipe["completion"]
-    completion = _read(store, "states/completion", completion_address)
+    completion_address = stored_artifact(store, "completed/all", run.recipe["completed"]).recipe["completion"]
+    completion = stored_artifact(store, "states/completion", completion_address)
     addresses = named_addresses(completion.recipe["features"])
-    features = {name: _read(store, f"features/{name}", address) for name, address in addresses.items()}
-    states = {n: _read(store, f"states/{n}", f.recipe["state"]) for n, f in features.items() if f.recipe["state"]}
+    features = {name: stored_artifact(store, f"features/{name}", address) for name, address in addresses.items()}
+    states = {
+        n: stored_artifact(store, f"states/{n}", f.recipe["state"]) for n, f in features.items() if f.recipe["state"]
+    }
     for artifact in (completion, *states.values()):
         if not has_state(store, artifact):
             raise StoreError(
@@ -189,6 +191,7 @@ def frozen_of(run: Run) -> FrozenStates:
     return FrozenStates(run.folder, states, features, completion)
 
 
-def _read(store: Store, kind: str, address: str) -> Artifact:
+def stored_artifact(store: Store, kind: str, address: str) -> Artifact:
+    """Return an artifact of a store with its recipe; raise StoreError if that is missing."""
     recipe = store.read_json(recipe_file(store, f"{kind}-{address}"))
     return Artifact(kind, hashed_part(recipe), recipe.get(SETTINGS_IN_FULL, {}))
