@@ -87,6 +87,7 @@ def confusion(page: RunPage) -> Spec:
         if n
     ]
     axis: Spec = {"labels": len(names) <= NAMED_VENUES, "ticks": False, "domain": False, "grid": False}
+    venue: Spec = {"type": "nominal", "sort": names, "scale": {"domain": names}, "axis": axis}
     size = max(12, min(34, 640 // max(1, len(names))))
     return _spec(
         f"Confusion matrix of {len(names)} venues",
@@ -95,8 +96,8 @@ def confusion(page: RunPage) -> Spec:
         height={"step": size},
         mark={"type": "rect", "cursor": "pointer", "fill": _BLUE, "stroke": _LINE},
         encoding={
-            "x": {"field": "predicted", "type": "nominal", "sort": names, "scale": {"domain": names}, "axis": axis},
-            "y": {"field": "truth", "type": "nominal", "sort": names, "scale": {"domain": names}, "axis": axis},
+            "x": {"field": "predicted", "title": "predicted venue", **venue},
+            "y": {"field": "truth", "title": "true venue", **venue},
             "fillOpacity": {
                 "field": "share",
                 "type": "quantitative",
