@@ -18,15 +18,12 @@ class Browser:
 
     def open(self, page: Path, *, width: int = 1100, height: int = 900, dark: bool = False) -> None:
         """Open a file, and wait until its charts are drawn."""
-        from selenium.webdriver.support.ui import WebDriverWait
-
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         self.driver.get(page.as_uri())
-        drawn = "return [...document.querySelectorAll('.vega')].every((place) => place.dataset.ready)"
-        WebDriverWait(self.driver, 120).until(lambda driver: driver.execute_script(drawn))
+        self.wait("return [...document.querySelectorAll('.vega')].every((place) => place.dataset.ready)")
 
     def said(self) -> list[str]:
         """Return the warnings and errors on the console since the last call."""
@@ -41,6 +38,12 @@ class Browser:
     def run(self, script: str, *values: Any) -> Any:
         """Return the result of a script's `return`."""
         return self.driver.execute_script(script, *values)
+
+    def wait(self, script: str) -> Any:
+        """Return the result of a script as soon as it is true; raise TimeoutException after a minute."""
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        return WebDriverWait(self.driver, 60).until(lambda driver: driver.execute_script(script))
 
     def press(self, *keys: str) -> None:
         """Press keys, wherever the focus is."""

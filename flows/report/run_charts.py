@@ -45,11 +45,11 @@ def fusing(page: RunPage) -> Spec:
     known = [video for video in page.videos if video.top]
     scores = {"all fused": (sum(video.is_right for video in known), len(known)), **page.alone}
     rows = []
-    for name, (n_right, n_rows) in scores.items():
+    for name, (n_right, n_rows) in zip(_names(list(scores)), scores.values(), strict=True):
         found = interval(n_right / n_rows, n_rows) if n_rows else None
         if found:
             rows.append(
-                {"method": _name(name), "share": n_right / n_rows, "low": found[0], "high": found[1], "videos": n_rows}
+                {"method": name, "share": n_right / n_rows, "low": found[0], "high": found[1], "videos": n_rows}
             )
     y = {"field": "method", "type": "nominal", "sort": [row["method"] for row in rows], "title": None}
     colour = {"condition": {"test": "datum.method === 'all fused'", "value": _BLUE}, "value": _ORANGE}
@@ -79,7 +79,7 @@ def fusing(page: RunPage) -> Spec:
 
 def confusion(page: RunPage) -> Spec:
     """Return the confusion matrix: a cell per pair of venues that occurs, coloured by the share of its row."""
-    names = [_name(name) for name in page.metrics.classes]
+    names = _names(page.metrics.classes)
     support = page.confusion.sum(axis=1)
     rows = [
         {"truth": names[i], "predicted": names[j], "i": int(i), "j": int(j), "videos": int(n), "share": n / support[i]}
@@ -118,9 +118,9 @@ def venues(page: RunPage) -> Spec:
     """Return precision and recall of each venue, the most frequent first."""
     support, predicted = page.confusion.sum(axis=1), page.confusion.sum(axis=0)
     hits = np.diag(page.confusion)
-    rows = []
+    rows, names = [], _names(page.metrics.classes)
     for k in np.argsort(-support, kind="stable"):
-        common = {"venue": _name(page.metrics.classes[k]), "videos": int(support[k])}
+        common = {"venue": names[k], "videos": int(support[k])}
         if support[k]:
             rows.append({**common, "measure": "recall", "share": float(hits[k] / support[k])})
         if predicted[k]:
@@ -247,5 +247,12 @@ def _spec(description: str, rows: Sequence[Mapping[str, Any]], **rest: Any) -> S
     return {"description": description, "data": {"values": list(rows)}, "config": _CONFIG, **size, **rest}
 
 
-def _name(text: str) -> str:
-    return shortened(printable(text), 40)
+def _names(texts: Sequence[str]) -> list[str]:
+    """Return names as charts show them, each once: Vega takes equal names for one."""
+    found: dict[str, int] = {}
+    for text in texts:
+        name = shortened(printable(text), 40)
+        while name in found:
+            name += "\N{ZERO WIDTH SPACE}"
+        found[name] = len(found)
+    return list(found)

@@ -103,7 +103,6 @@ def browser() -> Iterator[Browser]:
 @pytest.mark.services
 def test_filters_player_and_map(browser: Browser, gallery: Gallery, tmp_path: Path) -> None:
     from selenium.webdriver.common.keys import Keys
-    from selenium.webdriver.support.ui import WebDriverWait
 
     first = gallery.videos[1]
     hostile = replace(first, shown=replace(first.shown, description=HOSTILE))
@@ -120,21 +119,19 @@ def test_filters_player_and_map(browser: Browser, gallery: Gallery, tmp_path: Pa
     browser.run(choose, "outcome", "none")
     assert browser.run(shown) == sum(not video.shown.top for video in gallery.videos)
     browser.run("document.querySelector('[type=reset]').click()")
-    WebDriverWait(browser.driver, 10).until(lambda _: browser.run(shown) == len(gallery.videos))
+    browser.wait(f"{shown} === {len(gallery.videos)}")
     browser.run(choose, "search", HOSTILE[:12])
     assert browser.run(shown) == 1
     browser.run("document.querySelector('#grid button').focus()")
     browser.press(Keys.ENTER)
     ready = "const v = document.querySelector('#player video'); return v && v.readyState > 0 && v.duration"
-    seconds = WebDriverWait(browser.driver, 30).until(lambda _: browser.run(ready))
+    seconds = browser.wait(ready)
     assert seconds == pytest.approx(0.8, abs=0.1)
     said = browser.run("return document.querySelector('#details p.quiet').textContent")
     assert said.split() == printable(HOSTILE).split()
     browser.press(Keys.ESCAPE)
     browser.run("document.querySelector('[type=reset]').click(); document.querySelector('#map summary').click()")
-    WebDriverWait(browser.driver, 60).until(
-        lambda _: browser.run("return document.querySelector('#chart-map').dataset.ready")
-    )
+    browser.wait("return document.querySelector('#chart-map').dataset.ready")
     assert browser.said() == []
     assert {url.split(":")[0] for url in browser.requested()} == {"file"}
 

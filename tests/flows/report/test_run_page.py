@@ -165,8 +165,8 @@ def test_the_page_works_offline_in_light_dark_and_on_a_phone(
     assert browser.run("return document.title") != "taken"
     label = "return getComputedStyle(document.querySelector('#chart-venues svg text')).fill"
     assert browser.run(label) == ("rgb(232, 236, 241)" if dark else "rgb(27, 36, 48)")
-    loaded = "return [...document.querySelectorAll('.frames img')].every((img) => img.naturalHeight > 0)"
-    assert browser.run(loaded)
+    browser.run("document.querySelector('.frames img').scrollIntoView()")  # they are decoded when they are seen
+    browser.wait("return document.querySelector('.frames img').naturalHeight > 0")
 
 
 @pytest.mark.services
@@ -185,6 +185,28 @@ def test_cells_of_the_confusion_matrix_open_their_videos_by_keyboard(browser: Br
     browser.press(Keys.ESCAPE)
     assert not browser.run("return document.querySelector('#cell').open")
     assert browser.run("return document.activeElement === arguments[0]", cell)
+
+
+@pytest.mark.services
+def test_cells_of_a_chart_open_their_videos(browser: Browser, page: RunPage, tmp_path: Path) -> None:
+    """Of more venues than a table shows, two of them with the same beginning, one with markup."""
+    names = ("a" * 50 + "1", "a" * 50 + "2", HOSTILE, *(f"place {i}" for i in range(12)))
+    videos = [
+        replace(page.videos[0], video_id=f"{i}-{k}", venue=names[i], top=((names[(i + k) % 15], 0.9), (names[i], 0.1)))
+        for i in range(15)
+        for k in (0, 0, 1)
+    ]
+    confusion = confusion_matrix([v.venue for v in videos], [v.top[0][0] for v in videos], labels=names)
+    metrics = replace(page.metrics, classes=names)
+    file = tmp_path / "run.html"
+    file.write_text(render_run(replace(page, videos=videos, confusion=confusion, metrics=metrics)), encoding="utf-8")
+    browser.open(file)
+    cells = "[...document.querySelectorAll('#chart-confusion path[aria-roledescription]')]"
+    assert browser.run(f"return {cells}.length") == 30
+    browser.run(f"{cells}.at(-1).dispatchEvent(new MouseEvent('click', {{bubbles: true}}))")
+    assert browser.run("return document.querySelector('#cell').open")
+    assert browser.run("return document.querySelectorAll('#cell li').length") == 2
+    assert browser.said() == []
 
 
 @pytest.mark.services
