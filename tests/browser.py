@@ -16,14 +16,17 @@ class Browser:
     def __init__(self, driver: Any) -> None:
         self.driver = driver
 
-    def open(self, page: Path, *, width: int = 1100, height: int = 900, dark: bool = False) -> None:
-        """Open a file, and wait until its charts are drawn."""
+    def open(
+        self, page: Path, *, width: int = 1100, height: int = 900, dark: bool = False, charts: bool = True
+    ) -> None:
+        """Open a file, and wait until its charts are drawn, if it has any at once."""
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         self.driver.get(page.as_uri())
-        self.wait("return [...document.querySelectorAll('.vega')].every((place) => place.dataset.ready)")
+        if charts:
+            self.wait("return [...document.querySelectorAll('.vega')].every((place) => place.dataset.ready)")
 
     def said(self) -> list[str]:
         """Return the warnings and errors on the console since the last call."""

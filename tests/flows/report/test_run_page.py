@@ -14,7 +14,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix
 
 from nmcl.flows.report.run_charts import calibration_bins, coverage_rows
-from nmcl.flows.report.run_data import RunPage, ShownVideo, Vote
+from nmcl.flows.report.run_data import Difference, RunPage, ShownVideo, Vote
 from nmcl.flows.report.run_page import render_run
 from nmcl.flows.run import run_page
 from nmcl.flows.run.run_page import page_of, thumbnails_of
@@ -129,6 +129,24 @@ def test_names_cannot_leave_their_place(page: RunPage) -> None:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
     assert found
     assert json.loads(found[1])["videos"][0]["id"] == HOSTILE.replace("\u202e", "\N{REPLACEMENT CHARACTER}")
+
+
+@pytest.mark.parametrize(
+    ("interval", "p_value", "said"),
+    [
+        ((0.05, 0.11), 1e-9, "Yes.</strong>"),
+        ((-0.11, -0.05), 1e-9, "No, it hurts.</strong>"),
+        ((-0.02, 0.03), 0.7, "Not shown.</strong>"),
+        ((0.0, 0.0), None, "nothing can be tested"),
+    ],
+)
+def test_the_answer_follows_the_interval(
+    page: RunPage, interval: tuple[float, float], p_value: float | None, said: str
+) -> None:
+    found = Difference("visual", 100, 0.7, 0.7 - sum(interval) / 2, interval, 20, 12, p_value)
+    text = render_run(replace(page, difference=found))
+    assert said in text
+    assert ("95 % interval: +0.0 to +0.0" in text, "p &lt;" in text or "p < 0.001" in text) == (False, p_value == 1e-9)
 
 
 @pytest.fixture(scope="module")
