@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 
 from nmcl.flows.report.gallery_data import Gallery, GalleryVideo
+from nmcl.flows.run.predict import read_predictions
 from nmcl.flows.run.run_page import completed_of, flags_of, sets_of, shares_of, thumbnails_of, video_of
 from nmcl.pipeline.errors import StoreError, UserError
 from nmcl.pipeline.features import FeatureRows
@@ -48,7 +47,7 @@ def gallery_of(
         if [v.video_id for v in catalogue.videos(store)] != table.column("video_id").to_pylist():
             raise StoreError(f"{run.file(PREDICTIONS)} is not of the run's catalogue. Repeat the command of the run.")
     else:
-        table = _read(predictions)
+        table = read_predictions(predictions)
         catalogue = _catalogue_of(store, table, predictions)
     videos, rows, sets = catalogue.videos(store), table.to_pylist(), sets_of(table)
     completed = completed_of(run, catalogue)
@@ -79,18 +78,6 @@ def gallery_of(
         videos=found,
         notes=tuple(notes),
     )
-
-
-def _read(file: Path) -> pa.Table:
-    try:
-        is_csv = file.suffix == ".csv"
-        table = pyarrow.csv.read_csv(file) if is_csv else pyarrow.parquet.read_table(file)
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{file} cannot be read ({error}). Name a file that `nmcl predict` wrote.") from error
-    wanted = ("video_id", "status", "venue_1", "probability_1")
-    if lacking := [name for name in wanted if name not in table.column_names]:
-        raise UserError(f"{file} has no column {lacking[0]}. Name a file that `nmcl predict` wrote.")
-    return table
 
 
 def _catalogue_of(store: Store, table: pa.Table, file: Path) -> Catalogue:

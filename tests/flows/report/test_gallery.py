@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sklearn.manifold import trustworthiness
@@ -14,6 +15,7 @@ from nmcl.flows.report.gallery_data import Gallery
 from nmcl.flows.report.gallery_page import index, write_gallery
 from nmcl.flows.report.numbers import printable
 from nmcl.flows.run.gallery import embedding, gallery_of
+from nmcl.flows.run.predict import _WRITERS, read_predictions
 from nmcl.pipeline.errors import UserError
 from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.storage.runs import PREDICTIONS, Run, champion
@@ -78,6 +80,20 @@ def test_other_files_are_no_predictions(run: Run, tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "b.parquet")
     with pytest.raises(UserError, match="are no crawl that"):
         gallery_of(run, tmp_path / "b.parquet")
+
+
+def test_predictions_are_read_as_they_were_written(tmp_path: Path) -> None:
+    columns = {
+        "video_id": ["7", "=1+1", "'x", "a\nb"],
+        "status": ["ok", "ok", "partial", "failed"],
+        "venue_1": ["2024", "+Beach", "NA", None],
+        "probability_1": pa.array([0.25, 0.5, 1.0, None], pa.float32()),
+    }
+    table = pa.table(columns)
+    for name, write in _WRITERS.items():
+        with open(tmp_path / f"a{name}", "wb") as file:
+            write(table, file)
+        assert read_predictions(tmp_path / f"a{name}").to_pylist() == table.to_pylist()
 
 
 def test_neighbours_on_the_map_are_neighbours_in_the_vectors() -> None:
