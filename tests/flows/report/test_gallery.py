@@ -1,5 +1,6 @@
 """A gallery of a real store, and of ten thousand videos, in a real Chromium."""
 
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +16,7 @@ from nmcl.flows.report.gallery_data import Gallery
 from nmcl.flows.report.gallery_page import index, write_gallery
 from nmcl.flows.report.numbers import printable
 from nmcl.flows.run.gallery import embedding, gallery_of
-from nmcl.flows.run.predict import _WRITERS, read_predictions
+from nmcl.flows.run.predict import _WRITERS, load_run, predict, read_predictions
 from nmcl.pipeline.errors import UserError
 from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.storage.runs import PREDICTIONS, Run, champion
@@ -94,6 +95,26 @@ def test_predictions_are_read_as_they_were_written(tmp_path: Path) -> None:
         with open(tmp_path / f"a{name}", "wb") as file:
             write(table, file)
         assert read_predictions(tmp_path / f"a{name}").to_pylist() == table.to_pylist()
+
+
+def test_predictions_of_another_crawl(trained: Path, small_crawl: Path, tmp_path: Path) -> None:
+    out, crawl = tmp_path / "out", tmp_path / "new"
+    shutil.copytree(trained, out)
+    crawl.mkdir()
+    for i in (1, 2, 5):
+        shutil.copy(small_crawl / f"{i}.mp4", crawl / f"new-{i}.mp4")
+    (crawl / "new-9.mp4").write_bytes(b"no video")
+    result = tmp_path / "venues.csv"
+    predict(crawl, load_run(out, {}), result)
+    run = champion(Store.open(out))
+    assert run
+    found = gallery_of(run, result).videos
+    assert [video.shown.video_id for video in found] == ["new-1", "new-2", "new-5", "new-9"]
+    assert [len(video.shown.images) for video in found] == [3, 3, 3, 0]
+    assert [video.shown.status for video in found] == ["ok", "ok", "ok", "failed"]
+    assert [video.shown.venue for video in found] == [None] * 4
+    assert None not in [video.split for video in found]  # all are copies of the run's videos
+    assert found[0].address == (crawl / "new-1.mp4").as_uri()
 
 
 def test_neighbours_on_the_map_are_neighbours_in_the_vectors() -> None:
