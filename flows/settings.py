@@ -10,6 +10,7 @@ from pydantic import ConfigDict, ValidationError, with_config
 from pydantic_core import ErrorDetails
 
 from nmcl.extractors.ocr import OcrSettings
+from nmcl.extractors.thumbnails import ThumbnailSettings
 from nmcl.flows import feature_settings
 from nmcl.flows.engine_settings import EngineSettings
 from nmcl.flows.feature_settings import FeatureChoice, default_sets, feature_sets, with_feature_sets
@@ -55,6 +56,7 @@ class Settings(Generic[Options]):
     media: MediaSettings = field(default_factory=MediaSettings)
     subtitles: SubtitleSettings = field(default_factory=SubtitleSettings)
     ocr: OcrSettings = field(default_factory=OcrSettings)
+    thumbnails: ThumbnailSettings = field(default_factory=ThumbnailSettings)
     features: Mapping[str, FeatureChoice[Any]] = field(default_factory=default_sets)
     """Feature sets by name."""
     completion: CompletionSettings = field(default_factory=CompletionSettings)

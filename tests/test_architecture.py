@@ -64,6 +64,7 @@ DOORS = {
             "options",
             "predict",
             "reference",
+            "report",
             "retrain",
             "run",
             "serve",

@@ -15,7 +15,7 @@ from nmcl.pipeline.scratch import sweep
 
 # Importing these modules registers their commands, in the order in which `nmcl --help` lists them.
 # isort: off
-from nmcl.flows.cli import run, retrain, predict, export, status, explore, store, upkeep  # noqa: F401
+from nmcl.flows.cli import run, retrain, predict, report, export, status, explore, store, upkeep  # noqa: F401
 from nmcl.flows.cli import settings, checks, serve, experiments  # noqa: F401
 # isort: on
 

@@ -99,14 +99,17 @@ class ExtractPart:
     def __call__(self, item: WorkItem, progress: Progress) -> Receipt:
         media = self.extractors.settings.media
         made = [artifact.folder for artifact in (*self._on_screen, *self.features.values())]
-        address = digest([*made, str(media), str(self.store.root)])
+        images = str(self.extractors.settings.thumbnails)
+        address = digest([*made, str(media), images, str(self.store.root)])
         job, decoder = _loaded("extract", address, self._load)
         job = replace(job, retry=self.retry)
         return extract_part(self.store, item.crawl, item.folder, item.part, job, decoder, progress)
 
     def lacking(self, items: Sequence[WorkItem]) -> list[WorkItem]:
         """Return the parts with missing results or with failures to retry. Each artifact is listed only once."""
-        artifacts = (*self._on_screen, *self.features.values(), self.failures)
+        thumbnails = self.extractors.thumbnails
+        images = [thumbnails.artifact] if thumbnails and thumbnails.encoder.backfill else []
+        artifacts = (*self._on_screen, *self.features.values(), self.failures, *images)
         made = {artifact.folder: files_of(self.store, artifact.folder) for artifact in artifacts}
 
         def is_whole(item: WorkItem) -> bool:
@@ -135,7 +138,8 @@ class ExtractPart:
         media = self.extractors.settings.media
         decoder = Decoder(replace(media, workers=media.workers or _decoders)).__enter__()
         texts = {Text(source): artifact for source, artifact in self.extractors.texts.items()}
-        job = Job(tuple(map(feature, self.features)), self.failures, texts, self.extractors.reader)
+        features, reader = tuple(map(feature, self.features)), self.extractors.reader
+        job = Job(features, self.failures, texts, reader, self.extractors.thumbnails)
         Finalize(job, decoder.__exit__, exitpriority=1)  # at exit: before this process waits for its children
         return job, decoder
 

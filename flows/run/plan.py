@@ -9,6 +9,7 @@ import numpy as np
 from nmcl.extractors import plugins
 from nmcl.extractors.ocr import OcrReader
 from nmcl.extractors.plugins import PluginExtractor
+from nmcl.extractors.thumbnails import Thumbnailer
 from nmcl.flows.run.lineage import FrozenStates
 from nmcl.flows.settings import Settings, from_tree, to_tree
 from nmcl.flows.settings_tree import Tree
@@ -24,6 +25,7 @@ from nmcl.pipeline.stages.extract import CODE_VERSION as EXTRACT_CODE_VERSION
 from nmcl.pipeline.stages.fit import sample
 from nmcl.pipeline.stages.splits import Splits, assign
 from nmcl.pipeline.stages.texts import load_texts
+from nmcl.pipeline.stages.thumbnails import Thumbnails
 from nmcl.pipeline.storage.artifacts import Artifact, addresses_of, digest
 from nmcl.pipeline.storage.catalogue import Catalogue, load_part
 from nmcl.pipeline.storage.failures import load_failures
@@ -93,6 +95,16 @@ class Extractors:
         """Return the texts that a feature set reads; None for descriptions, pictures and sound."""
         need = self.all[name].need
         return self.texts.get(need.source) if isinstance(need, Text) else None
+
+    @property
+    def thumbnails(self) -> Thumbnails | None:
+        """Small key frames that are kept of each video; None if the settings turn them off."""
+        settings = self.settings.thumbnails
+        if not settings.images:
+            return None
+        recipe: dict[str, object] = {"images": settings.address(), "decoding": self.decoding()}
+        artifact = Artifact("thumbnails/images", recipe, in_full(self.settings, "thumbnails", "media"))
+        return Thumbnails(Thumbnailer(settings), artifact)
 
     def features(self, name: str, state_address: str | None) -> Artifact:
         """Return the artifact of the vectors of one feature set."""

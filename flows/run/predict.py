@@ -27,7 +27,7 @@ from nmcl.flows.stored_settings import checked, in_current_form, usable
 from nmcl.model.evaluate import evaluate
 from nmcl.model.trained import Trained
 from nmcl.pipeline.crawl.source import crawl_source
-from nmcl.pipeline.errors import CrawlError, SettingsError, StoreError
+from nmcl.pipeline.errors import CrawlError, SettingsError, StoreError, UserError
 from nmcl.pipeline.escape import csv_text
 from nmcl.pipeline.features import FeatureRows, class_indices
 from nmcl.pipeline.progress import Progress, silent
@@ -42,7 +42,7 @@ from nmcl.pipeline.storage.lineage import completed_with
 from nmcl.pipeline.storage.runs import SETTINGS, Run, champion
 from nmcl.pipeline.storage.store import POINTERS, Store
 
-FREE = ("columns", "ingest", "media", "engine", "predictions")
+FREE = ("columns", "ingest", "media", "thumbnails", "engine", "predictions")
 """Sections of the settings that may differ from the run's: they decide how the work is done, not what is predicted."""
 
 
@@ -53,6 +53,34 @@ def _write_csv(table: pa.Table, file: BinaryIO) -> None:
             texts = [None if text is None else csv_text(text) for text in table.column(i).to_pylist()]
             table = table.set_column(i, field, pa.array(texts, field.type))
     pyarrow.csv.write_csv(table, file)
+
+
+def _read_csv(file: Path) -> pa.Table:
+    """Return a table as `_write_csv` got it: names that look like numbers stay texts."""
+    with pyarrow.csv.open_csv(file) as reader:
+        names = reader.schema.names
+    types = {name: pa.float32() if name.startswith("probability_") else pa.string() for name in names}
+    convert = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""])
+    table = pyarrow.csv.read_csv(
+        file, convert_options=convert, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True)
+    )
+    for i, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            texts = [None if text is None else text.removeprefix("'") for text in table.column(i).to_pylist()]
+            table = table.set_column(i, field, pa.array(texts, field.type))
+    return table
+
+
+def read_predictions(file: Path) -> pa.Table:
+    """Return the table of a file that `predict` wrote; raise UserError if it is none."""
+    try:
+        table = _read_csv(file) if file.suffix == ".csv" else pyarrow.parquet.read_table(file)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{file} cannot be read ({error}). Name a file that `nmcl predict` wrote.") from error
+    wanted = ("video_id", "status", "venue_1", "probability_1")
+    if lacking := [name for name in wanted if name not in table.column_names]:
+        raise UserError(f"{file} has no column {lacking[0]}. Name a file that `nmcl predict` wrote.")
+    return table
 
 
 _WRITERS: Mapping[str, Callable[[pa.Table, BinaryIO], None]] = {

@@ -11,6 +11,7 @@ from nmcl.flows.run.cards import data_card, model_card
 from nmcl.flows.run.evaluation import Evaluated, measure, metrics_of, seconds_of
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.prediction import table
+from nmcl.flows.run.provenance import PROVENANCE, made_with
 from nmcl.pipeline.crawl.sample import is_sample
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.records import Video
@@ -46,6 +47,7 @@ def evaluate_run(plan: Plan, progress: Progress, command: str) -> None:
     store.write(run.file(MODEL_CARD), model_card(evaluated, metrics).encode())
     store.write(run.file(DATA_CARD), data_card(evaluated, metrics).encode())
     store.write(run.file(REPORT), render(report_data(evaluated, metrics, command)).encode())
+    store.write_json(run.file(PROVENANCE), made_with(command))
     run.write(metrics)
 
 

@@ -8,6 +8,7 @@ import torch
 from nmcl.model.nmcl.attention import AttentionHead
 from nmcl.model.nmcl.cooperative import CooperativeNet
 from nmcl.model.nmcl.nmcl import NMCL
+from nmcl.model.nmcl.stacking import StackedNMCL
 from nmcl.model.study.results import AttentionMemory, RelationExample
 from nmcl.model.trained import Trained
 from nmcl.pipeline.errors import ModelError
@@ -67,6 +68,34 @@ def relation(
         consistent=weights.consistent[-1].numpy()[features],
         complementary=weights.complementary[-1].numpy()[features],
     )
+
+
+def division(
+    trained: Trained, modalities: Mapping[str, np.ndarray], observed: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return how each row's features are divided with each modality as host, by modality.
+
+    Shape (N, 2), float32: the mean weight of the host's features as consistent and as complementary (gamma and delta of
+    eq. 9), each in 0..1. Empty for a model without relation scores.
+
+    Args:
+        trained: the model.
+        modalities: by name, shape (N, D_m), as extracted and completed.
+        observed: which rows were extracted, shape (N,), bool.
+    """
+    network = trained.network.nmcl if isinstance(trained.network, StackedNMCL) else trained.network
+    if not isinstance(network, NMCL) or not network.nets:
+        return {}
+    features = {name: torch.from_numpy(array) for name, array in trained.standardizer.apply(modalities).items()}
+    masks = {name: torch.from_numpy(np.asarray(flags, bool)) for name, flags in observed.items()}
+    with torch.inference_mode():
+        parts = network.parts(features, masks)
+    found = {}
+    for name, part in zip(network.names, parts, strict=True):
+        host, _ = part.weights
+        means = torch.stack([host.consistent.mean(dim=1), host.complementary.mean(dim=1)], dim=1)
+        found[name] = means.numpy()
+    return found
 
 
 def attention_memory(trained: Trained, host: str) -> AttentionMemory:

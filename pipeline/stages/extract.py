@@ -8,10 +8,11 @@ from nmcl.pipeline.crawl.source import CrawlSource, VideoRequest, contents_of, c
 from nmcl.pipeline.errors import ClipError
 from nmcl.pipeline.extractor import TextReader
 from nmcl.pipeline.media import Decoder
-from nmcl.pipeline.needs import DESCRIPTION, OCR, Need, Stream, Text
+from nmcl.pipeline.needs import DESCRIPTION, OCR, Frames, Need, Stream, Text
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Content, FoundText, Video
 from nmcl.pipeline.stages.texts import load_found, load_texts, write_texts
+from nmcl.pipeline.stages.thumbnails import Images, PartOfThumbnails, Thumbnails, load_thumbnails, write_thumbnails
 from nmcl.pipeline.stages.vectors import Feature, PartOfVectors
 from nmcl.pipeline.stopwatch import Stopwatch
 from nmcl.pipeline.storage.artifacts import (
@@ -55,6 +56,8 @@ class Job:
     """Texts that features need besides descriptions. Those on screen are made here, all others must exist."""
     reader: TextReader | None = None
     """Reads the text on screen, if `texts` has it."""
+    thumbnails: Thumbnails | None = None
+    """Small pictures that are kept of each video; None for none."""
     retry: Retry | None = None
     """Which recorded failures are retried; None: no failures."""
 
@@ -94,7 +97,10 @@ def extract_part(
     missing = [f for f in job.features if first_time or not store.exists(f.artifact.part(part.key))]
     own = [*([job.texts[Text(OCR)]] if job.reader else []), *(feature.artifact for feature in job.features)]
     is_to_read = job.reader is not None and (first_time or not store.exists(own[0].part(part.key)))
-    if not (missing or is_to_read or first_time or retried):
+    new_needs = [f.extractor.need for f in missing] + ([job.reader.need] if job.reader and is_to_read else [])
+    is_decoded = any(need.stream == Frames.stream for need in new_needs)
+    has_new_images = bool(job.thumbnails and job.thumbnails.is_to_make(store, part, is_decoded, first_time))
+    if not (missing or is_to_read or first_time or retried or has_new_images):
         for artifact in (*own, job.failures):
             add_digest(store, artifact.part(part.key))
         return Receipt(part.key, part.n_videos, n_failed(recorded))
@@ -103,7 +109,10 @@ def extract_part(
     needs: tuple[Need, ...] = of_features
     if job.reader and (is_to_read or retried):
         needs = (job.reader.need, *of_features)
-    new_needs = [f.extractor.need for f in missing] + ([job.reader.need] if job.reader and is_to_read else [])
+    images = _images(store, part, job.thumbnails, has_new_images, bool(retried))
+    if images:
+        needs = (images.encoder.need, *needs)
+        new_needs += [images.encoder.need] if has_new_images else []
     streams = [_streams(video, new_needs, recorded, retried) for video in videos]
     source = crawl_source(folder)
     if any(streams):
@@ -122,6 +131,8 @@ def extract_part(
     if job.reader and job.reader.need in needs:
         screen = _ScreenTexts(job.reader, len(videos), None if is_to_read else load_found(store, own[0], part))
         contents = screen.filled(contents, stopwatch, of_features)
+    if images:
+        contents = images.filled(contents, of_features)
     numbered = enumerate(contents)
     while chunk := list(islice(numbered, CLIPS_AT_A_TIME)):
         for table in tables:
@@ -142,11 +153,23 @@ def extract_part(
             _remove_stale(store, part, job.failures, own, decoded, source)
         if screen:
             write_texts(store, own[0], part, [video.video_id for video in videos], screen.found)
+        if job.thumbnails and images and (images.is_changed or has_new_images):
+            write_thumbnails(store, job.thumbnails.artifact, part, [video.video_id for video in videos], images.rows)
         for table in tables:
             table.write(store, part)
         if before != final:
             write_failures(store, job.failures, part, videos, final)
     return Receipt(part.key, part.n_videos, n_failed(final), seconds=stopwatch.seconds)
+
+
+def _images(
+    store: Store, part: Part, thumbnails: Thumbnails | None, is_new: bool, is_retried: bool
+) -> PartOfThumbnails | None:
+    """Return the thumbnails of a part that are made now; those of retried videos only if the others have theirs."""
+    if thumbnails is None or not (is_new or (is_retried and store.exists(thumbnails.artifact.part(part.key)))):
+        return None
+    rows = [Images()] * part.n_videos if is_new else load_thumbnails(store, thumbnails.artifact.folder, part)
+    return PartOfThumbnails(thumbnails.encoder, rows)
 
 
 def n_failed(failures: Failures) -> int:

@@ -63,6 +63,12 @@ class Problem:
     what_to_do: str = "`nmcl verify --repair` removes it, and the next `nmcl run` recreates it."
 
 
+OF_THUMBNAILS = (
+    "`nmcl verify --repair` removes it, and `nmcl extract --set thumbnails.backfill=true` recreates it. No other file "
+    "depends on it."
+)
+
+
 @dataclass
 class Findings:
     """Checked files and problems of a store."""
@@ -181,7 +187,7 @@ def _check_catalogues(
 
 
 def _check_parts(store: Store, rows: Mapping[str, Sequence[Video]], findings: Findings, progress: Progress) -> None:
-    """Check texts, features, completed vectors and failures."""
+    """Check texts, features, completed vectors, failures and thumbnails."""
     folders = [f"{kind}/{name}" for kind in TABLES for name in store.list(kind)]
     decodings = _recorded_failures(store)
     for done, folder in enumerate(folders, start=1):
@@ -202,7 +208,8 @@ def _check_parts(store: Store, rows: Mapping[str, Sequence[Video]], findings: Fi
             if problem := wrong_part(store, folder, name, recipe, rows.get(key), decodings, dims):
                 file = f"{folder}/{name}"
                 made = _downstream(store, folder, name, recipe)
-                findings.add(file, problem, (file, *digest_files(file), *made))
+                what_to_do = OF_THUMBNAILS if folder.startswith("thumbnails/") else Problem.what_to_do
+                findings.add(file, problem, (file, *digest_files(file), *made), what_to_do)
         progress("verify", done, len(folders))
 
 

@@ -19,6 +19,7 @@ COLUMNS = {
     "features": ("video_id", "vector"),
     "texts": ("video_id", "text"),
     "completed": ("video_id",),
+    "thumbnails": ("video_id", "images", "times_s"),
     "failures": ("video_id", "path", "kind", "detail"),
 }
 

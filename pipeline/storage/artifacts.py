@@ -28,7 +28,7 @@ def digest(value: Any, length: int = 12) -> str:
 RECIPE = "recipe.json"
 """File that describes how an artifact was made."""
 DIGEST_SUFFIX = ".sha256"
-TABLES = ("texts", "features", "completed", "failures")
+TABLES = ("texts", "features", "completed", "failures", "thumbnails")
 """Kinds of artifacts whose folders hold nothing but Parquet files, so that other programs read a folder as a table."""
 METADATA = "metadata"
 """Folder with the recipes and digests of these kinds, under the same names. Earlier versions wrote them beside the

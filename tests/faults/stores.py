@@ -12,6 +12,7 @@ from tests.faults.world import files_of
 SECONDS = {
     "timings/*": "seconds that a stage took, which nothing but reports reads; left out",
     "metrics.json": "`seconds` and `extract_seconds`, the sums of these; all other keys are compared",
+    "made_with.json": "`command`, which names the folder; all else is compared",
     "champions.json": "`when` of each entry; all else is compared",
     "drift.json": "`when`; all else is compared",
     "comparison.json": "`when`; all else is compared",
@@ -48,6 +49,8 @@ def _content(path: Path, folder: Path) -> bytes | str:
     match path.name:
         case "metrics.json":
             return _without(data, {"seconds", "extract_seconds"})
+        case "made_with.json":
+            return _without(data, {"command"})
         case "champions.json" | "drift.json" | "comparison.json":
             return _without(data, {"when"})
         case "report.html" | "retraining.html":

@@ -106,7 +106,8 @@ def test_the_whole_job_killed_and_run_again(
     assert f"Report: s3://stores/out/{run}/report.html" in done.stdout
     assert store.list("") == sorted(
         ["catalogue.json", "champion.json", "champions.json", "completed", "failures", "features", "latest.json",
-         "metadata", "runs", "settings.json", "states", "store.json", "timings", "videos"]
+         "metadata", "runs", "settings.json", "states", "store.json", "thumbnails", "timings",
+         "videos"]
     )  # fmt: skip
 
     (folder,) = fs.glob("stores/out/features/visual-*")

@@ -30,7 +30,7 @@ from nmcl.pipeline.storage.runs import Run
 from nmcl.pipeline.storage.store import Store
 
 DATA = Path(__file__).resolve().parents[2] / "data"
-SECTIONS = ("subtitles", "ocr", "split", "media", "completion", "drift", "promotion")
+SECTIONS = ("subtitles", "ocr", "thumbnails", "split", "media", "completion", "drift", "promotion")
 """Whose settings decide values. How a crawl is read is in its catalogue, and who works decides nothing."""
 
 

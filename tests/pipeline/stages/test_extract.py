@@ -1,12 +1,15 @@
 """A part of features: each modality by itself, and bugs of ours that never become data."""
 
+import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from nmcl.extractors.keyframes import KeyFrames
+from nmcl.extractors.thumbnails import Thumbnailer, ThumbnailSettings
 from nmcl.pipeline.crawl.source import crawl_source
 from nmcl.pipeline.errors import InternalError, StoreError
 from nmcl.pipeline.extractor import Extracted
@@ -15,6 +18,7 @@ from nmcl.pipeline.needs import Frames, FrameSelector, Need, Sound, Text
 from nmcl.pipeline.records import Clip, Modality, State, Video
 from nmcl.pipeline.stages.extract import Job, extract_part
 from nmcl.pipeline.stages.ingest import _hash
+from nmcl.pipeline.stages.thumbnails import Images, Thumbnails, load_thumbnails
 from nmcl.pipeline.stages.vectors import Feature, load_sequences, load_vectors
 from nmcl.pipeline.storage.artifacts import Artifact
 from nmcl.pipeline.storage.catalogue import Part, load_part, make_part
@@ -22,7 +26,7 @@ from nmcl.pipeline.storage.failures import Retry, load_failures
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import decode
 from tests.faults.world import without_decodable_sound
-from tests.media import AsDecoded, BrokenSelector, run_ffmpeg, shades, tone, write_video
+from tests.media import AsDecoded, BrokenSelector, rgb_by_ffmpeg, run_ffmpeg, shades, tone, write_video
 
 FRAMES = Frames(KeyFrames(2), AsDecoded())
 
@@ -201,3 +205,46 @@ def test_an_odd_file_among_others_is_a_row(world: World) -> None:
 
 def _decodable(world: World) -> list[Video]:
     return [video for video in load_part(world.store, world.part) if video.video_id in ("silent", "whole")]
+
+
+def test_thumbnails_come_from_the_same_decode_and_change_no_vector(world: World) -> None:
+    world.extract()
+    names = [feature.artifact.part(world.part.key) for feature in world.job.features]
+    before = [world.store.read(name) for name in names]
+    settings = ThumbnailSettings()
+    artifact = Artifact("thumbnails/images", settings.address())
+    pictured = replace(world, job=replace(world.job, thumbnails=Thumbnails(Thumbnailer(settings), artifact)))
+    pictured.extract()
+    assert not world.store.exists(artifact.folder)  # nothing was decoded, and nothing asked for them alone
+    for name in names:
+        world.store.remove(name)
+    pictured.extract()
+    assert [world.store.read(name) for name in names] == before
+    found = dict(zip(["heard", "none", "silent", "whole"], _thumbnails(pictured, artifact), strict=True))
+    assert [len(found[name].files) for name in found] == [0, 0, 3, 3]
+    assert list(found["whole"].times_s) == pytest.approx([0.0, 0.4, 0.7])
+    pictures = np.stack([np.asarray(PIL.Image.open(io.BytesIO(file)), np.float32) for file in found["whole"].files])
+    decoded = rgb_by_ffmpeg(world.folder / "whole.mp4", (0, 64, 96, 3))[[0, 4, 7]]
+    assert np.abs(pictures - decoded).max() < 8  # JPEG
+
+
+def test_thumbnails_are_added_on_demand_and_for_videos_that_can_be_read_again(world: World) -> None:
+    settings = ThumbnailSettings(backfill=True)
+    artifact = Artifact("thumbnails/images", settings.address())
+    features = [replace(f, artifact=Artifact(f.artifact.kind, _RECIPE)) for f in world.job.features]
+    world = replace(world, job=replace(world.job, features=tuple(features)))
+    pictured = replace(world, job=replace(world.job, thumbnails=Thumbnails(Thumbnailer(settings), artifact)))
+    (world.folder / "whole.mp4").rename(world.folder / "away")
+    world.extract()
+    pictured.extract()
+    assert [len(images.files) for images in _thumbnails(pictured, artifact)] == [0, 0, 3, 0]
+    (world.folder / "away").rename(world.folder / "whole.mp4")
+    replace(pictured, job=replace(pictured.job, retry=Retry())).extract()
+    assert [len(images.files) for images in _thumbnails(pictured, artifact)] == [0, 0, 3, 3]
+
+
+_RECIPE = {"extractor": {"code": 1}, "state": None, "code_version": 1}
+
+
+def _thumbnails(world: World, artifact: Artifact) -> list[Images]:
+    return load_thumbnails(world.store, artifact.folder, world.part)

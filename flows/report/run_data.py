@@ -1,0 +1,96 @@
+"""Data of the page of one run, `nmcl report`. Reading it needs neither a store nor a model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nmcl.pipeline.storage.run_files import Metrics
+
+
+@dataclass(frozen=True)
+class Vote:
+    """What one feature set alone predicts of a video."""
+
+    venue: str | None
+    probability: float | None
+    """Both None if the video lacks the set."""
+    observed: bool | None
+    """Whether its vector was extracted; False: filled in; None: unknown."""
+
+
+@dataclass(frozen=True)
+class ShownVideo:
+    """A video with its predictions."""
+
+    video_id: str
+    path: str | None
+    """Relative to its crawl; None if the page names no files."""
+    description: str | None
+    venue: str | None
+    """Its label; None without one."""
+    top: tuple[tuple[str, float], ...]
+    """Up to five pairs of venue and probability, most probable first; none if nothing could be extracted."""
+    status: str
+    reason: str | None
+    votes: Mapping[str, Vote]
+    """By feature set."""
+    shares: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """By modality of an NMCL: mean weight of its features as consistent and as complementary, each in 0..1."""
+    images: tuple[bytes, ...] = ()
+    """JPEG files in order of time."""
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the most probable venue is its own."""
+        return bool(self.top) and self.top[0][0] == self.venue
+
+    @property
+    def confidence(self) -> float:
+        """Probability of the predicted venue; 0 without a prediction."""
+        return self.top[0][1] if self.top else 0.0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Accuracy of the fused model minus that of the best feature set alone, on the same test videos."""
+
+    name: str
+    """The set that is best on validation videos."""
+    n_rows: int
+    """Test videos that it predicts."""
+    fused: float
+    alone: float
+    interval: tuple[float, float]
+    """95 % interval of the difference by paired bootstrap."""
+    wins: int
+    """Videos that only the fused model predicts correctly."""
+    losses: int
+    p_value: float | None
+    """Of McNemar's exact test; None if both are right on the same videos."""
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """All data of one page."""
+
+    title: str
+    run: str
+    created: str
+    metrics: Metrics
+    videos: Sequence[ShownVideo]
+    """Test videos with a label, in the order of the catalogue."""
+    accuracy_interval: tuple[float, float] | None
+    macro_interval: tuple[float, float] | None
+    """95 % bootstrap intervals."""
+    alone: Mapping[str, tuple[int, int]]
+    """By feature set: right predictions, and test videos that it predicts."""
+    difference: Difference | None
+    confusion: np.ndarray
+    """Shape (K, K), int64: rows are labels, columns predictions."""
+    made_with: Mapping[str, Any]
+    """Version, commit, libraries, machine and command of the run; empty if an earlier version did not store them."""
+    has_media: bool
+    notes: tuple[str, ...] = ()
+    """What the page lacks, and how to get it."""

@@ -1,0 +1,88 @@
+"""Renders the page of one run. Everything that comes from the crawl is untrusted: the page escapes it."""
+
+import base64
+import json
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from nmcl.flows.report import summary
+from nmcl.flows.report.numbers import printable, shortened
+from nmcl.flows.report.render import TABLE_VENUES, render_page
+from nmcl.flows.report.run_charts import charts
+from nmcl.flows.report.run_data import RunPage, ShownVideo
+
+_FOLDER = Path(__file__).parent
+DESCRIPTION = 400
+"""Maximum length of a description on the page."""
+
+
+def render_run(page: RunPage) -> str:
+    """Return one HTML page that needs no other file and loads nothing."""
+    metrics = page.metrics
+    known = [video for video in page.videos if video.top]
+    n_right = sum(video.is_right for video in known)
+    return render_page(
+        "run.html",
+        styles=("style.css", "run.css"),
+        page=page,
+        metrics=metrics,
+        n_known=len(known),
+        accuracy=n_right / len(known) if known else None,
+        chance=summary.chance(page.confusion if known else None),
+        confused=summary.most_confused(page.confusion, metrics.classes, 20),
+        is_table=len(metrics.classes) <= TABLE_VENUES,
+        rows=_venue_rows(page),
+        settings=list(summary.flat(metrics.settings)),
+        library=script("vega.js"),
+        script=script("cards.js", "run.js"),
+        data=data_block(
+            {"classes": list(map(printable, metrics.classes)), "videos": list(map(video_json, page.videos))}
+        ),
+        specs=data_block(charts(page)),
+    )
+
+
+@cache
+def script(*names: str) -> Markup:
+    """Return scripts of this folder as one."""
+    return Markup("".join((_FOLDER / name).read_text(encoding="utf-8") for name in names))
+
+
+def data_block(value: Any) -> Markup:
+    """Return JSON for a data block of a page: it can neither end the block nor be taken for markup."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def video_json(video: ShownVideo) -> dict[str, Any]:
+    """Return what the page's script shows of a video."""
+    return {
+        "id": printable(video.video_id),
+        "path": printable(video.path) if video.path else None,
+        "text": shortened(printable(video.description), DESCRIPTION) if video.description else None,
+        "venue": printable(video.venue) if video.venue is not None else None,
+        "top": [[printable(venue), round(probability, 4)] for venue, probability in video.top],
+        "status": video.status,
+        "reason": printable(video.reason) if video.reason else None,
+        "votes": {
+            name: {**asdict(vote), "venue": printable(vote.venue) if vote.venue is not None else None}
+            for name, vote in video.votes.items()
+        },
+        "shares": {name: [round(share, 3) for share in shares] for name, shares in video.shares.items()},
+        "images": [base64.b64encode(image).decode("ascii") for image in video.images],
+    }
+
+
+def _venue_rows(page: RunPage) -> list[tuple[str, int, float | None, float | None]]:
+    """Return name, number of test videos, precision and recall of each venue, the most frequent first."""
+    support, predicted = page.confusion.sum(axis=1).tolist(), page.confusion.sum(axis=0).tolist()
+    hits = page.confusion.diagonal().tolist()
+    rows = [
+        (name, n, hit / p if p else None, hit / n if n else None)
+        for name, n, p, hit in zip(page.metrics.classes, support, predicted, hits, strict=True)
+    ]
+    return sorted(rows, key=lambda row: -row[1])

@@ -1,0 +1,113 @@
+"""Thumbnails: small JPEG key frames of each video, from the same decode as its vectors. Pages show them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from nmcl.pipeline.needs import Frames
+from nmcl.pipeline.records import Content
+from nmcl.pipeline.storage.artifacts import Artifact, write_with_digest
+from nmcl.pipeline.storage.catalogue import Part
+from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.storage.tables import encode, read_table
+
+_SCHEMA = pa.schema(
+    [
+        pa.field("video_id", pa.string(), nullable=False),
+        pa.field("images", pa.list_(pa.binary())),
+        pa.field("times_s", pa.list_(pa.float32())),
+    ]
+)
+
+
+class Encoder(Protocol):
+    """Protocol of what makes JPEG files of key frames."""
+
+    need: Frames
+    backfill: bool
+    """Whether videos are decoded only for their thumbnails."""
+
+    def encoded(self, frames: np.ndarray) -> tuple[list[int], list[bytes]]:
+        """Return the positions of the chosen frames and their files."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Thumbnails of one video."""
+
+    files: tuple[bytes, ...] = ()
+    """JPEG files, in order of time; none if the picture cannot be decoded."""
+    times_s: tuple[float, ...] = ()
+    """Time of each in seconds from the beginning of the video."""
+
+
+@dataclass(frozen=True)
+class Thumbnails:
+    """What makes thumbnails, and the output artifact."""
+
+    encoder: Encoder
+    artifact: Artifact
+
+    def is_to_make(self, store: Store, part: Part, is_decoded: bool, first_time: bool) -> bool:
+        """Return whether a part lacks thumbnails and gets them now: if its pictures are decoded anyway, or on demand.
+
+        Args:
+            is_decoded: Whether something else needs the pictures of all its videos.
+            first_time: Whether its videos were never decoded, whatever thumbnails there are.
+        """
+        is_wanted = is_decoded or self.encoder.backfill
+        return is_wanted and (first_time or not store.exists(self.artifact.part(part.key)))
+
+
+@dataclass
+class PartOfThumbnails:
+    """Rows of a part: all new, or as written with those added that could not be decoded then."""
+
+    encoder: Encoder
+    rows: list[Images]
+    is_changed: bool = field(default=False)
+
+    def filled(self, contents: Iterator[Content], others: Sequence[object]) -> Iterator[Content]:
+        """Yield the contents without the pictures that are for thumbnails only, and keep the thumbnails.
+
+        Args:
+            others: What else the contents are needed for.
+        """
+        need = self.encoder.need
+        for i, content in enumerate(contents):
+            if (found := content.pictures.get(need)) and not self.rows[i].files:
+                chosen, files = self.encoder.encoded(found.frames)
+                self.rows[i] = Images(tuple(files), tuple(found.times_s[k] for k in chosen))
+                self.is_changed = True
+            pictures = {n: p for n, p in content.pictures.items() if n != need or n in others}
+            yield replace(content, pictures=pictures)
+
+
+def write_thumbnails(
+    store: Store, artifact: Artifact, part: Part, video_ids: Sequence[str], rows: list[Images]
+) -> None:
+    """Write a part of thumbnails."""
+    columns = [
+        pa.array(video_ids, pa.string()),
+        pa.array([list(row.files) or None for row in rows], pa.list_(pa.binary())),
+        pa.array([list(row.times_s) or None for row in rows], pa.list_(pa.float32())),
+    ]
+    artifact.note_recipe(store)
+    write_with_digest(store, artifact.part(part.key), encode(pa.table(columns, schema=_SCHEMA)))
+
+
+def load_thumbnails(store: Store, folder: str, part: Part) -> list[Images]:
+    """Return the thumbnails of a part in the order of its videos; empty ones if none were kept.
+
+    Args:
+        folder: Folder of the artifact.
+    """
+    name = f"{folder}/part-{part.key}.parquet"
+    if not store.exists(name):
+        return [Images()] * part.n_videos
+    table = read_table(store, name, part.n_videos)
+    columns = (table.column(column).to_pylist() for column in ("images", "times_s"))
+    return [Images(tuple(files or ()), tuple(times_s or ())) for files, times_s in zip(*columns, strict=True)]
