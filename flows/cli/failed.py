@@ -3,8 +3,9 @@
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
+from nmcl.flows.run.extractors import Extractors
 from nmcl.flows.run.lineage import frozen_of
-from nmcl.flows.run.plan import Extractors, Plan
+from nmcl.flows.run.plan import Plan
 from nmcl.flows.settings import Settings
 from nmcl.pipeline.errors import MediaError, UserError
 from nmcl.pipeline.records import MODALITIES

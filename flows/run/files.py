@@ -16,8 +16,8 @@ import pyarrow as pa
 from nmcl.extractors.plugins import NONE, installed
 from nmcl.extractors.registry import EXTRACTORS
 from nmcl.flows.feature_settings import DEFAULTS
+from nmcl.flows.run.extractors import Extractors
 from nmcl.flows.run.parts import ExtractPart, loaded_here, work_items
-from nmcl.flows.run.plan import Extractors
 from nmcl.flows.settings import from_tree
 from nmcl.flows.settings_tree import Tree
 from nmcl.flows.stored_settings import checked

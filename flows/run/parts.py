@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from nmcl.extractors.threads import use_threads
 from nmcl.flows.engine_settings import EngineSettings
-from nmcl.flows.run.plan import Extractors
+from nmcl.flows.run.extractors import Extractors
 from nmcl.flows.run.worker import retried
 from nmcl.pipeline.media import Decoder
 from nmcl.pipeline.needs import OCR, Text

@@ -15,10 +15,10 @@ import pyarrow.parquet
 
 from nmcl.flows.run import texts
 from nmcl.flows.run.evaluation import stored_model
+from nmcl.flows.run.extractors import Extractors
 from nmcl.flows.run.files import listed_in_store
 from nmcl.flows.run.lineage import frozen_of
 from nmcl.flows.run.parts import CompletePart, ExtractPart, MapItems, loaded_here, run_sequentially, work_items
-from nmcl.flows.run.plan import Extractors
 from nmcl.flows.run.prediction import STATUSES, probabilities, table
 from nmcl.flows.run.stages import Context, ingest
 from nmcl.flows.settings import Settings, from_tree, is_of_machine

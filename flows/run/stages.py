@@ -15,8 +15,9 @@ import numpy as np
 
 from nmcl.flows.run import texts
 from nmcl.flows.run.evaluation import dataset, labels_of, rows_of, stored_model
+from nmcl.flows.run.extractors import Extractors
 from nmcl.flows.run.parts import CompletePart, ExtractPart, MapItems, loaded_here, run_sequentially, work_items
-from nmcl.flows.run.plan import LEFT_OUT, Extractors, Plan, left_out_of
+from nmcl.flows.run.plan import LEFT_OUT, Plan, left_out_of
 from nmcl.flows.run.prediction import failures_of
 from nmcl.flows.settings import Settings, to_tree
 from nmcl.model.checkpoint import save as save_model

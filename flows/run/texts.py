@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import get_args
 
 from nmcl.flows import console
-from nmcl.flows.run.plan import Extractors
+from nmcl.flows.run.extractors import Extractors
 from nmcl.pipeline.crawl.source import crawl_source, require_root
 from nmcl.pipeline.crawl.texts import CrawlText, text_reader
 from nmcl.pipeline.progress import Progress, silent

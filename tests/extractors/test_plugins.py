@@ -15,7 +15,7 @@ from nmcl.extractors import plugins
 from nmcl.extractors.keyframes import EvenFrames, KeyFrames
 from nmcl.extractors.logmel import LogMelExtractor, LogMelSettings
 from nmcl.extractors.preprocess import Preprocess
-from nmcl.flows.run.plan import Extractors
+from nmcl.flows.run.extractors import Extractors
 from nmcl.flows.settings import Settings, from_tree
 from nmcl.pipeline.addressing import Reference
 from nmcl.pipeline.errors import CrawlError, ExtractorError
