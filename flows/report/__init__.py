@@ -1,7 +1,1 @@
-"""Self-contained HTML reports: `render(ReportData(...))` for a training, `render_retraining(run)` for a retraining."""
-
-from nmcl.flows.report.data import Example, ReportData
-from nmcl.flows.report.render import render
-from nmcl.flows.report.retraining import render_retraining
-
-__all__ = ["Example", "ReportData", "render", "render_retraining"]
+"""Self-contained HTML pages: of a run, of a retraining, of a study, and the gallery."""

@@ -1,13 +1,16 @@
 """Charts of a run's page as Vega-Lite specifications. Colours are variables of the style sheet: light and dark."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nmcl.flows.report.numbers import printable, shortened
+from nmcl.flows.report.numbers import finite, printable, shortened
 from nmcl.flows.report.run_data import RunPage, ShownVideo
 from nmcl.flows.report.summary import interval
+
+if TYPE_CHECKING:
+    from nmcl.model.base import Epoch  # imports torch
 
 Spec = dict[str, Any]
 NAMED_VENUES = 40
@@ -25,6 +28,7 @@ _CONFIG: Spec = {
     },
     "legend": {"labelColor": _INK, "titleColor": _MUTED, "labelFontSize": 12, "orient": "top", "title": None},
 }  # fmt: skip
+_DASHES = ([1, 0], [6, 3], [6, 3, 1, 3], [1, 3])
 _SHARE: Spec = {"format": ".0%", "grid": True}
 
 
@@ -37,6 +41,12 @@ def charts(page: RunPage) -> dict[str, Spec]:
     if known:
         found |= {"chart-calibration": calibration(known), "chart-coverage": coverage(known)}
         found["chart-confusion"] = confusion(page)
+    if page.history:
+        found |= {
+            "chart-loss": loss(page.history),
+            "chart-micro": learning(page.history, "micro_f1"),
+            "chart-macro": learning(page.history, "macro_f1"),
+        }
     return found
 
 
@@ -240,6 +250,60 @@ def coverage_rows(known: Sequence[ShownVideo]) -> list[Spec]:
         {"answered": n / len(order), "right": float(right[n - 1]), "threshold": order[n - 1].confidence}
         for n in ends.tolist()
     ]
+
+
+def loss(history: Sequence["Epoch"]) -> Spec:
+    """Return the training loss and the log loss of the validation videos over the epochs."""
+    lines = {
+        "training, all terms": [epoch.loss for epoch in history],
+        "validation, log loss": [epoch.validation_loss for epoch in history],
+    }
+    return _over_epochs("Loss over the epochs", history, lines, {"title": "loss (nats)", "axis": {"grid": True}})
+
+
+def learning(history: Sequence["Epoch"], measure: str) -> Spec:
+    """Return `micro_f1` or `macro_f1` of the validation videos over the epochs, of the fused model and its branches."""
+    lines = {"fused": [getattr(epoch.validation, measure) for epoch in history]}
+    for name in dict.fromkeys(name for epoch in history for name in epoch.per_modality):
+        lines[f"{name} branch"] = [getattr(epoch.per_modality.get(name), measure, None) for epoch in history]
+    title = f"Validation {measure.removesuffix('_f1')}-F1"
+    y = {"title": title, "axis": _SHARE, "scale": {"domain": [0, 1]}}
+    return _over_epochs(f"{title} over the epochs", history, lines, y)
+
+
+def _over_epochs(
+    description: str, history: Sequence["Epoch"], lines: Mapping[str, Sequence[float | None]], y: Spec
+) -> Spec:
+    names = _names(list(lines))
+    rows = [
+        {"line": name, "epoch": epoch.number, "value": value}
+        for name, values in zip(names, lines.values(), strict=True)
+        for epoch, value in zip(history, map(finite, values), strict=True)
+        if value is not None
+    ]
+    colours = [f"var(--series-{i % 6})" for i in range(len(names))]
+    dashes = [_DASHES[i % len(_DASHES)] for i in range(len(names))]
+    legend = {"columns": 2, "symbolStrokeWidth": 2, "symbolSize": 200}
+    return _spec(
+        description,
+        rows,
+        height=210,
+        mark={"type": "line", "point": {"size": 25} if len(history) < 3 else False, "clip": True},
+        encoding={
+            "x": {
+                "field": "epoch",
+                "type": "quantitative",
+                "axis": {"tickMinStep": 1, "format": "d", "grid": False},
+                "scale": {"zero": False, "nice": False},
+            },
+            "y": {"field": "value", "type": "quantitative", **y},
+            "color": {
+                "field": "line", "type": "nominal", "scale": {"domain": names, "range": colours}, "legend": legend
+            },
+            "strokeDash": {"field": "line", "type": "nominal", "scale": {"domain": names, "range": dashes}},
+            "tooltip": [{"field": "line", "title": " "}, {"field": "epoch"}, {"field": "value", "format": ".3f"}],
+        },
+    )  # fmt: skip
 
 
 def _spec(description: str, rows: Sequence[Mapping[str, Any]], **rest: Any) -> Spec:

@@ -1,12 +1,15 @@
-"""Data of the page of one run, `nmcl report`. Reading it needs neither a store nor a model."""
+"""Data of the page of one run, which `nmcl run` and `nmcl report` write. It holds neither a store nor a model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nmcl.pipeline.storage.run_files import Metrics
+
+if TYPE_CHECKING:
+    from nmcl.model.base import Epoch  # imports torch
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,17 @@ class ShownVideo:
 
 
 @dataclass(frozen=True)
+class FailedVideo:
+    """A video of which something, or everything, could not be used."""
+
+    video_id: str
+    path: str | None
+    """None if the page names no files."""
+    status: str
+    reason: str | None
+
+
+@dataclass(frozen=True)
 class Difference:
     """Accuracy of the fused model minus that of the best feature set alone, on the same test videos."""
 
@@ -94,3 +108,12 @@ class RunPage:
     has_media: bool
     notes: tuple[str, ...] = ()
     """What the page lacks, and how to get it."""
+    history: Sequence["Epoch"] = ()
+    failures: Sequence[FailedVideo] = ()
+    """May be only the first few."""
+    champion: str | None = None
+    """What the run is to the store's champion, as displayed."""
+    is_sample: bool = False
+    """Whether `nmcl sample` rendered videos of it."""
+    has_retraining: bool = False
+    """Whether a page about the comparison with the champion is, or will be, next to this one."""

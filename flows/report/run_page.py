@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -10,12 +11,16 @@ from typing import Any
 from markupsafe import Markup
 
 from nmcl.flows.report import summary
-from nmcl.flows.report.numbers import printable, shortened
-from nmcl.flows.report.render import TABLE_VENUES, render_page
+from nmcl.flows.report.numbers import finite, printable, shortened
+from nmcl.flows.report.render import render_page
 from nmcl.flows.report.run_charts import charts
 from nmcl.flows.report.run_data import RunPage, ShownVideo
 
 _FOLDER = Path(__file__).parent
+TABLE_VENUES = 12
+"""Maximum number of venues for a numeric confusion matrix; with more, it is a heat map."""
+_ORDER = {name: i for i, name in enumerate(("ingest", "fit", "extract", "complete", "train", "evaluate"))}
+"""Of the stages: a file of metrics has them by name."""
 DESCRIPTION = 400
 """Maximum length of a description on the page."""
 
@@ -24,6 +29,7 @@ def render_run(page: RunPage) -> str:
     """Return one HTML page that needs no other file and loads nothing."""
     metrics = page.metrics
     known = [video for video in page.videos if video.top]
+    nrmse = metrics.completion.nrmse if metrics.completion else {}
     n_right = sum(video.is_right for video in known)
     return render_page(
         "run.html",
@@ -36,7 +42,14 @@ def render_run(page: RunPage) -> str:
         confused=summary.most_confused(page.confusion, metrics.classes, 20),
         is_table=len(metrics.classes) <= TABLE_VENUES,
         rows=_venue_rows(page),
-        settings=list(summary.flat(metrics.settings)),
+        compared=summary.compared(metrics),
+        gates=summary.gates(metrics.diagnostics),
+        nrmse=nrmse,
+        nrmse_modalities=list(dict.fromkeys(name for row in nrmse.values() for name in row)),
+        seconds=sorted(metrics.seconds.items(), key=lambda item: _ORDER.get(item[0], len(_ORDER))),
+        total_seconds=sum(metrics.seconds.values()),
+        learned=_learned(page),
+        settings=sorted(summary.flat(metrics.settings)),
         library=script("vega.js"),
         script=script("cards.js", "run.js"),
         data=data_block(
@@ -77,12 +90,21 @@ def video_json(video: ShownVideo) -> dict[str, Any]:
     }
 
 
-def _venue_rows(page: RunPage) -> list[tuple[str, int, float | None, float | None]]:
-    """Return name, number of test videos, precision and recall of each venue, the most frequent first."""
+def _learned(page: RunPage) -> dict[str, float] | None:
+    """Return the log loss of the validation videos: of guessing evenly, after the first epoch, and the lowest."""
+    losses = [(value, epoch.number) for epoch in page.history if (value := finite(epoch.validation_loss)) is not None]
+    if not losses or len(page.metrics.classes) < 2:
+        return None
+    lowest, number = min(losses)
+    return {"even": math.log(len(page.metrics.classes)), "first": losses[0][0], "lowest": lowest, "number": number}
+
+
+def _venue_rows(page: RunPage) -> list[tuple[str, int, list[float | None]]]:
+    """Return name, number of test videos, and precision, recall and F1 of each venue, the most frequent first."""
     support, predicted = page.confusion.sum(axis=1).tolist(), page.confusion.sum(axis=0).tolist()
     hits = page.confusion.diagonal().tolist()
     rows = [
-        (name, n, hit / p if p else None, hit / n if n else None)
+        (name, n, [hit / p if p else None, hit / n if n else None, 2 * hit / (n + p) if n + p else None])
         for name, n, p, hit in zip(page.metrics.classes, support, predicted, hits, strict=True)
     ]
     return sorted(rows, key=lambda row: -row[1])

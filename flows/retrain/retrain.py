@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nmcl.flows.report import render_retraining
+from nmcl.flows.report.retraining import render_retraining
 from nmcl.flows.retrain.compare import compare, known_comparison
 from nmcl.flows.retrain.context import Options, RetrainContext, prepare, settings_for
 from nmcl.flows.retrain.drift import measure_drift, stop_at, was_measured

@@ -9,7 +9,17 @@ import pyarrow as pa
 
 from nmcl.flows.report.gallery_data import Gallery, GalleryVideo
 from nmcl.flows.run.predict import read_predictions
-from nmcl.flows.run.run_page import completed_of, flags_of, sets_of, shares_of, thumbnails_of, video_of
+from nmcl.flows.run.run_page import (
+    completed_of,
+    flags_of,
+    is_rendered,
+    model_of,
+    sets_of,
+    shares_of,
+    thumbnails_of,
+    video_of,
+)
+from nmcl.pipeline.crawl.sample import SAMPLE_NOTE
 from nmcl.pipeline.errors import StoreError, UserError
 from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.progress import Progress, silent
@@ -52,7 +62,7 @@ def gallery_of(
     videos, rows, sets = catalogue.videos(store), table.to_pylist(), sets_of(table)
     completed = completed_of(run, catalogue)
     observed = completed.observed if completed else {}
-    shares = shares_of(run, completed, range(len(rows)))
+    shares = shares_of(model_of(run), completed, range(len(rows)))
     images = thumbnails_of(store, catalogue) if with_media else []
     places = embedding(completed, progress) if completed else [None] * len(rows)
     folders = {crawl.name: crawl.folder for crawl in catalogue.crawls}
@@ -62,7 +72,7 @@ def gallery_of(
         shown = replace(shown, shares=shares[i], images=images[i].files if images else ())
         address = _address(folders[video.crawl], video.path) if with_media else None
         found.append(GalleryVideo(shown, row.get("split"), address, places[i]))
-    notes = []
+    notes = [SAMPLE_NOTE] if is_rendered(catalogue) else []
     if with_media and not any(video.shown.images for video in found):
         notes.append(
             "There are no pictures: this store keeps no thumbnails of these videos. "

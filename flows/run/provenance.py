@@ -12,8 +12,8 @@ PROVENANCE = "made_with.json"
 LIBRARIES = ("torch", "torchvision", "openvino", "numpy", "scipy", "scikit-learn", "librosa", "gensim", "av", "pyarrow")
 
 
-def made_with(command: str) -> dict[str, Any]:
-    """Return the JSON values of `PROVENANCE`: `version, commit, python, libraries, machine, command`."""
+def made_with(command: str, is_sample: bool) -> dict[str, Any]:
+    """Return the JSON values of `PROVENANCE`: `version, commit, python, libraries, machine, command, is_sample`."""
     return {
         "version": version("nmcl"),
         "commit": commit(),
@@ -21,6 +21,7 @@ def made_with(command: str) -> dict[str, Any]:
         "libraries": {name: found for name in LIBRARIES if (found := _version(name))},
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "command": command,
+        "is_sample": is_sample,
     }
 
 

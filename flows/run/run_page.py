@@ -3,14 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from nmcl.flows.report.run_data import Difference, RunPage, ShownVideo, Vote
+from nmcl.flows.report.run_data import Difference, FailedVideo, RunPage, ShownVideo, Vote
 from nmcl.flows.run.provenance import PROVENANCE
 from nmcl.model.statistics import bootstrap, macro_f1, mcnemar_test
+from nmcl.pipeline.crawl.sample import is_sample
 from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.records import Video
@@ -19,26 +21,33 @@ from nmcl.pipeline.stages.thumbnails import Images, load_thumbnails
 from nmcl.pipeline.storage.artifacts import RECIPE, recipe_file
 from nmcl.pipeline.storage.catalogue import Catalogue, load_catalogue
 from nmcl.pipeline.storage.lineage import stored_artifact
-from nmcl.pipeline.storage.runs import PREDICTIONS, Run
+from nmcl.pipeline.storage.run_files import Metrics
+from nmcl.pipeline.storage.runs import PREDICTIONS, Run, champion
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import read_table
 from nmcl.pipeline.text import listed
 
+if TYPE_CHECKING:
+    from nmcl.model.trained import Trained  # imports torch
+
 MAX_IMAGES = 200
 """Maximum number of thumbnails in one page."""
+MAX_FAILURES = 200
+"""Maximum number of videos that are listed because they could not be used."""
 BY = "venue_by_"
 
 
-def page_of(run: Run, with_media: bool = True) -> RunPage:
+def page_of(run: Run, with_media: bool = True, metrics: Metrics | None = None) -> RunPage:
     """Return the data of a run's page.
 
     Args:
         with_media: Whether it has thumbnails and the names of files.
+        metrics: Those of a run that is not finished, as its metrics are not written yet.
 
     Raises:
         StoreError: If the run is not finished, or its predictions are missing or damaged.
     """
-    metrics, store = run.require_metrics(), run.store
+    metrics, store = metrics or run.require_metrics(), run.store
     if not store.exists(run.file(PREDICTIONS)):
         raise StoreError(
             f"{run.file(PREDICTIONS)} is missing. `nmcl run` with the settings of the run writes it again."
@@ -65,9 +74,10 @@ def page_of(run: Run, with_media: bool = True) -> RunPage:
     sets = sets_of(table)
     completed = completed_of(run, catalogue)
     observed = completed.observed if completed else {}
+    trained = model_of(run)
     shown = [
         replace(video_of(rows[i], videos[i], sets, flags_of(observed, i), with_media), shares=shares)
-        for i, shares in zip(tested, shares_of(run, completed, tested), strict=True)
+        for i, shares in zip(tested, shares_of(trained, completed, tested), strict=True)
     ]
     notes: list[str] = []
     if with_media:
@@ -83,6 +93,8 @@ def page_of(run: Run, with_media: bool = True) -> RunPage:
     predicted = np.array([classes[video.top[0][0]] for video in known], int)
     confusion = np.zeros((len(classes), len(classes)), int)
     np.add.at(confusion, (label, predicted), 1)
+    made_with = _made_with(run)
+    failed = [(row, video) for row, video in zip(rows, videos, strict=True) if row["status"] != "ok"]
     return RunPage(
         title=f"Venues of {listed(crawl.name for crawl in catalogue.crawls)}",
         run=run.folder.removeprefix("runs/"),
@@ -94,10 +106,42 @@ def page_of(run: Run, with_media: bool = True) -> RunPage:
         alone={name: _score(shown, name) for name in sets},
         difference=_difference(known, validation, sets),
         confusion=confusion,
-        made_with=_made_with(run),
+        made_with=made_with,
         has_media=with_media,
         notes=tuple(notes),
+        history=trained.history if trained else (),
+        failures=[
+            FailedVideo(video.video_id, _path(video) if with_media else None, row["status"], row["reason"])
+            for row, video in failed[:MAX_FAILURES]
+        ],
+        champion=_champion(run),
+        is_sample=bool(made_with.get("is_sample")) or is_rendered(catalogue),
     )
+
+
+def is_rendered(catalogue: Catalogue) -> bool:
+    """Return whether `nmcl sample` wrote a crawl, as far as the crawls are still there."""
+    return any(is_sample(Path(crawl.folder)) for crawl in catalogue.crawls)
+
+
+def _champion(run: Run) -> str:
+    best = champion(run.store)
+    if best is None:
+        return "The first run, and so the champion"
+    return "The champion" if best.folder == run.folder else f"Champion at the time: {best.folder}"
+
+
+def model_of(run: Run) -> "Trained | None":
+    """Return the model of a run; None if its files are gone."""
+    if not run.is_trained:
+        return None
+    from nmcl.flows.run.evaluation import stored_model  # imports torch
+
+    return stored_model(run)
+
+
+def _path(video: Video) -> str:
+    return f"{video.crawl}/{video.path}"
 
 
 def _made_with(run: Run) -> Mapping[str, Any]:
@@ -127,7 +171,7 @@ def video_of(
     pairs = [(row[f"venue_{rank}"], row[f"probability_{rank}"]) for rank in range(1, 6)]
     return ShownVideo(
         video_id=video.video_id,
-        path=f"{video.crawl}/{video.path}" if with_media else None,
+        path=_path(video) if with_media else None,
         description=video.description,
         venue=video.venue,
         top=tuple((venue, probability) for venue, probability in pairs if venue is not None),
@@ -149,17 +193,18 @@ def completed_of(run: Run, catalogue: Catalogue) -> FeatureRows | None:
     return load_completed(store, catalogue, artifact) if is_whole else None
 
 
-def shares_of(run: Run, completed: FeatureRows | None, rows: Sequence[int]) -> list[dict[str, tuple[float, float]]]:
+def shares_of(
+    trained: "Trained | None", completed: FeatureRows | None, rows: Sequence[int]
+) -> list[dict[str, tuple[float, float]]]:
     """Return `ShownVideo.shares` of some rows; empty ones for a model without relation scores."""
     nothing: list[dict[str, tuple[float, float]]] = [{} for _ in rows]
-    if completed is None or not rows or "gates" not in run.require_metrics().diagnostics:
+    if trained is None or completed is None or not rows:
         return nothing
-    from nmcl.flows.run.evaluation import stored_model  # imports torch
-    from nmcl.model.study.explain import division
+    from nmcl.model.study.explain import division  # imports torch
 
     usable = completed.usable[list(rows)]
     chosen = completed.take(np.array(rows)[usable])
-    divided = division(stored_model(run), chosen.modalities, chosen.observed)
+    divided = division(trained, chosen.modalities, chosen.observed)
     for at, row in enumerate(np.flatnonzero(usable)):
         nothing[row] = {name: (float(both[at, 0]), float(both[at, 1])) for name, both in divided.items()}
     return nothing

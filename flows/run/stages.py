@@ -265,12 +265,12 @@ def train(context: Context, plan: Plan) -> Plan:
 def evaluate(context: Context, plan: Plan) -> Plan:
     """Score the run, predict every video of the store, and write the report. The first run becomes champion."""
     store, run = context.store, plan.result
+    run.write_lineage(plan.catalogue, plan.placed)  # runs of earlier versions lack it
     if not run.is_finished:
-        from nmcl.flows.run.reporting import evaluate_run  # imports matplotlib, which no other stage needs
+        from nmcl.flows.run.reporting import evaluate_run  # imports Jinja and SciPy, which no other stage needs
 
         evaluate_run(plan, context.progress, context.command)
     store.point("latest", run.folder)
-    run.write_lineage(plan.catalogue, plan.placed)  # runs of earlier versions lack it
     if champion(store) is None:
         promote(plan.result, "first", "the first run")
     return plan

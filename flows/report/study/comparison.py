@@ -8,9 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from nmcl.flows.report.charts import Palette, bare, canvas, label
 from nmcl.flows.report.numbers import DASH, finite
-from nmcl.flows.report.study.style import HATCH
+from nmcl.flows.report.study.style import HATCH, Palette, bare, canvas, label
 from nmcl.model.study.results import GatePoint, MethodRow, Spread, StudyData
 
 NEAR = 0.6

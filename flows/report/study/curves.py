@@ -8,9 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from nmcl.flows.report.charts import DASHES, Palette, bare, canvas, floats, label
 from nmcl.flows.report.numbers import finite
-from nmcl.flows.report.study.style import MARKERS, end_labels
+from nmcl.flows.report.study.style import DASHES, MARKERS, Palette, bare, canvas, end_labels, floats, label
 from nmcl.model.evaluate import Curve
 from nmcl.model.study.results import FUSED, CompletionLevel, StudyData
 

@@ -5,8 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from nmcl.flows.report.charts import COOL, Palette, bare, canvas, label
-from nmcl.flows.report.study.style import HATCH, WARM, fading, scale, thinned
+from nmcl.flows.report.study.style import COOL, HATCH, WARM, Palette, bare, canvas, fading, label, scale, thinned
 from nmcl.model.study.results import AttentionMemory, RelationExample
 
 _FEW = 900

@@ -4,24 +4,54 @@ A drawing takes its colours from a palette: dark on white for files, placeholder
 page. Lines also differ in dashes and areas in hatches, so that nothing depends on colour.
 """
 
-from collections.abc import Callable, Sequence
+import html
+import io
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+import matplotlib
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from nmcl.flows.report.charts import NO_METADATA, PAGE, Palette, inline_svg, label, saved, styled
-from nmcl.flows.report.numbers import shortened
+from nmcl.flows.report.numbers import printable, shortened
 
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours for one medium."""
+
+    ink: str
+    muted: str
+    grid: str
+    series: tuple[str, ...]
+    paper: str | None
+    """Background colour; None: transparent."""
+
+    def line(self, i: int) -> dict[str, Any]:
+        """Return colour and dashes of the i-th line. The first twelve lines differ, also in print without colours."""
+        return {"color": self.series[i % len(self.series)], "linestyle": DASHES[i % len(DASHES)]}
+
+
+DASHES = ("-", "--", "-.", ":")
+PAGE = Palette("#010203", "#010204", "#010205", tuple(f"#0102{10 + i}" for i in range(6)), None)
+"""Placeholders that become CSS variables."""
+_VARIABLES = {PAGE.ink: "var(--ink)", PAGE.muted: "var(--muted)", PAGE.grid: "var(--line)"} | {
+    colour: f"var(--series-{i})" for i, colour in enumerate(PAGE.series)
+}
+COOL = (0.16, 0.50, 0.78)
+"""Colour of images, which cannot use CSS variables: this blue is visible on white and on black."""
+NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 MARKERS = ("o", "s", "^", "D", "v", "P")
 HATCH = "////"
 WARM = (0.84, 0.37, 0.0)
-"""Colour of images, next to `COOL`: it too is visible on any background."""
+"""Another such colour, for values below zero."""
 _DPI = 200
 PRINT = Palette(
     "#1a1a1a", "#595959", "#d9d9d9", ("#0072b2", "#d55e00", "#00835f", "#b0508a", "#8a6d00", "#3d8fc4"), "white"
@@ -50,12 +80,12 @@ class Drawing:
 
     def _file(self, kind: str, metadata: dict[str, None]) -> bytes:
         with _styled(PRINT):
-            return saved(self.draw(PRINT), kind, metadata, dpi=_DPI)
+            return _saved(self.draw(PRINT), kind, metadata, dpi=_DPI)
 
     def inline(self) -> Markup:
         """Return an inline SVG element of a light or dark page, in the colours of `style.css`."""
         with _styled(PAGE):
-            return inline_svg(self.draw(PAGE), self.name, self.caption)
+            return _inline_svg(self.draw(PAGE), self.name, self.caption)
 
 
 def end_labels(axes: Axes, ends: Sequence[tuple[str, float, float, str]], gap: float = 0.062) -> None:
@@ -126,11 +156,87 @@ def slug(name: str) -> str:
     return "-".join(part for part in kept.split("-") if part)
 
 
+def canvas(palette: Palette, width: float, height: float) -> Figure:
+    """Return an empty figure; width and height are in inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    if palette.paper is None:
+        figure.patch.set_visible(False)
+    else:
+        figure.patch.set_facecolor(palette.paper)
+    return figure
+
+
+def bare(axes: Axes) -> Axes:
+    """Return the axes after removing their background."""
+    axes.patch.set_visible(False)
+    return axes
+
+
+def floats(values: Sequence[float | None]) -> np.ndarray:
+    """Return an array of shape (n,), NaN for None."""
+    return np.array(values, dtype=float)
+
+
+def label(name: str, width: int) -> str:
+    """Return a name on one line that matplotlib shows literally."""
+    shown = shortened(printable(name), width)
+    return f"\N{WORD JOINER}{shown}" if shown.startswith("_") else shown  # matplotlib hides names that start with _
+
+
 def _styled(palette: Palette) -> AbstractContextManager[None]:
-    changes: dict[str, Any] = {
-        "hatch.linewidth": 0.6,
+    """Return a context in which matplotlib draws in the style of the pages."""
+    style: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "nmcl",
+        "text.parse_math": False,
         "font.family": ["DejaVu Sans", "sans-serif"],  # the second is for readers of an SVG who lack the first
         "font.sans-serif": ["DejaVu Sans"],
+        "font.size": 9.0,
+        "text.color": palette.ink,
+        "axes.edgecolor": palette.muted,
+        "axes.labelcolor": palette.muted,
+        "axes.titlecolor": palette.ink,
+        "axes.titlesize": 10.0,
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
         "axes.unicode_minus": True,
+        "grid.color": palette.grid,
+        "grid.linewidth": 0.6,
+        "xtick.color": palette.muted,
+        "ytick.color": palette.muted,
+        "legend.frameon": False,
+        "legend.labelcolor": palette.ink,
+        "lines.linewidth": 1.6,
+        "hatch.linewidth": 0.6,
     }
-    return styled(palette, **changes)
+    return matplotlib.rc_context(style)
+
+
+def _saved(figure: Figure, kind: str, metadata: Mapping[str, str | None], **options: Any) -> bytes:
+    """Return the bytes of a figure's file."""
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        # Names may be in any script, and DejaVu lacks some. In an SVG it only measures them; the reader has the glyphs.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        figure.savefig(file, format=kind, metadata=metadata, **options)
+    return file.getvalue()
+
+
+def _inline_svg(figure: Figure, name: str, description: str) -> Markup:
+    """Return inline SVG whose ids start with `name`, so that they are unique on a page."""
+    text = _saved(figure, "svg", NO_METADATA).decode()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
+    box = re.search(r'viewBox="[^"]*"', text)
+    if box is None:
+        raise RuntimeError("matplotlib wrote an SVG without a viewBox")
+    label = html.escape(printable(description))
+    head = f'<svg class="chart" role="img" aria-label="{label}" {box.group()}>'
+    text = head + text[text.index(">") + 1 :]
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, variable)
+    return Markup(text)

@@ -1,6 +1,7 @@
 """The page of a run: its numbers against independent ones, untrusted text, and its behaviour in a real Chromium."""
 
 import base64
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -13,17 +14,22 @@ import pytest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix
 
-from nmcl.flows.report.run_charts import calibration_bins, coverage_rows
-from nmcl.flows.report.run_data import Difference, RunPage, ShownVideo, Vote
+from nmcl.flows.report.run_charts import calibration_bins, charts, coverage_rows
+from nmcl.flows.report.run_data import Difference, FailedVideo, RunPage, ShownVideo, Vote
 from nmcl.flows.report.run_page import render_run
 from nmcl.flows.run import run_page
 from nmcl.flows.run.run_page import page_of, thumbnails_of
+from nmcl.model.base import Epoch, Scores
 from nmcl.pipeline.errors import StoreError
-from nmcl.pipeline.storage.runs import PREDICTIONS, Run, champion
+from nmcl.pipeline.storage.run_files import Completion, Metrics, SplitScores
+from nmcl.pipeline.storage.runs import PREDICTIONS, REPORT, Run, champion
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import read_table
 from tests.browser import Browser, chromium
+from tests.hostile import HOSTILE as NAMES
+from tests.pages import Page
 
+NO_COUNTS = dict.fromkeys(("videos", "train", "validation", "test", "unlabelled"), 0)
 HOSTILE = '</script><script>document.title="taken"</script><b>&amp;\u202e"\'{{7*7}}'
 
 
@@ -89,6 +95,175 @@ def test_no_page_has_more_than_its_number_of_pictures(run: Run, monkeypatch: pyt
 def test_a_run_without_predictions_is_said_in_a_sentence(run: Run, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="is not a finished run"):
         page_of(Run(run.store, "runs/none-1234"))
+
+
+def test_the_report_of_a_run_is_this_page(run: Run, page: RunPage) -> None:
+    """But for what is known only later: the time of the day, and who is champion."""
+    written = run.store.read(run.file(REPORT)).decode()
+    first = replace(page, champion="The first run, and so the champion", created="WHEN")
+    assert re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "WHEN", written) == render_run(first)
+    assert (page.champion, page.is_sample) == ("The champion", False)
+    assert [(video.video_id, video.path, video.status) for video in page.failures] == [
+        ("broken", "clips/broken.mp4", "failed")
+    ]
+
+
+def _synthetic(n_venues: int = 3, name: str = "Venue") -> RunPage:
+    """A page whose every fact is known, without a store."""
+    rng = np.random.default_rng(0)
+    venues = tuple(f"{name} {k}" for k in range(n_venues))
+    confusion = rng.integers(0, 4, (n_venues, n_venues)) * (rng.random((n_venues, n_venues)) < 20 / n_venues**2)
+    confusion += np.diag(rng.integers(3, 9, n_venues))
+    scores = SplitScores(int(confusion.sum()), 0.8123, 0.7456, 0.931, 0.922, 0.99, 0.61)
+    nrmse = {"als": {"per_modality": {"visual": 0.456}}, "mean": {"per_modality": {"visual": 1.0, "acoustic": None}}}
+    metrics = Metrics(
+        test=scores,
+        validation=SplitScores(40, 0.8, 0.7, 0.93, 0.92, 0.98, 0.6),
+        modalities={"visual": SplitScores(40, 0.61, 0.52), f"scent {name}": SplitScores(40, 0.31)},
+        counts=NO_COUNTS | {"videos": 1234, "failed": 2, "missing_acoustic": 17, f"missing_scent {name}": 3},
+        notices=(f"Random weights {name}",),
+        seconds={"train": 75.0, f"stage {name}": 0.0},
+        classes=venues,
+        set_aside={f"Rare {name}": 7},
+        completion=Completion("als", {"nrmse": nrmse}),
+        diagnostics={"gates": {f"visual {name}": {"host": {"open": 0.2, "undecided": 0.5, "shut": 0.3}}}},
+        settings={"model": {"hidden": 256, "name": name}, "empty": {}},
+    )
+    videos = [
+        ShownVideo(
+            f"v{name} {i}-{j}", f"videos/{name}.mp4", f"words {name}", venues[i], ((venues[j], 0.9), (venues[i], 0.1)),
+            "ok", None, {"visual": Vote(venues[j], 0.6, True), f"scent {name}": Vote(None, None, None)},
+        )
+        for (i, j), n in np.ndenumerate(confusion)
+        for _ in range(n)
+    ]  # fmt: skip
+    return RunPage(
+        title=f"A run {name}",
+        run=f"nmcl-{name}",
+        created="2026-01-02 03:04 UTC",
+        metrics=metrics,
+        videos=videos,
+        accuracy_interval=(0.71, 0.88),
+        macro_interval=(0.66, 0.8),
+        alone={"visual": (30, 40), f"scent {name}": (0, 0)},
+        difference=None,
+        confusion=confusion,
+        made_with={"version": "9.8.7", "command": f"nmcl run {name}", "libraries": {"numpy": f"1 {name}"}},
+        has_media=True,
+        history=[Epoch(i, 1 / i, 1.1 / i, Scores(0.5, 0.4, 0.2), {name: Scores(0.4, 0.3, 0.2)}) for i in (1, 2, 3)],
+        failures=[FailedVideo(name, f"videos/{name}.mp4", "failed", f"unreadable: moov {name}")],
+        champion=f"Champion at the time: {name}",
+    )
+
+
+def _bare(*classes: str) -> RunPage:
+    none, square = SplitScores(0), np.zeros((len(classes), len(classes)), int)
+    metrics = Metrics(none, none, {}, NO_COUNTS, (), {}, classes=classes)
+    return RunPage("Nothing", "nmcl-1", "today", metrics, [], None, None, {}, None, square, {}, has_media=True)
+
+
+@pytest.mark.parametrize("n_venues", [2, 6, 13, 188])
+def test_is_a_well_formed_page_that_fetches_nothing(n_venues: int) -> None:
+    text = render_run(_synthetic(n_venues))
+    parsed = Page(text)
+    assert text.startswith("<!DOCTYPE html>")
+    for tag, name, value in parsed.attributes:
+        if name in ("src", "href", "xlink:href", "data", "action", "srcset"):
+            assert value.startswith(("#", "data:image/")), (tag, name, value)
+    assert not {"link", "iframe", "object", "embed", "base"} & set(parsed.tags)
+    assert "@import" not in text
+    ids = [value for _, name, value in parsed.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    places = {value for tag, name, value in parsed.attributes if name == "href"}
+    assert {place.removeprefix("#") for place in places} <= set(ids)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_strangers_stay_text(name: str) -> None:
+    page = _synthetic(13, name)
+    text, plain = render_run(page), Page(render_run(_synthetic(13)))
+    parsed = Page(text)
+    assert sorted(parsed.tags) == sorted(plain.tags)
+    assert not any(attribute.startswith("on") for _, attribute, _ in parsed.attributes)
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\u202e]", text)
+    text.encode("utf-8")
+    for block in ("data", "specs"):
+        found = re.search(rf'<script type="application/json" id="{block}">(.*?)</script>', text, re.DOTALL)
+        assert found
+        json.loads(found[1])
+
+
+def test_only_its_own_scripts_may_run() -> None:
+    text = render_run(_synthetic())
+    policy = next(value for _, name, value in Page(text).attributes if name == "content" and "script" in value)
+    assert "default-src 'none'" in policy
+    scripts = re.findall(r"<script>(.*?)</script>\n", text, flags=re.DOTALL)
+    assert len(scripts) == 2
+    for script in scripts:
+        assert f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" in policy
+    assert policy.count("sha256-") == 2
+
+
+def test_tells_its_numbers() -> None:
+    page = _synthetic()
+    shown = Page(render_run(page)).text
+    right = page.confusion.trace() / page.confusion.sum()
+    recall = page.confusion[1, 1] / page.confusion[1].sum()
+    for figure in (
+        f"{right:.1%}".replace("%", " %"), f"{recall:.1%}".replace("%", " %"), "71.0 % to 88.0 %", "66.0 % to 80.0 %",
+        "81.2 %", "74.6 %", "0.931", "0.922", "0.610", "0.600", "61.0 %", "52.0 %", "1,234", "17", "als (used)",
+        "0.456", "Rare Venue", "20.0 %", "50.0 %", "30.0 %", "moov Venue", "1 min 15 s", "model.hidden", "256",
+        "nmcl run Venue", "Random weights Venue", "Champion at the time: Venue", "numpy 1 Venue", "9.8.7",
+        "1.100 after the first epoch and at its lowest 0.367 after epoch 3 of 3; guessing all venues evenly gives 1.0",
+    ):  # fmt: skip
+        assert figure in shown, figure
+    assert "None" not in shown
+    assert "nan" not in shown
+    specs = charts(page)
+    assert [row["value"] for row in specs["chart-loss"]["data"]["values"]] == [1, 1 / 2, 1 / 3, 1.1, 1.1 / 2, 1.1 / 3]
+    for name, fused, branch in (("micro", 0.5, 0.4), ("macro", 0.4, 0.3)):
+        rows = specs[f"chart-{name}"]["data"]["values"]
+        assert [(row["line"], row["epoch"], row["value"]) for row in rows] == [
+            *(("fused", i, fused) for i in (1, 2, 3)),
+            *(("Venue branch", i, branch) for i in (1, 2, 3)),
+        ]
+
+
+def test_says_that_a_sample_is_a_sample() -> None:
+    assert "rendered, not filmed" in render_run(replace(_synthetic(), is_sample=True))
+    assert "rendered, not filmed" not in render_run(_synthetic())
+
+
+def test_a_challenger_links_to_its_comparison() -> None:
+    link = ("a", "href", "retraining.html")
+    assert link in Page(render_run(replace(_synthetic(), has_retraining=True))).attributes
+    assert link not in Page(render_run(_synthetic())).attributes
+
+
+@pytest.mark.parametrize("venues", [(), ("only",), ("a", "b")])
+def test_an_empty_report_is_a_page(venues: tuple[str, ...]) -> None:
+    assert "was not tested" in Page(render_run(_bare(*venues))).text
+
+
+@pytest.mark.parametrize("field", ["modalities", "notices", "seconds", "set_aside", "diagnostics", "settings"])
+def test_any_metrics_may_be_empty(field: str) -> None:
+    page = _synthetic()
+    empty = type(getattr(page.metrics, field))()
+    Page(render_run(replace(page, metrics=replace(page.metrics, **{field: empty}))))
+
+
+@pytest.mark.parametrize("field", ["history", "videos", "failures", "alone", "made_with"])
+def test_any_part_may_be_empty(field: str) -> None:
+    Page(render_run(replace(_synthetic(), **{field: {} if field in ("alone", "made_with") else ()})))
+
+
+def test_undefined_values_are_dashes() -> None:
+    page, nan = _synthetic(), float("nan")
+    undefined = replace(page.metrics, test=SplitScores(0, nan, None, nan), modalities={"x": SplitScores(0, nan, nan)})
+    worst = [Epoch(1, nan, nan, Scores(nan, nan, nan), {})]
+    shown = Page(render_run(replace(page, metrics=undefined, history=worst))).text
+    assert "–" in shown
+    assert "nan" not in shown
 
 
 def _videos(n: int, seed: int = 0) -> list[ShownVideo]:

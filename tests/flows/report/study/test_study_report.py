@@ -3,7 +3,6 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -39,8 +38,8 @@ from nmcl.model.study.results import (
     StudyData,
     Trial,
 )
+from tests.pages import Page
 
-VOID = {"meta", "img", "br", "hr", "link", "input"}
 HOSTILE = (
     "<script>alert(1)</script> \"'><img src=x onerror=alert(2)> --> ]]> a|b *c* \\| \u202eevil\u202c שלום 🏖️ $x_1$ "
     "{{ 7*7 }} \x00\x1b\udcff"
@@ -208,42 +207,6 @@ def _relation(title: str, n_features: int, random: np.random.Generator) -> Relat
 
 def _venues(n: int) -> list[str]:
     return [f"{('Park', 'Coffee shop', 'Gym', 'Residential building')[k % 4]} {k}" for k in range(n)]
-
-
-class Page(HTMLParser):
-    """Checks that tags are closed in order, and keeps what the tests ask for."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.words: list[str] = []
-        self.feed(page)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).replace("\N{NO-BREAK SPACE}", " ").split())
 
 
 def rendered(data: StudyData) -> str:
