@@ -40,6 +40,8 @@ class FeatureTable:
     """Caveats that a reader of the results must know."""
     fitted: Mapping[str, Fitted] = field(default_factory=dict)
     """Further modalities, which are made for each split: see `fitted_on`."""
+    names: tuple[str, ...] = ()
+    """N names of the rows, such as those of their files; empty if they have none."""
 
     def __len__(self) -> int:
         return len(self.label)

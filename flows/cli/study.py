@@ -18,6 +18,7 @@ from nmcl.flows.report.study.results import results
 from nmcl.flows.run.evaluation import labels_of
 from nmcl.flows.run.lineage import lineage_of
 from nmcl.flows.run.plan import Plan
+from nmcl.flows.run.run_page import name_of, thumbnails_of
 from nmcl.flows.settings import changed
 from nmcl.flows.settings_tree import Tree
 from nmcl.flows.stored_settings import in_current_form, usable
@@ -74,6 +75,8 @@ def reproduce(options: StudyOptions, progress: Progress, command: str) -> StudyD
         notices=[*notices, *data.notices],
         command=command,
     )
+    if options.store:
+        data = _with_pictures(data, Store.open(options.store))
     write_study(data, options.out)
     arrays = io.BytesIO()
     np.savez(arrays, **predictions)  # type: ignore[arg-type]
@@ -82,6 +85,14 @@ def reproduce(options: StudyOptions, progress: Progress, command: str) -> StudyD
     write_whole(options.out / "results.json", json.dumps(results(data), indent=1, allow_nan=False).encode())
     shutil.rmtree(unfinished, ignore_errors=True)
     return data
+
+
+def _with_pictures(data: StudyData, store: Store) -> StudyData:
+    """Return the data with a picture of each example that the store has thumbnails of."""
+    catalogue = load_catalogue(store, TRAINING)
+    found = zip(catalogue.videos(store), thumbnails_of(store, catalogue), strict=False)
+    images = {name_of(video): image.files[0] for video, image in found if image.files}
+    return replace(data, relations=[replace(e, image=images.get(e.title)) for e in data.relations])
 
 
 def _sections(text: str) -> tuple[Section, ...]:
@@ -167,7 +178,8 @@ def stored_features(folder: Path, names: tuple[str, ...] = (), changes: Tree | N
             f"{folder} has no labelled videos in a split. Label more videos, or lower split.min_venue_videos."
         )
     labels = np.array(plan.splits.classes)[labels_of(plan)[kept]]
-    return labelled({m: block[kept] for m, block in features.items()}, labels, split[kept])
+    table = labelled({m: block[kept] for m, block in features.items()}, labels, split[kept])
+    return replace(table, names=tuple(name_of(plan.videos[i]) for i in np.flatnonzero(kept)))
 
 
 def _is_extracted(plan: Plan) -> bool:

@@ -363,9 +363,9 @@ def of_pairs(rows: "Sequence[PairedRow]", first: Path, second: Path) -> None:
 
 def of_study(data: "StudyData", out: Path) -> None:
     """Print the methods by their macro-F1, and the location of the page."""
-    header = ("method", "micro_f1", "macro_f1", "std", "p (macro)", "seconds")
+    header = ("method", "micro_f1", "macro_f1", "std", "p", "seconds")
     rows = [
-        (row.name, row.micro_f1.mean, row.macro_f1.mean, row.macro_f1.std, row.macro_p_value, row.train_seconds)
+        (row.name, row.micro_f1.mean, row.macro_f1.mean, row.macro_f1.std, row.verdict_p_value, row.train_seconds)
         for row in sorted(data.methods, key=lambda row: -(row.macro_f1.mean or 0.0))
     ]
     console.table(f"Test rows, mean of {len(data.seeds)} seeds", header, rows)

@@ -31,6 +31,7 @@ def render_page(template: str, *, styles: Sequence[str] = ("style.css",), **valu
         "duration": text.seconds,
         "shortened": text.shortened,
         "digest": _digest,
+        "base64": lambda data: base64.b64encode(data).decode("ascii"),
     }
     style = Markup("\n").join(Markup((_FOLDER / name).read_text(encoding="utf-8")) for name in styles)
     return environment.get_template(template).render(style=style, **values)

@@ -111,7 +111,7 @@ def page_of(run: Run, with_media: bool = True, metrics: Metrics | None = None) -
         notes=tuple(notes),
         history=trained.history if trained else (),
         failures=[
-            FailedVideo(video.video_id, _path(video) if with_media else None, row["status"], row["reason"])
+            FailedVideo(video.video_id, name_of(video) if with_media else None, row["status"], row["reason"])
             for row, video in failed[:MAX_FAILURES]
         ],
         champion=_champion(run),
@@ -140,7 +140,8 @@ def model_of(run: Run) -> "Trained | None":
     return stored_model(run)
 
 
-def _path(video: Video) -> str:
+def name_of(video: Video) -> str:
+    """Return the path of a video as pages show it, with the name of its crawl."""
     return f"{video.crawl}/{video.path}"
 
 
@@ -171,7 +172,7 @@ def video_of(
     pairs = [(row[f"venue_{rank}"], row[f"probability_{rank}"]) for rank in range(1, 6)]
     return ShownVideo(
         video_id=video.video_id,
-        path=_path(video) if with_media else None,
+        path=name_of(video) if with_media else None,
         description=video.description,
         venue=video.venue,
         top=tuple((venue, probability) for venue, probability in pairs if venue is not None),

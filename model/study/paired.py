@@ -27,9 +27,10 @@ class PairedRow:
     interval: tuple[float, float]
     """95 % bootstrap interval of the gain in macro-F1, over the test rows."""
     rows_p_value: float | None
-    """P-value of a paired t-test on each test row's share of right predictions."""
+    """P-value of a paired t-test on each test row's share of right predictions; None if they are the same."""
     splits_p_value: float | None
-    """P-value of a paired t-test on the macro-F1 of each split, corrected for their overlap; None with one split."""
+    """P-value of a paired t-test on the macro-F1 of each split, corrected for their overlap; None with one split,
+    or without any variance."""
 
 
 def compare_studies(first: Path, second: Path) -> list[PairedRow]:

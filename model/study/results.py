@@ -46,12 +46,14 @@ class ScoreRow:
     p_value: float | None = None
     """P-value of micro-F1 against the reference, as in the paper."""
     macro_p_value: float | None = None
-    """P-value of macro-F1 against the reference."""
+    """P-value of macro-F1 against the reference. Both are of paired t-tests over the seeds."""
+    verdict_p_value: float | None = None
+    """P-value of macro-F1 against the reference by the test of `StudyData.tested`."""
 
 
 @dataclass(frozen=True)
 class MethodRow:
-    """Row of Table 2. P-values are against the reference method, whose own are None."""
+    """Row of Table 2. P-values are against the reference method, whose own are None, as where nothing can be tested."""
 
     name: str
     micro_f1: Spread
@@ -65,12 +67,14 @@ class MethodRow:
     parameters: int | None = None
     """Number of trained parameters."""
     p_value: float | None = None
-    """P-value of micro-F1, as in the paper."""
+    """P-value of micro-F1 by a paired t-test over the seeds, as in the paper."""
     macro_p_value: float | None = None
-    """P-value of macro-F1, which decides the verdict."""
+    """P-value of macro-F1 by a paired t-test over the seeds."""
     corrected_p_value: float | None = None
     """`macro_p_value` corrected for the overlap of the seeds' random splits; equal to it if all seeds share one split.
     """
+    verdict_p_value: float | None = None
+    """P-value of macro-F1 by the test of `StudyData.tested`, which decides the verdict."""
     mcnemar_p_value: float | None = None
     """P-value of McNemar's test on the right and wrong test rows of all seeds together."""
     macro_interval: tuple[float, float] | None = None
@@ -157,6 +161,7 @@ class RelationExample:
     """
 
     title: str
+    """Name of the row."""
     label: str
     """Name of the row's class."""
     predicted: str
@@ -171,6 +176,8 @@ class RelationExample:
     """Share of each feature in the consistent part, shape (F,), 0..1."""
     complementary: np.ndarray
     """Share of each feature in the complementary part, shape (F,); both add up to at most 1."""
+    image: bytes | None = None
+    """A picture of the row, a JPEG file."""
 
     def __post_init__(self) -> None:
         n = len(self.features)
@@ -225,6 +232,9 @@ class StudyData:
     seeds: Sequence[int]
     methods: Sequence[MethodRow]
     """Table 2, in display order."""
+    tested: Literal["rows", "splits"] = "rows"
+    """What verdicts generalise to: other rows, by a permutation test over the test rows, if all seeds share one split;
+    else other splits, by a t-test over the seeds that is corrected for the overlap of their splits."""
     reference: str = "nmcl"
     """The method that all others are tested against."""
     modalities: Sequence[ScoreRow] = ()

@@ -12,7 +12,7 @@ from nmcl.model.evaluate import Curve, evaluate, f1
 from nmcl.model.feature_table import FeatureTable
 from nmcl.model.nmcl.nmcl import NMCLSettings
 from nmcl.model.registry import MODELS, Method
-from nmcl.model.statistics import bootstrap, macro_f1, mcnemar_test, paired_t_test
+from nmcl.model.statistics import bootstrap, macro_f1, mcnemar_test, paired_t_test, permutation_test
 from nmcl.model.study.explain import attention_memory, has_relations, relation
 from nmcl.model.study.folds import Fold, fold, split_of
 from nmcl.model.study.results import (
@@ -108,7 +108,8 @@ def study(
         n_classes=len(table.classes),
         seeds=range(settings.seeds),
         methods=[_method_row(name, outcomes, folds) for name in outcomes],
-        variants=_variant_rows(outcomes),
+        tested="splits" if _is_resplit(folds) else "rows",
+        variants=_variant_rows(outcomes, folds),
         roc=_curves(outcomes, table.classes),
         notices=table.notes,
         tuning=tried,
@@ -182,23 +183,47 @@ def _method_row(name: str, outcomes: Mapping[str, Sequence[Outcome]], folds: Seq
     if name == REFERENCE or REFERENCE not in outcomes:
         return row
     reference = outcomes[REFERENCE]
-    micro, macro = (_values(reference, which) for which in (0, 1))
-    resplit = folds[0].table.split is None
-    overlap = float((folds[0].split == "test").sum() / (folds[0].split == "train").sum()) if resplit else 0.0
-    label, own, other = (np.concatenate(parts) for parts in zip(*map(_predicted, of_seeds, reference), strict=True))
-    test_rows = np.concatenate([np.flatnonzero(fold.split == "test") for fold in folds])
+    label, own, other, test_rows = _pooled(of_seeds, reference, folds)
+    differ = not np.array_equal(own == label, other == label)
     return replace(
         row,
-        p_value=paired_t_test(_values(of_seeds, 0), micro),
-        macro_p_value=paired_t_test(_values(of_seeds, 1), macro),
-        corrected_p_value=paired_t_test(_values(of_seeds, 1), macro, overlap),
-        mcnemar_p_value=mcnemar_test(own == label, other == label),
+        p_value=paired_t_test(_values(of_seeds, 0), _values(reference, 0)),
+        macro_p_value=paired_t_test(_values(of_seeds, 1), _values(reference, 1)),
+        corrected_p_value=paired_t_test(_values(of_seeds, 1), _values(reference, 1), _overlap(folds)),
+        verdict_p_value=_verdict_p_value(of_seeds, reference, folds),
+        mcnemar_p_value=mcnemar_test(own == label, other == label) if differ else None,
         macro_interval=bootstrap(macro_f1, label, own, other, test_rows),
     )
 
 
-def _predicted(own: Outcome, other: Outcome) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return own.label, own.probability.argmax(axis=1), other.probability.argmax(axis=1)
+def _is_resplit(folds: Sequence[Fold]) -> bool:
+    """Return whether several seeds have splits of their own."""
+    return folds[0].table.split is None and len(folds) > 1
+
+
+def _overlap(folds: Sequence[Fold]) -> float:
+    """Return the ratio of test to training rows; 0 if all seeds share one split."""
+    return float((folds[0].split == "test").sum() / (folds[0].split == "train").sum()) if _is_resplit(folds) else 0.0
+
+
+def _verdict_p_value(of_seeds: Sequence[Outcome], reference: Sequence[Outcome], folds: Sequence[Fold]) -> float | None:
+    """Return the p-value of macro-F1 by the test of `StudyData.tested`."""
+    if _is_resplit(folds):
+        return paired_t_test(_values(of_seeds, 1), _values(reference, 1), _overlap(folds))
+    label, own, other, test_rows = _pooled(of_seeds, reference, folds)
+    return permutation_test(macro_f1, label, own, other, test_rows)
+
+
+def _pooled(
+    of_seeds: Sequence[Outcome], reference: Sequence[Outcome], folds: Sequence[Fold]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return labels, both predictions and row numbers of the test rows of all seeds, shape (N,) each."""
+    return (
+        np.concatenate([o.label for o in of_seeds]),
+        np.concatenate([o.probability.argmax(axis=1) for o in of_seeds]),
+        np.concatenate([o.probability.argmax(axis=1) for o in reference]),
+        np.concatenate([np.flatnonzero(fold.split == "test") for fold in folds]),
+    )
 
 
 def _values(of_seeds: Sequence[Outcome], which: int) -> np.ndarray:
@@ -211,13 +236,13 @@ def _spread_of_known(values: Sequence[float | None]) -> Spread:
     return spread(known) if known else Spread()
 
 
-def _variant_rows(outcomes: Mapping[str, Sequence[Outcome]]) -> list[ScoreRow]:
+def _variant_rows(outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold]) -> list[ScoreRow]:
     """Return the rows of Table 5; empty without a variant."""
     names = [name for name in (*VARIANTS, PAPER, STACKED, REFERENCE) if name in outcomes]
-    return [_score_row(name, outcomes) for name in names] if set(names) & set(VARIANTS) else []
+    return [_score_row(name, outcomes, folds) for name in names] if set(names) & set(VARIANTS) else []
 
 
-def _score_row(name: str, outcomes: Mapping[str, Sequence[Outcome]]) -> ScoreRow:
+def _score_row(name: str, outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold]) -> ScoreRow:
     """Return a row of Table 5."""
     micro, macro = _values(outcomes[name], 0), _values(outcomes[name], 1)
     against = outcomes.get(REFERENCE) if name != REFERENCE else None
@@ -227,6 +252,7 @@ def _score_row(name: str, outcomes: Mapping[str, Sequence[Outcome]]) -> ScoreRow
         spread(list(macro)),
         paired_t_test(micro, _values(against, 0)) if against else None,
         paired_t_test(macro, _values(against, 1)) if against else None,
+        _verdict_p_value(outcomes[name], against, folds) if against else None,
     )
 
 
@@ -283,7 +309,7 @@ def _of_subsets(data: StudyData, subject: _Subject, completer: CompletionSetting
     by_name["+".join(data.dims)] = subject.outcomes
     return replace(
         data,
-        modalities=[_subset_row(name, of_seeds, subject.outcomes) for name, of_seeds in by_name.items()],
+        modalities=[_subset_row(name, of_seeds, subject) for name, of_seeds in by_name.items()],
         enhanced={
             name: {m: spread(list(_branch(of_seeds, m))) for m in of_seeds[0].per_modality}
             for name, of_seeds in by_name.items()
@@ -305,9 +331,10 @@ def _of_absence(subject: _Subject) -> dict[str, dict[Handling, AbsenceScores]]:
     )
 
 
-def _subset_row(name: str, of_seeds: Sequence[Outcome], whole: Sequence[Outcome]) -> ScoreRow:
+def _subset_row(name: str, of_seeds: Sequence[Outcome], subject: _Subject) -> ScoreRow:
     """Return a row of Table 3, tested against all modalities."""
-    return _score_row(name, {name: of_seeds} if of_seeds is whole else {name: of_seeds, REFERENCE: whole})
+    outcomes = {name: of_seeds} if of_seeds is subject.outcomes else {name: of_seeds, REFERENCE: subject.outcomes}
+    return _score_row(name, outcomes, subject.folds)
 
 
 def _branch(of_seeds: Sequence[Outcome], modality: str) -> np.ndarray:
@@ -367,10 +394,16 @@ def _relations(rows: Fold, outcome: Outcome) -> list[RelationExample]:
     for row in right:
         examples.setdefault(int(outcome.label[row]), row)
     return [
-        relation(outcome.trained, rows.test.modalities, row, host, f"Test row {row}", rows.classes[label])
+        relation(outcome.trained, rows.test.modalities, row, host, _name(rows, row), rows.classes[label])
         for label, row in list(examples.items())[:EXAMPLES]
         for host in list(rows.test.modalities)[:PICTURED]
     ]
+
+
+def _name(rows: Fold, row: int) -> str:
+    """Return the name of a test row."""
+    names = rows.table.names
+    return names[np.flatnonzero(rows.split == "test")[row]] if names else f"Test row {row}"
 
 
 def _memories(outcome: Outcome) -> list[AttentionMemory]:

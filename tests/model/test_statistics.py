@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import f1_score
 
-from nmcl.model.statistics import bootstrap, macro_f1, mcnemar_test, paired_t_test
+from nmcl.model.statistics import bootstrap, macro_f1, mcnemar_test, paired_t_test, permutation_test
 
 
 def test_the_paired_test_is_scipys() -> None:
@@ -25,8 +25,8 @@ def test_overlapping_splits_make_a_difference_less_sure() -> None:
 
 def test_differences_that_do_not_vary() -> None:
     same = np.array([0.5, 0.7])
-    assert paired_t_test(same, same) == 1.0
-    assert paired_t_test(same + 0.25, same) == 0.0
+    assert paired_t_test(same, same) is None
+    assert paired_t_test(same + 0.25, same) is None
     assert paired_t_test(same[:1], same[:1]) is None
 
 
@@ -55,6 +55,26 @@ def test_the_bootstrap_interval_covers_the_difference() -> None:
     assert bootstrap(macro_f1, label, good, good) == (0.0, 0.0)
     low, high = bootstrap(macro_f1, label, good)
     assert low < macro_f1(label, good) < high < low + 0.1
+
+
+def test_permutations_of_the_accuracy_are_mcnemars_exact_test() -> None:
+    def accuracy(label: np.ndarray, predicted: np.ndarray) -> float:
+        return float((label == predicted).mean())
+
+    label = np.zeros(60, int)
+    first, second = np.array([0] * 9 + [1] * 2 + [0] * 49), np.array([1] * 9 + [0] * 2 + [0] * 49)
+    expected = mcnemar_test(first == label, second == label)
+    assert permutation_test(accuracy, label, first, second) == pytest.approx(expected, abs=0.03)
+    five_times = [np.tile(array, 5) for array in (label, first, second, np.arange(60))]
+    assert permutation_test(accuracy, *five_times) == pytest.approx(expected, abs=0.03)
+    assert permutation_test(accuracy, label, first, first) is None
+
+
+def test_one_row_of_many_is_no_difference() -> None:
+    label = np.repeat(np.arange(3), 48)
+    worse = label.copy()
+    worse[0] = 1
+    assert permutation_test(macro_f1, label, label, worse) == 1.0
 
 
 def test_the_same_rows_decided_by_more_seeds_are_no_more_rows() -> None:

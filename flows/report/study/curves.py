@@ -17,11 +17,28 @@ _SHOWN = 5
 """Number of methods with a colour of their own in the ROC figure; further ones are thin and grey."""
 
 Average = Literal["micro", "macro"]
+_PERFECT = 0.99
+"""If the AUC of every method is larger, their curves all run along the edges of the panel."""
+
+
+def telling(data: StudyData) -> list[Average]:
+    """Return the averages whose ROC curves show a difference between methods, or the curve of one that errs.
+
+    A method that predicts the same for every row (AUC 0.5) has no curve worth a look.
+    """
+    averages: tuple[Average, ...] = ("micro", "macro")
+    return [
+        average
+        for average in averages
+        if any(
+            _area(curve) not in (0.0, 0.5) and _area(curve) <= _PERFECT for curve in data.roc.get(average, {}).values()
+        )
+    ]
 
 
 def roc(data: StudyData, palette: Palette) -> Figure:
     """Draw micro and macro ROC curves; each legend is in order of AUC."""
-    averages: list[Average] = [average for average in ("micro", "macro") if data.roc.get(average)]
+    averages = telling(data)
     styles = _roc_styles(data, palette)
     room = 0.5 + 0.155 * max(len(data.roc[average]) for average in averages)
     figure = canvas(palette, 3.6 * len(averages), 3.6 + room)

@@ -12,7 +12,7 @@ from nmcl.model.study.results import StudyData
 
 def figures(data: StudyData) -> Iterator[Drawing]:
     """Yield the figures whose data is available."""
-    if any(data.roc.values()):
+    if curves.telling(data):
         yield Drawing("fig4-roc", "ROC curves of all methods", partial(curves.roc, data))
     if any(data.epochs.values()):
         names = ", ".join(data.epochs)

@@ -21,8 +21,6 @@ PAPER_TOP_SHARE = 0.1139
 """Micro-F1 of the paper's Early Fusion, and so the share of the most frequent venue if it is constant."""
 PAPER_VENUES = 188
 
-_WEAK = "not after correction"
-
 Standing = Literal["ahead", "behind", "equal", "untested"]
 
 
@@ -33,7 +31,7 @@ def reference(data: StudyData) -> MethodRow | None:
 
 def standing(row: MethodRow, against: MethodRow | None) -> Standing:
     """Compare a method with the reference, by the p-value of macro-F1 and the two means."""
-    points, p_value = _points(row, against), finite(row.macro_p_value)
+    points, p_value = _points(row, against), finite(row.verdict_p_value)
     if points is None or p_value is None:
         return "untested"
     if p_value >= ALPHA:
@@ -42,12 +40,12 @@ def standing(row: MethodRow, against: MethodRow | None) -> Standing:
 
 
 def standings(data: StudyData) -> dict[Standing, list[str]]:
-    """Group all methods except the reference by standing. Marks differences that are insignificant after correction."""
+    """Group all methods except the reference by standing."""
     against = reference(data)
     found: dict[Standing, list[str]] = {"ahead": [], "behind": [], "equal": [], "untested": []}
     for row in data.methods:
         if row.name != data.reference:
-            found[standing(row, against)].append(f"{row.name} ({_WEAK})" if _is_weak(row) else row.name)
+            found[standing(row, against)].append(row.name)
     return found
 
 
@@ -61,16 +59,10 @@ def verdict(row: MethodRow, against: MethodRow | None) -> str:
     found = standing(row, against)
     signed = f"{points:+.2f} points".replace("-", "\N{MINUS SIGN}")
     if found == "untested":
-        return f"not tested ({signed})"
+        return f"not testable ({signed})"
     if found == "equal":
-        return f"no difference ({signed})"
-    return f"{found} by {abs(points):.2f} points{f', {_WEAK}' if _is_weak(row) else ''}"
-
-
-def _is_weak(row: MethodRow) -> bool:
-    """Return whether the difference is significant by its own p-value, but not by the corrected one."""
-    p_value, corrected = finite(row.macro_p_value), finite(row.corrected_p_value)
-    return p_value is not None and corrected is not None and p_value < ALPHA <= corrected
+        return f"no significant difference ({signed})"
+    return f"{found} by {abs(points):.2f} points"
 
 
 def _points(row: MethodRow, against: MethodRow | None) -> float | None:

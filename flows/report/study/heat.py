@@ -62,14 +62,17 @@ def _division(axes: Axes, example: RelationExample, palette: Palette) -> None:
 
 
 def attention(memory: AttentionMemory, palette: Palette) -> Figure:
-    """Draw weights of venues (rows) and features (columns): one colour above 1, another below."""
+    """Draw weights of venues (rows) and features (columns): one colour above 1, another below.
+
+    The scale reaches from 0 to 2, or further: weights that are all about 1 have hardly any colour.
+    """
     n_classes, n_features = memory.weights.shape
     width = min(8.0, 2.6 + 0.2 * n_features)
     height = min(11.0, 1.6 + 0.17 * n_classes)
     figure = canvas(palette, width, height)
     grid = figure.add_gridspec(1, 2, width_ratios=(40, 1))
     axes, bar = bare(figure.add_subplot(grid[0, 0])), bare(figure.add_subplot(grid[0, 1]))
-    reach = float(np.abs(memory.weights - 1).max(initial=0)) or 0.01
+    reach = max(1.0, float(np.abs(memory.weights - 1).max(initial=0)))
     colours = fading(COOL, WARM)
     axes.imshow(memory.weights, cmap=colours, vmin=1 - reach, vmax=1 + reach, aspect="auto", interpolation="none")
     rows, columns = thinned(n_classes, height - 1.6, 0.11), thinned(n_features, width - 2.4, 0.13)
@@ -87,7 +90,8 @@ def attention(memory: AttentionMemory, palette: Palette) -> Figure:
         markeredgewidth=0.7,
         linestyle="none",
     )
-    axes.set_title(f"Attention to features of {label(memory.host, 30)}")
+    low, high = memory.weights.min(), memory.weights.max()
+    axes.set_title(f"Attention to features of {label(memory.host, 30)}: weights {low:.2f} to {high:.2f}")
     _frame(axes)
     scale(bar, colours, 1 - reach, 1 + reach, "weight (1: neutral)")
     return figure

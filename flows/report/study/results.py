@@ -13,7 +13,8 @@ _KEYS = {"n_classes": "n_venues"}
 def results(data: StudyData) -> dict[str, Any]:
     """Return the content of `results.json`. Shares and scores are 0..1, times are seconds; None if undefined.
 
-    `p_value` is that of a paired t-test of micro-F1 over the seeds against the reference method.
+    `p_value` is that of a paired t-test of micro-F1 over the seeds against the reference method; `verdict_p_value` is
+    that of macro-F1 by the test that fits the design, which `tested` names.
     """
     tree = asdict(data)
     return {_KEYS.get(name, name): value for name, value in tree.items() if name not in _LEFT_OUT} | {

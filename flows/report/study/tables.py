@@ -9,14 +9,14 @@ from nmcl.model.study.results import GatePoint, MethodRow, ScoreRow, Spread, Stu
 _METHOD = Column("Method", "method", "text")
 _MICRO = Column("Micro-F1 %", "micro_f1", "spread", marks_best=True)
 _MACRO = Column("Macro-F1 %", "macro_f1", "spread", marks_best=True)
-_P = Column("p (micro)", "p_value", "p_value")
-_MACRO_P = Column("p (macro)", "macro_p_value", "p_value")
+_P = Column("p", "verdict_p_value", "p_value")
 
 
 def tables(data: StudyData) -> Iterator[Table]:
     """Yield all tables that have rows."""
     makers = (
         _methods,
+        _tests,
         _ranking,
         _modalities,
         _enhanced,
@@ -43,15 +43,28 @@ def _methods(data: StudyData) -> Table:
         _MACRO,
         Column("Macro-F1 against the reference", "verdict", "text"),
         _P,
-        _MACRO_P,
-        Column("p (macro, corrected)", "corrected_p_value", "p_value"),
-        Column("p (McNemar)", "mcnemar_p_value", "p_value"),
     )
     rows = tuple(
-        (*_cells(row, columns[:3]), findings.verdict(row, against), *_cells(row, columns[4:])) for row in data.methods
+        (*_cells(row, columns[:3]), findings.verdict(row, against), row.verdict_p_value) for row in data.methods
     )
     caption = f"Table 2. Methods on {data.rows.test:,} test rows; p-values are against {data.reference}."
     return Table("table2-methods", caption, columns, rows)
+
+
+def _tests(data: StudyData) -> Table:
+    columns = (
+        _METHOD,
+        Column(f"Macro-F1, over the {data.tested}", "verdict_p_value", "p_value"),
+        Column("Macro-F1, over the seeds", "macro_p_value", "p_value"),
+        Column("Micro-F1, over the seeds", "p_value", "p_value"),
+        Column("Right and wrong rows (McNemar)", "mcnemar_p_value", "p_value"),
+    )
+    rows = tuple(_cells(row, columns) for row in data.methods if row.name != data.reference)
+    caption = (
+        f"P-values against {data.reference}; the first one decides. A dash: not testable, as there is no variance, "
+        "such as between two methods without random numbers on one split."
+    )
+    return Table("tests", caption, columns, rows)
 
 
 def _ranking(data: StudyData) -> Table:
@@ -77,7 +90,7 @@ def _variants(data: StudyData) -> Table:
 
 def _score_table(name: str, caption: str, rows: Sequence[ScoreRow]) -> Table:
     first = Column("Modalities" if "modalities" in name else "Variant", "name", "text")
-    columns = (first, _MICRO, _MACRO, _P, _MACRO_P)
+    columns = (first, _MICRO, _MACRO, _P)
     return Table(name, caption, columns, tuple(_cells(row, columns) for row in rows))
 
 
