@@ -30,7 +30,7 @@ const vote = ([set, { venue, probability, observed }], video) => {
   return make("tr", {}, make("th", { scope: "row" }, name(set)), ...cells);
 };
 
-const shares = ([set, [consistent, complementary]]) => {
+const shares = ([set, { consistent, complementary, scores }]) => {
   const strip = make("span", { class: "stack", "aria-hidden": "true" });
   for (const share of [consistent, Math.max(0, 1 - consistent - complementary), complementary]) {
     const piece = make("i");
@@ -38,7 +38,10 @@ const shares = ([set, [consistent, complementary]]) => {
     strip.append(piece);
   }
   const text = `${percent(consistent)} consistent, ${percent(complementary)} complementary`;
-  return make("div", { class: "shares" }, name(set), make("small", {}, text), strip);
+  const relation = make("span", { class: "relation", role: "img", "aria-label": `Relation scores of ${scores.length} features of ${set}`, title: "Relation scores of the features that vary most: the stronger the colour, the more the other modalities share of one" });
+  const stops = scores.map((score, i) => `rgb(var(--heat) / ${score}) ${(100 * i) / scores.length}% ${(100 * (i + 1)) / scores.length}%`);
+  relation.style.background = `linear-gradient(to right, ${stops.join(", ")})`;
+  return make("div", { class: "shares" }, name(set), make("small", {}, text), strip, relation);
 };
 
 const verdict = (video) => (!video.top.length ? "no prediction" : video.venue === null ? "not labelled" : isRight(video) ? "✓ right" : "✗ wrong");

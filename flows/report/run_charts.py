@@ -283,7 +283,7 @@ def _over_epochs(
     ]
     colours = [f"var(--series-{i % 6})" for i in range(len(names))]
     dashes = [_DASHES[i % len(_DASHES)] for i in range(len(names))]
-    legend = {"columns": 2, "symbolStrokeWidth": 2, "symbolSize": 200}
+    legend = {"columns": 1 if max(map(len, names)) > 16 else 2, "symbolStrokeWidth": 2, "symbolSize": 200}
     return _spec(
         description,
         rows,

@@ -24,6 +24,17 @@ class Vote:
 
 
 @dataclass(frozen=True)
+class Shares:
+    """How one video's features are divided with one modality as host of an NMCL."""
+
+    consistent: float
+    complementary: float
+    """Mean weight of the host's features as consistent, and as complementary, each in 0..1."""
+    scores: tuple[float, ...]
+    """Relation scores against all guests, 0..1, of the features that vary most."""
+
+
+@dataclass(frozen=True)
 class ShownVideo:
     """A video with its predictions."""
 
@@ -39,8 +50,8 @@ class ShownVideo:
     reason: str | None
     votes: Mapping[str, Vote]
     """By feature set."""
-    shares: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """By modality of an NMCL: mean weight of its features as consistent and as complementary, each in 0..1."""
+    shares: Mapping[str, Shares] = field(default_factory=dict)
+    """By modality of an NMCL."""
     images: tuple[bytes, ...] = ()
     """JPEG files in order of time."""
 

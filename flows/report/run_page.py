@@ -85,7 +85,14 @@ def video_json(video: ShownVideo) -> dict[str, Any]:
             name: {**asdict(vote), "venue": printable(vote.venue) if vote.venue is not None else None}
             for name, vote in video.votes.items()
         },
-        "shares": {name: [round(share, 3) for share in shares] for name, shares in video.shares.items()},
+        "shares": {
+            name: {
+                "consistent": round(shares.consistent, 3),
+                "complementary": round(shares.complementary, 3),
+                "scores": [round(score, 2) for score in shares.scores],
+            }
+            for name, shares in video.shares.items()
+        },
         "images": [base64.b64encode(image).decode("ascii") for image in video.images],
     }
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from nmcl.flows.report.run_data import Difference, FailedVideo, RunPage, ShownVideo, Vote
+from nmcl.flows.report.run_data import Difference, FailedVideo, RunPage, Shares, ShownVideo, Vote
 from nmcl.flows.run.provenance import PROVENANCE
 from nmcl.model.statistics import bootstrap, macro_f1, mcnemar_test
 from nmcl.pipeline.crawl.sample import is_sample
@@ -194,21 +194,19 @@ def completed_of(run: Run, catalogue: Catalogue) -> FeatureRows | None:
     return load_completed(store, catalogue, artifact) if is_whole else None
 
 
-def shares_of(
-    trained: "Trained | None", completed: FeatureRows | None, rows: Sequence[int]
-) -> list[dict[str, tuple[float, float]]]:
+def shares_of(trained: "Trained | None", completed: FeatureRows | None, rows: Sequence[int]) -> list[dict[str, Shares]]:
     """Return `ShownVideo.shares` of some rows; empty ones for a model without relation scores."""
-    nothing: list[dict[str, tuple[float, float]]] = [{} for _ in rows]
+    found: list[dict[str, Shares]] = [{} for _ in rows]
     if trained is None or completed is None or not rows:
-        return nothing
+        return found
     from nmcl.model.study.explain import division  # imports torch
 
     usable = completed.usable[list(rows)]
     chosen = completed.take(np.array(rows)[usable])
     divided = division(trained, chosen.modalities, chosen.observed)
     for at, row in enumerate(np.flatnonzero(usable)):
-        nothing[row] = {name: (float(both[at, 0]), float(both[at, 1])) for name, both in divided.items()}
-    return nothing
+        found[row] = {name: Shares(*d.shares[at].tolist(), tuple(d.scores[at].tolist())) for name, d in divided.items()}
+    return found
 
 
 def flags_of(observed: Mapping[str, np.ndarray], row: int) -> dict[str, bool]:

@@ -1,6 +1,7 @@
 """Explanations of a trained NMCL for figures: relation scores of single rows, and the attention memory."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,6 +16,17 @@ from nmcl.pipeline.errors import ModelError
 
 MOST_FEATURES = 40
 """Number of features that a figure shows, those that vary most."""
+
+
+@dataclass(frozen=True)
+class Division:
+    """How N rows' features are divided with one modality as host."""
+
+    shares: np.ndarray
+    """Mean weight of the host's features as consistent and as complementary (gamma and delta of eq. 9): shape (N, 2),
+    float32, each in 0..1."""
+    scores: np.ndarray
+    """Relation scores against all guests of the F <= `MOST_FEATURES` features that vary most: shape (N, F), 0..1."""
 
 
 def relation(
@@ -54,8 +66,7 @@ def relation(
         )
         weights = net.host(everything)
         all_rows = torch.cat([torch.from_numpy(standard[name]) for name in (host, *guests)], dim=1)
-        spread = net.host(all_rows).score.std(dim=0, correction=0).numpy()
-    features = np.sort(np.argsort(-spread, kind="stable")[:MOST_FEATURES])
+        features = _most_varied(net.host(all_rows).score.numpy())
     predicted = trained.predict({name: array[row : row + 1] for name, array in modalities.items()})
     return RelationExample(
         title=title,
@@ -70,13 +81,15 @@ def relation(
     )
 
 
+def _most_varied(scores: np.ndarray) -> np.ndarray:
+    """Return the columns of (N, D) that vary most, in ascending order, at most `MOST_FEATURES`."""
+    return np.sort(np.argsort(-scores.std(axis=0), kind="stable")[:MOST_FEATURES])
+
+
 def division(
     trained: Trained, modalities: Mapping[str, np.ndarray], observed: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Return how each row's features are divided with each modality as host, by modality.
-
-    Shape (N, 2), float32: the mean weight of the host's features as consistent and as complementary (gamma and delta of
-    eq. 9), each in 0..1. Empty for a model without relation scores.
+) -> dict[str, Division]:
+    """Return how each row's features are divided with each modality as host; empty for a model without relation scores.
 
     Args:
         trained: the model.
@@ -94,7 +107,8 @@ def division(
     for name, part in zip(network.names, parts, strict=True):
         host, _ = part.weights
         means = torch.stack([host.consistent.mean(dim=1), host.complementary.mean(dim=1)], dim=1)
-        found[name] = means.numpy()
+        scores = host.score.clamp(0, 1).numpy()
+        found[name] = Division(means.numpy(), scores[:, _most_varied(scores)])
     return found
 
 

@@ -6,7 +6,7 @@ import torch
 
 from nmcl.model.data import Dataset
 from nmcl.model.nmcl.nmcl import NMCL
-from nmcl.model.study.explain import attention_memory, relation
+from nmcl.model.study.explain import attention_memory, division, relation
 from nmcl.model.trained import Trained, fit
 from nmcl.pipeline.errors import ModelError
 from tests.model.conftest import CLASSES, quick
@@ -35,6 +35,17 @@ def test_scores_are_the_networks(trained: Trained, test: Dataset) -> None:
     assert found.predicted == CLASSES[trained.predict(test.modalities).probability[7].argmax()]
 
 
+def test_the_division_of_all_rows_is_that_of_each(trained: Trained, test: Dataset) -> None:
+    found = division(trained, test.modalities, test.observed)
+    assert list(found) == ["sight", "sound", "words"]
+    row = int(np.flatnonzero(np.all(list(test.observed.values()), axis=0))[0])
+    for host, divided in found.items():
+        one = relation(trained, test.modalities, row, host, "", "park")
+        assert divided.scores.shape == (len(test.label), len(one.features))
+        np.testing.assert_allclose(divided.scores[row], one.scores[-1], atol=1e-6)
+        np.testing.assert_allclose(divided.shares[row], [one.consistent.mean(), one.complementary.mean()], atol=1e-6)
+
+
 def test_the_memory_is_the_heads(trained: Trained) -> None:
     found = attention_memory(trained, "words")
     assert isinstance(trained.network, NMCL)
@@ -48,3 +59,4 @@ def test_a_model_without_relations_is_refused(train: Dataset, validation: Datase
     alone = fit("nmcl", train.only(["sight"]), validation.only(["sight"]), CLASSES, quick())
     with pytest.raises(ModelError, match="no relation scores"):
         attention_memory(alone, "sight")
+    assert division(alone, {"sight": train.modalities["sight"]}, {"sight": train.observed["sight"]}) == {}
