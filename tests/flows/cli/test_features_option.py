@@ -108,6 +108,8 @@ def test_a_study_needs_only_the_named_sets(small_crawl: Path, quick: Settings, t
     nmcl("extract", "--out", tmp_path / "out", "--features", "textual")
     table = stored_features(tmp_path / "out", ("textual",))
     assert list(table.modalities) == ["textual"]
+    numbers = [int(name.removeprefix("clips/").removesuffix(".mp4")) for name in table.names]
+    assert [i % 2 for i in numbers] == table.label.tolist()  # Beach and Slope by turns
     with pytest.raises(SettingsError, match=r"no feature set 'text'\. Did you mean textual\?"):
         stored_features(tmp_path / "out", ("text",))
 

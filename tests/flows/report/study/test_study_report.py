@@ -1,3 +1,4 @@
+import base64
 import csv
 import io
 import re
@@ -16,7 +17,7 @@ from PIL import Image
 from sklearn.metrics import f1_score
 
 from nmcl.flows.report.numbers import printable
-from nmcl.flows.report.study import findings, write_study
+from nmcl.flows.report.study import curves, findings, write_study
 from nmcl.flows.report.study.figures import figures
 from nmcl.flows.report.study.page import page
 from nmcl.flows.report.study.style import apart
@@ -391,6 +392,25 @@ def test_empty_parts_are_left_out(field: str, gone: str) -> None:
     full = _small()
     assert gone not in rendered(data)
     assert gone in rendered(replace(data, **{field: getattr(full, field)}))
+
+
+def test_an_example_is_named_and_pictured_once() -> None:
+    data = _small()
+    first = replace(data.relations[0], title="clips/7.mp4", image=b"\xff\xd8 a picture")
+    shown = rendered(replace(data, relations=[first, replace(first, host="visual")]))
+    assert shown.count(base64.b64encode(first.image or b"").decode()) == 1
+    assert "A key frame of clips/7.mp4" in shown
+    assert 'class="pictured"' not in rendered(data)
+
+
+def test_roc_curves_are_shown_where_they_say_something() -> None:
+    edges, bent = Curve([0, 0, 1], [0, 1, 1], 1.0), Curve([0, 0.2, 1], [0, 0.7, 1], 0.75)
+    constant = Curve([0, 1], [0, 1], 0.5)
+    data = replace(_bare(), roc={"micro": {"x": edges, "majority": constant}, "macro": {"x": bent}})
+    assert curves.telling(data) == ["macro"]
+    perfect = replace(data, roc={"micro": {"x": edges, "majority": constant}})
+    assert "fig4-roc" not in [drawing.name for drawing in figures(perfect)]
+    assert "The ROC curves (the paper's Fig. 4) are left out" in Page(rendered(perfect)).text
 
 
 def _bare() -> StudyData:
