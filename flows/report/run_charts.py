@@ -1,5 +1,6 @@
 """Charts of a run's page as Vega-Lite specifications. Colours are variables of the style sheet: light and dark."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -267,7 +268,9 @@ def learning(history: Sequence["Epoch"], measure: str) -> Spec:
     for name in dict.fromkeys(name for epoch in history for name in epoch.per_modality):
         lines[f"{name} branch"] = [getattr(epoch.per_modality.get(name), measure, None) for epoch in history]
     title = f"Validation {measure.removesuffix('_f1')}-F1"
-    y = {"title": title, "axis": _SHARE, "scale": {"domain": [0, 1]}}
+    known = [value for values in lines.values() for value in map(finite, values) if value is not None]
+    lowest = max(0.0, math.floor(10 * min(known, default=0.0) - 0.5) / 10)
+    y = {"title": title, "axis": _SHARE, "scale": {"domain": [lowest, 1], "zero": False}}
     return _over_epochs(f"{title} over the epochs", history, lines, y)
 
 

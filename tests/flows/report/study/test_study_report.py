@@ -290,7 +290,7 @@ def test_tells_its_numbers(folder: Path) -> None:
     for words in (
         "17 methods were compared on 27,014 rows (13,237 training, 5,673 validation, 8,104 test) of 3 modalities "
         "( acoustic , textual and visual ) and 188 venues, with 5 seeds.",
-        "Rendered videos", "behind by", "no difference", "0.109 %", "12.57 / 0.20 %",
+        "Rendered videos", "behind by", "no significant difference", "0.109 %", "12.57 / 0.20 %",
         "majority, here", "late_fusion, here", "nmcl reproduce --out study", "study.seeds",
         "train.learning_rate = 0.01",
         "Table 3.", "Table 4.", "Table 5.",
