@@ -408,7 +408,8 @@ def test_roc_curves_are_shown_where_they_say_something() -> None:
     constant = Curve([0, 1], [0, 1], 0.5)
     data = replace(_bare(), roc={"micro": {"x": edges, "majority": constant}, "macro": {"x": bent}})
     assert curves.telling(data) == ["macro"]
-    perfect = replace(data, roc={"micro": {"x": edges, "majority": constant}})
+    rows = [MethodRow("nmcl", Spread(0.4), Spread(0.2))]
+    perfect = replace(data, methods=rows, roc={"micro": {"x": edges, "majority": constant}})
     assert "fig4-roc" not in [drawing.name for drawing in figures(perfect)]
     assert "The ROC curves (the paper's Fig. 4) are left out" in Page(rendered(perfect)).text
 
