@@ -9,13 +9,12 @@ import numpy as np
 import pyarrow as pa
 
 from nmcl.flows.report.run_data import Difference, RunPage, ShownVideo, Vote
-from nmcl.flows.run.provenance import PROVENANCE
 from nmcl.model.statistics import bootstrap, macro_f1, mcnemar_test
 from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.records import Video
 from nmcl.pipeline.stages.complete import load_completed
-from nmcl.pipeline.stages.thumbnails import Images, load_thumbnails
+from nmcl.pipeline.stages.thumbnails import Images, folder_of_thumbnails, load_thumbnails
 from nmcl.pipeline.storage.artifacts import RECIPE, recipe_file
 from nmcl.pipeline.storage.catalogue import Catalogue, load_catalogue
 from nmcl.pipeline.storage.lineage import stored_artifact
@@ -94,16 +93,10 @@ def page_of(run: Run, with_media: bool = True) -> RunPage:
         alone={name: _score(shown, name) for name in sets},
         difference=_difference(known, validation, sets),
         confusion=confusion,
-        made_with=_made_with(run),
+        made_with=run.made_with,
         has_media=with_media,
         notes=tuple(notes),
     )
-
-
-def _made_with(run: Run) -> Mapping[str, Any]:
-    name = run.file(PROVENANCE)
-    found = run.store.read_json(name) if run.store.exists(name) else {}
-    return found if isinstance(found, dict) else {}
 
 
 def sets_of(table: pa.Table) -> list[str]:
@@ -214,11 +207,6 @@ def _with_images(
 
 
 def thumbnails_of(store: Store, catalogue: Catalogue) -> list[Images]:
-    """Return the thumbnails of all videos of a catalogue, of the settings that most were kept with."""
-    folders = [f"thumbnails/{name}" for name in store.list("thumbnails")]
-    best: list[Images] = []
-    for folder in folders:
-        images = [image for _, part in catalogue.parts() for image in load_thumbnails(store, folder, part)]
-        if sum(bool(image.files) for image in images) > sum(bool(image.files) for image in best):
-            best = images
-    return best
+    """Return the thumbnails of all videos of a catalogue, of the settings that most were kept with; none without."""
+    folder = folder_of_thumbnails(store, catalogue)
+    return [image for _, part in catalogue.parts() for image in load_thumbnails(store, folder, part)] if folder else []
