@@ -35,6 +35,10 @@ def of_story(story: "Story", as_json: bool) -> None:
     if story.duplicate_of:
         say(f"  the same bytes as {story.duplicate_of}")
     _of_header(story)
+    if story.decoding:
+        say("  decoded by FFmpeg (PyAV): " + ", ".join(f"{name} {value}" for name, value in story.decoding.items()))
+    if story.thumbnails_s:
+        say(f"  thumbnails: at {', '.join(f'{time_s:.1f}' for time_s in story.thumbnails_s)} s")
     say(f"  description: {story.description or '–'}")
     say(f"  label: {story.label or '–'}; split: {story.split or '–'}")
     console.table(
