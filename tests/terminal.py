@@ -1,4 +1,4 @@
-"""Makes the terminal pictures of docs/ask.md: `python -m tests.terminal STORE VIDEO`, where VIDEO is shown as example."""
+"""Makes the terminal pictures of docs/ask.md: `python -m tests.terminal STORE VIDEO`, where VIDEO is the example."""
 
 import io
 import os

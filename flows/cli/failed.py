@@ -10,7 +10,7 @@ from nmcl.pipeline.records import MODALITIES
 from nmcl.pipeline.stages.extract import n_failed
 from nmcl.pipeline.storage.catalogue import all_catalogues, load_catalogue, load_part
 from nmcl.pipeline.storage.failures import WHAT_TO_DO, load_failures
-from nmcl.pipeline.storage.lineage import recorded_failures
+from nmcl.pipeline.storage.lineage import decoding_of_champion, recorded_failures
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import read_table
 
@@ -48,7 +48,7 @@ def failed_videos(store: Store, settings: Settings, kind: str | None = None) -> 
     """Yield every recorded failure, crawl by crawl; with `kind`, only failures of this kind."""
     if kind in (None, REJECTED):
         yield from _rejected(store)
-    recorded = recorded_failures(store, settings.media.address())
+    recorded = recorded_failures(store, settings.media.address(), decoding_of_champion(store))
     seen: set[str] = set()
     for name in all_catalogues(store):
         for crawl, part in load_catalogue(store, name).parts():

@@ -137,7 +137,8 @@ def gc(
     Kept are all finished runs, the history of champions, what these runs were made from, the thumbnails that show most
     of their videos, the catalogues and their parts, the recorded failures, and what the present settings use or would
     use next. Removed are vectors, states and thumbnails of settings that no finished run was made with, unfinished runs
-    of such settings, and parts of videos that are in no catalogue any more. With `--run`, a finished run that was never champion is removed too, with what only it needs.
+    of such settings, and parts of videos that are in no catalogue any more. With `--run`, a finished run that was never
+    champion is removed too, with what only it needs.
     """
     from nmcl.flows.run.references import remove, require_removable, unused
     from nmcl.pipeline.storage.store import Store

@@ -13,7 +13,7 @@ from nmcl.flows.run.plan import Plan
 from nmcl.flows.settings import Settings
 from nmcl.pipeline.storage.artifacts import Artifact
 from nmcl.pipeline.storage.catalogue import Catalogue, load_catalogue, load_part
-from nmcl.pipeline.storage.lineage import RecordedFailures, recorded_failures
+from nmcl.pipeline.storage.lineage import RecordedFailures, decoding_of_champion, recorded_failures
 from nmcl.pipeline.storage.run_files import DriftNote
 from nmcl.pipeline.storage.runs import Run, all_runs, champion, history
 from nmcl.pipeline.storage.store import Store
@@ -70,7 +70,8 @@ def _parts_and_videos(
         registry=registry,
     )
     kinds = Gauge("nmcl_failed_videos", "Videos with a failure of a kind.", ["kind"], registry=registry)
-    outcomes, of_kind = _outcomes(store, catalogue, recorded_failures(store, settings.media.address()))
+    recorded = recorded_failures(store, settings.media.address(), decoding_of_champion(store))
+    outcomes, of_kind = _outcomes(store, catalogue, recorded)
     for outcome in ("ok", "partial", "failed", "pending"):
         videos.labels(outcome).set(outcomes[outcome])
     for kind, n in sorted(of_kind.items()):

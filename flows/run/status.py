@@ -202,9 +202,7 @@ PartFailures = Mapping[Part, Failures]
 
 
 def _failures(reading: _Reading, now: Current, parts: Sequence[Part]) -> PartFailures:
-    recorded = reading.get(None, recorded_failures, reading.store, now.decoding)
-    if recorded is None:
-        return {}
+    recorded = recorded_failures(reading.store, now.decoding)
     found = {part: reading.get(None, recorded.of, part) for part in parts}
     return {part: failures for part, failures in found.items() if failures is not None}
 

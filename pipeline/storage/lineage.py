@@ -94,16 +94,20 @@ class RecordedFailures:
         return load_failures(self.store, found, part) if found else None
 
 
-def recorded_failures(store: Store, decoding: Any) -> RecordedFailures:
-    """Return the failures of one decoding, and for parts that it lacks those of the champion's.
+def recorded_failures(store: Store, *decodings: Any) -> RecordedFailures:
+    """Return the failures of some decodings: for each part those of the first that has it.
 
     Args:
-        decoding: As in recipes, such as the address of the settings of `[media]`.
+        decodings: As in recipes, such as the address of the settings of `[media]`; None is left out.
     """
-    best = champion(store)
-    own = failures_with(made_from(best).features) if best else None
-    artifacts = [Artifact("failures/media", {"decoding": decoding}), *([own] if own else [])]
+    artifacts = [Artifact("failures/media", {"decoding": decoding}) for decoding in decodings if decoding is not None]
     return RecordedFailures(store, [(artifact, set(store.list(artifact.folder))) for artifact in artifacts])
+
+
+def decoding_of_champion(store: Store) -> Any:
+    """Return what decided the frames and waveforms of the champion; None without a champion or decoded files."""
+    best = champion(store)
+    return decoding_of(made_from(best).features) if best else None
 
 
 def completed_with(completion_address: str) -> Artifact:
