@@ -56,7 +56,7 @@ def of_story(story: "Story", as_json: bool) -> None:
             (
                 v.feature_set,
                 v.origin if v.length is None else f"{v.origin}, {v.length}",
-                f"{v.completed_by}: {listed(v.completed_from)}" if v.completed_by else None,
+                f"{v.completed_by}: {listed(v.completed_from)}" if v.completed_from else v.completed_by,
                 ", ".join(f"{time_s:.1f}" for time_s in v.key_frames_s) or None,
                 _vote(v.vote) if v.vote else None,
             )
