@@ -35,6 +35,10 @@ def of_story(story: "Story", as_json: bool) -> None:
     if story.duplicate_of:
         say(f"  the same bytes as {story.duplicate_of}")
     _of_header(story)
+    if story.decoding:
+        say("  decoded by FFmpeg (PyAV): " + ", ".join(f"{name} {value}" for name, value in story.decoding.items()))
+    if story.thumbnails_s:
+        say(f"  thumbnails: at {', '.join(f'{time_s:.1f}' for time_s in story.thumbnails_s)} s")
     say(f"  description: {story.description or '–'}")
     say(f"  label: {story.label or '–'}; split: {story.split or '–'}")
     console.table(
@@ -52,7 +56,7 @@ def of_story(story: "Story", as_json: bool) -> None:
             (
                 v.feature_set,
                 v.origin if v.length is None else f"{v.origin}, {v.length}",
-                f"{v.completed_by}: {listed(v.completed_from)}" if v.completed_by else None,
+                f"{v.completed_by}: {listed(v.completed_from)}" if v.completed_from else v.completed_by,
                 ", ".join(f"{time_s:.1f}" for time_s in v.key_frames_s) or None,
                 _vote(v.vote) if v.vote else None,
             )

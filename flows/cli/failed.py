@@ -3,17 +3,14 @@
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from nmcl.flows.run.extractors import Extractors
-from nmcl.flows.run.lineage import frozen_of
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.settings import Settings
 from nmcl.pipeline.errors import MediaError, UserError
 from nmcl.pipeline.records import MODALITIES
 from nmcl.pipeline.stages.extract import n_failed
-from nmcl.pipeline.storage.artifacts import Artifact
 from nmcl.pipeline.storage.catalogue import all_catalogues, load_catalogue, load_part
 from nmcl.pipeline.storage.failures import WHAT_TO_DO, load_failures
-from nmcl.pipeline.storage.runs import champion
+from nmcl.pipeline.storage.lineage import decoding_of_champion, recorded_failures
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import read_table
 
@@ -51,17 +48,14 @@ def failed_videos(store: Store, settings: Settings, kind: str | None = None) -> 
     """Yield every recorded failure, crawl by crawl; with `kind`, only failures of this kind."""
     if kind in (None, REJECTED):
         yield from _rejected(store)
-    artifacts = _artifacts(store, settings)
+    recorded = recorded_failures(store, settings.media.address(), decoding_of_champion(store))
     seen: set[str] = set()
     for name in all_catalogues(store):
         for crawl, part in load_catalogue(store, name).parts():
-            there = next((a for a in artifacts if store.exists(a.part(part.key))), None)
-            if there is None or part.key in seen:
-                continue
+            failures = None if part.key in seen else recorded.of(part)
             seen.add(part.key)
-            failures = load_failures(store, there, part)
             for video in load_part(store, part) if failures else ():
-                for f in failures.get(video.video_id, ()):
+                for f in (failures or {}).get(video.video_id, ()):
                     if kind in (None, f.kind):
                         modality = f.modality or "visual, acoustic"
                         yield FailedVideo(
@@ -83,13 +77,6 @@ def _rejected(store: Store) -> Iterator[FailedVideo]:
             for row in read_table(store, f"videos/{name}").to_pylist():
                 detail = f"line {row['line']}: {row['problem']}"
                 yield FailedVideo(row["video_id"] or "", crawl, row["path"] or "", "", REJECTED, detail, 1)
-
-
-def _artifacts(store: Store, settings: Settings) -> list[Artifact]:
-    """Return the failure artifacts of the current decoding code and, if it differs, of the champion's."""
-    run = champion(store)
-    own = frozen_of(run).failures if run else None
-    return [a for a in (Extractors(settings).failures(), own) if a is not None]
 
 
 def by_kind(videos: Iterable[FailedVideo]) -> list[FailedKind]:

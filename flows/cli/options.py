@@ -30,7 +30,7 @@ Assignments = Annotated[
         "--set",
         metavar="SECTION.NAME=VALUE",
         help="Change one setting; repeatable. `nmcl settings` lists them. Sections: columns, ingest, split, media, "
-        "subtitles, ocr, features, completion, model, drift, promotion, predictions, engine.",
+        "subtitles, ocr, thumbnails, features, completion, model, drift, promotion, predictions, engine.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -55,6 +55,8 @@ def _show(found: "Status") -> None:
             for f in found.features
         ]
         console.table("Vectors", ("feature set", "modality", "parts", "videos", "missing", "failed"), rows)
+    if found.thumbnails:
+        say(f"Thumbnails: of {found.thumbnails:,} videos")
     if found.outcomes:
         say("Files: " + ", ".join(f"{kind} {n:,}" for kind, n in found.outcomes.items()))
     rows = [

@@ -1,5 +1,6 @@
 """Commands that list, check and change the contents of a store."""
 
+import json as json_format
 from typing import Annotated
 
 import typer
@@ -31,6 +32,7 @@ def features(json: Json = False) -> None:
 def promote(
     run: Annotated[str, typer.Argument(help="Name of a run, or a unique prefix of it.")],
     out: KnownStore = "out",
+    json: Json = False,
 ) -> None:
     """Promote a run to champion."""
     from nmcl.pipeline.storage import runs
@@ -40,12 +42,21 @@ def promote(
     with store.locked():
         before, found = runs.champion(store), runs.find_run(store, run)
         runs.promote(found, "promote", "by hand")
-    old, new = before.folder if before else "none", found.folder
-    console.say(f"{new} is already the champion." if old == new else f"Champion: {new} (previously {old}).")
+    old, new = before.folder if before else None, found.folder
+    if json:
+        _write_champion(new, old)
+    elif old == new:
+        console.say(f"{new} is already the champion.")
+    else:
+        console.say(f"Champion: {new} (previously {old or 'none'}).")
+
+
+def _write_champion(champion: str, before: str | None) -> None:
+    console.write(json_format.dumps({"champion": champion, "before": before}, indent=1))
 
 
 @command("nmcl rollback --out out")
-def rollback(out: KnownStore = "out") -> None:
+def rollback(out: KnownStore = "out", json: Json = False) -> None:
     """Return to the previous champion. Nothing is deleted."""
     from nmcl.pipeline.storage import runs
     from nmcl.pipeline.storage.store import Store
@@ -53,7 +64,10 @@ def rollback(out: KnownStore = "out") -> None:
     store = Store.open(out)
     with store.locked():
         entry = runs.rollback(store)
-    console.say(f"Champion: {entry.run}, rolled back from {entry.before}.")
+    if json:
+        _write_champion(entry.run, entry.before)
+    else:
+        console.say(f"Champion: {entry.run}, rolled back from {entry.before}.")
 
 
 @command(

@@ -134,10 +134,11 @@ def gc(
 ) -> None:
     """Remove what nothing in a store refers to any more.
 
-    Kept are all finished runs, the history of champions, what these runs were made from, the catalogues and their
-    parts, the recorded failures, and what the present settings use or would use next. Removed are vectors and states of
-    settings that no finished run was made with, unfinished runs of such settings, and parts of videos that are in no
-    catalogue any more. With `--run`, a finished run that was never champion is removed too, with what only it needs.
+    Kept are all finished runs, the history of champions, what these runs were made from, the thumbnails that show most
+    of their videos, the catalogues and their parts, the recorded failures, and what the present settings use or would
+    use next. Removed are vectors, states and thumbnails of settings that no finished run was made with, unfinished runs
+    of such settings, and parts of videos that are in no catalogue any more. With `--run`, a finished run that was never
+    champion is removed too, with what only it needs.
     """
     from nmcl.flows.run.references import remove, require_removable, unused
     from nmcl.pipeline.storage.store import Store

@@ -20,7 +20,7 @@ from nmcl.pipeline.stages.fit import sample
 from nmcl.pipeline.stages.splits import Splits, SplitSettings
 from nmcl.pipeline.storage.artifacts import SETTINGS_IN_FULL, Artifact, addresses_of, digest, has_state
 from nmcl.pipeline.storage.catalogue import Catalogue
-from nmcl.pipeline.storage.lineage import made_from, stored_artifact
+from nmcl.pipeline.storage.lineage import decoding_of, made_from, stored_artifact
 from nmcl.pipeline.storage.runs import SETTINGS, Run, all_runs, champion
 from nmcl.pipeline.storage.shapes import adapter
 from nmcl.pipeline.storage.store import Store
@@ -51,8 +51,7 @@ class Current:
     @property
     def decoding(self) -> Any:
         """What decided the frames and waveforms, as in recipes; None if nothing was decoded."""
-        found = (artifact.recipe.get("decoding") for artifact in self.features.values() if artifact)
-        return next((decoding for decoding in found if decoding is not None), None)
+        return decoding_of({name: artifact for name, artifact in self.features.items() if artifact})
 
 
 def current(store: Store, catalogue: Catalogue, videos: Sequence[Video], splits: Splits) -> Current:

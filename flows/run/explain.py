@@ -12,8 +12,11 @@ from nmcl.pipeline.errors import ClipError, StoreError
 from nmcl.pipeline.media import MediaSettings
 from nmcl.pipeline.media.probe import Header, probe
 from nmcl.pipeline.records import MODALITIES, Modality, Split
+from nmcl.pipeline.stages.thumbnails import folder_of_thumbnails, load_thumbnails
 from nmcl.pipeline.storage.artifacts import SETTINGS_IN_FULL, Artifact, modality_of, recipe_file
+from nmcl.pipeline.storage.catalogue import Catalogue
 from nmcl.pipeline.storage.failures import Failure, load_failures
+from nmcl.pipeline.storage.lineage import decoding_of
 from nmcl.pipeline.storage.runs import PREDICTIONS
 from nmcl.pipeline.storage.store import is_url
 from nmcl.pipeline.storage.tables import read_table
@@ -91,6 +94,10 @@ class Story:
     header: Header | None
     """Of the file as it is now; None if it cannot be read."""
     header_problem: str | None
+    decoding: Mapping[str, Any] | None
+    """What decided its frames and waveforms: version of the code, and limits; None if nothing was decoded."""
+    thumbnails_s: tuple[float, ...]
+    """Times of its thumbnails, in seconds from the beginning; empty if none are kept."""
     outcomes: tuple[Outcome, ...]
     run: str | None
     status: str | None
@@ -125,6 +132,8 @@ def explain(sets: StoredSets, video: StoredVideo) -> Story:
         row=video.row,
         header=header,
         header_problem=problem,
+        decoding=_decoding(sets),
+        thumbnails_s=_thumbnails(sets, video),
         outcomes=tuple(_outcomes(sets, video, vectors)),
         run=sets.run.folder if sets.run else None,
         status=prediction.get("status"),
@@ -159,6 +168,19 @@ def _media_settings(sets: StoredSets) -> MediaSettings:
             own = {**decoding, **artifact.settings.get("media", {})}
             return MediaSettings(**{name: value for name, value in own.items() if name in known})
     return MediaSettings()
+
+
+def _decoding(sets: StoredSets) -> dict[str, Any] | None:
+    recipe = decoding_of(sets.features)
+    if recipe is None:
+        return None
+    limits = _media_settings(sets)
+    return {**recipe, **{name: getattr(limits, name) for name in ("max_seconds", "max_pixels", "budget_megapixels")}}
+
+
+def _thumbnails(sets: StoredSets, video: StoredVideo) -> tuple[float, ...]:
+    folder = folder_of_thumbnails(sets.store, Catalogue((video.crawl,)))
+    return load_thumbnails(sets.store, folder, video.part)[video.row].times_s if folder else ()
 
 
 def _prediction(sets: StoredSets, video: StoredVideo, notes: list[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from nmcl.flows.run.plan import Plan
 from nmcl.flows.settings import Settings
 from nmcl.pipeline.storage.artifacts import Artifact
 from nmcl.pipeline.storage.catalogue import Catalogue, load_catalogue, load_part
-from nmcl.pipeline.storage.failures import load_failures
+from nmcl.pipeline.storage.lineage import RecordedFailures, decoding_of_champion, recorded_failures
 from nmcl.pipeline.storage.run_files import DriftNote
 from nmcl.pipeline.storage.runs import Run, all_runs, champion, history
 from nmcl.pipeline.storage.store import Store
@@ -48,14 +48,12 @@ def _parts_and_videos(
     A part is finished if the champion or the latest run has its vectors; before the first run, those of the settings.
     """
     features: dict[str, list[Artifact]] = {}
-    failures: list[Artifact] = []
     lineages: list[FrozenStates | Plan] = [frozen_of(run) for run in runs]
     if not lineages and catalogue.crawls:
         lineages = [Plan(store, catalogue, settings)]
     for made in lineages:
         for name, artifact in made.features.items():
             features.setdefault(name, []).append(artifact)
-        failures += [made.failures] if made.failures else []
     parts = Gauge("nmcl_parts", "Parts of the catalogue.", registry=registry)
     parts.set(sum(1 for _ in catalogue.parts()))
     unfinished = Gauge(
@@ -72,24 +70,23 @@ def _parts_and_videos(
         registry=registry,
     )
     kinds = Gauge("nmcl_failed_videos", "Videos with a failure of a kind.", ["kind"], registry=registry)
-    outcomes, of_kind = _outcomes(store, catalogue, failures)
+    recorded = recorded_failures(store, settings.media.address(), decoding_of_champion(store))
+    outcomes, of_kind = _outcomes(store, catalogue, recorded)
     for outcome in ("ok", "partial", "failed", "pending"):
         videos.labels(outcome).set(outcomes[outcome])
     for kind, n in sorted(of_kind.items()):
         kinds.labels(kind).set(n)
 
 
-def _outcomes(store: Store, catalogue: Catalogue, artifacts: list[Artifact]) -> tuple[Counter[str], Counter[str]]:
+def _outcomes(store: Store, catalogue: Catalogue, recorded: RecordedFailures) -> tuple[Counter[str], Counter[str]]:
     """Return the numbers of videos by outcome and by kind of failure."""
     outcomes: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
-    files = [(artifact, set(store.list(artifact.folder))) for artifact in artifacts]
     for _, part in catalogue.parts():
-        there = next((artifact for artifact, names in files if f"part-{part.key}.parquet" in names), None)
-        if there is None:
+        failures = recorded.of(part)
+        if failures is None:
             outcomes["pending"] += part.n_videos
             continue
-        failures = load_failures(store, there, part)
         outcomes["ok"] += part.n_videos
         for video in load_part(store, part):
             of_video = failures.get(video.video_id, ())

@@ -7,8 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PROVENANCE = "made_with.json"
-"""File of a run. Runs of earlier versions lack it."""
+
 LIBRARIES = ("torch", "torchvision", "openvino", "numpy", "scipy", "scikit-learn", "librosa", "gensim", "av", "pyarrow")
 
 

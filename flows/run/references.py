@@ -1,8 +1,8 @@
 """What refers to the artifacts of a store, and the files that nothing refers to any more.
 
 Kept are the runs that are finished, were ever champion, or have a note that `nmcl retrain` reads; everything they were
-made from; what the present settings use or would make next; and the parts of every catalogue. Failures, notes of drift,
-timings and the files of the store itself are always kept.
+made from; what the present settings use or would make next; the parts of every catalogue; and the thumbnails that show
+most of their videos. Failures, notes of drift, timings and the files of the store itself are always kept.
 """
 
 from collections.abc import Collection, Sequence
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from nmcl.flows.run.plan import Plan
 from nmcl.pipeline.errors import StoreError, UserError
+from nmcl.pipeline.stages.thumbnails import folder_of_thumbnails
 from nmcl.pipeline.storage.artifacts import METADATA, RECIPE, TABLES
 from nmcl.pipeline.storage.catalogue import TRAINING, Catalogue, Part, load_catalogue
 from nmcl.pipeline.storage.lineage import made_from, texts_folder
@@ -19,7 +20,7 @@ from nmcl.pipeline.storage.usage import Stored, in_safe_order, stored
 
 SETTINGS = "settings"
 """Name of the reference of the present settings."""
-_ORDER = ("runs", "completed", "states/completion", "features", "states", "texts", "videos")
+_ORDER = ("runs", "completed", "states/completion", "features", "states", "texts", "thumbnails", "videos")
 """Kinds in order of removal: what is made of others comes first."""
 
 
@@ -28,7 +29,7 @@ class References:
     """References to artifacts, and the parts that are in a catalogue."""
 
     to: dict[str, list[str]] = field(default_factory=dict)
-    """Folder of an artifact -> runs and `settings` that refer to it."""
+    """Folder of an artifact -> runs, catalogues and `settings` that refer to it."""
     keys: set[str] = field(default_factory=set)
     """Keys of the parts of all catalogues."""
     rows: set[str] = field(default_factory=set)
@@ -65,6 +66,8 @@ def references(store: Store, plan: Plan | None, without: Collection[str] = ()) -
             found.add(folder, SETTINGS)
     kept = [run for run in _kept_runs(store, wanted) if run.folder not in without]
     has_all_parts = True
+    images = plan.extractors.thumbnails if plan else None
+    preferred = images.artifact.folder if images else None
     for run in kept:
         found.add(run.folder, run.folder)
         if not store.exists(run.file(RECIPE)):  # stopped by drift, or its files are gone
@@ -72,10 +75,15 @@ def references(store: Store, plan: Plan | None, without: Collection[str] = ()) -
         for folder in _made_from(run):
             found.add(folder, run.folder)
         found.add_parts(_parts(run.catalogue))
+        if shown := folder_of_thumbnails(store, run.catalogue, preferred):  # without a catalogue: that of the store
+            found.add(shown, run.folder)
         has_all_parts &= store.exists(run.file(CATALOGUE)) or not run.is_trained
     names = [TRAINING, *(f"predicted/{name}" for name in store.list("predicted") if name.endswith(".json"))]
     for name in names:
-        found.add_parts(_parts(load_catalogue(store, name)))
+        catalogue = load_catalogue(store, name)
+        found.add_parts(_parts(catalogue))
+        if shown := folder_of_thumbnails(store, catalogue, preferred):
+            found.add(shown, name)
     _add_notes_of_states(store, found)
     return References(found.to, found.keys, found.rows, has_all_parts)
 
@@ -105,6 +113,7 @@ def _planned(plan: Plan) -> list[str]:
     """Return the folders of everything that the present settings use or would make."""
     artifacts = [*plan.planned_states.values(), *plan.states.values(), *plan.features.values()]
     artifacts += [*plan.extractors.texts.values(), plan.failures, plan.completion, plan.completed, plan.run]
+    artifacts += [images.artifact] if (images := plan.extractors.thumbnails) else []
     of_states = (state.recipe.get("texts") for state in plan.states.values())
     return [
         *(one.folder for one in artifacts),
@@ -175,7 +184,7 @@ def remove(store: Store, rows: Sequence[Unused]) -> None:
     for row in rows:
         for name in row.names:
             store.remove(name)
-    for kind in ("runs", "completed", "features", "states", "texts"):
+    for kind in ("runs", "completed", "features", "states", "texts", "thumbnails"):
         for folder in (f"{kind}/{name}" for name in store.list(kind)):
             store.remove_folder_if_empty(folder)
     for row in rows:

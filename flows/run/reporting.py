@@ -8,11 +8,11 @@ from nmcl.flows.run.cards import data_card, model_card
 from nmcl.flows.run.evaluation import measure, metrics_of, seconds_of
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.prediction import table
-from nmcl.flows.run.provenance import PROVENANCE, made_with
+from nmcl.flows.run.provenance import made_with
 from nmcl.flows.run.run_page import is_rendered, page_of
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.storage.artifacts import write_with_digest
-from nmcl.pipeline.storage.runs import DATA_CARD, MODEL_CARD, PREDICTIONS, REPORT
+from nmcl.pipeline.storage.runs import DATA_CARD, MODEL_CARD, PREDICTIONS, PROVENANCE, REPORT
 from nmcl.pipeline.storage.tables import encode
 
 

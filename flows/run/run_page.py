@@ -10,14 +10,13 @@ import numpy as np
 import pyarrow as pa
 
 from nmcl.flows.report.run_data import Difference, FailedVideo, RunPage, Shares, ShownVideo, Vote
-from nmcl.flows.run.provenance import PROVENANCE
 from nmcl.model.statistics import bootstrap, macro_f1, mcnemar_test
 from nmcl.pipeline.crawl.sample import is_sample
 from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.records import Video
 from nmcl.pipeline.stages.complete import load_completed
-from nmcl.pipeline.stages.thumbnails import Images, load_thumbnails
+from nmcl.pipeline.stages.thumbnails import Images, folder_of_thumbnails, load_thumbnails
 from nmcl.pipeline.storage.artifacts import RECIPE, recipe_file
 from nmcl.pipeline.storage.catalogue import Catalogue, load_catalogue
 from nmcl.pipeline.storage.lineage import stored_artifact
@@ -93,7 +92,7 @@ def page_of(run: Run, with_media: bool = True, metrics: Metrics | None = None) -
     predicted = np.array([classes[video.top[0][0]] for video in known], int)
     confusion = np.zeros((len(classes), len(classes)), int)
     np.add.at(confusion, (label, predicted), 1)
-    made_with = _made_with(run)
+    made_with = run.made_with
     failed = [(row, video) for row, video in zip(rows, videos, strict=True) if row["status"] != "ok"]
     return RunPage(
         title=f"Venues of {listed(crawl.name for crawl in catalogue.crawls)}",
@@ -143,12 +142,6 @@ def model_of(run: Run) -> "Trained | None":
 def name_of(video: Video) -> str:
     """Return the path of a video as pages show it, with the name of its crawl."""
     return f"{video.crawl}/{video.path}"
-
-
-def _made_with(run: Run) -> Mapping[str, Any]:
-    name = run.file(PROVENANCE)
-    found = run.store.read_json(name) if run.store.exists(name) else {}
-    return found if isinstance(found, dict) else {}
 
 
 def sets_of(table: pa.Table) -> list[str]:
@@ -258,11 +251,6 @@ def _with_images(
 
 
 def thumbnails_of(store: Store, catalogue: Catalogue) -> list[Images]:
-    """Return the thumbnails of all videos of a catalogue, of the settings that most were kept with."""
-    folders = [f"thumbnails/{name}" for name in store.list("thumbnails")]
-    best: list[Images] = []
-    for folder in folders:
-        images = [image for _, part in catalogue.parts() for image in load_thumbnails(store, folder, part)]
-        if sum(bool(image.files) for image in images) > sum(bool(image.files) for image in best):
-            best = images
-    return best
+    """Return the thumbnails of all videos of a catalogue, of the settings that most were kept with; none without."""
+    folder = folder_of_thumbnails(store, catalogue)
+    return [image for _, part in catalogue.parts() for image in load_thumbnails(store, folder, part)] if folder else []

@@ -12,12 +12,14 @@ from nmcl.pipeline.crawl.source import crawl_source
 from nmcl.pipeline.errors import NmclError, StoreError, UserError
 from nmcl.pipeline.records import Video
 from nmcl.pipeline.stages.splits import Splits, assign, require_trainable
+from nmcl.pipeline.stages.thumbnails import count_pictured
 from nmcl.pipeline.storage.artifacts import Artifact, digest, has_state, modality_of
 from nmcl.pipeline.storage.catalogue import Catalogue, Part, load_catalogue, load_part
-from nmcl.pipeline.storage.failures import Failure, Retry, load_failures
+from nmcl.pipeline.storage.failures import Failures, Retry
+from nmcl.pipeline.storage.lineage import recorded_failures
 from nmcl.pipeline.storage.runs import Run, all_runs, champion, list_runs
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import count_vectors
+from nmcl.pipeline.storage.tables import count_values
 from nmcl.pipeline.storage.usage import stored
 from nmcl.pipeline.text import counted, listed
 
@@ -103,6 +105,8 @@ class Status:
     crawls: tuple[CrawlStatus, ...]
     stages: tuple[StageStatus, ...]
     features: tuple[FeatureStatus, ...]
+    thumbnails: int
+    """Videos with small key frames, which pages show."""
     outcomes: Mapping[str, int]
     """Videos by kind of failure, `decoded` without a failure, and `waiting` before extraction."""
     n_runs: int
@@ -162,6 +166,7 @@ def status(store: Store) -> Status:
         crawls=crawls,
         stages=stages,
         features=features,
+        thumbnails=reading.get(0, count_pictured, store, catalogue),
         outcomes=_outcomes(catalogue, failures),
         n_runs=len(store.list("runs")),
         runs=listed_runs,
@@ -192,19 +197,14 @@ def _crawl(name: str, folder: str, parts: Sequence[Part], rows: Mapping[Part, Se
     return CrawlStatus(name, folder, n_videos, sum(video.venue is not None for video in videos), len(parts), is_there)
 
 
-PartFailures = Mapping[Part, Mapping[str, tuple[Failure, ...]]]
+PartFailures = Mapping[Part, Failures]
 """Failures by video, of each part whose files were decoded."""
 
 
 def _failures(reading: _Reading, now: Current, parts: Sequence[Part]) -> PartFailures:
-    artifact = Artifact("failures/media", {"decoding": now.decoding})
-    recorded = set(reading.store.list(artifact.folder))
-    none: dict[str, tuple[Failure, ...]] = {}
-    return {
-        part: reading.get(none, load_failures, reading.store, artifact, part)
-        for part in parts
-        if f"part-{part.key}.parquet" in recorded
-    }
+    recorded = recorded_failures(reading.store, now.decoding)
+    found = {part: reading.get(None, recorded.of, part) for part in parts}
+    return {part: failures for part, failures in found.items() if failures is not None}
 
 
 def _outcomes(catalogue: Catalogue, failures: PartFailures) -> dict[str, int]:
@@ -234,7 +234,7 @@ def _feature(
     for part in parts:
         if f"part-{part.key}.parquet" not in there:
             continue
-        n_rows, n_vectors = reading.get((0, 0), count_vectors, store, artifact.part(part.key))
+        n_rows, n_vectors = reading.get((0, 0), count_values, store, artifact.part(part.key), "vector")
         n_done, n_present, n_absent = n_done + 1, n_present + n_vectors, n_absent + n_rows - n_vectors
         if modality in ("visual", "acoustic"):
             of_part = failures.get(part, {}).values()

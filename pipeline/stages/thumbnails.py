@@ -10,9 +10,9 @@ import pyarrow as pa
 from nmcl.pipeline.needs import Frames
 from nmcl.pipeline.records import Content
 from nmcl.pipeline.storage.artifacts import Artifact, write_with_digest
-from nmcl.pipeline.storage.catalogue import Part
+from nmcl.pipeline.storage.catalogue import Catalogue, Part
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import encode, read_table
+from nmcl.pipeline.storage.tables import count_values, encode, read_table
 
 _SCHEMA = pa.schema(
     [
@@ -97,6 +97,31 @@ def write_thumbnails(
     ]
     artifact.note_recipe(store)
     write_with_digest(store, artifact.part(part.key), encode(pa.table(columns, schema=_SCHEMA)))
+
+
+def folder_of_thumbnails(store: Store, catalogue: Catalogue, preferred: str | None = None) -> str | None:
+    """Return the thumbnails that show most videos of a catalogue; None if none shows any.
+
+    Args:
+        preferred: Folder that is chosen before others that show as many.
+    """
+    shown = {
+        f"thumbnails/{name}": _n_shown(store, f"thumbnails/{name}", catalogue) for name in store.list("thumbnails")
+    }
+    best = max(shown, key=lambda folder: (shown[folder], folder == preferred), default=None)
+    return best if best and shown[best] else None
+
+
+def count_pictured(store: Store, catalogue: Catalogue) -> int:
+    """Return the number of videos of a catalogue that pages show with thumbnails."""
+    folder = folder_of_thumbnails(store, catalogue)
+    return _n_shown(store, folder, catalogue) if folder else 0
+
+
+def _n_shown(store: Store, folder: str, catalogue: Catalogue) -> int:
+    there = set(store.list(folder))
+    names = [name for _, part in catalogue.parts() if (name := f"part-{part.key}.parquet") in there]
+    return sum(count_values(store, f"{folder}/{name}", "images")[1] for name in names)
 
 
 def load_thumbnails(store: Store, folder: str, part: Part) -> list[Images]:

@@ -36,6 +36,7 @@ from nmcl.pipeline.storage.runs import (
     METRICS,
     MODEL,
     PREDICTIONS,
+    PROVENANCE,
     SETTINGS,
     WEIGHTS,
     Run,
@@ -296,6 +297,9 @@ def _check_runs(store: Store, findings: Findings) -> None:
             if problem := _fault(getattr, run, file.removesuffix(".json")):
                 again = "`nmcl verify --repair` removes it, and the next `nmcl retrain` recreates it."
                 findings.add(run.file(file), problem, (run.file(file),), again)
+        if problem := _fault(getattr, run, "made_with"):
+            no_loss = "`nmcl verify --repair` removes it. Only the page of the run shows it."
+            findings.add(run.file(PROVENANCE), problem, (run.file(PROVENANCE),), no_loss)
         _, problem = _recipe(store, run.folder) if store.exists(run.file(RECIPE)) else ({}, None)
         if problem := problem or _wrong_model(run):
             findings.add(run.folder, problem, tuple(map(run.file, (RECIPE, MODEL, WEIGHTS, METRICS))), what_to_do)

@@ -1,6 +1,6 @@
 """The artifacts that a run was made from, found by following the recipes back from the run to the extractors."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,9 @@ from nmcl.pipeline.storage.artifacts import (
     named_addresses,
     recipe_file,
 )
-from nmcl.pipeline.storage.runs import Run
+from nmcl.pipeline.storage.catalogue import Part
+from nmcl.pipeline.storage.failures import Failures, load_failures
+from nmcl.pipeline.storage.runs import Run, champion
 from nmcl.pipeline.storage.store import Store
 
 
@@ -76,6 +78,36 @@ def failures_with(features: Mapping[str, Artifact]) -> Artifact | None:
     """Return the failures of the decoding that feature sets were extracted with; None if none of them is decoded."""
     decoding = decoding_of(features)
     return Artifact("failures/media", {"decoding": decoding}) if decoding is not None else None
+
+
+@dataclass(frozen=True)
+class RecordedFailures:
+    """Failures of a store's videos, part by part."""
+
+    store: Store
+    files: Sequence[tuple[Artifact, Set[str]]]
+    """Artifacts and their files, the preferred artifact first."""
+
+    def of(self, part: Part) -> Failures | None:
+        """Return the failures of a part by video_id; None if its files were not decoded yet."""
+        found = next((artifact for artifact, names in self.files if f"part-{part.key}.parquet" in names), None)
+        return load_failures(self.store, found, part) if found else None
+
+
+def recorded_failures(store: Store, *decodings: Any) -> RecordedFailures:
+    """Return the failures of some decodings: for each part those of the first that has it.
+
+    Args:
+        decodings: As in recipes, such as the address of the settings of `[media]`; None is left out.
+    """
+    artifacts = [Artifact("failures/media", {"decoding": decoding}) for decoding in decodings if decoding is not None]
+    return RecordedFailures(store, [(artifact, set(store.list(artifact.folder))) for artifact in artifacts])
+
+
+def decoding_of_champion(store: Store) -> Any:
+    """Return what decided the frames and waveforms of the champion; None without a champion or decoded files."""
+    best = champion(store)
+    return decoding_of(made_from(best).features) if best else None
 
 
 def completed_with(completion_address: str) -> Artifact:

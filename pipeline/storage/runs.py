@@ -31,6 +31,7 @@ METRICS, DRIFT, COMPARISON, SETTINGS = "metrics.json", "drift.json", "comparison
 CATALOGUE, PREDICTIONS, ASSIGNED = "catalogue.json", "predictions.parquet", "splits.parquet"
 REPORT, RETRAINING_REPORT = "report.html", "retraining.html"
 MODEL_CARD, DATA_CARD = "README.md", "dataset.md"
+PROVENANCE = "made_with.json"
 _FILES: Mapping[type, str] = {Metrics: METRICS, DriftNote: DRIFT, ComparisonNote: COMPARISON}
 How = Literal["first", "retrain", "promote", "rollback"]
 State = Literal["champion", "former champion", "challenger", "stopped", "unfinished"]
@@ -79,6 +80,13 @@ class Run:
         """Nested settings as written by the version that trained the run; raises StoreError if they are missing."""
         settings: dict[str, Any] = self.store.read_json(self.file(SETTINGS))
         return settings
+
+    @cached_property
+    def made_with(self) -> dict[str, Any]:
+        """Version, commit, libraries, machine and command; empty if an earlier version did not store them."""
+        name = self.file(PROVENANCE)
+        found: dict[str, Any] = self.store.read_json(name) if self.store.exists(name) else {}
+        return found
 
     @cached_property
     def catalogue(self) -> Catalogue:

@@ -36,6 +36,7 @@ _SHAPES: tuple[tuple[str, Any], ...] = (
     (r"champions\.json", _having(champion=RunFolder)),
     (r"(.+/)?settings\.json", Annotated[dict[str, Section], Len(1)]),
     (r"runs/.+/recipe\.json", _having(completed=Address)),
+    (r"runs/.+/made_with\.json", _having(libraries=dict[str, str])),
     (r"(metadata/)?completed/.+/recipe\.json", _having(completion=Address)),
     (r"states/completion-.+/recipe\.json", _having(features=Annotated[list[Address], Len(3, 3)] | dict[Name, Address])),
     (r"(metadata/)?features/.+/recipe\.json", _having(state=Address | None)),

@@ -138,23 +138,26 @@ def read_table(store: Store, name: str, n_rows: int | None = None) -> pa.Table:
     return decode(store.read(name), name, n_rows)
 
 
-def count_vectors(store: Store, name: str) -> tuple[int, int]:
-    """Return the number of rows of a part of features, and how many have a vector; reads only the end of the file.
+def count_values(store: Store, name: str, wanted: str) -> tuple[int, int]:
+    """Return the number of rows of a part, and how many have a value in a column; reads only the end of the file.
+
+    Args:
+        wanted: Name of the column, such as `vector`.
 
     Raises:
-        StoreError: If the file is missing, or has no such rows.
+        StoreError: If the file is missing, or has no such column.
     """
     with store.open_file(name) as file:
         try:
             metadata = pq.read_metadata(file)
             groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
             columns = [group.column(i) for group in groups for i in range(group.num_columns)]
-            chunks = [column for column in columns if column.path_in_schema.split(".")[0] == "vector"]
+            chunks = [column for column in columns if column.path_in_schema.split(".")[0] == wanted]
             n_absent = sum(chunk.statistics.null_count for chunk in chunks)
         except (pa.ArrowException, OSError, ValueError, AttributeError) as error:
             raise _damaged(name, str(error)) from error
     if len(chunks) != len(groups):
-        raise _damaged(name, "no column 'vector'")
+        raise _damaged(name, f"no column {wanted!r}")
     return metadata.num_rows, metadata.num_rows - n_absent
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from nmcl.pipeline.storage.artifacts import DIGEST_SUFFIX, METADATA, RECIPE
+from nmcl.pipeline.storage.artifacts import DIGEST_SUFFIX, METADATA, RECIPE, TABLES
 from nmcl.pipeline.storage.store import Store
 
-ARTIFACTS = ("texts", "features", "states", "completed", "failures", "runs", "drift")
+ARTIFACTS = (*TABLES, "states", "runs", "drift")
 """Folders of the store that hold one folder for each artifact."""
 _REMOVED_FIRST = ("metrics.json", "model.json", "state.json")
 """Files that say that others are complete."""

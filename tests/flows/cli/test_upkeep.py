@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from nmcl.flows.run import runs, stages
@@ -35,7 +36,8 @@ def nmcl(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 def three(trained: Path, quick: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a champion, a former challenger that was promoted, and a run that was stopped before its evaluation.
 
-    The last one has other settings of acoustic features, and so vectors and states of its own.
+    The last one has other settings of acoustic features and of thumbnails, and so vectors, states and thumbnails of its
+    own.
     """
     out = tmp_path_factory.mktemp("three") / "out"
     shutil.copytree(trained, out, symlinks=True)
@@ -45,7 +47,9 @@ def three(trained: Path, quick: Settings, tmp_path_factory: pytest.TempPathFacto
     promote(find_run(store, "majority"), "promote", "by hand")
     acoustic = quick.features["acoustic"]
     other = replace(acoustic, options=replace(acoustic.options, max_frames=90))
-    runs.up_to(Context(store, replace(quick, features={**quick.features, "acoustic": other})), "train")
+    smaller = replace(quick.thumbnails, height=80, backfill=True)
+    settings = replace(quick, features={**quick.features, "acoustic": other}, thumbnails=smaller)
+    runs.up_to(Context(store, settings), "train")
     remember(store, quick)
     return out
 
@@ -61,15 +65,24 @@ def files_in(out: Path) -> dict[str, bytes]:
     return found
 
 
+def thumbnails_in(out: Path) -> dict[int, str]:
+    """Folders of thumbnails by the height of their pictures."""
+    recipes = (out / "metadata" / "thumbnails").glob("*/recipe.json")
+    return {
+        json.loads(recipe.read_text())["settings_in_full"]["thumbnails"]["height"]: f"thumbnails/{recipe.parent.name}"
+        for recipe in recipes
+    }
+
+
 def expected_to_go(out: Path, kept: list[str]) -> set[str]:
-    """Files that no kept run refers to: by the addresses in recipes, read as text."""
+    """Files that no kept run refers to: by the addresses in recipes, read as text; thumbnails by their height."""
     folders: dict[str, set[str]] = {}
     for name in files_in(out):
         parts = name.removeprefix("metadata/").split("/")
-        if parts[0] in ("features", "states", "completed", "runs", "texts"):
+        if parts[0] in ("features", "states", "completed", "runs", "texts", "thumbnails"):
             folders.setdefault("/".join(parts[:2]), set()).add(name)
     reached: set[str] = set()
-    waiting = list(kept)
+    waiting = [*kept, thumbnails_in(out)[160]]
     while waiting:
         folder = waiting.pop()
         if folder in reached:
@@ -91,7 +104,9 @@ def test_gc_removes_exactly_what_no_kept_run_refers_to(
     assert len(list((out / "runs").iterdir())) == 3
     wanted = expected_to_go(out, finished)
     kinds = {name.removeprefix("metadata/").split("-")[0] for name in wanted}
-    assert kinds == {"features/acoustic", "states/acoustic", "states/completion", "completed/all", "runs/logistic"}
+    made = {"features/acoustic", "states/acoustic", "states/completion", "completed/all", "runs/logistic"}
+    assert kinds == {*made, "thumbnails/images"}
+    assert sum(name.endswith("made_with.json") for name in before) == 2
 
     code, printed, _ = nmcl("gc", "--out", out, "--dry-run", "--json")
     listed = json.loads(printed)
@@ -129,12 +144,40 @@ def test_a_kill_at_any_file_leaves_a_store_that_verifies(three: Path, tmp_path: 
         shutil.rmtree(out)
 
 
+def test_gc_keeps_the_thumbnails_that_show_most_videos_of_a_run(
+    three: Path, quick: Settings, tmp_path: Path, nmcl: Nmcl
+) -> None:
+    """Even if other settings are in force now, for which there are no thumbnails, or only those of some videos."""
+    out = Path(shutil.copytree(three, tmp_path / "out", symlinks=True))
+    folders = thumbnails_in(out)
+    assert sorted(folders) == [80, 160]
+    first = next(
+        path
+        for path in sorted((out / folders[160]).glob("*.parquet"))
+        if any(pq.read_table(path).column("images").to_pylist())
+    )
+    first.unlink()
+    remember(Store.open(out), replace(quick, thumbnails=replace(quick.thumbnails, height=100)))
+    assert nmcl("gc", "--out", out)[0] == 0
+    assert thumbnails_in(out) == {80: folders[80]}
+    code, printed, _ = nmcl("du", "--out", out, "--json")
+    (row,) = (row for row in json.loads(printed)["artifacts"] if row["kind"] == "thumbnails")
+    assert (code, row["in_use"], len(row["runs"])) == (0, True, 2)
+    assert json.loads(nmcl("status", "--out", out, "--json")[1])["thumbnails"] == 13  # one of 14 files is none
+    assert nmcl("report", "--out", out, "--to", tmp_path / "page.html")[0] == 0
+    assert (tmp_path / "page.html").read_text().count("/9j/") > 3
+
+
 def test_gc_keeps_what_the_present_settings_would_use(three: Path, quick: Settings, tmp_path: Path, nmcl: Nmcl) -> None:
     out = Path(shutil.copytree(three, tmp_path / "out", symlinks=True))
     acoustic = quick.features["acoustic"]
     other = replace(acoustic, options=replace(acoustic.options, max_frames=90))
-    remember(Store.open(out), replace(quick, features={**quick.features, "acoustic": other}))
-    assert "Nothing to remove" in nmcl("gc", "--out", out)[1]
+    smaller = replace(quick.thumbnails, height=80)
+    remember(Store.open(out), replace(quick, features={**quick.features, "acoustic": other}, thumbnails=smaller))
+    assert nmcl("gc", "--out", out)[0] == 0
+    assert set(thumbnails_in(three)) - set(thumbnails_in(out)) == {160}  # both show all videos
+    rest = files_in(three).keys() - files_in(out).keys()
+    assert {name.removeprefix("metadata/").split("/")[0] for name in rest} == {"thumbnails"}
 
 
 def test_gc_removes_a_named_run_unless_it_was_champion(
@@ -166,8 +209,10 @@ def test_parts_in_no_catalogue_are_removed(
     remember(context.store, quick)
     (old,) = stages.ingest(context, crawl).crawls
     visual = next(Path(trained, "features").glob("visual-*")).name
-    for folder in (f"features/{visual}", f"metadata/features/{visual}"):
+    images = next(Path(trained, "thumbnails").glob("images-*")).name
+    for folder in (f"features/{visual}", f"thumbnails/{images}"):
         shutil.copytree(trained / folder, out / folder)
+        shutil.copytree(trained / "metadata" / folder, out / "metadata" / folder)
     assert "Nothing to remove" in nmcl("gc", "--out", out)[1]
     manifest = crawl / "manifest.csv"
     manifest.write_text(manifest.read_text().replace("\n1.mp4,snow ski ice", "\n1.mp4,snow"))
@@ -177,8 +222,8 @@ def test_parts_in_no_catalogue_are_removed(
     assert nmcl("gc", "--out", out)[0] == 0
     gone = before.keys() - files_in(out).keys()
     (rows,) = {part.file for part in old.parts} - {part.file for part in new.parts}
-    part = f"features/{visual}/part-{changed}.parquet"
-    assert gone == {part, f"metadata/{part}.sha256", rows}
+    parts = [f"{folder}/part-{changed}.parquet" for folder in (f"features/{visual}", f"thumbnails/{images}")]
+    assert gone == {*parts, *(f"metadata/{part}.sha256" for part in parts), rows}
 
 
 def test_du_accounts_for_every_byte(three: Path, tmp_path: Path, nmcl: Nmcl) -> None:

@@ -45,6 +45,16 @@ def test_a_whole_video(trained: Path) -> None:
     votes = {v.feature_set: v.vote.label for v in found.vectors if v.vote}
     assert votes == {name: predicted[f"venue_by_{name}"] for name in ("visual", "acoustic", "textual")}
     assert found.split == predicted["split"]
+    recipe = found.vectors[0].recipe["decoding"]
+    assert found.decoding == {**recipe, "max_seconds": 180, "max_pixels": 8192 * 4608, "budget_megapixels": 12_000}
+    (images,) = (
+        row
+        for part in (trained / "thumbnails").glob("*/*.parquet")
+        for row in pq.read_table(part).to_pylist()
+        if row["video_id"] == "1"
+    )
+    assert list(found.thumbnails_s) == images["times_s"]
+    assert len(found.thumbnails_s) == len(images["images"]) > 0
     assert {n.split for n in found.nearest} == {"train"}
     assert "1" not in {n.video_id for n in found.nearest}
 

@@ -122,6 +122,18 @@ def test_notes_of_a_retraining(store: Store, folder: str, name: str) -> None:
     assert found(store).problems == []
 
 
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"libraries": ["torch"]}'])
+def test_what_a_run_was_made_with(store: Store, content: bytes) -> None:
+    name = f"runs/{store.list('runs')[0]}/made_with.json"
+    store.write_json(name, {"version": "1", "libraries": {"torch": "2"}})
+    assert verify(store).problems == []
+    store.write(name, content)
+    (problem,) = verify(store).problems
+    assert (problem.file, problem.removes) == (name, (name,))
+    repair(store, verify(store))
+    assert verify(store).problems == []
+
+
 def test_damaged_metrics_do_not_cost_the_model(store: Store) -> None:
     (path,) = store.local_path().glob("runs/logistic-*/metrics.json")
     path.write_text("{}")
