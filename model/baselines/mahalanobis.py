@@ -31,7 +31,9 @@ class Mahalanobis(Classifier):
         self.settings = settings
         n_features = sum(shape.dims.values())
         self.ridge = KernelRidge(Shape({WHITE: n_features}, shape.classes), settings)
-        self.register_buffer("whitening", torch.eye(n_features))
+        self.register_buffer("whitening", torch.zeros(n_features, n_features))
+        if not self.whitening.is_meta:  # torch would load its compiler for that, which takes seconds
+            self.whitening.fill_diagonal_(1.0)
 
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
         x = train.side_by_side()
