@@ -201,7 +201,8 @@ def show_outcomes(plan: Plan) -> dict[str, int]:
         description=f"{len(failures):,} videos of {markdown_code(plan.store.url)} by outcome",
     )
     log, url = get_run_logger(), plan.store.url
-    log.info("%s of %s: %s", counted(len(failures), "video"), url, ", ".join(f"{k} {n:,}" for k, n in counts.items()))
+    said = ", ".join(f"{kind} {n:,}" for kind, n in counts.most_common())
+    log.info("%s of %s: %s", counted(len(failures), "video"), url, said)
     if examples:
         log.info("`nmcl errors --out %s` lists the failures.", url)
     for name, artifact in plan.features.items():
