@@ -30,7 +30,7 @@ OUT ?= sample/out
 run: setup
 	@echo "No CRAWL was given: this run uses a rendered sample crawl, which is no evidence of accuracy."
 	@$(BIN)/nmcl sample $(SAMPLE)
-	@$(BIN)/nmcl run $(SAMPLE) --out "$(OUT)" --set features.visual.extractor=efficientnet_lite0 $(ARGS)
+	@$(BIN)/nmcl run $(SAMPLE) --out "$(OUT)" --set features.visual.extractor=efficientnet_lite0 --set features.acoustic.autoencoder.min_steps=300 $(ARGS)
 endif
 
 # Two files at once, each on one core: threads of both on the same cores wait for each other.

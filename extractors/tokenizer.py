@@ -1,13 +1,13 @@
 """Tokenizer for micro-video descriptions: words, #hashtags, @mentions, emoji, and the hosts of links."""
 
 import re
-import sys
 import unicodedata
+from functools import cache
 
 _MARKS = "".join(
     chr(code)
-    for code in range(sys.maxunicode + 1)
-    if unicodedata.category(chr(code)).startswith("M") and not 0xFE00 <= code <= 0xFE0F and code < 0xE0000
+    for code in range(0x20000)  # there are none above, but variation selectors
+    if unicodedata.category(chr(code)).startswith("M") and not 0xFE00 <= code <= 0xFE0F
 )
 """Accents and vowel signs, which `\\w` lacks: without them a Hindi word would be split."""
 
@@ -36,11 +36,16 @@ _CHARACTER = f"[{_UNSPACED}](?:[{_STACKERS}][{_UNSPACED}]|[{_MARKS}])*"
 _WORD = f"{_CHARACTER}|{_LETTER}+(?:'{_LETTER}+)*"
 _NAME = f"(?:\\w|[{_MARKS}])+"
 
-_TOKEN = re.compile(
+_TOKEN = (
     rf"(?:https?://(?:www\.)?|\bwww\.)(?P<host>[^\s/?#:]+)\S*"
     rf"|(?P<emoji>{_EMOJI})|#(?P<tag>{_NAME})|(?P<mention>@{_NAME})|(?P<word>{_WORD})"
 )
-_IN_TAG = re.compile(_WORD)
+
+
+@cache
+def _compiled() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Return the patterns of tokens and of words in a hashtag: compiling them takes a while."""
+    return re.compile(_TOKEN), re.compile(_WORD)
 
 
 def tokens(text: str) -> list[str]:
@@ -52,10 +57,11 @@ def tokens(text: str) -> list[str]:
     """
     text = unicodedata.normalize("NFKC", text).lower().replace("’", "'")
     found: list[str] = []
-    for match in _TOKEN.finditer(text):
+    token_pattern, word_pattern = _compiled()
+    for match in token_pattern.finditer(text):
         kind, token = match.lastgroup, match[match.lastgroup or 0]
         if kind == "tag":
-            found += [f"#{token}", *_IN_TAG.findall(token)]
+            found += [f"#{token}", *word_pattern.findall(token)]
         elif kind == "host":
             found.append(token.rstrip(".,!)'\""))
         else:

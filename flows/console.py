@@ -5,10 +5,11 @@ Untrusted text is shown literally: no rich markup and no control character reach
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from rich.console import Console
@@ -18,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nmcl.pipeline.escape import visible
+from nmcl.pipeline.progress import Progress, finishing, silent
 
 
 class _Terminal(Console):
@@ -36,44 +38,76 @@ QUIET = "NMCL_QUIET"
 SHORT = 200
 """Maximum length of a table cell or of the note next to a progress bar; longer ones are cut."""
 _LINES_EVERY_S = 10.0
-_bars: "Bars | _Lines | None" = None
+LOADING_AFTER_S = 0.7
+"""Seconds after which a command that has shown nothing yet says that it is loading."""
+_show: Progress = silent
+_has_shown = threading.Event()
+
+
+def say_if_loading() -> None:
+    """Print a line on a terminal if nothing is shown soon: loading libraries takes seconds."""
+
+    def loading() -> None:
+        if not _has_shown.is_set() and not _is_quiet():
+            step("Loading ...")
+
+    if _err.is_terminal:
+        timer = threading.Timer(LOADING_AFTER_S, loading)
+        timer.daemon = True
+        timer.start()
 
 
 @contextmanager
 def showing_progress() -> Iterator[None]:
-    """Show the calls of `progress` within the block: as bars on a terminal, else as occasional lines."""
-    global _bars
+    """Show the calls of `progress` within the block: as bars on a terminal, else as occasional lines.
+
+    Bars that have not reached their end do so at the end of the block, unless it raises.
+    """
+    global _show
     try:
-        if _is_quiet():
-            yield
-        elif _err.is_terminal:
-            columns = (
-                TextColumn("{task.description:<28}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}", markup=False),
-            )
-            _bars = Bars(*columns, console=_err)
-            with _bars:
-                yield
-        else:
-            _bars = _Lines()
+        with _drawn() as draw, finishing(draw) as _show:
             yield
     finally:
-        _bars = None
+        _show = silent
+
+
+@contextmanager
+def _drawn() -> Iterator[Progress]:
+    if _is_quiet():
+        yield silent
+    elif _err.is_terminal:
+        columns = (
+            TextColumn("{task.description:<28}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+        )
+        with Bars(*columns, console=_err) as bars:
+            yield partial(_draw, bars)
+    else:
+        yield _Lines()
+
+
+def _draw(bars: Bars, stage: str, done: int, total: int, note: str = "") -> None:
+    known = {task.description: task.id for task in bars.tasks}
+    bar = known[stage] if stage in known else bars.add_task(stage, total=total, note=note)
+    bars.update(bar, completed=done, total=total, note=note)
 
 
 def progress(stage: str, done: int, total: int, note: str = "") -> None:
     """Progress callback, see `nmcl.pipeline.progress.Progress`. Silent outside of `showing_progress`."""
-    stage, note = visible(stage, SHORT), visible(note, SHORT)
-    if isinstance(_bars, _Lines):
-        _bars(stage, done, total, note)
-    elif _bars is not None:
-        known = {task.description: task.id for task in _bars.tasks}
-        bar = known[stage] if stage in known else _bars.add_task(stage, total=total, note=note)
-        _bars.update(bar, completed=done, total=total, note=note)
+    _has_shown.set()
+    _show(visible(stage, SHORT), done, total, visible(note, SHORT))
+
+
+@contextmanager
+def busy(what: str) -> Iterator[None]:
+    """Show that a block is at work whose steps cannot be counted, such as the start of a server."""
+    progress(what, 0, 1)
+    yield
+    progress(what, 1, 1)
 
 
 class _Lines:
@@ -83,7 +117,7 @@ class _Lines:
         self._last: dict[str, float] = {}
         self._finished: dict[str, tuple[int, int]] = {}
 
-    def __call__(self, stage: str, done: int, total: int, note: str) -> None:
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
         if self._finished.get(stage) == (done, total):
             return
@@ -97,6 +131,7 @@ class _Lines:
 
 def say(text: str) -> None:
     """Print one line of requested output."""
+    _has_shown.set()
     if _is_quiet():
         return
     _out.print(Text(visible(text, keep_lines=True)), soft_wrap=True)
@@ -104,6 +139,7 @@ def say(text: str) -> None:
 
 def write(text: str) -> None:
     """Print lines for other programs unchanged. On a terminal, control characters are escaped."""
+    _has_shown.set()
     if sys.stdout.isatty():
         text = "\n".join(visible(line, len(line) + 1) for line in text.split("\n"))
     try:
@@ -114,6 +150,7 @@ def write(text: str) -> None:
 
 def step(text: str) -> None:
     """Print the current step of a command, for steps without a progress bar."""
+    _has_shown.set()
     if _is_quiet():
         return
     _err.print(Text(visible(text, keep_lines=True)), soft_wrap=True)
@@ -132,6 +169,7 @@ def note_once(text: str) -> None:
 
 def table(title: str, header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
     """Print a plain table; numbers are right-aligned, None is a dash."""
+    _has_shown.set()
     if _is_quiet():
         return
     drawn = Table(title=_cell(title), title_justify="left", title_style="bold")

@@ -1,8 +1,7 @@
 """Calibration of model probabilities on validation rows: inverse temperatures and stacking weights."""
 
 import numpy as np
-from scipy.optimize import minimize, minimize_scalar
-from scipy.special import log_softmax
+import scipy  # its modules load when they are used: most predictions need none of them
 
 BOUNDS = (0.1, 100.0)
 """Bounds of the inverse temperature."""
@@ -27,10 +26,10 @@ def inverse_temperature(
     target[np.arange(n_rows), label] = 1 - doubt
 
     def loss(log_factor: float) -> float:
-        return -float((target * log_softmax(np.exp(log_factor) * scores, axis=1)).sum())
+        return -float((target * scipy.special.log_softmax(np.exp(log_factor) * scores, axis=1)).sum())
 
     low, high = np.log(bounds)
-    return float(np.exp(minimize_scalar(loss, bounds=(low, high), method="bounded").x))
+    return float(np.exp(scipy.optimize.minimize_scalar(loss, bounds=(low, high), method="bounded").x))
 
 
 def pool_weights(log_probability: np.ndarray, label: np.ndarray, prior: float) -> np.ndarray:
@@ -54,16 +53,16 @@ def pool_weights(log_probability: np.ndarray, label: np.ndarray, prior: float) -
     n_models, n_rows, n_classes = log_probability.shape
     target = np.eye(n_classes)[label]
     start = np.eye(n_classes) / n_models
-    cost = prior / confusion(log_softmax(log_probability.mean(axis=0), axis=1)) ** 2
+    cost = prior / confusion(scipy.special.log_softmax(log_probability.mean(axis=0), axis=1)) ** 2
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         change = flat.reshape(n_models, n_classes, n_classes)
-        pooled = log_softmax((log_probability @ (start + change).transpose(0, 2, 1)).sum(axis=0), axis=1)
+        pooled = scipy.special.log_softmax((log_probability @ (start + change).transpose(0, 2, 1)).sum(axis=0), axis=1)
         error = np.exp(pooled) - target
         slope = np.matmul(error.T, log_probability) + 2 * cost * change
         return float((cost * change**2).sum() - pooled[np.arange(n_rows), label].sum()), slope.ravel()
 
-    found = minimize(loss, np.zeros(n_models * n_classes**2), jac=True, method="L-BFGS-B")
+    found = scipy.optimize.minimize(loss, np.zeros(n_models * n_classes**2), jac=True, method="L-BFGS-B")
     weights: np.ndarray = start + found.x.reshape(n_models, n_classes, n_classes)
     return weights
 

@@ -18,10 +18,12 @@ labels. Otherwise the labels are wrong or the places look new; this needs a pers
 3. not worse on the fresh slice: McNemar's test does not find it there either;
 4. better: on the videos of both slices together its macro-F1 is more than `min_gain` above the champion's, or it
    recognises a class that the champion does not know, with a recall of at least `min_recall` on that class's test
-   videos.
+   videos. With `min_confidence`, the gain also needs evidence: the challenger is right more often on these videos, and
+   1 - p of McNemar's test is at least that.
 
-With few test videos, 4 alone would choose randomly between equal models; 2 makes that choice harmless. Raise `min_gain`
-for a stricter rule. Scores are those of videos of the classes that both models know, and each decides among those.
+With few test videos, 4 alone would choose randomly between equal models; 2 makes that choice harmless. The reasons of
+a verdict say whether the difference is significant. Raise `min_gain` or `min_confidence` for a stricter rule. Scores
+are those of videos of the classes that both models know, and each decides among those.
 """
 
 from dataclasses import dataclass
@@ -52,6 +54,9 @@ class PromotionSettings:
     small."""
     min_recall: Annotated[float, Interval(ge=0, le=1), Reference(0.5)] = 0.5
     """Smallest recall of a class that only the challenger knows."""
+    min_confidence: Annotated[float, Interval(ge=0, lt=1), Reference(0.0)] = 0.0
+    """Evidence that a gain of macro-F1 needs: the smallest 1 - p of McNemar's test in favour of the challenger on both
+    test sets together, such as 0.95; 0 asks for none."""
 
 
 def compare(label: np.ndarray, champion: np.ndarray, challenger: np.ndarray) -> Slice:
@@ -98,6 +103,8 @@ def promotion_verdict(found: Comparison, settings: PromotionSettings) -> Verdict
     if better:
         return Verdict(True, tuple(better), ())
     gain = found.together.gain
+    if gain is not None and gain > settings.min_gain:
+        return Verdict(False, (_unproven(found.together, settings),), ())
     found_gain = "there is no test video to compare on" if gain is None else f"macro-F1 {gain:+.3f} on all test videos"
     return Verdict(False, (f"not better: {found_gain}, expected more than {settings.min_gain:+.3f}",), ())
 
@@ -126,12 +133,41 @@ def _worse(where: str, seen: Slice, settings: PromotionSettings, max_loss: float
 
 
 def _better(found: Comparison, settings: PromotionSettings) -> list[str]:
-    gain = found.together.gain
+    together, gain = found.together, found.together.gain
     reasons = []
-    if gain is not None and gain > settings.min_gain:
-        n = f"{found.together.n_rows:,}"
+    if gain is not None and gain > settings.min_gain and _is_proven(together, settings):
+        n = f"{together.n_rows:,}"
         reasons.append(f"better: macro-F1 {gain:+.3f} on {n} test videos, and surely worse on neither slice")
+        reasons.append(_evidence(together, settings.alpha))
+        if settings.min_confidence == 0 and not _is_significant(together, settings.alpha):
+            reasons.append("promoted because the rule only requires no loss")
     for name, new in found.new_classes.items():
         if new.recall is not None and new.recall >= settings.min_recall:
             reasons.append(f"recognizes {name}, a new venue: {new.recall:.0%} of its {new.n_rows:,} test videos")
     return reasons
+
+
+def _is_proven(seen: Slice, settings: PromotionSettings) -> bool:
+    if settings.min_confidence == 0:
+        return True
+    return seen.wins > seen.losses and seen.p_value is not None and 1 - seen.p_value >= settings.min_confidence
+
+
+def _unproven(seen: Slice, settings: PromotionSettings) -> str:
+    return (
+        f"better by macro-F1 {seen.gain:+.3f}, but without the evidence that promotion.min_confidence = "
+        f"{settings.min_confidence:g} asks for: {_evidence(seen, settings.alpha)}"
+    )
+
+
+def _is_significant(seen: Slice, alpha: float) -> bool:
+    return seen.p_value is not None and seen.p_value < alpha
+
+
+def _evidence(seen: Slice, alpha: float) -> str:
+    """Return a phrase about McNemar's test: wins of the challenger to wins of the champion, and p."""
+    if not seen.wins + seen.losses:
+        return "no significant difference (both are right on the same videos)"
+    p_value = "" if seen.p_value is None else f", p = {seen.p_value:.2g}"
+    name = "significant" if _is_significant(seen, alpha) else "no significant"
+    return f"{name} difference ({seen.wins:,} to {seen.losses:,} videos{p_value})"

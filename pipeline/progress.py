@@ -1,5 +1,7 @@
 """Progress callbacks for long-running stages."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 
@@ -26,6 +28,26 @@ def within(progress: Progress, whole: str, start: int, n_whole: int) -> Progress
         progress(whole, start + done, n_whole, note)
 
     return of_piece
+
+
+@contextmanager
+def finishing(progress: Progress) -> Iterator[Progress]:
+    """Yield a callback whose stages are all shown as finished at the end of the block, unless it raises.
+
+    Work that ends before its total, such as early stopping, then has what it did as its total.
+    """
+    unfinished: dict[str, int] = {}
+
+    def tracked(stage: str, done: int, total: int, note: str = "") -> None:
+        if done < total:
+            unfinished[stage] = done or total
+        else:
+            unfinished.pop(stage, None)
+        progress(stage, done, total, note)
+
+    yield tracked
+    for stage, done in list(unfinished.items()):
+        progress(stage, done, done)
 
 
 def silent(stage: str, done: int, total: int, note: str = "") -> None:

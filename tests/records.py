@@ -2,6 +2,7 @@
 
 from nmcl.pipeline.storage.run_files import (
     Agreement,
+    ChangedVideo,
     ClassChanges,
     Comparison,
     ComparisonNote,
@@ -37,12 +38,13 @@ DRIFT = DriftNote(
     classes=ClassChanges(added=("a",), dropped=(), too_few=(), not_seen=()),
     when="2026-01-01T00:00:00.000+00:00",
 )
+CHANGED = ChangedVideo("v7", "b", "Beach", "Street", "Beach")
 _SLICE = Slice(9, {"macro_f1": 0.5}, {"macro_f1": 0.6}, 0.1, (0.0, 0.2), 2, 1, 0.5)
 COMPARISON = ComparisonNote(
     champion=RUN,
     challenger=RUN,
     crawls={"b": "0"},
-    comparison=Comparison(_SLICE, _SLICE, _SLICE, Agreement(9, 0.9), {"b": Agreement(9, 0.9)}, {}),
+    comparison=Comparison(_SLICE, _SLICE, _SLICE, Agreement(9, 0.9), {"b": Agreement(9, 0.9)}, {}, (CHANGED,)),
     verdict=Verdict(promoted=False, reasons=("it is worse",), doubted=()),
     rule={},
     started_from=None,

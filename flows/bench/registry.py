@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nmcl.flows import console
-from nmcl.flows.bench import decode, extract, scale
+from nmcl.flows.bench import decode, extract, predict, scale
 from nmcl.flows.bench.decode import bench_decode
 from nmcl.flows.bench.extract import bench_extract
+from nmcl.flows.bench.predict import bench_predict
 from nmcl.flows.bench.scale import bench_scale
 from nmcl.model.bench import train
 from nmcl.model.bench.head import bench_head
@@ -38,6 +39,7 @@ BENCHES: dict[str, Callable[[Request], Result]] = {
     "complete": lambda r: bench_complete(complete.FULL if r.full else complete.Size(), r.progress),
     "head": lambda r: bench_head(progress=r.progress),
     "train": lambda r: bench_train(steps=train.FULL if r.full else train.Steps(), progress=r.progress),
+    "predict": lambda r: bench_predict(r.crawl, predict.FULL if r.full else predict.Size(), r.progress),
     "scale": lambda r: bench_scale(r.crawl, scale.FULL if r.full else scale.Size(), r.progress),
 }
 

@@ -86,7 +86,8 @@ def _compare_studies(first: Path, second: Path, json: bool) -> None:
 @command("nmcl bench head", "nmcl bench extract --crawl my-videos", "nmcl bench all --json bench.json")
 def bench(
     name: Annotated[
-        str, typer.Argument(help="One of extract, decode, complete, head, train, scale, all.", show_default=False)
+        str,
+        typer.Argument(help="One of extract, decode, complete, head, train, predict, scale, all.", show_default=False),
     ],
     crawl: Annotated[
         Path | None, typer.Option("--crawl", help="Crawl to extract from. Default: the rendered sample.")

@@ -7,6 +7,7 @@ import sys
 import threading
 import traceback
 
+from nmcl.flows import console
 from nmcl.flows.cli.app import app as app
 from nmcl.pipeline.errors import NmclError, UserError
 from nmcl.pipeline.escape import visible
@@ -57,6 +58,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # names may be in any script
     sys.unraisablehook = _not_lost
     sweep()
+    console.say_if_loading()
     try:
         app()
     except SystemExit as end:

@@ -12,9 +12,27 @@ from nmcl.flows.cli.options import Crawl, KnownStore
 from nmcl.pipeline.errors import CrawlError, UserError
 
 
+def _set_home(folder: Path | None) -> None:
+    if folder:
+        os.environ["NMCL_HOME"] = str(folder.absolute())
+
+
+Home = Annotated[
+    Path | None,
+    typer.Option(
+        "--home",
+        envvar="NMCL_HOME",
+        help="Folder of the server's database and logs. Default: PREFECT_HOME, else `~/.local/state/nmcl/prefect`.",
+        show_default=False,
+        callback=_set_home,
+    ),
+]
+
+
 @command(
     "nmcl up",
     "nmcl up --watch crawls --out out",
+    "nmcl up --home server",
     "NMCL_DATABASE_URL=postgresql://user:password@host/prefect nmcl up",
 )
 def up(
@@ -39,11 +57,12 @@ def up(
     out: Annotated[
         Path | None, typer.Option("--out", envvar="NMCL_OUT", help="Store for these crawls. Default: `out`.")
     ] = None,
+    home: Home = None,
 ) -> None:
     """Start a permanent Prefect server and worker, and register the deployments of prefect.yaml.
 
     If both are already running, only the deployments are registered again. If only the worker has ended, only the
-    worker is restarted. Logs of the previous processes are kept as server.log.1 and worker.log.1.
+    worker is restarted. Earlier logs are kept as server.log.1 to .5 and worker.log.1 to .5.
     """
     from nmcl.flows.cli import summary
     from nmcl.flows.service import service
@@ -54,7 +73,7 @@ def up(
 
 
 @command("nmcl down")
-def down() -> None:
+def down(home: Home = None) -> None:
     """Stop the server and worker of `nmcl up`, including runs in progress. Runs that are started again resume."""
     from nmcl.flows.service import service
 
@@ -62,7 +81,7 @@ def down() -> None:
 
 
 @command("nmcl announce new-crawl", "nmcl announce new-crawl --out out")
-def announce(crawl: Crawl, out: KnownStore = "out") -> None:
+def announce(crawl: Crawl, out: KnownStore = "out", home: Home = None) -> None:
     """Announce a new crawl to the Prefect server, which then runs the deployment `retrain` on it."""
     from nmcl.flows.run.sources import require_videos
     from nmcl.flows.service import service

@@ -15,8 +15,6 @@ import numpy as np
 from nmcl.extractors import plugins
 from nmcl.extractors.registry import EXTRACTORS
 from nmcl.flows import console
-from nmcl.flows.report.bottleneck import bottleneck
-from nmcl.flows.report.retraining import class_notes, comparison_rows, diff_rows, drift_rows, drift_title
 from nmcl.flows.service.service import Service, home, is_clone, working_folder
 from nmcl.pipeline.errors import DriftError, ExtractorError, UserError
 from nmcl.pipeline.escape import csv_text
@@ -61,8 +59,11 @@ def of_run(store: Store, is_new: bool = True) -> None:
     of_champion(store)
     if not is_new:
         console.say("Nothing to do: this run is already finished.")
-    elif said := bottleneck(metrics.seconds, metrics.extract_seconds):
-        console.say(said)
+    else:
+        from nmcl.flows.report.bottleneck import bottleneck  # imports matplotlib
+
+        if said := bottleneck(metrics.seconds, metrics.extract_seconds):
+            console.say(said)
     console.say(f"Report: {store.where(f'latest/{REPORT}')}")
 
 
@@ -104,6 +105,8 @@ def _minute(when: str) -> str:
 
 def of_retraining(store: Store, outcome: "Outcome") -> None:
     """Print what was new, its drift, and the comparison with its reasons."""
+    from nmcl.flows.report.retraining import changed_rows, changed_title, comparison_rows, diff_rows
+
     if outcome.result == "first":
         console.say("There was no champion: this is the first run.")
         of_run(store)
@@ -115,6 +118,8 @@ def of_retraining(store: Store, outcome: "Outcome") -> None:
     run = Run(store, outcome.challenger) if outcome.challenger else None
     if run and run.comparison:
         _table(f"Macro-F1 of {run.folder} against {run.comparison.champion}", comparison_rows(run.comparison))
+        if run.comparison.comparison.changed:
+            _table(changed_title(run.comparison), changed_rows(run.comparison))
         console.say(f"Comparison: {store.url}/{run.file(RETRAINING_REPORT)}")
     endings = {
         "nothing": "The champion stays",
@@ -129,6 +134,8 @@ def of_retraining(store: Store, outcome: "Outcome") -> None:
 
 def of_drift(run: Run) -> None:
     """Print the drift figures, if drift was measured, and the classes that were added and dropped."""
+    from nmcl.flows.report.retraining import class_notes, drift_rows, drift_title
+
     if run.drift:
         _table(drift_title(run.drift), drift_rows(run.drift))
         for text in class_notes(run.drift.classes):

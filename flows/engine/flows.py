@@ -14,6 +14,7 @@ from prefect import flow
 from prefect.logging import get_run_logger
 from pydantic import Field, WithJsonSchema
 
+from nmcl.flows.engine.run_name import run_name
 from nmcl.flows.engine.runners import map_by
 from nmcl.flows.engine.tasks import (
     ShownProgress,
@@ -56,7 +57,7 @@ def _context(store: Store, settings: Tree | None, command: str = "") -> Context:
 def _context_with(settings: Settings, store: Store, command: str = "") -> Context:
     if is_sample(store):
         get_run_logger().warning(SAMPLE_NOTE)
-    return Context(store, settings, ShownProgress(), command=command, run_task=run_task)
+    return Context(store, settings, ShownProgress(store), command=command, run_task=run_task)
 
 
 @contextmanager
@@ -66,7 +67,7 @@ def _with_workers(context: Context) -> Iterator[Context]:
         yield replace(context, map_items=map_items)
 
 
-@flow(name="extract-features", validate_parameters=True)
+@flow(name="extract-features", flow_run_name=run_name, validate_parameters=True)
 def extract_features(
     crawl: Folder | None = None, out: Folder | None = None, settings: SettingsTree | None = None
 ) -> dict[str, int]:
@@ -88,7 +89,7 @@ def extract_features(
         return _extract(context)
 
 
-@flow(name="train-nmcl", validate_parameters=True)
+@flow(name="train-nmcl", flow_run_name=run_name, validate_parameters=True)
 def train_nmcl(out: Folder | None = None, settings: SettingsTree | None = None, command: str = "") -> str:
     """Train and evaluate the model on the videos of a store. Returns the folder of the run within the store.
 
@@ -104,7 +105,7 @@ def train_nmcl(out: Folder | None = None, settings: SettingsTree | None = None, 
         return _train(context)
 
 
-@flow(name="retrain", validate_parameters=True)
+@flow(name="retrain", flow_run_name=run_name, validate_parameters=True)
 def retrain(
     crawl: Folder | None = None,
     out: Folder | None = None,
@@ -135,7 +136,7 @@ def retrain(
     return found
 
 
-@flow(name="nmcl-run", validate_parameters=True)
+@flow(name="nmcl-run", flow_run_name=run_name, validate_parameters=True)
 def nmcl_run(out: str, settings: dict[str, Any], command: str) -> str:
     """Run all stages after ingest, up to an evaluated classifier. Returns the folder of the run within the store.
 
@@ -146,22 +147,22 @@ def nmcl_run(out: str, settings: dict[str, Any], command: str) -> str:
         return _everything(_context_with(from_tree(settings), store, command))
 
 
-@flow(name="nmcl-retrain", validate_parameters=True)
+@flow(name="nmcl-retrain", flow_run_name=run_name, validate_parameters=True)
 def nmcl_retrain(crawl: str | None, out: str, settings: dict[str, Any], options: Options) -> Outcome:
     """Run `retrain` for crawls that were already ingested if there is a champion (see `already_settled`)."""
     with alone_on(out) as store:
         return _retrain(store, crawl, settings, options, is_ingested=True)
 
 
-@flow(name="predict-venues", validate_parameters=True)
+@flow(name="predict-venues", flow_run_name=run_name, validate_parameters=True)
 def predict_venues(crawl: str, model: str, out: str, settings: dict[str, Any] | None = None) -> dict[str, Any]:
     """Predict the venues of every video of a crawl, and write a Parquet file. Returns counts and scores."""
     frozen = predict.load_run(model, settings or {})
     with map_by(frozen.settings.engine) as map_items:
-        return predict.predict(crawl, frozen, Path(out), ShownProgress(), map_items)
+        return predict.predict(crawl, frozen, Path(out), ShownProgress(frozen.store), map_items)
 
 
-@flow(name="nmcl-stages", validate_parameters=True)
+@flow(name="nmcl-stages", flow_run_name=run_name, validate_parameters=True)
 def up_to(out: str, last: str, settings: dict[str, Any], command: str, retry: Retry = TRANSIENT_ONES) -> None:
     """Run the unfinished stages up to `last` on the engine's workers, for commands such as `nmcl extract`.
 
@@ -179,12 +180,12 @@ def _retrain(store: Store, crawl: str | None, settings: Tree | None, options: Op
         _ingest(context, crawl)
         remember(store, context.settings)
         return Outcome("first", "there was no champion", _everything(chosen), None)
-    context = settings_for(Context(store, Settings(), ShownProgress(), run_task=run_task), settings or {}, options)
+    context = settings_for(Context(store, Settings(), ShownProgress(store), run_task=run_task), settings or {}, options)
     if not is_ingested:
         _ingest(context, crawl)
     inputs = prepare(context, [crawl] if crawl else None, options)
     with _with_workers(context) as context:
-        outcome = retraining.retrain(context, inputs, ShownRetraining())
+        outcome = retraining.retrain(context, inputs, ShownRetraining(store))
     show_outcome(store, outcome)
     return outcome
 

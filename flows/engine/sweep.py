@@ -7,17 +7,19 @@ with `PREFECT_API_URL` set: Prefect reads it on import.
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from prefect import flow, get_client
+from prefect import flow, get_client, runtime
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments import run_deployment
 from prefect.events import Event, Resource
 from prefect.logging import get_run_logger
 from pydantic import Field
 
+from nmcl.flows.engine.run_name import run_name
 from nmcl.pipeline.crawl.source import crawl_source
 from nmcl.pipeline.crawl.watch import WatchedCrawl, watched_crawls
 from nmcl.pipeline.storage.artifacts import digest
@@ -28,9 +30,22 @@ RETRAIN = "retrain/local"
 LANDED = "nmcl.crawl.landed"
 
 
-@flow(name="sweep", validate_parameters=True)
+_started_something: set[str] = set()
+"""Ids of the flow runs of this process that started a run."""
+
+
+def _leave_no_trace(_: Any, run: FlowRun, __: Any) -> None:
+    """Delete a scheduled run that started nothing: there are 144 a day."""
+    if run.auto_scheduled and str(run.id) not in _started_something:
+        with get_client(sync_client=True) as client:
+            client.delete_flow_run(run.id)
+
+
+@flow(name="sweep", flow_run_name=run_name, validate_parameters=True, on_completion=[_leave_no_trace])
 def sweep(folder: str = "", out: str = "", settled_s: Annotated[float, Field(ge=0)] = 300.0) -> dict[str, str]:
     """Start `retrain` for each complete crawl under a folder that was not started since its last change.
+
+    A scheduled run that starts nothing is deleted at its end.
 
     Args:
         folder: Each of its subfolders is a crawl; if empty, nothing is done.
@@ -44,6 +59,8 @@ def sweep(folder: str = "", out: str = "", settled_s: Annotated[float, Field(ge=
     for crawl in watched_crawls(Path(folder)) if folder else []:
         found[crawl.folder.name] = _start(crawl, Path(out or STORE).resolve(), settled_s)
         get_run_logger().info("%s: %s", crawl.folder, found[crawl.folder.name])
+    if "started" in found.values():
+        _started_something.add(str(runtime.flow_run.id))
     return found
 
 

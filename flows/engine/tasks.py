@@ -28,7 +28,8 @@ from prefect.logging import get_run_logger
 
 from nmcl.flows import console
 from nmcl.flows.engine.run_page import markdown_table, run_page
-from nmcl.flows.report.retraining import comparison_rows, drift_rows, drift_title
+from nmcl.flows.report.numbers import decimal
+from nmcl.flows.report.retraining import changed_rows, changed_title, comparison_rows, drift_rows, drift_title
 from nmcl.flows.retrain.retrain import Callbacks, Outcome
 from nmcl.flows.run.parts import Work, WorkItem, numbered
 from nmcl.flows.run.plan import Plan
@@ -40,7 +41,9 @@ from nmcl.pipeline.os_errors import is_transient
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.storage.artifacts import digest
 from nmcl.pipeline.storage.run_files import ComparisonNote, DriftNote
+from nmcl.pipeline.storage.runs import REPORT, RETRAINING_REPORT
 from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.text import counted, listed
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -52,6 +55,7 @@ COMMAND_ENDS_WITHIN_S = 3600.0
 SAID_AFTER_S = 2.0
 """Seconds for which a run waits for a store before it logs a message; a free store is acquired sooner."""
 _SHOWN_EVERY_S = 5.0
+_LOGGED_EVERY_S = 60.0
 
 
 def _worth_retrying(task: Any, run: Any, state: Any) -> bool:
@@ -100,7 +104,7 @@ def alone_on(root: str) -> Iterator[Store]:
     if store.is_held:
         yield store
         return
-    name = re.sub(r"[^\w.-]+", "-", f"store-{Path(store.root).name}-{digest(store.url)}")
+    name = re.sub(r"[^\w.-]+", "-", f"store-{_of_store(store)}")
     with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):  # two runs may create it at once
         client.upsert_global_concurrency_limit_by_name(name, 1)
     with ExitStack() as stack:
@@ -139,13 +143,25 @@ def _lock(store: Store, stack: ExitStack) -> None:
         time.sleep(1.0)
 
 
-class ShownProgress:
-    """Progress of a flow run, as one artifact per stage in the Prefect UI, and on the console."""
+def artifact_key(name: str, store: Store) -> str:
+    """Return the key of an artifact of a store: the UI shows the artifacts of one key as versions of one another."""
+    return re.sub(r"[^a-z0-9]+", "-", f"{name}-{_of_store(store)}".lower()).strip("-")
 
-    def __init__(self) -> None:
+
+def _of_store(store: Store) -> str:
+    return f"{Path(store.root).name}-{digest(store.url)}"
+
+
+class ShownProgress:
+    """Progress of a flow run: one artifact per stage in the Prefect UI, lines in its log, and on the console."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._log = get_run_logger()
         self._artifacts: dict[str, UUID] = {}
         self._shown: dict[str, tuple[float, float]] = {}
         """Time at which each stage was last shown, and its percentage."""
+        self._logged: dict[str, float] = {}
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Update the artifact of a stage. See `nmcl.pipeline.progress.Progress`."""
@@ -155,11 +171,15 @@ class ShownProgress:
         if percent == before or (percent < 100.0 and now - last < _SHOWN_EVERY_S):
             return
         self._shown[stage] = now, percent
-        description = markdown_text(f"{stage}: {done:,} of {total:,} {note}"[: console.SHORT])
+        text = f"{stage}: {done:,} of {total:,} {note}".rstrip()[: console.SHORT]
+        if percent >= 100.0 or now - self._logged.get(stage, -_LOGGED_EVERY_S) >= _LOGGED_EVERY_S:
+            self._logged[stage] = now
+            self._log.info("%s", visible(text))
+        description = markdown_text(text)
         if stage in self._artifacts:
             update_progress_artifact(self._artifacts[stage], percent, description)
         else:
-            key = re.sub(r"[^a-z0-9]+", "-", f"progress-{stage}".lower()).strip("-")
+            key = artifact_key(f"progress-{stage}", self._store)
             self._artifacts[stage] = create_progress_artifact(percent, key, description)  # type: ignore[assignment]
 
 
@@ -177,19 +197,34 @@ def show_outcomes(plan: Plan) -> dict[str, int]:
     }
     create_table_artifact(
         [{"outcome": kind, "videos": n, "example": examples.get(kind, "")} for kind, n in counts.most_common()],
-        key="outcomes",
+        key=artifact_key("outcomes", plan.store),
         description=f"{len(failures):,} videos of {markdown_code(plan.store.url)} by outcome",
     )
+    log, url = get_run_logger(), plan.store.url
+    said = ", ".join(f"{kind} {n:,}" for kind, n in counts.most_common())
+    log.info("%s of %s: %s", counted(len(failures), "video"), url, said)
+    if examples:
+        log.info("`nmcl errors --out %s` lists the failures.", url)
+    for name, artifact in plan.features.items():
+        log.info("Vectors of %s: %s", name, plan.store.where(artifact.folder))
     return dict(counts)
 
 
 def show_report(plan: Plan) -> None:
     """Show the scores of a run, its confused venues, and the location of its report."""
-    create_markdown_artifact(run_page(plan), key="report", description=plan.run.folder)
+    create_markdown_artifact(run_page(plan), key=artifact_key("report", plan.store), description=plan.run.folder)
+    run, log = plan.result, get_run_logger()
+    metrics = run.require_metrics()
+    scores = ", ".join(f"{name} {decimal(getattr(metrics.test, name))}" for name in ("micro_f1", "macro_f1"))
+    log.info("%s: %s on %s", run.folder, scores, counted(metrics.test.n_rows, "test video"))
+    log.info("Report: %s", plan.store.where(run.file(REPORT)))
 
 
 class ShownRetraining(Callbacks):
-    """Shows the results of a retraining as artifacts in the Prefect UI."""
+    """Shows the results of a retraining as artifacts in the Prefect UI, and in the run's log."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def extracted(self, plan: Plan) -> None:
         """Show a table of outcomes."""
@@ -200,20 +235,26 @@ class ShownRetraining(Callbacks):
         header, *rows = drift_rows(note)
         create_table_artifact(
             [dict(zip(header, (visible(str(cell), console.SHORT) for cell in row), strict=True)) for row in rows],
-            key="drift",
+            key=artifact_key("drift", self._store),
             description=markdown_text(drift_title(note)),
         )
+        exceeded = f"beyond the limits: {listed(note.exceeded)}" if note.exceeded else "within the limits"
+        get_run_logger().info("%s: %s", visible(drift_title(note)), exceeded)
 
     def compared(self, plan: Plan, note: ComparisonNote) -> None:
         """Show the comparison of champion and challenger, and the report of the challenger."""
         show_report(plan)
-        header, *rows = comparison_rows(note)
         verdict = "promoted" if note.verdict.promoted else "not promoted"
         reasons = "\n".join(f"* {markdown_text(reason)}" for reason in note.verdict.reasons)
-        table = markdown_table(header, rows)
-        create_markdown_artifact(
-            f"# {markdown_text(note.challenger)} is {verdict}\n\n{reasons}\n\n{table}\n", key="comparison"
-        )
+        pieces = [f"# {markdown_text(note.challenger)} is {verdict}", reasons, _markdown_table(comparison_rows(note))]
+        if note.comparison.changed:
+            pieces += [markdown_text(changed_title(note)), _markdown_table(changed_rows(note))]
+        create_markdown_artifact("\n\n".join(pieces), key=artifact_key("comparison", self._store))
+        get_run_logger().info("Comparison: %s", self._store.where(f"{note.challenger}/{RETRAINING_REPORT}"))
+
+
+def _markdown_table(rows: Sequence[Sequence[Any]]) -> str:
+    return markdown_table(rows[0], rows[1:])
 
 
 def show_outcome(store: Store, outcome: Outcome) -> None:
@@ -221,5 +262,6 @@ def show_outcome(store: Store, outcome: Outcome) -> None:
     create_markdown_artifact(
         f"**{outcome.result}**: {markdown_text(outcome.why)}\n\n"
         f"The champion of {markdown_code(store.url)} is {markdown_code(str(outcome.champion))}.\n",
-        key="champion",
+        key=artifact_key("champion", store),
     )
+    get_run_logger().info("%s: %s. Champion: %s", outcome.result, visible(outcome.why), outcome.champion)

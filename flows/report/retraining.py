@@ -11,6 +11,8 @@ from nmcl.pipeline.text import listed
 Row = list[Any]
 N_CLASSES = 20
 """Maximum number of added, and of dropped, classes that are named."""
+N_CHANGED = 20
+"""Maximum number of videos with changed predictions that are named; `comparison.json` has all."""
 
 
 def render_retraining(run: Run, created: str) -> str:
@@ -23,6 +25,8 @@ def render_retraining(run: Run, created: str) -> str:
     assert drift is not None
     is_challenger = run.folder.startswith("runs/")
     tables = [("Macro-F1 of both on the same test videos", comparison_rows(note))] if note else []
+    if note and note.comparison.changed:
+        tables.append((changed_title(note), changed_rows(note)))
     tables += [
         ("New and known videos by crawl", diff_rows(drift.diffs)),
         ("Drift of the new videos; chance level: mean over random permutations of all videos", drift_rows(drift)),
@@ -95,3 +99,16 @@ def _slice_row(name: str, s: Slice) -> Row:
     interval = "{:+.3f}…{:+.3f}".format(*s.interval) if s.interval else "–"
     gain = "–" if s.gain is None else f"{s.gain:+.3f}"
     return [f"{name} ({s.n_rows:,})", *scores, gain, interval, f"{s.wins}:{s.losses}", decimal(s.p_value)]
+
+
+def changed_title(note: ComparisonNote) -> str:
+    """Return a title for `changed_rows`."""
+    n = len(note.comparison.changed)
+    return f"Test videos that only one gets right ({f'{N_CHANGED} of {n:,}' if n > N_CHANGED else n})"
+
+
+def changed_rows(note: ComparisonNote) -> list[Row]:
+    """Return the test videos that only one of the two predicts correctly: first those that the champion does."""
+    videos = sorted(note.comparison.changed, key=lambda video: video.challenger == video.label)
+    header = ["video", "crawl", "venue", "champion", "challenger"]
+    return [header, *([v.video_id, v.crawl, v.label, v.champion, v.challenger] for v in videos[:N_CHANGED])]

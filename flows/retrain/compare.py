@@ -14,7 +14,7 @@ from nmcl.model.comparison import PromotionSettings
 from nmcl.pipeline.addressing import with_references
 from nmcl.pipeline.features import class_indices
 from nmcl.pipeline.stages.complete import load_completed
-from nmcl.pipeline.storage.run_files import Comparison, ComparisonNote, NewClass
+from nmcl.pipeline.storage.run_files import ChangedVideo, Comparison, ComparisonNote, NewClass
 
 
 def compare(inputs: RetrainContext) -> ComparisonNote:
@@ -71,6 +71,10 @@ def evaluate_both(inputs: RetrainContext) -> Comparison:
             for diff in inputs.diffs
         },
         new_classes=_new_classes(inputs, models[0].classes, models[1].classes, shares[1], usable & (split == "test")),
+        changed=tuple(
+            ChangedVideo(videos[i].video_id, videos[i].crawl, common[label[i]], *(common[d[i]] for d in decided))
+            for i in np.flatnonzero((frozen | fresh) & ((decided[0] == label) != (decided[1] == label)))
+        ),
     )
 
 

@@ -7,7 +7,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-
 LIBRARIES = ("torch", "torchvision", "openvino", "numpy", "scipy", "scikit-learn", "librosa", "gensim", "av", "pyarrow")
 
 

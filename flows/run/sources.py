@@ -15,8 +15,10 @@ from nmcl.pipeline.storage.store import Store
 STORE = "out"
 SAMPLE_STORE = "sample/out"
 SAMPLE_CRAWL = "sample/crawl"
-SAMPLE_SETTINGS: Tree = {"features": {"visual": {"extractor": "efficientnet_lite0"}}}
-"""Settings whose weights need no network, as in `make run` without a crawl."""
+SAMPLE_SETTINGS: Tree = {
+    "features": {"visual": {"extractor": "efficientnet_lite0"}, "acoustic": {"autoencoder": {"min_steps": 300}}}
+}
+"""Settings whose weights need no network, and whose autoencoder is fitted quickly, as in `make run` without a crawl."""
 
 
 def store_of(crawl: str | None, out: str | None) -> str:

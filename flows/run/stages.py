@@ -6,7 +6,7 @@ Each stage creates only what is missing. Its inputs must exist; `nmcl.flows.run.
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -19,13 +19,14 @@ from nmcl.flows.run.extractors import Extractors
 from nmcl.flows.run.parts import CompletePart, ExtractPart, MapItems, loaded_here, run_sequentially, work_items
 from nmcl.flows.run.plan import LEFT_OUT, Plan, left_out_of
 from nmcl.flows.run.prediction import failures_of
+from nmcl.flows.run.stage_progress import StageProgress
 from nmcl.flows.settings import Settings, to_tree
 from nmcl.model.checkpoint import save as save_model
 from nmcl.model.trained import fit as fit_model
 from nmcl.pipeline.errors import CrawlError, StoreError
 from nmcl.pipeline.media import Decoder
 from nmcl.pipeline.needs import OCR, Text
-from nmcl.pipeline.progress import Progress, silent
+from nmcl.pipeline.progress import Progress, finishing, silent
 from nmcl.pipeline.stages.complete import fit_completion, load_completed, load_features
 from nmcl.pipeline.stages.fit import fit_extractor
 from nmcl.pipeline.stages.ingest import ingest as ingest_crawl
@@ -67,6 +68,12 @@ class Context:
     """Which recorded failures are retried."""
     tried: set[str] = field(default_factory=set)
     """Addresses of failures and states that this command has retried."""
+    stage_progress: StageProgress = field(default_factory=StageProgress)
+    """Position among all stages."""
+
+    def stage(self, name: str, n_steps: int = 1) -> AbstractContextManager[Progress]:
+        """Yield the progress callback for a stage that has work to do. See `StageProgress.of`."""
+        return self.stage_progress.of(self.progress, name, n_steps)
 
     def plan(self, catalogue_name: str = TRAINING) -> Plan:
         """Return the plan for all ingested videos.
@@ -105,8 +112,9 @@ def ingest(context: Context, crawl: str | Path, catalogue_name: str = TRAINING) 
     settings = context.settings
     start = time.perf_counter()
     before = load_catalogue(context.store, catalogue_name)
-    catalogue = ingest_crawl(context.store, crawl, settings.columns, settings.ingest, catalogue_name, context.progress)
-    texts.read_again(context.store, Extractors(settings), catalogue, crawl)
+    with context.stage("ingest") if catalogue_name == TRAINING else finishing(context.progress) as progress:
+        catalogue = ingest_crawl(context.store, crawl, settings.columns, settings.ingest, catalogue_name, progress)
+        texts.read_again(context.store, Extractors(settings), catalogue, crawl)
     if catalogue != before and catalogue_name == TRAINING:
         context.store.write_json("timings/ingest.json", {"seconds": round(time.perf_counter() - start, 3)})
     return catalogue
@@ -134,24 +142,25 @@ def fit(context: Context, plan: Plan) -> Plan:
     missing = [m for m, planned in plan.planned_states.items() if _is_to_fit(context, planned)]
     if not missing:
         return plan
-    _fetch_weights(plan)
     folders = {crawl.name: crawl.folder for crawl in plan.catalogue.crawls}
-    with timed(store, "fit", plan.work), Decoder(context.settings.media) as decoder:
-        for name in missing:
-            extractor, planned = plan.extractors.all[name], plan.planned_states[name]
-            before = left_out_of(store, planned)
-            sample = plan.fit_sample(name)
-            words = [plan.text(name, video) for video in sample] if isinstance(extractor.need, Text) else None
-            fitted = fit_extractor(extractor, sample, folders, decoder, context.progress, words)
-            videos = [{"crawl": v.crawl, "video_id": v.video_id, "kind": f.kind} for v, f in fitted.left_out]
-            save_state(store, plan.state(name, videos), fitted.state)
-            note = f"{planned.folder}/{LEFT_OUT}"
-            if videos:
-                attempts = before.attempts + 1 if before else 1
-                store.write_json(note, {"videos": videos, "attempts": attempts})
-                context.tried.add(planned.address)
-            else:
-                store.remove(note)
+    with context.stage("fit", 2 * len(missing)) as progress, timed(store, "fit", plan.work):
+        _fetch_weights(plan)
+        with Decoder(context.settings.media) as decoder:
+            for name in missing:
+                extractor, planned = plan.extractors.all[name], plan.planned_states[name]
+                before = left_out_of(store, planned)
+                sample = plan.fit_sample(name)
+                words = [plan.text(name, video) for video in sample] if isinstance(extractor.need, Text) else None
+                fitted = fit_extractor(extractor, sample, folders, decoder, progress, words)
+                videos = [{"crawl": v.crawl, "video_id": v.video_id, "kind": f.kind} for v, f in fitted.left_out]
+                save_state(store, plan.state(name, videos), fitted.state)
+                note = f"{planned.folder}/{LEFT_OUT}"
+                if videos:
+                    attempts = before.attempts + 1 if before else 1
+                    store.write_json(note, {"videos": videos, "attempts": attempts})
+                    context.tried.add(planned.address)
+                else:
+                    store.remove(note)
     return plan.refreshed()
 
 
@@ -174,10 +183,11 @@ def extract(context: Context, plan: Plan) -> Plan:
     context.tried.add(plan.failures.address)
     if not items:
         return plan
-    _fetch_weights(plan)
-    with timed(context.store, "extract", plan.work) as spent, loaded_here():
-        for receipt in context.map_items("extract", work, items, context.progress):
-            spent.update(receipt.seconds)
+    with context.stage("extract") as progress:
+        _fetch_weights(plan)
+        with timed(context.store, "extract", plan.work) as spent, loaded_here():
+            for receipt in context.map_items("extract", work, items, progress):
+                spent.update(receipt.seconds)
     return plan.refreshed()
 
 
@@ -207,17 +217,17 @@ def complete(context: Context, plan: Plan) -> Plan:
     items = work_items(plan.catalogue)
     if has_state(store, plan.completion) and store.has_all(plan.completed.part(p.part.key) for p in items):
         return plan
-    with timed(store, "complete", plan.work):
+    with context.stage("complete", 3) as progress, timed(store, "complete", plan.work):
         if not has_state(store, plan.completion):
             blocks: dict[str, np.ndarray] = {
                 name: load_features(store, plan.catalogue, artifact, plan.fit_rows)
                 for name, artifact in plan.features.items()
             }
             _refuse_unreadable(plan, blocks)
-            save_state(store, plan.completion, fit_completion(blocks, context.settings.completion, context.progress))
+            save_state(store, plan.completion, fit_completion(blocks, context.settings.completion, progress))
         work = CompletePart(store, plan.features, plan.completion, plan.completed)
         with loaded_here():
-            context.map_items("complete", work, items, context.progress)
+            context.map_items("complete", work, items, progress)
     return plan
 
 
@@ -240,7 +250,7 @@ def train(context: Context, plan: Plan) -> Plan:
     run = plan.result
     if run.is_trained:
         return plan
-    with timed(context.store, "train", plan.run.address):
+    with context.stage("train", 2) as progress, timed(context.store, "train", plan.run.address):
         completed = load_completed(context.store, plan.catalogue, plan.completed)
         choice, labels = context.settings.model, labels_of(plan)
         start = stored_model(Run(context.store, plan.start)) if plan.start else None
@@ -251,7 +261,7 @@ def train(context: Context, plan: Plan) -> Plan:
             plan.splits.classes,
             choice.options,
             choice.seed,
-            context.progress,
+            progress,
             start,
         )
         plan.run.note_recipe(context.store)
@@ -267,9 +277,10 @@ def evaluate(context: Context, plan: Plan) -> Plan:
     store, run = context.store, plan.result
     run.write_lineage(plan.catalogue, plan.placed)  # runs of earlier versions lack it
     if not run.is_finished:
-        from nmcl.flows.run.reporting import evaluate_run  # imports Jinja and SciPy, which no other stage needs
+        with context.stage("evaluate", 2 * len(plan.features) + 1) as progress:
+            from nmcl.flows.run.reporting import evaluate_run  # imports Jinja and SciPy, which no other stage needs
 
-        evaluate_run(plan, context.progress, context.command)
+            evaluate_run(plan, progress, context.command)
     store.point("latest", run.folder)
     if champion(store) is None:
         promote(plan.result, "first", "the first run")

@@ -16,11 +16,13 @@ CRASHED = {
 }
 
 
-def ask(url: str, body: Any) -> Any:
-    """Return the response of a server's API to a POST request. Raises OSError."""
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+def ask(url: str, body: Any, method: str = "POST") -> Any:
+    """Return the response of a server's API to a request; None without content. Raises OSError."""
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers, method=method)
     with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
+        content = answer.read()
+    return json.loads(content) if content else None
 
 
 def mark_orphaned(api: str, pool: str, ended_worker: str | None) -> int:

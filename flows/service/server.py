@@ -7,6 +7,7 @@ must import it only within the block.
 import fcntl
 import http.client
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,6 +30,7 @@ from nmcl.pipeline.processes import QUIET_TRACKER, die_with_parent
 from nmcl.pipeline.scratch import scratch
 
 HOST = "127.0.0.1"
+KEPT_LOGS = 5
 PREFECT = (sys.executable, "-m", "prefect")
 READY_WITHIN_S = 180.0
 WATCHED_EVERY_S = 0.5
@@ -58,14 +60,25 @@ class ServerError(UserError):
     """A server or a worker does not start, or a server is gone."""
 
 
+HOME = "NMCL_HOME"
+"""Environment variable with the folder of the server's database and logs."""
+
+
 def default_home() -> Path:
-    """Return the server's database folder: `PREFECT_HOME`, else `.prefect` next to the code, else the user's cache."""
-    if os.environ.get("PREFECT_HOME"):
-        return Path(os.environ["PREFECT_HOME"])
-    repository = Path(__file__).resolve().parents[2]
-    if (repository / "pyproject.toml").exists() and os.access(repository, os.W_OK):
-        return repository / ".prefect"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "nmcl" / "prefect"
+    """Return the folder of the server's database: `NMCL_HOME`, `PREFECT_HOME`, or one in the user's state folder.
+
+    Earlier versions used other folders. While a server that they started is noted there, that folder is returned.
+    """
+    if chosen := os.environ.get(HOME) or os.environ.get("PREFECT_HOME"):
+        return Path(chosen)
+    earlier = (
+        Path(__file__).resolve().parents[2] / ".prefect",
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nmcl" / "prefect",
+    )
+    for folder in earlier:
+        if (folder / "service" / "running.json").exists():
+            return folder
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "nmcl" / "prefect"
 
 
 @contextmanager
@@ -88,10 +101,11 @@ def embedded() -> Iterator[str]:
         os.environ.update(PREFECT_HOME=str(home), PREFECT_API_URL=url, PREFECT_LOGGING_TO_API_ENABLED="false")
         stack.callback(os.environ.pop, "PREFECT_API_URL")
         environment = {k: v for k, v in os.environ.items() if k not in CONSOLE}
-        server = start(home, port, "--no-ui", env=environment, preexec_fn=die_with_parent)
-        stack.callback(_stop, server)
-        import_module("nmcl.flows.engine.flows")  # takes some seconds, in which the server starts
-        wait_until_ready(server, url, home)
+        with console.busy("start the Prefect server"):
+            server = start(home, port, "--no-ui", env=environment, preexec_fn=die_with_parent)
+            stack.callback(_stop, server)
+            import_module("nmcl.flows.engine.flows")  # takes some seconds, in which the server starts
+            wait_until_ready(server, url, home)
         with _missed(url, "with a new server", partial(_ended, server)):
             yield url
 
@@ -219,11 +233,10 @@ def start(home: Path, port: int, *options: str, **popen: Any) -> subprocess.Pope
 
 
 def spawn(command: Sequence[str], log: Path, **popen: Any) -> subprocess.Popen[bytes]:
-    """Start a command of Prefect with a new log file; the previous log is kept next to it as `NAME.1`."""
+    """Start a command of Prefect with a new log file; the logs of earlier processes are kept: see `rotate`."""
     with writing(str(log)):
-        if log.exists():
-            log.replace(log.with_name(f"{log.name}.1"))
-        file = log.open("wb")
+        rotate(log)
+        file = log.open("ab")
     with file:
         return subprocess.Popen(
             [*PREFECT, *command],
@@ -233,6 +246,21 @@ def spawn(command: Sequence[str], log: Path, **popen: Any) -> subprocess.Popen[b
             start_new_session=True,  # Ctrl-C is for this process, which then stops the other
             **popen,
         )
+
+
+def rotate(log: Path, above_bytes: int = 0) -> None:
+    """Move the content of a log to `NAME.1`, that to `NAME.2`, and so on; a process that is writing goes on in `log`.
+
+    Args:
+        above_bytes: A log that is not larger stays.
+    """
+    if not log.exists() or log.stat().st_size <= above_bytes:
+        return
+    for number in range(KEPT_LOGS - 1, 0, -1):
+        with suppress(FileNotFoundError):
+            log.with_name(f"{log.name}.{number}").replace(log.with_name(f"{log.name}.{number + 1}"))
+    shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+    os.truncate(log, 0)  # processes append to it
 
 
 def wait_until_ready(server: subprocess.Popen[bytes], url: str, home: Path) -> None:
@@ -260,9 +288,10 @@ def wait_until(
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
-    server.terminate()
-    try:
-        server.wait(15)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()
+    with console.busy("stop the Prefect server"):
+        server.terminate()
+        try:
+            server.wait(15)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()

@@ -31,6 +31,7 @@ from nmcl.flows.service.server import (
     answers,
     default_home,
     free_port,
+    rotate,
     spawn,
     wait_until,
 )
@@ -50,6 +51,8 @@ PORT = "PREFECT_SERVER_API_PORT"
 DEFAULT_PORT = 4200
 SQLITE = "SQLite"
 STOPS_WITHIN_S = 20.0
+LOG_BYTES = 20_000_000
+"""Size of a log above which `up` starts a new one."""
 ANSWERS_WITHIN_S = 30.0
 """Seconds within which a busy server must answer; a slower one is restarted."""
 SETTINGS = {
@@ -154,8 +157,11 @@ def up(database_url: str | None, watch: Path | None, out: Path | None, say: Say)
             )
         elif not service.is_whole:
             service = _start_worker(service, service.worker_name, say)
+        for name in ("server.log", "worker.log"):
+            rotate(home() / name, LOG_BYTES)
         say("Registering the deployments ...")
         _register(service, {"NMCL_WATCH": watch, "NMCL_OUT": out})
+        _schedule_sweep(service, is_active=watch is not None)
         return service
 
 
@@ -245,6 +251,14 @@ def _register(service: Service, folders: Mapping[str, Path | None]) -> None:
     (home() / "deploy.log").write_text(done.stdout + done.stderr)
     if done.returncode:
         raise ServerError(f"The deployments of prefect.yaml were not registered: see {home() / 'deploy.log'}.")
+
+
+def _schedule_sweep(service: Service, is_active: bool) -> None:
+    """Run the deployment `sweep` on its schedule only where a folder is watched."""
+    for deployment in ask(f"{service.url}/deployments/filter", {"flows": {"name": {"any_": ["sweep"]}}}):
+        for schedule in deployment["schedules"]:
+            url = f"{service.url}/deployments/{deployment['id']}/schedules/{schedule['id']}"
+            ask(url, {"active": is_active}, "PATCH")
 
 
 @contextmanager

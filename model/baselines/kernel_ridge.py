@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
+import scipy  # its modules load when they are used: most predictions need none of them
 import torch
 from annotated_types import Ge, Gt, Le
-from scipy.linalg import eigh, solve
 from torch import Tensor
 
 from nmcl.model.base import Classifier, Epoch, Features, Mask, Output, Shape
@@ -73,7 +73,7 @@ class KernelRidge(Classifier):
         n_landmarks = min(self.settings.landmarks, len(x))
         progress("train", 0, 1, f"{n_landmarks} landmarks")
         chosen = torch.from_numpy(x[np.random.default_rng(seed).permutation(len(x))[:n_landmarks]]).double()
-        value, vector = eigh(self._kernel(chosen, chosen).numpy())
+        value, vector = scipy.linalg.eigh(self._kernel(chosen, chosen).numpy())
         root = vector / np.sqrt(np.maximum(value, SMALLEST))
 
         def mapped(rows: np.ndarray) -> np.ndarray:
@@ -134,5 +134,5 @@ def least_squares(
         centred = rows - mean
         gram += centred.T @ centred
         moment += centred.T @ (target[labels] - target_mean)
-    weight = solve(gram, moment, assume_a="pos")
+    weight = scipy.linalg.solve(gram, moment, assume_a="pos")
     return weight, target_mean - mean @ weight

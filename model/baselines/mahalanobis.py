@@ -1,8 +1,8 @@
 """Mahalanobis: kernel ridge on features whitened by the within-class covariance."""
 
 import numpy as np
+import scipy  # its modules load when they are used: most predictions need none of them
 import torch
-from scipy.linalg import eigh
 from torch import Tensor
 
 from nmcl.model.base import Classifier, Epoch, Features, Mask, Output, Shape
@@ -31,7 +31,9 @@ class Mahalanobis(Classifier):
         self.settings = settings
         n_features = sum(shape.dims.values())
         self.ridge = KernelRidge(Shape({WHITE: n_features}, shape.classes), settings)
-        self.register_buffer("whitening", torch.eye(n_features))
+        self.register_buffer("whitening", torch.zeros(n_features, n_features))
+        if not self.whitening.is_meta:  # torch would load its compiler for that, which takes seconds
+            self.whitening.fill_diagonal_(1.0)
 
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
         x = train.side_by_side()
@@ -91,7 +93,7 @@ def _within_classes(x: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.nd
     means = np.stack([x[label == k].mean(axis=0, dtype=np.float64) for k in classes])
     if n_rows < n_features:
         centred = x - means[member]
-        variance, left = eigh(centred @ centred.T / n_rows)
+        variance, left = scipy.linalg.eigh(centred @ centred.T / n_rows)
         kept = variance > 1e-9 * variance[-1]
         variance, direction = variance[kept], centred.T @ (left[:, kept] / np.sqrt(n_rows * variance[kept]))
         return variance, direction, float(np.mean((centred**2).sum(axis=1) ** 2))
@@ -100,5 +102,5 @@ def _within_classes(x: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.nd
         centred = x[start : start + CHUNK] - means[member[start : start + CHUNK]]
         covariance += centred.T @ centred / n_rows
         fourth_moment += float(((centred**2).sum(axis=1) ** 2).sum()) / n_rows
-    variance, direction = eigh(covariance)
+    variance, direction = scipy.linalg.eigh(covariance)
     return variance, direction, fourth_moment

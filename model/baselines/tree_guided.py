@@ -14,8 +14,7 @@ of cost N (D+T)^2, after which the cost of a sweep does not depend on N.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, solve
-from scipy.spatial.distance import pdist, squareform
+import scipy  # its modules load when they are used: most predictions need none of them
 
 EPSILON = 1e-6
 
@@ -81,9 +80,11 @@ def node_weights(members: np.ndarray, class_means: np.ndarray) -> np.ndarray:
     """
     known = np.isfinite(class_means).all(axis=1)
     similarity = np.eye(len(class_means))
-    distance = pdist(class_means[known])
+    distance = scipy.spatial.distance.pdist(class_means[known])
     if len(distance) and np.median(distance) > 0:
-        similarity[np.ix_(known, known)] = np.exp(-((squareform(distance) / np.median(distance)) ** 2))
+        similarity[np.ix_(known, known)] = np.exp(
+            -((scipy.spatial.distance.squareform(distance) / np.median(distance)) ** 2)
+        )
     return np.asarray((members @ similarity * members).sum(axis=1) / members.sum(axis=1) ** 2)
 
 
@@ -94,7 +95,7 @@ def step_projection(moments: Moments, space: np.ndarray, penalties: Penalties) -
     for block in moments.blocks:
         matrix = penalties.space * moments.gram[block, block]
         matrix[np.diag_indices_from(matrix)] += penalties.projection
-        parts.append(cho_solve(cho_factor(matrix), inner[block]))
+        parts.append(scipy.linalg.cho_solve(scipy.linalg.cho_factor(matrix), inner[block]))
     return np.concatenate(parts)
 
 
@@ -102,7 +103,7 @@ def step_space(moments: Moments, projection: np.ndarray, tasks: np.ndarray, pena
     """Solve eq. 4.7 for C: B = (Y W^T + l1 sum_s X^s A^s) (l1 S I + W W^T)^-1."""
     matrix = tasks @ tasks.T + penalties.space * len(moments.blocks) * np.eye(len(tasks))
     right = np.concatenate([penalties.space * projection, tasks.T])
-    return np.asarray(solve(matrix, right.T, assume_a="pos").T)
+    return np.asarray(scipy.linalg.solve(matrix, right.T, assume_a="pos").T)
 
 
 def step_tasks(moments: Moments, space: np.ndarray, tasks: np.ndarray, tree: Tree, penalties: Penalties) -> np.ndarray:
@@ -117,7 +118,11 @@ def step_tasks(moments: Moments, space: np.ndarray, tasks: np.ndarray, tree: Tre
     share = norms / norms.sum()  # q
     curvature = penalties.tree * (tree.weights**2 / share) @ tree.members  # l3 times the diagonals of Q^t
     return np.stack(
-        [solve(gram + np.diag(curvature[:, t]), target[:, t], assume_a="pos") for t in range(tasks.shape[1])], axis=1
+        [
+            scipy.linalg.solve(gram + np.diag(curvature[:, t]), target[:, t], assume_a="pos")
+            for t in range(tasks.shape[1])
+        ],
+        axis=1,
     )
 
 

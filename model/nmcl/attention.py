@@ -278,7 +278,8 @@ class AttentionHead(nn.Module):
         else:
             self.memory_left = nn.Parameter(torch.zeros(n_classes, rank))
             self.memory_right = nn.Parameter(torch.empty(rank, n_features))
-            nn.init.normal_(self.memory_right)
+            if not self.memory_right.is_meta:  # torch would load its compiler for that, which takes seconds
+                nn.init.normal_(self.memory_right)
 
     def memory(self) -> Tensor:
         """Return Omega, shape (K, D + H)."""

@@ -68,7 +68,8 @@ class Stacking(nn.Module):
         self.kinds = tuple(kinds)
         self.models = nn.ModuleList(STACKED[kind](shape) for kind in kinds)
         self.register_buffer("weight", torch.zeros(1 + len(kinds), shape.n_classes, shape.n_classes))
-        self.weight[0] = torch.eye(shape.n_classes)
+        if not self.weight.is_meta:  # torch would load its compiler for that, which takes seconds
+            self.weight[0] = torch.eye(shape.n_classes)
         self.register_buffer("inverse_temperature", torch.ones(1 + len(kinds)))
 
     def fit(self, train: Dataset, validation: Dataset, fused: np.ndarray, seed: int, progress: Progress) -> None:

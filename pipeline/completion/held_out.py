@@ -58,6 +58,7 @@ def held_out_nrmse(
     for done, (method, completer) in enumerate(completers.items()):
         progress("completion: held-out blocks", done, len(completers), method)
         scores[method] = _score(table, left, hidden, weight, completer)
+    progress("completion: held-out blocks", len(completers), len(completers))
     return {
         "seed": seed,
         "n_rows": len(full),

@@ -229,6 +229,18 @@ class NewClass:
 
 
 @dataclass(frozen=True)
+class ChangedVideo:
+    """Test video that only one of champion and challenger classified correctly."""
+
+    video_id: str
+    crawl: str
+    label: Annotated[str, Field(alias="venue")]
+    champion: str
+    """Class that the champion predicts, among those that both know."""
+    challenger: str
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Everything that the promotion rule uses."""
 
@@ -242,6 +254,8 @@ class Comparison:
     crawls: Mapping[str, Agreement]
     """Agreement on all labelled videos of each new crawl; the champion was trained on none of them."""
     new_classes: Annotated[Mapping[str, NewClass], Field(alias="new_venues")]
+    changed: tuple[ChangedVideo, ...] = ()
+    """The wins and losses of `together`; earlier versions did not write them."""
 
 
 @dataclass(frozen=True)

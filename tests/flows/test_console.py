@@ -1,7 +1,11 @@
 """What reaches a terminal: untrusted text is shown and does nothing."""
 
 import io
+import os
+import pty
 import re
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -61,3 +65,39 @@ def test_a_table_of_a_page_has_its_columns(name: str) -> None:
     *_, row = markdown_table(("a", "b"), [(name, name)]).split("\n")
     assert len(re.findall(r"(?<!\\)\|", row)) == 3
     assert not re.search(r"(?<!\\)[<\[`]", row.replace("\\\\", ""))
+
+
+def test_bars_end_and_name_what_is_at_work(terminal: io.StringIO) -> None:
+    with console.showing_progress():
+        console.progress("train", 37, 100, "best")
+        with console.busy("start the server"):
+            pass
+    drawn = re.findall(r"(train|start the server)[ ━╸╺]+(\d+/\d+)", OWN.sub("", terminal.getvalue()))
+    assert drawn[-2:] == [("train", "37/37"), ("start the server", "1/1")]
+
+
+def test_lines_end_where_the_work_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.showing_progress():
+        console.progress("held-out blocks", 0, 4, "als")
+    console.progress("nothing", 1, 1)  # outside
+    assert capsys.readouterr().err.splitlines() == ["held-out blocks: 0 of 4 als", "held-out blocks: 4 of 4"]
+
+
+LOADING = """
+import sys, time
+from nmcl.flows import console
+console.say_if_loading()
+if sys.argv[1] == "says":
+    console.step("said")
+time.sleep(console.LOADING_AFTER_S + 1)
+"""
+
+
+@pytest.mark.parametrize(("command", "shown"), [("loads", "Loading ..."), ("says", "said")])
+def test_a_command_that_says_nothing_is_loading(command: str, shown: str) -> None:
+    leader, follower = pty.openpty()
+    done = subprocess.run([sys.executable, "-c", LOADING, command], stderr=follower, check=True)
+    os.close(follower)
+    assert done.returncode == 0
+    assert os.read(leader, 1000).decode().strip() == shown
+    os.close(leader)

@@ -49,7 +49,7 @@ def test_agreement_is_beyond_chance() -> None:
 
 
 def slice_of(
-    gain: float | None = 0.0, wins: int = 3, losses: int = 3, p_value: float = 1.0, n_rows: int = 100
+    gain: float | None = 0.0, wins: int = 3, losses: int = 3, p_value: float | None = 1.0, n_rows: int = 100
 ) -> Slice:
     if gain is None:
         return Slice(0, {}, {}, None, None, 0, 0, None)
@@ -95,6 +95,47 @@ def test_the_rule(parts: dict[str, object], promoted: bool, reason: str, doubted
     assert verdict.doubted == doubted
     with pytest.raises(AssertionError, match=reason):
         raise AssertionError("; ".join(verdict.reasons))
+
+
+@pytest.mark.parametrize(
+    ("together", "reason"),
+    [
+        (
+            slice_of(0.01, 2, 0, 0.5),
+            "no significant difference (2 to 0 videos, p = 0.5); promoted because the rule only requires no loss",
+        ),
+        (slice_of(0.01, 30, 5, 2.2e-5), "surely worse on neither slice; significant difference (30 to 5 videos, p ="),
+        (slice_of(0.01, 0, 0, None), "no significant difference (both are right on the same videos)"),
+    ],
+)
+def test_a_promotion_says_what_is_known(together: Slice, reason: str) -> None:
+    verdict = promotion_verdict(found(together=together), RULE)
+    assert verdict.promoted
+    assert reason in "; ".join(verdict.reasons)
+    assert ("only requires no loss" in "; ".join(verdict.reasons)) == reason.startswith("no ")
+
+
+@pytest.mark.parametrize(
+    ("wins", "losses", "min_confidence", "promoted"),
+    [
+        (2, 0, 0.0, True), (2, 0, 0.5, True), (2, 0, 0.51, False), (6, 0, 0.95, True), (5, 0, 0.95, False),
+        (0, 6, 0.9, False), (0, 0, 0.01, False),
+    ],
+)  # fmt: skip
+def test_evidence_can_be_asked_for(wins: int, losses: int, min_confidence: float, promoted: bool) -> None:
+    """The p-values are those of fair coins: 2 heads of 2 have p = 0.5, 5 of 5 0.0625, 6 of 6 0.03125."""
+    p_value = min(1.0, 2 * 0.5 ** (wins + losses))
+    rule = replace(RULE, min_confidence=min_confidence)
+    verdict = promotion_verdict(found(together=slice_of(0.01, wins, losses, p_value)), rule)
+    assert verdict.promoted == promoted
+    assert verdict.doubted == ()
+    assert ("promotion.min_confidence = " in verdict.reasons[0]) == (not promoted)
+
+
+def test_evidence_is_not_asked_of_new_classes() -> None:
+    """The champion cannot be right on them."""
+    rule = replace(RULE, min_confidence=0.99)
+    assert promotion_verdict(found(new_classes={"zoo": NewClass(8, 0.9)}), rule).promoted
 
 
 def test_labels_that_are_not_trusted_neither_help_nor_hurt_on_the_fresh_slice() -> None:

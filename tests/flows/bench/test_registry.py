@@ -38,5 +38,7 @@ def test_one_writes_its_own_object(two_benches: None, tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_is_refused() -> None:
-    with pytest.raises(SettingsError, match="expected one of extract, decode, complete, head, train, scale, all"):
+    with pytest.raises(
+        SettingsError, match="expected one of extract, decode, complete, head, train, predict, scale, all"
+    ):
         registry.run_benches("everything", registry.Request())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,10 +16,12 @@ from typing import Any
 import psutil
 import pytest
 
+from nmcl.flows.service.orphans import ask as service_ask
 from nmcl.flows.service.server import free_port
 from nmcl.flows.settings import from_tree
 from nmcl.flows.settings_tree import load_tree
 from nmcl.flows.stored_settings import remember
+from nmcl.pipeline.storage.artifacts import digest
 from nmcl.pipeline.storage.store import Store
 from tests.media import shades, tone, write_video
 
@@ -78,10 +81,10 @@ def runs_of(home: Path, flow: str) -> list[dict[str, Any]]:
     return [found for found in runs if found["deployment_id"]]
 
 
-def swept(home: Path) -> dict[str, Any]:
+def swept(home: Path, is_active: bool = True) -> dict[str, Any]:
     """The parameters with which the sweep runs by itself."""
     (found,) = [deployment for deployment in ask(home, "deployments") if deployment["schedules"]]
-    assert [schedule["active"] for schedule in found["schedules"]] == [True]
+    assert [schedule["active"] for schedule in found["schedules"]] == [is_active]
     parameters: dict[str, Any] = found["parameters"]
     return parameters
 
@@ -139,6 +142,7 @@ def homes(postgres: str | None, tmp_path_factory: pytest.TempPathFactory) -> Ite
                 "Starting the server ...", "Starting the worker ...", "Registering the deployments ..."
             ]  # fmt: skip
         assert swept(folders["SQLite"]) == {"folder": str(watch[1]), "out": str(ROOT / "store")}
+        wait_for(lambda: runs_of(folders["SQLite"], "sweep"))  # the server schedules them
         yield folders
         processes = [process for home in folders.values() for process in family(home)]
     finally:
@@ -177,7 +181,21 @@ def test_up_again_keeps_what_runs(home: Path) -> None:
     assert running(home) == before
     assert {deployment["name"] for deployment in ask(home, "deployments")} == {"local"}
     assert {flow["name"] for flow in ask(home, "flows")} == {"extract-features", "train-nmcl", "retrain", "sweep"}
-    assert swept(home) == {"folder": "", "out": ""}
+    assert swept(home, is_active=False) == {"folder": "", "out": ""}
+    assert runs_of(home, "sweep") == []  # nothing is watched any more
+
+
+def test_a_scheduled_sweep_that_finds_nothing_leaves_no_trace(home: Path) -> None:
+    log = home / "service" / "worker.log"
+    (deployment,) = [found for found in ask(home, "deployments") if found["schedules"]]
+    url = f"{running(home)['url']}/deployments/{deployment['id']}/schedules"
+    (often,) = service_ask(url, [{"schedule": {"interval": 5}, "active": True}])
+    try:
+        wait_for(lambda: log.read_text().count("Finished in state Completed") >= 2)
+    finally:
+        service_ask(f"{url}/{often['id']}", None, "DELETE")
+    wait_for(lambda: {run["state_type"] for run in runs_of(home, "sweep")} <= {"SCHEDULED"}, 120)
+    assert "Traceback" not in log.read_text()
 
 
 def test_postgres(homes: dict[str, Path], postgres: str | None) -> None:
@@ -185,8 +203,7 @@ def test_postgres(homes: dict[str, Path], postgres: str | None) -> None:
         pytest.skip("initdb and pg_ctl of PostgreSQL are not on the PATH")
     home = homes["PostgreSQL"]
     assert len(ask(home, "deployments")) == 4
-    assert swept(home) == {"folder": "", "out": ""}
-    wait_for(lambda: runs_of(home, "sweep"))  # the server schedules them
+    assert swept(home, is_active=False) == {"folder": "", "out": ""}
     assert running(home)["database"] == postgres
     assert not (home / "service" / "prefect.db").exists()
 
@@ -262,8 +279,19 @@ def test_a_night(home: Path, crawl: Path, tmp_path: Path) -> None:
         "another run is using it.",
     ]
 
-    artifacts = {artifact["key"]: artifact for artifact in ask(home, "artifacts")}
+    own = f"-{out.name}-{digest(Store(str(out)).url)}"
+    artifacts = {artifact["key"].removesuffix(own): artifact for artifact in ask(home, "artifacts")}
     assert artifacts["progress-extract"]["data"] == 100
+    progress = {key: artifact["data"] for key, artifact in artifacts.items() if key.startswith("progress-")}
+    assert set(progress.values()) == {100}
+    assert "progress-stage-3-of-6-extract" in progress
+    assert retrained["name"] == f"{crawl.name} into {out.name}"
+    ids = [found["id"] for found in (retrained, *runs_of(home, "extract-features"))]
+    logged = [log["message"] for log in ask(home, "logs", logs={"flow_run_id": {"any_": ids}})]
+    assert any(re.match(r"13 videos of .*: extracted 12, unreadable 1", message) for message in logged)
+    assert f"`nmcl errors --out {Store(str(out)).url}` lists the failures." in logged
+    assert any(message.startswith("Report: ") for message in logged)
+    assert any(message.startswith("stage 3 of 6: extract: 100 of 100") for message in logged)
     outcomes = {row["outcome"]: row["videos"] for row in json.loads(artifacts["outcomes"]["data"])}
     assert outcomes == {"extracted": 12, "unreadable": 1}
     assert f"`{(out / 'latest').resolve()}/report.html`" in artifacts["report"]["data"]

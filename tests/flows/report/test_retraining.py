@@ -36,5 +36,7 @@ def test_the_page_of_a_retraining(tmp_path: Path) -> None:
     parsed = Page(render_retraining(run, "today"))
     assert "The champion stays" in parsed.text
     assert "it is worse" in parsed.text
-    assert (parsed.tags.count("table"), parsed.tags.count("tr")) == (3, 9)
+    assert (parsed.tags.count("table"), parsed.tags.count("tr")) == (4, 11)
+    assert "Test videos that only one gets right (1)" in parsed.text
+    assert "v7" in parsed.text
     assert ("a", "href", "report.html") in parsed.attributes

@@ -21,7 +21,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nmcl.flows.cli.main import app
-from nmcl.flows.report.retraining import drift_rows
+from nmcl.flows.report.retraining import changed_rows, drift_rows
 from nmcl.flows.retrain.context import Options, RetrainContext, prepare, settings_for
 from nmcl.flows.retrain.retrain import Callbacks, Outcome, retrain
 from nmcl.flows.run import predict
@@ -231,6 +231,10 @@ def test_a_better_challenger_is_promoted_and_can_be_rolled_back(ready: Store, cr
     entry = history(ready)[-1]
     assert entry.how == "retrain"
     assert "better: macro-F1" in entry.why
+    assert "significant difference (" in entry.why
+    note = best(ready).comparison
+    assert note is not None
+    check_changed(ready, note)
     assert entry.data["crawls"] == ["a", "b"]
     assert entry.metrics["test"]["macro_f1"] > 0.5
 
@@ -246,6 +250,26 @@ def test_a_better_challenger_is_promoted_and_can_be_rolled_back(ready: Store, cr
     assert champion_of(ready) == before
     by_hand(ready, outcome.challenger or "")
     assert champion_of(ready) == outcome.challenger
+
+
+def check_changed(store: Store, note: ComparisonNote) -> None:
+    """The changed videos are those that the tables of predictions of both runs tell apart."""
+    tables = [decode(store.read(f"{run}/predictions.parquet"), "") for run in (note.champion, note.challenger)]
+    before, after = (
+        dict(zip(*(t.column(c).to_pylist() for c in ("video_id", "venue_1")), strict=True)) for t in tables
+    )
+    changed = note.comparison.changed
+    assert len(changed) == note.comparison.together.wins + note.comparison.together.losses > 0
+    assert sum(v.challenger == v.label for v in changed) == note.comparison.together.wins
+    for v in changed:
+        assert (v.challenger == v.label) != (v.champion == v.label)
+        assert before.get(v.video_id, v.champion) == v.champion
+        assert after[v.video_id] == v.challenger
+    assert any(v.video_id in before for v in changed)
+    page = store.read(f"{note.challenger}/retraining.html").decode()
+    assert "Test videos that only one gets right" in page
+    for row in changed_rows(note)[1:]:
+        assert row[0] in page
 
 
 def test_shuffled_labels_lose_and_stay_out_of_the_next_challenger(

@@ -16,7 +16,7 @@ def test_without_a_crawl_and_a_store_it_is_the_sample(tmp_path: Path, monkeypatc
     assert is_sample(store)
     assert settings_of(store, None) == SAMPLE_SETTINGS
     assert settings_of(store, {"visual": {"backbone": "resnet50"}}) == {
-        "features": {"visual": {"extractor": "resnet50"}}
+        "features": SAMPLE_SETTINGS["features"] | {"visual": {"extractor": "resnet50"}}
     }
 
 
