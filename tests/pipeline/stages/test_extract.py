@@ -1,6 +1,7 @@
 """A part of features: each modality by itself, and bugs of ours that never become data."""
 
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +11,18 @@ from nmcl.extractors.keyframes import KeyFrames
 from nmcl.pipeline.crawl.source import crawl_source
 from nmcl.pipeline.errors import InternalError, StoreError
 from nmcl.pipeline.extractor import Extracted
+from nmcl.pipeline.libraries import versions_in, with_versions
 from nmcl.pipeline.media import Decoder, MediaSettings
 from nmcl.pipeline.needs import Frames, FrameSelector, Need, Sound, Text
 from nmcl.pipeline.records import Clip, Modality, State, Video
 from nmcl.pipeline.stages.extract import Job, extract_part
 from nmcl.pipeline.stages.ingest import _hash
 from nmcl.pipeline.stages.vectors import Feature, load_sequences, load_vectors
-from nmcl.pipeline.storage.artifacts import Artifact
+from nmcl.pipeline.storage.artifacts import Artifact, write_with_digest
 from nmcl.pipeline.storage.catalogue import Part, load_part, make_part
 from nmcl.pipeline.storage.failures import Retry, load_failures
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import decode
+from nmcl.pipeline.storage.tables import decode, encode
 from tests.faults.world import without_decodable_sound
 from tests.media import AsDecoded, BrokenSelector, run_ffmpeg, shades, tone, write_video
 
@@ -201,3 +203,25 @@ def test_an_odd_file_among_others_is_a_row(world: World) -> None:
 
 def _decodable(world: World) -> list[Video]:
     return [video for video in load_part(world.store, world.part) if video.video_id in ("silent", "whole")]
+
+
+def test_parts_name_the_versions_of_what_made_their_rows(world: World) -> None:
+    """A retry adds those of its rows; a part of an earlier version stays without."""
+    world.extract()
+    names = [feature.artifact.part(world.part.key) for feature in world.job.features]
+    found = [versions_in(decode(world.store.read(name), name)) for name in names]
+    assert [of_one and {*of_one} - {"nmcl", "numpy", "python"} for of_one in found] == [
+        {"av", "opencv-python-headless", "pillow"},
+        {"av", "imageio-ffmpeg"},
+        set(),
+    ]
+    for name, before in zip(names, ({"av": ["0.1"]}, None, None), strict=True):
+        table = decode(world.store.read(name), name).replace_schema_metadata(None)
+        write_with_digest(world.store, name, encode(with_versions(table, before)))
+    write_video(world.folder / "none.mp4", shades([40, 200], 4), sound=tone(300, 0.8))
+    again = replace(world, job=replace(world.job, retry=Retry(kinds=None, max_attempts=None)))
+    assert again.extract() == {"heard": [("visual", "no_picture")]}
+    after = [versions_in(decode(world.store.read(name), name)) for name in names]
+    assert after[0]
+    assert after[0]["av"] == ["0.1", version("av")]
+    assert after[1:] == [None, None]
