@@ -53,6 +53,7 @@ class AcousticExtractor:
 
     modality: Modality = "acoustic"
     need = Sound()
+    libraries = ("librosa", "scipy", "torch")
 
     def __init__(self, settings: AcousticSettings) -> None:
         self.settings = settings

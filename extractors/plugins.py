@@ -23,6 +23,7 @@ from nmcl.extractors.registry import EXTRACTORS, FITTED, NOT_FITTED, Entry
 from nmcl.pipeline.addressing import hashed
 from nmcl.pipeline.errors import ExtractorError, NmclError
 from nmcl.pipeline.extractor import Checks, Extracted, Extractor, HasWeights, vectors_of
+from nmcl.pipeline.libraries import HasLibraries
 from nmcl.pipeline.needs import Frames, Need
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.records import MODALITIES, Clip, State
@@ -185,6 +186,10 @@ class PluginExtractor:
         self._require(_is_count(self.fit_videos), f"fit_videos is {self.fit_videos!r}", "a number of at least 0")
         needs = get_args(Need)
         self._require(isinstance(self.need, needs), f"need is {self.need!r}", "Frames, Sound or Text")
+        used = own.libraries if isinstance(own, HasLibraries) else ()
+        is_named = isinstance(used, tuple) and all(isinstance(name, str) for name in used)
+        self._require(is_named, f"libraries is {used!r:.80}", "a tuple of names of modules")
+        self.libraries = (type(own).__module__.partition(".")[0], *used)
         with self._named("its need, which is sent to decoding processes"):
             pickle.dumps(self.need)
         with self._named("its address, which must be made of JSON values"):

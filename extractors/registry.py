@@ -34,8 +34,8 @@ class Entry:
     """Where the method or its weights come from."""
     licence: str = ""
     """Licence of the weights; empty if there are none."""
-    size_mb: int = 0
-    """Size of the published weights."""
+    size_mb: int | None = 0
+    """Size of the published weights; None if the settings name the model."""
     weights: Callable[[], str] = lambda: NOT_FITTED
     """Return whether the weights are on this machine."""
 
@@ -65,7 +65,8 @@ EXTRACTORS: dict[str, Entry] = {
         TimmExtractor,
         "any timm model by its name",
         "the model's",
-        weights=lambda: _chosen("timm", "timm"),
+        None,
+        lambda: _chosen("timm", "timm"),
     ),
     "sda": Entry(
         "acoustic",
@@ -100,8 +101,9 @@ EXTRACTORS: dict[str, Entry] = {
         "textual",
         SentenceSettings(),
         sentence_extractor,
-        "any sentence-transformers model, of texts or of images",
+        "any sentence-transformers model of texts, images, sound or video",
         "the model's",
-        weights=lambda: _chosen("sentence_transformers", "st"),
+        None,
+        lambda: _chosen("sentence_transformers", "st"),
     ),
 }

@@ -1,8 +1,8 @@
-"""Features of any model of `sentence-transformers`, from texts or key frames. The only module that imports it."""
+"""Features of texts, key frames, sound or video by any model of `sentence-transformers`. Only here it is imported."""
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,8 @@ from nmcl.extractors.preprocess import Preprocess
 from nmcl.extractors.weights import sha256_of
 from nmcl.pipeline.addressing import Reference, Unhashed, hashed
 from nmcl.pipeline.errors import SettingsError, WeightsError
-from nmcl.pipeline.needs import DESCRIPTION, Text, TextSource
+from nmcl.pipeline.extractor import Extracted
+from nmcl.pipeline.needs import DESCRIPTION, Sound, Text, TextSource
 from nmcl.pipeline.optional import require
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.records import Clip, Modality, State
@@ -35,6 +36,17 @@ SUFFIXES = (".json", ".txt", ".model", ".jinja", ".safetensors", ".bin")
 OTHER_FORMATS = ("onnx", "openvino")
 """Folders of a model with the same weights for other libraries."""
 IMAGES_AT_A_TIME = 16
+MIN_STEP_S = 1.0
+"""A shorter rest at the end of a sound is left out; a sound that is shorter itself is padded with silence."""
+INPUTS = {"textual": "text", "visual": "image", "acoustic": "audio", "video": "video"}
+"""What the library calls the inputs of a modality."""
+PROCESSORS = {
+    "visual": ("AutoImageProcessor", "image processor", "pictures"),
+    "acoustic": ("AutoFeatureExtractor", "processor of sound", "sound"),
+    "video": ("AutoVideoProcessor", "processor of video", "video"),
+}
+"""Class of transformers that loads the processor of inputs, and how messages name it and them."""
+LIBRARIES = ("sentence_transformers", "tokenizers", "torch", "transformers")
 
 
 @dataclass(frozen=True)
@@ -44,26 +56,33 @@ class SentenceSettings:
     model: Annotated[str, Unhashed()] = "sentence-transformers/all-MiniLM-L6-v2"
     """Folder of a model, or its name on the Hugging Face hub: then it is read from the cache of this machine, and
     nothing is downloaded. The address holds the digest of its files."""
-    modality: Annotated[Literal["textual", "visual"], Reference("textual")] = "textual"
-    """What is encoded: `textual`, the text of a video; `visual`, its key frames, by a model of texts and images."""
+    modality: Annotated[Literal["textual", "visual", "acoustic", "video"], Reference("textual")] = "textual"
+    """What is encoded: `textual`, the text of a video; `visual`, each of its key frames, by a model of images;
+    `acoustic`, its sound; `video`, its key frames together, by a model of videos."""
     text: Annotated[TextSource, Unhashed()] = DESCRIPTION
-    """Source of the texts, without effect on frames. The address of features has the recipe of texts from other
+    """Source of the texts, of `textual`. The address of features has the recipe of texts from other
     sources."""
     prompt: Annotated[str, Reference("")] = ""
     """Words before each text, as the model was trained (`passage: `). Empty: the model's own default."""
     normalize: Annotated[bool, Reference(False)] = False
-    """Whether the vector of each text or frame is scaled to length 1."""
+    """Whether the vector of each text, frame, step of sound or video is scaled to length 1."""
     key_frames: Annotated[int, Interval(ge=1, le=64), Reference(8)] = 8
-    """Maximum number of key frames per video. Without effect on texts."""
+    """Maximum number of key frames per video, of `visual` and `video`."""
+    step_s: Annotated[float, Interval(ge=MIN_STEP_S, le=60), Reference(10.0)] = 10.0
+    """Length of the pieces of sound that `acoustic` encodes one by one, in seconds: at most what the model was trained
+    on, as longer ones are cut at random or refused."""
     sequence: Annotated[bool, Unhashed()] = False
-    """Whether the vector of each key frame is stored too, besides their mean. Without effect on texts."""
+    """Whether the vector of each key frame (`visual`) or step of sound (`acoustic`) is stored too, not only their
+    mean."""
     device: Annotated[str, Unhashed()] = "auto"
     """Device of the model. `auto`: a GPU if there is one; else a torch device name, such as `cpu` or `cuda:1`."""
 
 
-def sentence_extractor(settings: SentenceSettings) -> "SentenceExtractor | SentenceFrames":
+def sentence_extractor(settings: SentenceSettings) -> "SentenceExtractor | SentenceFrames | SentenceSound":
     """Return the extractor of the settings' modality."""
-    return SentenceExtractor(settings) if settings.modality == "textual" else SentenceFrames(settings)
+    kinds: dict[str, type[SentenceExtractor | SentenceFrames | SentenceSound]]
+    kinds = {"textual": SentenceExtractor, "visual": SentenceFrames, "acoustic": SentenceSound, "video": SentenceVideo}
+    return kinds[settings.modality](settings)
 
 
 class _Model:
@@ -144,7 +163,7 @@ class _Model:
         except Exception as error:  # damaged files make the library raise errors of many types
             said = " ".join(str(error).split())[:300]
             raise WeightsError(f"{self.folder} cannot be loaded by sentence-transformers ({said}).") from error
-        wanted: Any = {"textual": "text", "visual": "image"}[self.settings.modality]
+        wanted: Any = INPUTS[self.settings.modality]
         if not model.supports(wanted):
             raise SettingsError(
                 f"The model {self.settings.model} encodes {', '.join(map(str, model.modalities))}, and not {wanted}. "
@@ -159,8 +178,34 @@ class _Model:
             raise WeightsError(f"{self.folder} does not say the length of its vectors. Choose another model.")
         return found
 
+    @property
+    def first(self) -> Path:
+        """Folder of its first module, which has the processor of inputs."""
+        self.check()
+        first, *_ = json.loads((self.folder / "modules.json").read_text(encoding="utf-8"))
+        return self.folder / str(first["path"])
+
+    @cached_property
+    def processor(self) -> Any:
+        """The library's processor of the inputs of the settings' modality.
+
+        Raises:
+            SettingsError: If the model has none.
+        """
+        folder = self.first
+        import transformers
+
+        kind, name, what = PROCESSORS[self.settings.modality]
+        try:
+            return getattr(transformers, kind).from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            raise SettingsError(
+                f"The model {self.settings.model} has no {name}, so it encodes no {what}. Choose another model, or "
+                "another modality: --set features.NAME.modality=..."
+            ) from error
+
     def encode(self, inputs: Sequence[Any]) -> np.ndarray:
-        """Return the vectors of a batch of texts or images, shape (len(inputs), dim), float32."""
+        """Return the vectors of a batch of inputs, shape (len(inputs), dim), float32."""
         with torch.inference_mode():
             found: np.ndarray = self.loaded.encode(
                 inputs,
@@ -168,19 +213,19 @@ class _Model:
                 batch_size=len(inputs),
                 show_progress_bar=False,
                 normalize_embeddings=self.settings.normalize,
+                processing_kwargs={"video": {"do_sample_frames": False}} if self.settings.modality == "video" else None,
             )
         return np.asarray(found, dtype=np.float32)
 
 
-class SentenceExtractor:
-    """Extractor of the vector of a text."""
+class _Pretrained:
+    """What extractors of one vector per input share."""
 
-    modality: Modality = "textual"
     fit_videos = 0
+    libraries = LIBRARIES
 
     def __init__(self, settings: SentenceSettings) -> None:
         self.settings = settings
-        self.need = Text(settings.text)
         self._model = _Model(settings)
 
     @cached_property
@@ -191,17 +236,28 @@ class SentenceExtractor:
         """See `Extractor.address`; reads the model's bytes once to know their digest."""
         return self._model.address()
 
-    def check(self) -> None:
-        """Raise UserError if the package, the device or the model is not here."""
-        self._model.check()
-
     def fetch(self) -> None:
-        """Load the model. Raises WeightsError if its files cannot be used, SettingsError if it encodes no texts."""
+        """Load the model. Raises WeightsError if its files cannot be used, SettingsError if it encodes other things."""
         _ = self._model.loaded
 
     def fit(self, clips: Iterable[Clip], progress: Progress) -> State:
         """Return an empty state: the model is pretrained."""
         return State()
+
+
+class SentenceExtractor(_Pretrained):
+    """Extractor of the vector of a text."""
+
+    modality: Modality = "textual"
+
+    @property
+    def need(self) -> Text:
+        """The text of the settings."""
+        return Text(self.settings.text)
+
+    def check(self) -> None:
+        """Raise UserError if the package, the device or the model is not here."""
+        self._model.check()
 
     def extract(self, clips: Sequence[Clip], state: State) -> np.ndarray:
         """Return vectors (len(clips), dim), float32; NaN if the text is absent or blank.
@@ -218,6 +274,8 @@ class SentenceExtractor:
 class SentenceFrames(FrameNetwork):
     """Extractor of the mean vector of the key frames, by a model of texts and images."""
 
+    libraries = LIBRARIES
+
     def __init__(self, settings: SentenceSettings) -> None:
         self.settings: SentenceSettings = settings
         self._model = _Model(settings)
@@ -233,18 +291,7 @@ class SentenceFrames(FrameNetwork):
         Raises:
             WeightsError: If the processor does something else.
         """
-        self._model.check()
-        import transformers
-
-        first, *_ = json.loads((self._model.folder / "modules.json").read_text(encoding="utf-8"))
-        try:
-            kind: Any = transformers.AutoImageProcessor
-            found = kind.from_pretrained(self._model.folder / first["path"], local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise SettingsError(
-                f"The model {self.settings.model} has no image processor, so it encodes no pictures. Choose a model of "
-                "texts and images, such as sentence-transformers/clip-ViT-B-32."
-            ) from error
+        found = self._model.processor
         size, crop = dict(found.size or {}), dict(getattr(found, "crop_size", None) or {})
         squash = size.get("height") is not None
         resize = size["height"] if squash else size.get("shortest_edge")
@@ -253,7 +300,7 @@ class SentenceFrames(FrameNetwork):
         is_square = (not squash or size["height"] == size["width"]) and crop.get("height") == crop.get("width")
         if not (resize and side and interpolation and is_square and (squash or side == crop.get("height"))):
             raise WeightsError(
-                f"The image processor of {self.settings.model} scales to {size} and crops to {crop}. Expected square "
+                f"The processor of {self.settings.model} scales to {size} and crops to {crop}. Expected square "
                 "pictures. Choose another model."
             )
         return Preprocess(resize, side, interpolation, squash=squash)  # type: ignore[arg-type]
@@ -279,3 +326,69 @@ class SentenceFrames(FrameNetwork):
         return in_batches(
             lambda batch: self._model.encode([Image.fromarray(frame) for frame in batch]), IMAGES_AT_A_TIME
         )
+
+
+class SentenceVideo(SentenceFrames):
+    """Extractor of the vector of the key frames together, by a model of videos."""
+
+    def extract(self, clips: Sequence[Clip], state: State) -> np.ndarray:
+        """Return vectors (len(clips), dim), float32; NaN without a picture.
+
+        A model of a fixed number of frames gets that many: key frames are repeated or left out evenly.
+        """
+        vectors = np.full((len(clips), self.dim), np.nan, dtype=np.float32)
+        for vector, clip in zip(vectors, clips, strict=True):
+            if clip.frames is not None:
+                vector[:] = self._model.encode([self._video(clip.frames, clip.frame_times_s)])[0]
+        return vectors
+
+    def _video(self, frames: np.ndarray, times_s: Sequence[float]) -> dict[str, Any]:
+        n = self._n_frames or len(frames)
+        chosen = np.arange(n) * len(frames) // n
+        span = times_s[-1] - times_s[0]
+        fps = (len(frames) - 1) / span if span > 0 else 1.0
+        metadata = {"fps": fps, "total_num_frames": n, "duration": n / fps, "frames_indices": list(range(n))}
+        return {"array": torch.from_numpy(frames[chosen]).permute(0, 3, 1, 2), "video_metadata": metadata}
+
+    @cached_property
+    def _n_frames(self) -> int | None:
+        """The number of frames that the model takes; None: any."""
+        found = json.loads((self._model.first / "config.json").read_text(encoding="utf-8")).get("num_frames")
+        return found if isinstance(found, int) and found > 0 else None
+
+
+class SentenceSound(_Pretrained):
+    """Extractor of the mean vector of the steps of a sound, by a model of sounds."""
+
+    modality: Modality = "acoustic"
+
+    @cached_property
+    def need(self) -> Sound:
+        """The sound at the sample rate of the model."""
+        return Sound(int(self._model.processor.sampling_rate))
+
+    def check(self) -> None:
+        """Raise UserError if the package, the device or the model is not here, or the model encodes no sound."""
+        _ = self.need
+
+    def extract(self, clips: Sequence[Clip], state: State) -> np.ndarray | Extracted:
+        """Return vectors (len(clips), dim), float32; NaN without sound. Steps are encoded one at a time."""
+        vectors = np.full((len(clips), self.dim), np.nan, dtype=np.float32)
+        sequences: list[np.ndarray | None] = [None] * len(clips)
+        for i, clip in enumerate(clips):
+            if clip.waveform is not None:
+                steps = np.concatenate([self._model.encode([self._sound(step)]) for step in self._steps(clip.waveform)])
+                vectors[i], sequences[i] = steps.mean(axis=0), steps
+        if not self.settings.sequence:
+            return vectors
+        times_s = [tuple(t * self.settings.step_s for t in range(0 if s is None else len(s))) for s in sequences]
+        return Extracted(vectors, sequences, times_s)
+
+    def _sound(self, samples: np.ndarray) -> dict[str, Any]:
+        return {"array": samples.astype(np.float32) / np.float32(32768), "sampling_rate": self.need.rate_hz}
+
+    def _steps(self, waveform: np.ndarray) -> Iterator[np.ndarray]:
+        length, shortest = (round(s * self.need.rate_hz) for s in (self.settings.step_s, MIN_STEP_S))
+        yield np.pad(waveform[:length], (0, max(0, shortest - len(waveform))))
+        for start in range(length, len(waveform) - shortest + 1, length):
+            yield waveform[start : start + length]

@@ -61,6 +61,7 @@ class TaggerExtractor:
     modality: Modality = "acoustic"
     need = Sound(RATE_HZ)
     fit_videos = 0
+    libraries = ("torch",)
 
     def __init__(self, settings: TaggerSettings) -> None:
         self.settings = settings

@@ -77,6 +77,7 @@ class TextualExtractor:
     """Extractor whose vector is the paragraph vector of a text about a video."""
 
     modality: Modality = "textual"
+    libraries = ("gensim",)
 
     def __init__(self, settings: TextualSettings) -> None:
         self.settings = settings

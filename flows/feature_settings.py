@@ -18,6 +18,7 @@ from nmcl.pipeline.addressing import with_references
 from nmcl.pipeline.errors import ExtractorError, SettingsError, UserError
 from nmcl.pipeline.extractor import Extractor
 from nmcl.pipeline.storage.shapes import adapter
+from nmcl.pipeline.text import hint
 
 PAPER = {"visual": "resnet50", "acoustic": "sda", "textual": "paragraph_vectors"}
 """Extractors of the paper's feature sets."""
@@ -118,10 +119,9 @@ def extractor_of(name: str, values: Any) -> str:
         if extractor != NONE:
             plugins.find(extractor, name)
     except KeyError:
-        close = difflib.get_close_matches(extractor, known, n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
         raise ExtractorError(
-            f"{found}{hint} If a package brings it, install that; features.{name}.extractor={NONE} leaves the set out."
+            f"{found}{hint(extractor, known)} If a package brings it, install that; features.{name}.extractor={NONE} "
+            "leaves the set out."
         ) from None
     return extractor
 
@@ -175,9 +175,9 @@ def require_known(names: Iterable[str], known: Iterable[str]) -> None:
     known = list(known)
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {close[0]}?" if close else ""
-            raise SettingsError(f"There is no feature set {name!r}.{hint} Expected some of {', '.join(known)}.")
+            raise SettingsError(
+                f"There is no feature set {name!r}.{hint(name, known)} Expected some of {', '.join(known)}."
+            )
 
 
 def unknown_paths(tree: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -225,6 +225,7 @@ def with_all_references(tree: Mapping[str, Any]) -> Tree:
 
 def with_feature_sets(tree: Tree) -> Tree:
     """Return settings of earlier versions, which had the sections visual, acoustic and textual, in today's form."""
+    is_preset = isinstance(tree.get("features"), str)
     tree = with_preset(tree)
     old = {name: tree[name] for name in PAPER if name in tree}
     if not old:
@@ -234,7 +235,9 @@ def with_feature_sets(tree: Tree) -> Tree:
             old[name] = {"extractor": values["backbone"], **{k: v for k, v in values.items() if k != "backbone"}}
     rest = {section: values for section, values in tree.items() if section not in old}
     new = rest.get("features", {})
-    return {**rest, "features": merged(old, new) if isinstance(new, Mapping) else new}
+    if isinstance(new, Mapping):
+        new = merged(new, old) if is_preset else merged(old, new)
+    return {**rest, "features": new}
 
 
 def with_preset(tree: Tree) -> Tree:
@@ -301,5 +304,5 @@ def _message(error: ErrorDetails, name: str, entry: Entry) -> str:
         section = section[key]
     known = sorted([*section, *(["extractor"] if len(above) == 2 else [])])
     close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
-    hint = f" Did you mean {'.'.join([*above, *close])}?" if close else ""
-    return f"There is no setting {path}.{hint} Known here: {', '.join(known)}."
+    meant = f" Did you mean {'.'.join([*above, *close])}?" if close else ""
+    return f"There is no setting {path}.{meant} Known here: {', '.join(known)}."

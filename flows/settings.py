@@ -28,6 +28,7 @@ from nmcl.pipeline.stages.drift import DriftSettings
 from nmcl.pipeline.stages.ingest import IngestSettings
 from nmcl.pipeline.stages.splits import SplitSettings
 from nmcl.pipeline.storage.shapes import adapter
+from nmcl.pipeline.text import hint
 
 Options = TypeVar("Options")
 """The settings dataclass of a model."""
@@ -138,7 +139,8 @@ def defaults_for(tree: Tree) -> Settings:
     model = tree.get("model")
     name = model.get("name", ModelChoice.name) if isinstance(model, Mapping) else ModelChoice.name
     if not isinstance(name, str) or name not in MODELS:
-        raise SettingsError(f"model.name is {name!r}; expected one of {', '.join(MODELS)}.")
+        meant = hint(name, MODELS) if isinstance(name, str) else ""
+        raise SettingsError(f"model.name is {name!r}; expected one of {', '.join(MODELS)}.{meant}")
     return Settings(model=ModelChoice(name, options=MODELS[name].settings))
 
 
@@ -189,8 +191,8 @@ def _message(error: ErrorDetails, defaults: Settings) -> str:
     section: Any = reduce(getattr, map(str, error["loc"][:-1]), defaults)
     known = sorted(f.name for f in fields(section))
     close = difflib.get_close_matches(path[-1], known, n=1)
-    hint = f" Did you mean {'.'.join([*path[:-1], *close])}?" if close else ""
-    return f"There is no setting {name}.{hint} Known names: {', '.join(known)}."
+    meant = f" Did you mean {'.'.join([*path[:-1], *close])}?" if close else ""
+    return f"There is no setting {name}.{meant} Known names: {', '.join(known)}."
 
 
 def _path(loc: tuple[int | str, ...]) -> tuple[str, ...]:

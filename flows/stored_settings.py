@@ -11,6 +11,7 @@ from nmcl.flows import console
 from nmcl.flows.engine_settings import require_packages
 from nmcl.flows.feature_settings import (
     DEFAULTS,
+    PAPER,
     WORDS,
     default_names,
     with_all_references,
@@ -130,13 +131,17 @@ def in_current_form(changes: Tree, over: Tree | None = None) -> Tree:
     Args:
         over: settings that they change.
     """
-    found = with_feature_sets(changes)
-    if old := [section for section in changes if section not in found]:
+    note_earlier_names(changes)
+    return _with_current_names(with_feature_sets(changes), over)
+
+
+def note_earlier_names(*changes: Tree) -> None:
+    """Print a note if a user's changes name feature sets as earlier versions did."""
+    if old := dict.fromkeys(section for tree in changes for section in tree if section in PAPER):
         console.note_once(
             f"Settings of {listed(old)} are now under features, such as features.visual.extractor instead of "
             "visual.backbone, and features.acoustic.seed instead of acoustic.seed: they are taken as such."
         )
-    return _with_current_names(found, over)
 
 
 def _with_current_names(tree: Tree, over: Tree | None = None) -> Tree:

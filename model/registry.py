@@ -22,6 +22,7 @@ from nmcl.model.nmcl.nmcl import DEVIATIONS, NMCL, PAPER, NMCLSettings, as_print
 from nmcl.model.nmcl.stacking import StackedNMCL, StackedSettings
 from nmcl.pipeline.addressing import hashed
 from nmcl.pipeline.errors import ModelError
+from nmcl.pipeline.text import hint
 
 
 @dataclass(frozen=True)
@@ -116,5 +117,5 @@ def method(name: str) -> Method:
     """
     known = MODELS | ABLATIONS
     if name not in known:
-        raise ModelError(f"no model is called {name!r}; there are {', '.join(known)}")
+        raise ModelError(f"There is no model {name!r}.{hint(name, known)} Expected one of {', '.join(known)}.")
     return known[name]

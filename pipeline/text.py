@@ -1,5 +1,6 @@
-"""Counts and lists for messages."""
+"""Counts, lists and hints for messages."""
 
+import difflib
 from collections.abc import Iterable, Sequence
 
 
@@ -16,6 +17,12 @@ def listed(names: Iterable[str], n_shown: int = 10) -> str:
 def joined(names: Sequence[str]) -> str:
     """Return at least one name as a sentence lists them: a, b and c."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """Return ` Did you mean ...?` with the known name that is closest, or nothing if none is close."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {close[0]}?" if close else ""
 
 
 def examples(names: Iterable[str], n_shown: int = 3) -> str:

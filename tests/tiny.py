@@ -73,6 +73,72 @@ def clip_model() -> str:
     return _saved_whole(SentenceTransformer(modules=[Transformer(_saved(CLIPModel, config, processor))], device="cpu"))
 
 
+@cache
+def clap_model() -> str:
+    """Return the folder of a CLAP of texts and sound of at most a second at 16 kHz: 24 dimensions."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Transformer
+    from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor, RobertaTokenizerFast
+
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *LETTERS, *(f"\u0120{letter}" for letter in LETTERS)]
+    config = ClapConfig(
+        text_config={
+            "vocab_size": len(pieces),
+            "hidden_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 64,
+            "max_position_embeddings": 64,
+        },
+        audio_config={
+            "window_size": 2,
+            "num_mel_bins": 64,
+            "spec_size": 64,
+            "num_classes": 5,
+            "hidden_size": 64,
+            "depths": [1, 1],
+            "num_attention_heads": [2, 2],
+            "patch_embeds_hidden_size": 32,
+            "num_hidden_layers": 2,
+        },
+        projection_dim=24,
+    )
+    sound = ClapFeatureExtractor(
+        feature_size=64,
+        sampling_rate=16_000,
+        max_length_s=1,
+        fft_window_size=1024,
+        hop_length=320,
+        frequency_min=50,
+        frequency_max=8000,
+        truncation="rand_trunc",
+    )
+    processor = ClapProcessor(sound, RobertaTokenizerFast(vocab={p: i for i, p in enumerate(pieces)}, merges=[]))
+    return _saved_whole(SentenceTransformer(modules=[Transformer(_saved(ClapModel, config, processor))], device="cpu"))
+
+
+@cache
+def video_model() -> str:
+    """Return the folder of a VideoMAE of four frames with mean pooling: 32 dimensions."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from transformers import VideoMAEConfig, VideoMAEModel, VideoMAEVideoProcessor
+
+    config = VideoMAEConfig(
+        image_size=CLIP_SIDE,
+        patch_size=16,
+        num_frames=4,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+    )
+    crop = {"height": CLIP_SIDE, "width": CLIP_SIDE}
+    processor = VideoMAEVideoProcessor(size={"shortest_edge": CLIP_SIDE}, crop_size=crop)
+    mae = _saved(VideoMAEModel, config, processor)
+    return _saved_whole(SentenceTransformer(modules=[Transformer(mae), Pooling(32)], device="cpu"))
+
+
 def _saved(kind: Any, config: Any, *others: Any) -> str:
     """Save a model with random weights and its tokenizer as `transformers` does."""
     import torch

@@ -23,7 +23,8 @@ def export(
         typer.Option(
             "--format",
             metavar="NAME",
-            help="Format, such as parquet, torch or mmrec: see docs/export.md.",
+            help="One of parquet, npz, hf, croissant, torch, more, mmrec, cornac, elliot, mmgcn, microlens, mmsa, "
+            "webdataset, csv: see docs/export.md.",
             show_default=False,
         ),
     ],

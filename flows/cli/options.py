@@ -50,13 +50,16 @@ def given_settings(config: Path | None, assignments: Iterable[str] | None) -> di
         SettingsError: If the file cannot be read, or an assignment is malformed.
     """
     from nmcl.extractors.plugins import permit
-    from nmcl.flows.feature_settings import extractors_of_project, with_preset
+    from nmcl.flows.feature_settings import extractors_of_project, with_feature_sets
     from nmcl.flows.settings_tree import load_tree, merged
+    from nmcl.flows.stored_settings import note_earlier_names
 
-    of_file = with_preset(load_tree(config))
+    of_file = load_tree(config)
     trees = [load_tree(None, [assignment]) for assignment in assignments or ()]
     trees.sort(key=lambda tree: not isinstance(tree.get("features"), str))  # a preset, then settings of single sets
-    assigned: dict[str, Any] = reduce(merged, map(with_preset, trees), {})
+    note_earlier_names(of_file, *trees)
+    of_file = with_feature_sets(of_file)
+    assigned: dict[str, Any] = reduce(merged, map(with_feature_sets, trees), {})
     folder = str(config.resolve().parent) if config else ""
     here = dict.fromkeys(extractors_of_project(assigned), str(Path.cwd()))
     permit(here | dict.fromkeys(extractors_of_project(of_file), folder))

@@ -24,12 +24,15 @@ from nmcl.pipeline.errors import UserError
 
 @command(
     "nmcl run crawl --out out",
+    "nmcl run --out out",
     "nmcl run crawl --out out --set features.visual.extractor=efficientnet_lite0 --set split.min_venue_videos=20",
     "nmcl run crawl --out out --engine ray --workers 8",
     "nmcl run s3://bucket/crawl --out s3://bucket/out",
 )
-def run(crawl: Crawl, out: Out, options: RunOptions) -> None:
+def run(out: Out, crawl: SomeCrawl = None, *, options: RunOptions) -> None:
     """Run all stages, from a folder of videos to an evaluated venue classifier.
+
+    Without a crawl, it continues with the videos that the store has.
 
     The stages after ingest run as a Prefect flow on an embedded server, which the command starts if there is work to do
     and stops at the end. Running the command again only does what is missing. The store remembers its settings: `--set`
@@ -45,11 +48,12 @@ def run(crawl: Crawl, out: Out, options: RunOptions) -> None:
     from nmcl.pipeline.storage.store import Store
 
     require_there(crawl)
-    settings = of_store(Store(out), options.changes())
+    settings = of_store(Store.open(out) if crawl is None else Store(out), options.changes())
     context = context_of(out, settings.only(names_in(options.features)))
     with context.store.locked(), console.showing_progress():
         remember(context.store, settings)
-        stages.ingest(context, crawl)
+        if crawl is not None:
+            stages.ingest(context, crawl)
         is_new = not runs.is_complete(context)
         if is_new:
             with embedded():
@@ -228,7 +232,9 @@ def _up_to(
 
     store = Store.open(out) if crawl is None else Store(out)
     settings = of_store(store, options.changes())
-    context = context_of(out, settings.only(names_in(options.features)))
+    wanted = settings.only(names_in(options.features))
+    stages.fetch_weights_of_new(store, crawl, wanted)
+    context = context_of(out, wanted)
     if kinds is not None:
         context = replace(context, retry=Retry(kinds, max_attempts=None))
     engine = context.settings.engine

@@ -37,7 +37,7 @@ from nmcl.pipeline.storage.catalogue import TRAINING, load_catalogue
 from nmcl.pipeline.storage.files import write_whole
 from nmcl.pipeline.storage.runs import SETTINGS, champion
 from nmcl.pipeline.storage.store import Store, writing
-from nmcl.pipeline.text import listed
+from nmcl.pipeline.text import hint, listed
 
 TUNED_TRIES = 8
 """Number of settings that `--tune` tries per method."""
@@ -193,7 +193,10 @@ def chosen_models(options: StudyOptions, table: FeatureTable) -> tuple[dict[str,
     named = names_in(options.methods)
     for name in named or MODELS:
         if name not in MODELS | ABLATIONS:
-            raise SettingsError(f"There is no method {name!r}. Expected one of {listed(MODELS | ABLATIONS, 40)}.")
+            known = MODELS | ABLATIONS
+            raise SettingsError(
+                f"There is no method {name!r}.{hint(name, known)} Expected one of {listed(known, len(known))}."
+            )
         if name == "dare" and options.sounds is None:
             if "dare" in named:
                 notices.append("DARE needs external labelled sounds (--sounds): dare_lite is used instead.")

@@ -223,10 +223,11 @@ class ListedExtractor:
     name: str
     modality: str
     dim: int | None
-    """None if the settings name a model that is not here."""
+    """None if it depends on the model that the settings name."""
     weights: str
     licence: str
-    size_mb: int
+    size_mb: int | None
+    """Of the published weights; None if the settings name the model."""
     source: str
 
 
@@ -235,7 +236,15 @@ def of_extractors(as_json: bool) -> None:
     rows = [_listed(name) for name in (*EXTRACTORS, *plugins.installed())]
     for name, source in plugins.shadowed().items():
         console.note(f"{source} also brings an extractor {name}: the built-in one is used.")
-    of_rows(rows, ListedExtractor, "json" if as_json else "table", "Extractors")
+    if as_json:
+        of_rows(rows, ListedExtractor, "json", "Extractors")
+        return
+    header = ("name", "modality", "length", "MB", "weights", "source, licence")
+    cells = [
+        (r.name, r.modality, r.dim, r.size_mb, r.weights, f"{r.source}, {r.licence}" if r.licence else r.source)
+        for r in rows
+    ]
+    console.table("Extractors", header, cells)
 
 
 def _listed(name: str) -> ListedExtractor:
@@ -246,7 +255,7 @@ def _listed(name: str) -> ListedExtractor:
     return ListedExtractor(
         name=name,
         modality=entry.modality,
-        dim=_dim(entry.build(entry.settings)),
+        dim=None if hasattr(entry.settings, "model") else _dim(entry.build(entry.settings)),
         weights=entry.weights(),
         licence=entry.licence,
         size_mb=entry.size_mb,

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 
@@ -206,9 +207,18 @@ def _sets(evaluated: Evaluated) -> Iterator[tuple[str, ...]]:
             entry.modality,
             f"`{chosen.extractor}`",
             length,
-            markdown_text(entry.source),
+            markdown_text(_source(chosen)),
             _licence(chosen),
         )
+
+
+def _source(chosen: FeatureChoice[Any]) -> str:
+    """Return where the vectors' method or weights come from."""
+    weights = getattr(chosen.options, "weights", "")
+    if weights == "random":
+        return "untrained"
+    is_file = getattr(chosen.entry.settings, "weights", weights) == "default" != weights
+    return "a weights file" if is_file else chosen.entry.source
 
 
 def _licence(chosen: FeatureChoice) -> str:

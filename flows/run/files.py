@@ -1,6 +1,5 @@
 """Extraction of some files of this machine, without a store of the user's own."""
 
-import difflib
 import hashlib
 import os
 from collections import Counter
@@ -32,6 +31,7 @@ from nmcl.pipeline.storage.catalogue import Catalogue, Crawl, make_part
 from nmcl.pipeline.storage.failures import Failure, load_failures
 from nmcl.pipeline.storage.store import Store, is_url
 from nmcl.pipeline.storage.tables import from_vectors
+from nmcl.pipeline.text import hint
 
 _UNREAD = "0" * 64
 """Hash of a file that cannot be read: the decoder then says why."""
@@ -78,16 +78,19 @@ def extract(
         paths: Video files.
         features: Names of extractors, as `nmcl features` lists them; or, to change their settings, feature sets by
             name, such as `{"frames": {"extractor": "resnet50", "key_frames": 4}}`.
-        descriptions: Texts of the files, in the same order, for textual extractors; None: without.
+        descriptions: Texts of the files, in the same order, for textual extractors.
         progress: Progress callback.
 
     Raises:
-        SettingsError: If there is no such extractor or setting, or an extractor must be fitted on a crawl first.
+        SettingsError: If there is no such extractor or setting, an extractor must be fitted on a crawl first, or one of
+            texts has no descriptions.
         CrawlError: If a path is a folder, a URL or given twice, or the descriptions are not as many.
         WeightsError: If the weights of a network cannot be had.
     """
     extractors = Extractors(checked(from_tree(_tree(features))))
     _require_no_crawl(extractors)
+    if descriptions is None:
+        _require_no_description(extractors)
     extractors.fetch()
     paths = [paths] if isinstance(paths, str | Path) else paths
     with listed_in_store(paths, descriptions) as (store, catalogue), loaded_here():
@@ -161,9 +164,9 @@ def _tree(features: Sequence[str] | Mapping[str, Mapping[str, Any]]) -> Tree:
         known = [*EXTRACTORS, *installed()]
         for name in features:
             if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f" Did you mean {close[0]}?" if close else ""
-                raise SettingsError(f"There is no extractor {name!r}.{hint} Expected some of {', '.join(known)}.")
+                raise SettingsError(
+                    f"There is no extractor {name!r}.{hint(name, known)} Expected some of {', '.join(known)}."
+                )
         sets = {name: {"extractor": name} for name in features}
     return {"features": {**{name: {"extractor": NONE} for name in DEFAULTS}, **sets}}
 
@@ -181,4 +184,14 @@ def _require_no_crawl(extractors: Extractors) -> None:
             raise SettingsError(
                 f"The extractor of {name} is fitted on a crawl, and single files are none. Make a store, `nmcl extract "
                 "CRAWL --out OUT`, and read it: nmcl.open('OUT').features(); or name an extractor that is not fitted."
+            )
+
+
+def _require_no_description(extractors: Extractors) -> None:
+    """Raise SettingsError if an extractor reads descriptions."""
+    for name, extractor in extractors.all.items():
+        if extractor.need == Text(DESCRIPTION):
+            raise SettingsError(
+                f"The feature set {name} is made from descriptions, and none were given. Give one for each file, or "
+                "None for a file without: descriptions=[...]."
             )

@@ -191,6 +191,16 @@ def extract(context: Context, plan: Plan) -> Plan:
     return plan.refreshed()
 
 
+def fetch_weights_of_new(store: Store, crawl: str | None, settings: Settings) -> None:
+    """Fetch published weights before a first crawl is hashed, which takes long if it is large.
+
+    Raises:
+        WeightsError: If they cannot be had. Nothing is made then.
+    """
+    if crawl and not load_catalogue(store).crawls:
+        Extractors(settings).fetch()
+
+
 def _fetch_weights(plan: Plan) -> None:
     """Fetch published weights, which may have to be downloaded, before minutes of work."""
     parts = [part.key for _, part in plan.catalogue.parts()]

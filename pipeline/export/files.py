@@ -108,6 +108,7 @@ def recipe_of(export: Export, name: str, written: Written, made: Path) -> dict[s
                 "missing": int((~feature.observed).sum()),
                 "longest_sequence": feature.longest,
                 "made_by": feature.made_by,
+                "made_with": feature.made_with,
             }
             for feature in export.features
         },

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import numpy as np
 
 from nmcl.pipeline.errors import UserError
+from nmcl.pipeline.libraries import Versions
 from nmcl.pipeline.records import SPLITS, Modality, Split, Steps
 
 Missing = Literal["completed", "zero", "nan"]
@@ -49,6 +50,10 @@ class FeatureSet:
     """T of each row, shape (N,), int64; 1 without a sequence. None: 1 everywhere."""
     made_by: Mapping[str, Any] = field(default_factory=dict)
     """Recipes of the artifacts that the values come from, as JSON."""
+    made_with: Versions = field(default_factory=dict)
+    """Versions of the libraries that the vectors were extracted with."""
+    parts_without_versions: int = 0
+    """Number of parts that do not name them: an earlier version of nmcl extracted these."""
     dimensions: Sequence[str] = ()
     """Names of the D numbers of a vector; empty if they have none."""
 

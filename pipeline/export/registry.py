@@ -1,6 +1,5 @@
 """The export formats. A new format is one file with a function `write`, and an entry here."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from nmcl.pipeline.export import (
     webdataset,
 )
 from nmcl.pipeline.export.record import Export, Written
+from nmcl.pipeline.text import hint
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def format_of(name: str) -> Format:
         UserError: If there is none; names the closest.
     """
     if name not in FORMATS:
-        close = difflib.get_close_matches(name, FORMATS, n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
-        raise UserError(f"There is no export format {name!r}.{hint} Expected one of {', '.join(FORMATS)}.")
+        raise UserError(
+            f"There is no export format {name!r}.{hint(name, FORMATS)} Expected one of {', '.join(FORMATS)}."
+        )
     return FORMATS[name]

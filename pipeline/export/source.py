@@ -10,6 +10,7 @@ import numpy as np
 
 from nmcl.pipeline.errors import UserError
 from nmcl.pipeline.export.record import Export, FeatureSet, Missing
+from nmcl.pipeline.libraries import merged, versions_in
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Modality, Split, Steps, Video
 from nmcl.pipeline.stages.vectors import load_sequences, load_vectors
@@ -86,8 +87,10 @@ def export_of(
 
 def _feature(store: Store, parts: Sequence[Part], source: Source, missing: Missing, sequences: bool) -> FeatureSet:
     observed, lengths, has_sequences, dim = [], [], False, 0
+    versions = []
     for part in parts:
         table = read_table(store, source.vectors.part(part.key), part.n_videos)
+        versions.append(versions_in(table))
         vectors = table.column("vector")
         dim = vectors.type.list_size
         observed.append(~np.asarray(vectors.is_null()))
@@ -106,6 +109,8 @@ def _feature(store: Store, parts: Sequence[Part], source: Source, missing: Missi
         sequences=partial(_sequences, store, parts, source) if has_sequences else None,
         lengths=np.array(lengths, np.int64) if has_sequences else None,
         made_by={artifact.folder: _recipe(store, artifact) for artifact in _artifacts(source, missing)},
+        made_with=merged(found for found in versions if found),
+        parts_without_versions=versions.count(None),
         dimensions=recipe.get("extractor", {}).get("dimensions", ()),
     )
 
@@ -164,6 +169,12 @@ def unique_ids(videos: Sequence[Video]) -> list[str]:
 def _notes(features: Sequence[FeatureSet], sources: Sequence[Source], missing: Missing) -> Iterator[str]:
     if missing == "completed" and (bare := [s.name for s in sources if s.completed is None]):
         yield f"No completed vectors of {', '.join(bare)}: zeros where they are missing."
+    unknown = [f"{f.name} ({counted(f.parts_without_versions, 'part')})" for f in features if f.parts_without_versions]
+    if unknown:
+        yield (
+            f"The versions of the libraries that made {', '.join(unknown)} are not known: an earlier version of nmcl "
+            "extracted them."
+        )
     n_empty = int((~np.any([feature.observed for feature in features], axis=0)).sum())
     if missing == "completed" and n_empty:
         yield f"{counted(n_empty, 'video')} without any of these feature sets: zeros if nothing could be completed."

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from nmcl.pipeline.extractor import Extracted, Extractor, vectors_of
+from nmcl.pipeline.libraries import Versions, merged, versions_in, versions_of, with_versions
 from nmcl.pipeline.needs import OCR, Frames, Need, Sound, Stream, Text
 from nmcl.pipeline.records import Content, State, Steps, Video
 from nmcl.pipeline.storage.artifacts import Artifact, digest_file, write_with_digest
@@ -47,10 +48,12 @@ class PartOfVectors:
         self._key_frames_s: list[Sequence[float]] = [()] * len(videos)
         self._sequences: list[np.ndarray | None] | None = None
         self._times_s: list[Sequence[float] | None] = [None] * len(videos)
+        self._before: Versions | None = None
         if written is None:
             self._vectors = np.full((len(videos), feature.extractor.dim), np.nan, np.float32)
             return
         self._vectors = to_vectors(written.column("vector"))
+        self._before = versions_in(written)
         if "remark" in written.column_names:
             self._remarks = written.column("remark").to_pylist()
         if "key_frames_s" in written.column_names:
@@ -110,8 +113,16 @@ class PartOfVectors:
         table = pa.table(columns)
         if self._feature.code:
             table = table.replace_schema_metadata({"made_as": self._feature.code})
+        table = with_versions(table, self._versions())
         self._feature.artifact.note_recipe(store)
         write_with_digest(store, name, encode(table))
+
+    def _versions(self) -> Versions | None:
+        """Return the versions of the libraries that made the rows; None if those of earlier rows are unknown."""
+        here = versions_of(self._feature.extractor, self.need)
+        if self.is_new:
+            return here
+        return None if self._before is None else merged([self._before, here])
 
 
 def load_vectors(store: Store, artifact: Artifact, part: Part) -> np.ndarray:

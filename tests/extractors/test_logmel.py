@@ -4,6 +4,7 @@ import librosa
 import numpy as np
 
 from nmcl.extractors.logmel import LogMelExtractor, LogMelSettings
+from nmcl.pipeline.extractor import Extracted
 from nmcl.pipeline.records import Clip, State
 from tests.media import tone
 
@@ -24,3 +25,18 @@ def test_a_tone_is_in_its_band() -> None:
     (vector,) = LogMelExtractor(settings).extract([Clip(waveform=tone(2000, 1))], State())
     centres = librosa.mel_frequencies(42, fmin=0, fmax=11_025)[1:-1]
     assert abs(centres[vector[:40].argmax()] - 2000) < 150
+
+
+def test_the_sequence_has_the_levels_of_each_frame() -> None:
+    clips = [Clip(waveform=tone(2000, 1)), Clip()]
+    pooled = LogMelExtractor(LogMelSettings(bands=40)).extract(clips, State())
+    found = LogMelExtractor(LogMelSettings(bands=40, sequence=True)).extract(clips, State())
+    assert isinstance(found, Extracted)
+    assert found.vectors.tobytes() == np.asarray(pooled).tobytes()
+    sequence, absent = found.sequences
+    assert absent is None
+    assert sequence is not None
+    assert sequence.shape == (1 + 22_050 // 512, 80)
+    np.testing.assert_allclose(found.times_s[0], np.arange(44) * 512 / 22_050)
+    np.testing.assert_allclose(sequence[:, :40].std(axis=0), found.vectors[0, 40:], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(sequence.mean(axis=0), found.vectors[0], rtol=1e-4, atol=1e-4)

@@ -18,6 +18,8 @@ from transformers import AutoModel, AutoTokenizer
 from nmcl.extractors.sentences import SentenceExtractor, SentenceFrames, SentenceSettings, sentence_extractor
 from nmcl.pipeline import optional
 from nmcl.pipeline.errors import SettingsError, UserError, WeightsError
+from nmcl.pipeline.extractor import Extracted
+from nmcl.pipeline.needs import Sound
 from nmcl.pipeline.records import Clip, State
 from tests import tiny
 
@@ -79,6 +81,46 @@ def test_one_model_gives_texts_and_pictures() -> None:
     np.testing.assert_allclose(text.extract([Clip(text="a cat")], State()), expected, rtol=1e-4, atol=1e-6)
 
 
+def test_sound_is_encoded_in_steps_as_by_the_library() -> None:
+    """2.3 s are two steps of a second; 0.3 s are padded with silence; the texts of the model are in the same space."""
+    sound = np.random.default_rng(0).integers(-20_000, 20_000, 36_800).astype(np.int16)
+    extractor = sentence_extractor(SentenceSettings(tiny.clap_model(), "acoustic", step_s=1, sequence=True))
+    assert (extractor.modality, extractor.need, extractor.dim) == ("acoustic", Sound(16_000), 24)
+    found = extractor.extract([Clip(waveform=sound), Clip(waveform=sound[:4800]), Clip()], State())
+    assert isinstance(found, Extracted)
+    library, scale = SentenceTransformer(tiny.clap_model(), device="cpu"), np.float32(32768)
+    padded = np.pad(sound[:4800], (0, 11_200))
+    expected = [
+        library.encode([{"array": s / scale, "sampling_rate": 16_000}])[0]
+        for s in (sound[:16_000], sound[16_000:32_000], padded)
+    ]
+    assert found.sequences[0] is not None
+    np.testing.assert_allclose(found.sequences[0], expected[:2], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.vectors[:2], [np.mean(expected[:2], axis=0), expected[2]], rtol=1e-4, atol=1e-6)
+    assert found.times_s[0] == (0.0, 1.0)
+    assert np.isnan(found.vectors[2]).all()
+    text = sentence_extractor(SentenceSettings(tiny.clap_model()))
+    np.testing.assert_allclose(text.extract([Clip(text="a cat")], State()), library.encode(["a cat"]), atol=1e-5)
+
+
+def test_video_is_encoded_as_by_transformers() -> None:
+    """A model of four frames; the clips have four, two and eight key frames."""
+    rng = np.random.default_rng(0)
+    eight = rng.integers(0, 256, (8, tiny.CLIP_SIDE, tiny.CLIP_SIDE, 3), dtype=np.uint8)
+    times_s = tuple(0.5 * i for i in range(8))
+    extractor = sentence_extractor(SentenceSettings(tiny.video_model(), "video"))
+    assert (extractor.modality, extractor.dim) == ("visual", 32)
+    clips = [Clip(eight[:4], times_s[:4]), Clip(eight[:2], times_s[:2]), Clip(eight, times_s), Clip()]
+    found = np.asarray(extractor.extract(clips, State()))
+    mae = AutoModel.from_pretrained(tiny.video_model()).eval()
+    for vector, chosen in zip(found, ([0, 1, 2, 3], [0, 0, 1, 1], [0, 2, 4, 6]), strict=False):
+        pixels = torch.from_numpy((eight[chosen] / 255 - 0.5) / 0.5).float().permute(0, 3, 1, 2)[None]
+        with torch.no_grad():
+            expected = mae(pixels).last_hidden_state[0].mean(dim=0).numpy()
+        np.testing.assert_allclose(vector, expected, rtol=1e-3, atol=1e-4)
+    assert np.isnan(found[3]).all()
+
+
 def test_the_address_is_of_the_bytes_and_not_of_the_folder(tmp_path: Path) -> None:
     def address(folder: Path | str, **settings: object) -> dict[str, object]:
         return SentenceExtractor(SentenceSettings(str(folder), **settings)).address()  # type: ignore[arg-type]
@@ -132,6 +174,10 @@ def test_models_that_cannot_be_used(tmp_path: Path) -> None:
         SentenceExtractor(SentenceSettings(str(tmp_path))).check()
     with pytest.raises(SettingsError, match="has no image processor"):
         SentenceFrames(SentenceSettings(tiny.sentence_model(), "visual")).check()
+    with pytest.raises(SettingsError, match="has no processor of sound"):
+        sentence_extractor(SentenceSettings(tiny.sentence_model(), "acoustic")).check()
+    with pytest.raises(SettingsError, match="has no processor of video"):
+        sentence_extractor(SentenceSettings(tiny.clip_model(), "video")).check()
     damaged = copy_of(tiny.sentence_model(), tmp_path / "damaged")
     (damaged / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(WeightsError, match="cannot be loaded"):

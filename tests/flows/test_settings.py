@@ -248,6 +248,7 @@ def test_another_engine_has_another_cluster() -> None:
         ("model=3", "model is a section"),
         ("features=3", "features is a section"),
         ("model.name=[1]", "model.name is"),
+        ("model.name=logistc", r"Did you mean logistic\?"),
     ],
 )
 def test_settings_are_tried_before_they_are_kept(wrong: str, said: str, tmp_path: Path) -> None:
@@ -351,17 +352,23 @@ def test_any_number_of_feature_sets() -> None:
 PAPER = ["visual", "acoustic", "textual"]
 
 
-def test_the_papers_sets_are_a_preset(tmp_path: Path) -> None:
+def test_the_papers_sets_are_a_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    console.note_once.cache_clear()
     assert list(Settings().features) == [*PAPER, "words"]
     assert list(from_tree({"features": "paper"}).features) == PAPER
     config = tmp_path / "nmcl.toml"
     config.write_text('features = "paper"\n')
-    own = "features.visual.extractor=resnet101"
-    orders = (["features=paper", own], [own, "features=paper"])
-    for tree in (given_settings(config, [own]), *(given_settings(None, order) for order in orders)):
+    both = tmp_path / "both.toml"
+    both.write_text('features = "paper"\n[visual]\nbackbone = "resnet101"\n')
+    trees = [given_settings(both, None)]
+    for own in ("features.visual.extractor=resnet101", "visual.backbone=resnet101"):
+        orders = (["features=paper", own], [own, "features=paper"])
+        trees += [given_settings(config, [own]), *(given_settings(None, order) for order in orders)]
+    for tree in trees:
         settings = of_store(Store.create(tmp_path / "out"), tree)
         assert list(settings.features) == PAPER
         assert settings.features["visual"].extractor == "resnet101"
+    assert capsys.readouterr().err.count("Settings of visual are now under features") == 1
     assert from_tree(json.loads(json.dumps(to_tree(settings)))) == settings
     Draft202012Validator(json_schema()).validate({"features": "paper"})
     assert not Draft202012Validator(json_schema()).is_valid({"features": "papers"})

@@ -125,6 +125,26 @@ def test_an_extractor_of_another_package(installed: Path, project: Path) -> None
 
 
 @pytest.mark.long
+def test_the_tutorials_extractor_of_a_project(installed: Path, project: Path) -> None:
+    """`module:Class` as docs/own-extractor.md has it, typed where nothing but the wheel is installed."""
+    own.write_project(project / "mine")
+    own.write_clips(project / "mine" / "my-videos")
+    done = run(project / "mine", installed / "nmcl", *own.COMMAND.split()[1:])
+    assert done.returncode == 0, done.stderr
+    read = (
+        "import pyarrow.parquet as q; t = q.read_table('features.parquet');"
+        "print([len(v) for v in t['bands'].to_pylist()], *t['bands_observed'].to_pylist())"
+    )
+    shown = run(project / "mine", installed / "python", "-c", read)
+    assert shown.stdout == "[12, 12, 12, 12] True True True False\n", shown.stderr
+    (project / "mine" / "bands.py").unlink()
+    done = run(project / "mine", installed / "nmcl", "extract", "--out", "out", "--config", "settings.toml")
+    assert done.returncode == 2
+    (said,) = done.stderr.strip().splitlines()
+    assert said.startswith("error: The extractor bands:Bands (your project) cannot be imported: ModuleNotFoundError")
+
+
+@pytest.mark.long
 def test_deployments_in_any_folder(installed: Path, project: Path) -> None:
     settings = run(project, installed / "nmcl", "ingest", "crawl", "--out", "out", *[f"--set={s}" for s in SETTINGS])
     assert settings.returncode == 0, settings.stderr

@@ -218,7 +218,7 @@ def test_parameters_are_checked_in_fit(changes: dict[str, Any], said: str) -> No
 
 
 def test_an_unknown_model_is_named() -> None:
-    with pytest.raises(ModelError, match="no model is called 'nmlc'"):
+    with pytest.raises(ModelError, match=r"There is no model 'nmlc'\. Did you mean nmcl\?"):
         nmcl.NMCLClassifier("nmlc").fit(*world(n=60))
 
 

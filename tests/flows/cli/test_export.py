@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nmcl.flows.cli.main import app
+from nmcl.pipeline.export.registry import FORMATS
 from tests import tiny
 from tests.flows.commands import nmcl
 from tests.media import shades, tone, write_video
@@ -50,6 +51,14 @@ def test_from_unlabelled_videos_to_files(unlabelled: Path, tmp_path: Path) -> No
     silent = table.column("video_id").to_pylist().index("0")
     assert table.column("acoustic_observed").to_pylist() == [n != silent for n in range(4)]
     assert not np.any(table.column("acoustic").to_pylist()[silent])
+    made_with = {
+        name: {*feature["made_with"]}
+        for name, feature in json.loads((tmp_path / "features.parquet.recipe.json").read_text())["features"].items()
+    }
+    assert made_with["visual"] >= {"torch", "openvino", "efficientnet-lite-pytorch", "av", "opencv-python-headless"}
+    assert made_with["acoustic"] >= {"torch", "librosa", "scipy", "av", "nmcl", "numpy", "python"}
+    assert "gensim" in made_with["textual"]
+    assert "wordllama" in made_with["words"]
     first = file.read_bytes()
     nmcl(*command)
     assert file.read_bytes() == first
@@ -101,6 +110,11 @@ def test_models_by_name_and_named_dimensions(unlabelled: Path, tmp_path: Path) -
     assert not table["words_observed"].any()
     lengths = Counter(found[1] for column in table if (found := re.fullmatch(r"(\w+)_\d+", column)))
     assert lengths == {"pictures": 64, "clip": 24, "words": 32}
+
+
+def test_the_help_lists_the_formats() -> None:
+    words = " ".join(CliRunner().invoke(app, ["export", "--help"], env={"COLUMNS": "200"}).output.split())
+    assert f"One of {', '.join(FORMATS)}: see docs/export.md" in words.replace("│ │ ", "")
 
 
 def test_a_wrong_export_is_refused_before_anything_is_done(unlabelled: Path, tmp_path: Path) -> None:

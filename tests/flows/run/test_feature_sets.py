@@ -1,6 +1,7 @@
 """A store with other feature sets than the paper's three, from extraction to prediction."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,18 @@ import pytest
 from typer.testing import CliRunner
 
 from nmcl.flows.cli.main import app
+from nmcl.flows.retrain.context import Options, prepare, settings_for
+from nmcl.flows.retrain.retrain import Callbacks, retrain
+from nmcl.flows.run.evaluation import dataset, labels_of, rows_of
+from nmcl.flows.run.stages import Context, ingest
 from nmcl.flows.settings import Settings, from_tree, to_tree
 from nmcl.flows.settings_tree import merged
-from nmcl.flows.stored_settings import remember
+from nmcl.flows.stored_settings import of_store, remember
+from nmcl.model.registry import MODELS, method
+from nmcl.model.trained import fit
+from nmcl.pipeline.stages.complete import load_completed
 from nmcl.pipeline.storage.store import Store
+from tests.media import shades, tone, write_video
 
 SETS = {
     "acoustic": {"extractor": "none"},
@@ -67,3 +76,75 @@ def test_it_is_verified_and_predicts(out: Path, small_crawl: Path, tmp_path: Pat
     own = pq.read_table(out / "latest" / "predictions.parquet").to_pydict()
     assert predicted["video_id"] == own["video_id"]
     assert predicted["venue_1"] == own["venue_1"]
+
+
+SIX_SETS = {
+    "frames": {"extractor": "efficientnet_lite0", "weights": "random", "key_frames": 2},
+    "loudness": {"extractor": "logmel", "bands": 16},
+    "words": {"extractor": "paragraph_vectors", "dim": 12, "min_words": 1000},
+}
+SIX = ["visual", "acoustic", "textual", "frames", "loudness", "words"]
+
+
+@pytest.fixture(scope="module")
+def six(small_crawl: Path, quick: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a finished run on two sets of each modality."""
+    out = tmp_path_factory.mktemp("six") / "out"
+    changes = {"features": SIX_SETS, "completion": {"method": "mean"}}  # choosing one takes minutes
+    remember(Store.create(out), from_tree(merged(to_tree(quick), changes)))
+    nmcl("ingest", small_crawl, "--out", out)
+    nmcl("evaluate", "--out", out)
+    return out
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_is_trained_on_six_sets(name: str, six: Path) -> None:
+    store = Store.open(six)
+    plan = Context(store, of_store(store, {})).plan()
+    completed, labels = load_completed(store, plan.catalogue, plan.completed), labels_of(plan)
+    train, validation = (dataset(completed, labels, rows_of(plan, completed, split)) for split in SPLITS_TO_FIT)
+    settings = method(name).settings
+    if hasattr(settings, "train"):
+        settings = replace(settings, train=replace(settings.train, max_epochs=2))
+    trained = fit(name, train, validation, plan.splits.classes, settings)
+    assert set(trained.dims) == set(SIX)
+    rows = completed.take(completed.usable)
+    probability = trained.predict(rows.modalities, rows.observed).probability
+    assert probability.shape == (14 - 1, 2)
+    np.testing.assert_allclose(probability.sum(axis=1), 1, rtol=1e-4)
+    if name != "majority":
+        assert len(np.unique(probability, axis=0)) > 1
+
+
+SPLITS_TO_FIT = ("train", "validation")
+
+
+@pytest.mark.long
+def test_run_report_and_drift_have_six_sets(six: Path, tmp_path: Path) -> None:
+    """The later crawl has no sound above a whisper and only white pictures: all four sets of media drift."""
+    store = Store.open(six)
+    metrics = json.loads((six / "latest" / "metrics.json").read_text())
+    assert set(metrics["modality"]) == set(SIX)
+    page = (six / "latest" / "report.html").read_text()
+    assert all(name in page for name in SIX)
+    later = tmp_path / "later"
+    later.mkdir()
+    lines = ["path,description,venue"]
+    for i in range(12):
+        quiet = (tone(300 + 10 * i, 0.8) // 1000).astype(np.int16)
+        write_video(later / f"{i}.mp4", shades([255, 254 - i], 4), sound=quiet)
+        lines.append(f"{i}.mp4,sand sea sun {i},{('Beach', 'Slope')[i % 2]}")
+    (later / "manifest.csv").write_text("\n".join(lines))
+    options = Options(allow_drift=True)
+    context = settings_for(Context(store, from_tree({})), {}, options)
+    ingest(context, later)
+    inputs = prepare(context, [later], options)
+    retrain(context, inputs, Callbacks())
+    note = inputs.notes.drift
+    assert note is not None
+    assert set(note.figures) == {"files", "labels", *SIX}
+    assert {name for name in SIX if note.figures[name]} == set(SIX)
+    exceeded = {figure.split(".")[0] for figure in note.exceeded}
+    assert {"visual", "frames", "acoustic", "loudness"} <= exceeded
+    assert "labels" not in exceeded

@@ -102,6 +102,7 @@ def test_a_script_without_a_main_guard_works(small_crawl: Path, tmp_path: Path) 
         (["logmell"], "no extractor 'logmell'. Did you mean logmel?"),
         ("logmel", r"features is 'logmel'; expected a list, such as \['logmel'\]"),
         ({"x": {"extractor": "resnet50", "keyframes": 3}}, "Did you mean features.x.key_frames?"),
+        (["wordllama"], "wordllama is made from descriptions, and none were given. Give one for each file"),
         ([], "No feature set is left"),
     ],
 )

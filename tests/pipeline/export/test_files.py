@@ -46,6 +46,13 @@ def test_the_recipe_names_how_every_value_was_made(name: str, world: World, tmp_
     assert {*recipe["written_with"]} == {"python", "nmcl", "numpy", "pyarrow"}
     made = recipe["features"]["resnet"]["made_by"]
     assert [folder.partition("-")[0] for folder in made] == ["completed/all", "features/resnet"]
+    assert recipe["features"]["resnet"]["made_with"] == {"torch": ["2.0", "2.1"]}
+    assert recipe["features"]["spectrum"]["made_with"] == {}
+    unknown = [note for note in recipe["notes"] if "libraries" in note]
+    assert unknown == [
+        "The versions of the libraries that made resnet (1 part), spectrum (3 parts), words (3 parts), second "
+        "(3 parts) are not known: an earlier version of nmcl extracted them."
+    ]
     assert list(made.values())[1]["settings_in_full"] == {"visual": {"dim": 6}}
     assert (recipe["features"]["resnet"]["observed"], recipe["features"]["resnet"]["missing"]) == (10, 2)
     root = to if to.is_dir() else tmp_path

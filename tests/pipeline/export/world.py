@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from nmcl.pipeline.export.record import Export, Missing
 from nmcl.pipeline.export.source import Source, export_of
+from nmcl.pipeline.libraries import with_versions
 from nmcl.pipeline.records import Modality, Split, Video
 from nmcl.pipeline.storage.artifacts import Artifact
 from nmcl.pipeline.storage.catalogue import Catalogue, Crawl, make_part
@@ -86,7 +87,8 @@ def make_world(folder: Path, part_size: int = 5) -> World:
                 columns["sequence_s"] = pa.array(
                     [s if s is None else s[:, 0] for s in sequences[rows.start : rows.stop]], pa.list_(pa.float32())
                 )
-            store.write(artifact.part(part.key), encode(pa.table(columns)))
+            made_with = {"torch": [f"2.{i}"]} if name == "resnet" and i < 2 else None
+            store.write(artifact.part(part.key), encode(with_versions(pa.table(columns), made_with)))
     _complete(store, completed, parts, vectors, part_size)
     return World(store, catalogue, videos, sources, vectors, sequences)
 

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from nmcl.extractors.thumbnails import Thumbnailer, ThumbnailSettings
 from nmcl.pipeline.crawl.source import crawl_source
 from nmcl.pipeline.errors import InternalError, StoreError
 from nmcl.pipeline.extractor import Extracted
+from nmcl.pipeline.libraries import versions_in, with_versions
 from nmcl.pipeline.media import Decoder, MediaSettings
 from nmcl.pipeline.needs import Frames, FrameSelector, Need, Sound, Text
 from nmcl.pipeline.records import Clip, Modality, State, Video
@@ -20,11 +22,11 @@ from nmcl.pipeline.stages.extract import Job, extract_part
 from nmcl.pipeline.stages.ingest import _hash
 from nmcl.pipeline.stages.thumbnails import Images, Thumbnails, load_thumbnails
 from nmcl.pipeline.stages.vectors import Feature, load_sequences, load_vectors
-from nmcl.pipeline.storage.artifacts import Artifact
+from nmcl.pipeline.storage.artifacts import Artifact, write_with_digest
 from nmcl.pipeline.storage.catalogue import Part, load_part, make_part
 from nmcl.pipeline.storage.failures import Retry, load_failures
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import decode
+from nmcl.pipeline.storage.tables import decode, encode
 from tests.faults.world import without_decodable_sound
 from tests.media import AsDecoded, BrokenSelector, rgb_by_ffmpeg, run_ffmpeg, shades, tone, write_video
 
@@ -92,7 +94,9 @@ def world(tmp_path: Path) -> World:
         videos.append(Video(name, "crawl", path, stat.sha256, stat.n_bytes, f"words of {name}", None, None, None))
     store = Store.create(tmp_path / "out")
     extractors = (Level("visual", FRAMES), Level("acoustic", Sound()), Level("textual", Text()))
-    features = tuple(Feature(e, State(), Artifact(f"features/{e.modality}", e.address())) for e in extractors)
+    features = tuple(
+        Feature(e, State(), Artifact(f"features/{e.modality}", {**e.address(), "state": None})) for e in extractors
+    )
     job = Job(features, Artifact("failures/media", {"decoding": 1}))
     return World(store, folder, make_part(store, videos), job)
 
@@ -248,3 +252,26 @@ _RECIPE = {"extractor": {"code": 1}, "state": None, "code_version": 1}
 
 def _thumbnails(world: World, artifact: Artifact) -> list[Images]:
     return load_thumbnails(world.store, artifact.folder, world.part)
+
+
+def test_parts_name_the_versions_of_what_made_their_rows(world: World) -> None:
+    """A retry adds those of its rows; a part of an earlier version stays without."""
+    away = (world.folder / "whole.mp4").rename(world.folder.parent / "whole.mp4")
+    assert world.extract()["whole"] == [(None, "missing")]
+    names = [feature.artifact.part(world.part.key) for feature in world.job.features]
+    found = [versions_in(decode(world.store.read(name), name)) for name in names]
+    assert [of_one and {*of_one} - {"nmcl", "numpy", "python"} for of_one in found] == [
+        {"av", "opencv-python-headless", "pillow"},
+        {"av", "imageio-ffmpeg"},
+        set(),
+    ]
+    for name, before in zip(names, ({"av": ["0.1"]}, None, None), strict=True):
+        table = decode(world.store.read(name), name).replace_schema_metadata(None)
+        write_with_digest(world.store, name, encode(with_versions(table, before)))
+    away.rename(world.folder / "whole.mp4")
+    again = replace(world, job=replace(world.job, retry=Retry(kinds=None, max_attempts=None)))
+    assert "whole" not in again.extract()
+    after = [versions_in(decode(world.store.read(name), name)) for name in names]
+    assert after[0]
+    assert after[0]["av"] == ["0.1", version("av")]
+    assert after[1:] == [None, None]
