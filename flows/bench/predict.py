@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -15,7 +15,7 @@ from nmcl.flows.bench.material import make_crawl, settings_with, source_of
 from nmcl.flows.feature_settings import FeatureChoice
 from nmcl.flows.run import runs, stages
 from nmcl.flows.run.stages import Context
-from nmcl.flows.settings import Settings, changed
+from nmcl.flows.settings import Settings
 from nmcl.pipeline.bench.result import Result
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.scratch import scratch
@@ -45,9 +45,11 @@ def bench_predict(crawl: Path | None, size: Size | None = None, progress: Progre
     cost. Every prediction gets a clip that the model's store does not know.
     """
     size = size or Size()
-    settings = changed(
-        {"completion": {"method": "ridge"}, "split": {"min_venue_videos": 4}},
-        settings_with(FeatureChoice("efficientnet_lite0", VisualSettings())),
+    quick = settings_with(FeatureChoice("efficientnet_lite0", VisualSettings()))
+    settings = replace(
+        quick,
+        completion=replace(quick.completion, method="ridge"),
+        split=replace(quick.split, min_venue_videos=4),
     )
     with scratch("bench") as folder:
         source, origin = source_of(crawl, folder / "sample", progress)

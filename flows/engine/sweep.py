@@ -34,11 +34,11 @@ _started_something: set[str] = set()
 """Ids of the flow runs of this process that started a run."""
 
 
-def _leave_no_trace(_: Any, run: FlowRun, __: Any) -> None:
+def _leave_no_trace(flow: Any, flow_run: FlowRun, state: Any) -> None:
     """Delete a scheduled run that started nothing: there are 144 a day."""
-    if run.auto_scheduled and str(run.id) not in _started_something:
+    if flow_run.auto_scheduled and str(flow_run.id) not in _started_something:
         with get_client(sync_client=True) as client:
-            client.delete_flow_run(run.id)
+            client.delete_flow_run(flow_run.id)
 
 
 @flow(name="sweep", flow_run_name=run_name, validate_parameters=True, on_completion=[_leave_no_trace])
