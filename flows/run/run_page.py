@@ -198,7 +198,10 @@ def shares_of(trained: "Trained | None", completed: FeatureRows | None, rows: Se
     chosen = completed.take(np.array(rows)[usable])
     divided = division(trained, chosen.modalities, chosen.observed)
     for at, row in enumerate(np.flatnonzero(usable)):
-        found[row] = {name: Shares(*d.shares[at].tolist(), tuple(d.scores[at].tolist())) for name, d in divided.items()}
+        found[row] = {
+            name: Shares(float(d.shares[at, 0]), float(d.shares[at, 1]), tuple(d.scores[at].tolist()))
+            for name, d in divided.items()
+        }
     return found
 
 
