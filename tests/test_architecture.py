@@ -46,6 +46,7 @@ DOORS = {
         "flows/engine/flows.py",
         "flows/engine/tasks.py",
         "flows/engine/plugin.py",
+        "flows/engine/run_name.py",
         "flows/engine/runners.py",
         "flows/engine/clusters.py",
         "flows/engine/sweep.py",
