@@ -76,7 +76,9 @@ def test_files_keep_the_keys_of_earlier_versions(store: Store) -> None:
     assert comparison.keys() == {
         "champion", "challenger", "crawls", "comparison", "verdict", "rule", "started_from", "refitted", "news", "when",
     }  # fmt: skip
-    assert comparison["comparison"].keys() == {"frozen", "fresh", "together", "trusted", "crawls", "new_venues"}
+    assert comparison["comparison"].keys() == {
+        "frozen", "fresh", "together", "trusted", "crawls", "new_venues", "changed",
+    }  # fmt: skip
 
 
 def test_keys_of_other_versions_are_ignored_and_wrong_values_are_not(store: Store) -> None:
