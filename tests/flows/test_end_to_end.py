@@ -307,6 +307,6 @@ def test_a_study_of_the_stores_features(out: Path, home: Path, tmp_path: Path) -
     results = json.loads((study / "results.json").read_text())
     counts = json.loads((out / "latest" / "metrics.json").read_text())["counts"]
     assert results["rows"] == {split: counts[split] for split in ("train", "validation", "test")}
-    assert results["dims"] == {"acoustic": 200, "textual": 100, "visual": 1280}
+    assert results["dims"] == {"acoustic": 200, "textual": 100, "visual": 1280, "words": 256}
     assert results["methods"]["logistic"]["micro_f1"]["mean"] > 0.7
     assert results["methods"]["logistic"]["micro_f1"]["std"] == 0.0  # the store's split, whatever the seed
