@@ -1,17 +1,13 @@
 """Commands that write pages for people."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from nmcl.flows import console
 from nmcl.flows.cli.app import command
 from nmcl.flows.cli.options import KnownStore
-
-if TYPE_CHECKING:
-    from nmcl.pipeline.storage.runs import Run
-    from nmcl.pipeline.storage.store import Store
 
 NoMedia = Annotated[
     bool, typer.Option("--no-media", help="Leave out pictures and the names of files, to share the page.")
@@ -42,23 +38,13 @@ def report(
     from nmcl.flows.report.run_page import render_run
     from nmcl.flows.run.run_page import page_of
     from nmcl.pipeline.storage.files import write_whole
+    from nmcl.pipeline.storage.runs import named_run
     from nmcl.pipeline.storage.store import Store
 
-    page = page_of(_run(Store.open(out), run), with_media=not no_media)
+    page = page_of(named_run(Store.open(out), run), with_media=not no_media)
     file = to or Path(f"{page.run}.html")
     write_whole(file, render_run(page).encode())
     console.say(f"{file}: {len(page.videos):,} test videos, {sum(len(v.images) for v in page.videos):,} pictures.")
-
-
-def _run(store: "Store", name: str) -> "Run":
-    """Return the run of a name, or the champion. Raises StoreError if there is none."""
-    from nmcl.pipeline.errors import StoreError
-    from nmcl.pipeline.storage import runs
-
-    found = runs.champion(store) if name == "champion" else runs.find_run(store, name)
-    if found is None:
-        raise StoreError(f"{store.url} has no champion yet. Train a model with `nmcl run`.")
-    return found
 
 
 @command(
@@ -84,10 +70,11 @@ def gallery(
     """
     from nmcl.flows.report.gallery_page import write_gallery
     from nmcl.flows.run.gallery import gallery_of
+    from nmcl.pipeline.storage.runs import named_run
     from nmcl.pipeline.storage.store import Store
 
     is_file = source.endswith((".parquet", ".csv"))
-    found = _run(Store.open(out if is_file else source), run)
+    found = named_run(Store.open(out if is_file else source), run)
     with console.showing_progress():
         data = gallery_of(found, Path(source) if is_file else None, not no_media, console.progress)
         page = write_gallery(data, to, console.progress)

@@ -1,12 +1,14 @@
 """Figures of a store in Prometheus' text format."""
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
 from itertools import chain
 
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client import generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from nmcl.flows.run.lineage import FrozenStates, frozen_of
 from nmcl.flows.run.plan import Plan
@@ -21,32 +23,52 @@ from nmcl.pipeline.storage.store import Store
 
 def prometheus_text(store: Store, settings: Settings) -> str:
     """Return the figures of a store, each with its help text. Only numbers that the store has are in it."""
-    registry = CollectorRegistry()
-    catalogue = load_catalogue(store)
-    runs = [run for run in all_runs(store) if run.is_finished]
-    latest, best = next((run for run in runs if run.is_latest), None), champion(store)
-    _parts_and_videos(registry, store, catalogue, settings, [run for run in (best, latest) if run])
-    if latest:
-        _latest_run(registry, latest)
-    if best:
-        _champion(registry, best)
-    notes = [note for run in chain(all_runs(store), _drift_folders(store)) if (note := run.drift)]
-    if notes:
-        _drift(registry, max(notes, key=lambda note: note.when))
-    return generate_latest(registry).decode()
+    return generate_latest(_Figures(store, settings)).decode()
+
+
+@dataclass(frozen=True)
+class _Figures(Collector):
+    store: Store
+    settings: Settings
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        store = self.store
+        runs = [run for run in all_runs(store) if run.is_finished]
+        latest, best = next((run for run in runs if run.is_latest), None), champion(store)
+        yield from _parts_and_videos(store, self.settings, [run for run in (best, latest) if run])
+        if latest:
+            yield from _latest_run(latest)
+        if best:
+            yield from _champion(best)
+        notes = [note for run in chain(all_runs(store), _drift_folders(store)) if (note := run.drift)]
+        if notes:
+            yield from _drift(max(notes, key=lambda note: note.when))
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _gauges(
+    name: str, text: str, labels: Sequence[str], values: Iterable[tuple[Sequence[str], float]]
+) -> GaugeMetricFamily:
+    """Return a figure with one value for each combination of labels."""
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for of_value, value in values:
+        family.add_metric(of_value, value)
+    return family
 
 
 def _drift_folders(store: Store) -> Iterator[Run]:
     return (Run(store, f"drift/{name}") for name in store.list("drift"))
 
 
-def _parts_and_videos(
-    registry: CollectorRegistry, store: Store, catalogue: Catalogue, settings: Settings, runs: list[Run]
-) -> None:
+def _parts_and_videos(store: Store, settings: Settings, runs: list[Run]) -> Iterator[GaugeMetricFamily]:
     """Count videos by outcome, and parts without vectors.
 
     A part is finished if the champion or the latest run has its vectors; before the first run, those of the settings.
     """
+    catalogue = load_catalogue(store)
     features: dict[str, list[Artifact]] = {}
     lineages: list[FrozenStates | Plan] = [frozen_of(run) for run in runs]
     if not lineages and catalogue.crawls:
@@ -54,28 +76,24 @@ def _parts_and_videos(
     for made in lineages:
         for name, artifact in made.features.items():
             features.setdefault(name, []).append(artifact)
-    parts = Gauge("nmcl_parts", "Parts of the catalogue.", registry=registry)
-    parts.set(sum(1 for _ in catalogue.parts()))
-    unfinished = Gauge(
-        "nmcl_parts_unfinished", "Parts whose vectors are not extracted.", ["feature_set"], registry=registry
-    )
+    parts = [part for _, part in catalogue.parts()]
+    unfinished = []
     for name, artifacts in features.items():
         files = {file for artifact in artifacts for file in store.list(artifact.folder)}
-        missing = sum(f"part-{part.key}.parquet" not in files for _, part in catalogue.parts())
-        unfinished.labels(name).set(missing)
-    videos = Gauge(
+        unfinished.append(([name], sum(f"part-{part.key}.parquet" not in files for part in parts)))
+    outcomes, kinds = _outcomes(
+        store, catalogue, recorded_failures(store, settings.media.address(), decoding_of_champion(store))
+    )
+    yield _gauge("nmcl_parts", "Parts of the catalogue.", len(parts))
+    yield _gauges("nmcl_parts_unfinished", "Parts whose vectors are not extracted.", ["feature_set"], unfinished)
+    yield _gauges(
         "nmcl_videos",
         "Videos by outcome: ok, partial (picture or sound failed), failed (both), pending (not decoded yet).",
         ["outcome"],
-        registry=registry,
+        (([outcome], outcomes[outcome]) for outcome in ("ok", "partial", "failed", "pending")),
     )
-    kinds = Gauge("nmcl_failed_videos", "Videos with a failure of a kind.", ["kind"], registry=registry)
-    recorded = recorded_failures(store, settings.media.address(), decoding_of_champion(store))
-    outcomes, of_kind = _outcomes(store, catalogue, recorded)
-    for outcome in ("ok", "partial", "failed", "pending"):
-        videos.labels(outcome).set(outcomes[outcome])
-    for kind, n in sorted(of_kind.items()):
-        kinds.labels(kind).set(n)
+    of_kind = (([kind], n) for kind, n in sorted(kinds.items()))
+    yield _gauges("nmcl_failed_videos", "Videos with a failure of a kind.", ["kind"], of_kind)
 
 
 def _outcomes(store: Store, catalogue: Catalogue, recorded: RecordedFailures) -> tuple[Counter[str], Counter[str]]:
@@ -97,48 +115,38 @@ def _outcomes(store: Store, catalogue: Catalogue, recorded: RecordedFailures) ->
     return outcomes, kinds
 
 
-def _latest_run(registry: CollectorRegistry, run: Run) -> None:
+def _latest_run(run: Run) -> Iterator[GaugeMetricFamily]:
     metrics = run.require_metrics()
-    splits = Gauge("nmcl_split_videos", "Labelled videos of the latest run by split.", ["split"], registry=registry)
-    for split in ("train", "validation", "test", "unlabelled"):
-        splits.labels(split).set(metrics.counts[split])
-    seconds = Gauge("nmcl_stage_seconds", "Seconds of each stage of the latest run.", ["stage"], registry=registry)
-    for stage, spent in metrics.seconds.items():
-        seconds.labels(stage).set(spent)
-    ended = Gauge("nmcl_latest_run_timestamp_seconds", "When the latest run ended.", registry=registry)
-    ended.set(_unix(run.when))
+    splits = (([split], metrics.counts[split]) for split in ("train", "validation", "test", "unlabelled"))
+    yield _gauges("nmcl_split_videos", "Labelled videos of the latest run by split.", ["split"], splits)
+    seconds = (([stage], spent) for stage, spent in metrics.seconds.items())
+    yield _gauges("nmcl_stage_seconds", "Seconds of each stage of the latest run.", ["stage"], seconds)
+    yield _gauge("nmcl_latest_run_timestamp_seconds", "When the latest run ended.", _unix(run.when))
 
 
-def _champion(registry: CollectorRegistry, run: Run) -> None:
-    Gauge("nmcl_champion_info", "The champion.", ["run"], registry=registry).labels(run.folder).set(1)
-    promoted = Gauge("nmcl_champion_timestamp_seconds", "When the champion was promoted.", registry=registry)
-    promoted.set(_unix(history(run.store)[-1].when))
-    score = Gauge("nmcl_champion_score", "Scores of the champion on its test videos.", ["score"], registry=registry)
-    for name in (field.name for field in fields(run.require_metrics().test)):
-        value = getattr(run.require_metrics().test, name)
-        if value is not None and name != "n_rows":
-            score.labels(name).set(value)
-    n_rows = Gauge("nmcl_champion_test_videos", "Test videos of the champion.", registry=registry)
-    n_rows.set(run.require_metrics().test.n_rows)
+def _champion(run: Run) -> Iterator[GaugeMetricFamily]:
+    yield _gauges("nmcl_champion_info", "The champion.", ["run"], [([run.folder], 1)])
+    promoted = _unix(history(run.store)[-1].when)
+    yield _gauge("nmcl_champion_timestamp_seconds", "When the champion was promoted.", promoted)
+    test = run.require_metrics().test
+    values = {field.name: getattr(test, field.name) for field in fields(test) if field.name != "n_rows"}
+    scores = (([name], value) for name, value in values.items() if value is not None)
+    yield _gauges("nmcl_champion_score", "Scores of the champion on its test videos.", ["score"], scores)
+    yield _gauge("nmcl_champion_test_videos", "Test videos of the champion.", test.n_rows)
 
 
-def _drift(registry: CollectorRegistry, note: DriftNote) -> None:
+def _drift(note: DriftNote) -> Iterator[GaugeMetricFamily]:
     names = ["subject", "figure"]
-    value = Gauge(
-        "nmcl_drift", "Drift of the newest videos, by feature set, files or labels.", names, registry=registry
-    )
-    chance = Gauge("nmcl_drift_by_chance", "Mean of the figure without any drift.", names, registry=registry)
-    limit = Gauge("nmcl_drift_limit", "Limit of nmcl_drift minus nmcl_drift_by_chance.", names, registry=registry)
-    exceeded = Gauge("nmcl_drift_exceeded", "1 if the limit is exceeded.", names, registry=registry)
-    for subject, name, figure in note.flat:
-        if figure.value is not None:
-            value.labels(subject, name).set(figure.value)
-        if figure.null_mean is not None:
-            chance.labels(subject, name).set(figure.null_mean)
-        limit.labels(subject, name).set(figure.limit)
-        exceeded.labels(subject, name).set(figure.exceeded)
-    stopped = Gauge("nmcl_drift_stopped", "1 if drift stopped the newest retraining.", registry=registry)
-    stopped.set(note.stopped)
+    flat = [((subject, name), figure) for subject, name, figure in note.flat]
+    values = ((of, figure.value) for of, figure in flat if figure.value is not None)
+    yield _gauges("nmcl_drift", "Drift of the newest videos, by feature set, files or labels.", names, values)
+    chance = ((of, figure.null_mean) for of, figure in flat if figure.null_mean is not None)
+    yield _gauges("nmcl_drift_by_chance", "Mean of the figure without any drift.", names, chance)
+    limits = ((of, figure.limit) for of, figure in flat)
+    yield _gauges("nmcl_drift_limit", "Limit of nmcl_drift minus nmcl_drift_by_chance.", names, limits)
+    exceeded = ((of, figure.exceeded) for of, figure in flat)
+    yield _gauges("nmcl_drift_exceeded", "1 if the limit is exceeded.", names, exceeded)
+    yield _gauge("nmcl_drift_stopped", "1 if drift stopped the newest retraining.", note.stopped)
 
 
 def _unix(when: str) -> float:

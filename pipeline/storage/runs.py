@@ -286,9 +286,13 @@ def find_run(store: Store, name: str) -> Run:
 
 
 def named_run(store: Store, name: str) -> Run:
-    """Return `find_run`, or the champion if that is the name."""
-    best = champion(store) if name == "champion" else None
-    return best or find_run(store, name)
+    """Return `find_run`, or the champion if that is the name. Raises StoreError if there is none."""
+    if name != "champion":
+        return find_run(store, name)
+    best = champion(store)
+    if best is None:
+        raise StoreError(f"{store.url} has no champion yet. Train a model with `nmcl run`.")
+    return best
 
 
 def run_of(store: Store, name: str | None) -> Run | None:

@@ -28,13 +28,6 @@ HOSTILE = '</script><img src=x onerror=alert(1)>\u2028"\\'
 
 
 @pytest.fixture(scope="module")
-def run(trained: Path) -> Run:
-    found = champion(Store.open(trained))
-    assert found
-    return found
-
-
-@pytest.fixture(scope="module")
 def gallery(run: Run) -> Gallery:
     return gallery_of(run)
 

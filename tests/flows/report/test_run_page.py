@@ -22,8 +22,7 @@ from nmcl.flows.run.run_page import page_of, thumbnails_of
 from nmcl.model.base import Epoch, Scores
 from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.storage.run_files import Completion, Metrics, SplitScores
-from nmcl.pipeline.storage.runs import PREDICTIONS, REPORT, Run, champion
-from nmcl.pipeline.storage.store import Store
+from nmcl.pipeline.storage.runs import PREDICTIONS, REPORT, Run
 from nmcl.pipeline.storage.tables import read_table
 from tests.browser import Browser, chromium
 from tests.hostile import HOSTILE as NAMES
@@ -31,13 +30,6 @@ from tests.pages import Page
 
 NO_COUNTS = dict.fromkeys(("videos", "train", "validation", "test", "unlabelled"), 0)
 HOSTILE = '</script><script>document.title="taken"</script><b>&amp;\u202e"\'{{7*7}}'
-
-
-@pytest.fixture(scope="module")
-def run(trained: Path) -> Run:
-    found = champion(Store.open(trained))
-    assert found
-    return found
 
 
 @pytest.fixture(scope="module")
