@@ -54,8 +54,8 @@ def _gauges(
 ) -> GaugeMetricFamily:
     """Return a figure with one value for each combination of labels."""
     family = GaugeMetricFamily(name, text, labels=labels)
-    for of_value, value in values:
-        family.add_metric(of_value, value)
+    for label_values, value in values:
+        family.add_metric(label_values, value)
     return family
 
 

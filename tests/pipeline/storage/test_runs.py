@@ -9,7 +9,7 @@ from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.records import Video
 from nmcl.pipeline.storage.catalogue import Catalogue, Crawl
 from nmcl.pipeline.storage.run_files import ComparisonNote, DriftNote, Metrics, Verdict
-from nmcl.pipeline.storage.runs import Run, champion, find_run, history, list_runs, promote, rollback
+from nmcl.pipeline.storage.runs import Run, champion, find_run, history, list_runs, named_run, promote, rollback
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import encode, read_table
 from tests.records import COMPARISON, DRIFT, METRICS
@@ -222,3 +222,8 @@ def test_runs_are_listed_with_their_states(store: Store) -> None:
     assert (listed["b"].why, listed["c"].why, listed["d"].why) == ("because of b", "it is worse; everywhere", None)
     assert (listed["c"].compared_with, listed["c"].who) == (COMPARISON.champion, None)
     assert (listed["b"].metrics["n_rows"], listed["d"].metrics) == (3, {})
+
+
+def test_a_champion_that_is_asked_for_and_is_not_there(store: Store) -> None:
+    with pytest.raises(StoreError, match="has no champion yet"):
+        named_run(store, "champion")
