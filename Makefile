@@ -35,16 +35,17 @@ endif
 
 # Two files at once, each on one core: threads of both on the same cores wait for each other.
 # A process that dies ends the run: after a restart, xdist waits forever for the rest of its file.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 0 --dist
+BY_FILE := loadfile --no-loadscope-reorder
 
 test: setup
-	@$(PYTEST) -m "not services and not long"
+	@$(PYTEST) $(BY_FILE) -m "not services and not long"
 
 test-services: setup
-	@$(PYTEST) -m services
+	@$(PYTEST) $(BY_FILE) -m services
 
 test-long: setup
-	@NMCL_LONG=1 NMCL_MUTANTS=5000 $(PYTEST) -m long
+	@NMCL_LONG=1 NMCL_MUTANTS=5000 $(PYTEST) worksteal -m long
 
 check: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -76,11 +76,17 @@ class _RayCluster(_Cluster):
         self, ray: ModuleType, engine: EngineSettings, submit: Submit, lost: tuple[type[BaseException], ...]
     ) -> None:
         super().__init__(engine, submit, lost)
-        self._nodes = ray.nodes
+        # Not `ray.nodes`: it aborts this process if the cluster stops at that moment (Ray's issue 56148).
+        self._gcs = import_module("ray._raylet").GcsClient(address=ray.get_runtime_context().gcs_address)
+        self._no_answer = ray.exceptions.RpcError
         self._wanted = {"CPU": engine.threads_each, "GPU": engine.gpus}
 
     def lack(self) -> str:
-        nodes = [node["Resources"] for node in self._nodes() if node["Alive"]]
+        try:
+            found = self._gcs.get_all_node_info(timeout=ANSWERS_WITHIN_S).values()
+        except self._no_answer:
+            return "an answer from Ray"
+        nodes = [node.resources_total for node in found if node.state == node.ALIVE]
         if any(all(node.get(name, 0) >= n for name, n in self._wanted.items()) for node in nodes):
             return ""
         return "a node with " + " and ".join(f"{n:g} {name}" for name, n in self._wanted.items() if n)
