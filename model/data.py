@@ -29,6 +29,8 @@ class Dataset(FeatureRows):
             )
         object.__setattr__(self, "modalities", modalities)
         object.__setattr__(self, "observed", observed)
+        if any(matrix.shape[0] != n_rows for matrix in self.terms.values()):
+            raise ModelError(f"term weights have other numbers of rows than {n_rows}; give one row per video")
         object.__setattr__(self, "label", label.astype(np.int64))
 
     def side_by_side(self) -> np.ndarray:
@@ -45,7 +47,13 @@ class Dataset(FeatureRows):
             {name: array for name, array in self.modalities.items() if name in kept},
             {name: mask for name, mask in self.observed.items() if name in kept},
             self.label,
+            terms={name: matrix for name, matrix in self.terms.items() if name in kept},
         )
+
+    def take(self, rows: np.ndarray) -> "Dataset":
+        """Return a copy of some rows, given as indices or a mask of shape (N,)."""
+        chosen = super().take(rows)
+        return Dataset(chosen.modalities, chosen.observed, self.label[rows], terms=chosen.terms)
 
 
 def checked(
@@ -117,4 +125,4 @@ class Standardizer:
 
     def standardized(self, rows: Dataset) -> Dataset:
         """Return the same rows, standardised."""
-        return Dataset(self.apply(rows.modalities), rows.observed, rows.label)
+        return Dataset(self.apply(rows.modalities), rows.observed, rows.label, terms=rows.terms)

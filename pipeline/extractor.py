@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -10,17 +10,22 @@ from nmcl.pipeline.needs import Frames, Need
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.records import Clip, FoundText, Modality, State
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
 
 @dataclass(frozen=True)
 class Extracted:
-    """Vectors of a batch of clips, and the sequences they were pooled from."""
+    """Vectors of a batch of clips, with the sequences or the sparse term weights they were made from."""
 
     vectors: np.ndarray
     """Shape (N, D), float32; all NaN for an absent modality."""
-    sequences: Sequence[np.ndarray | None]
+    sequences: Sequence[np.ndarray | None] | None = None
     """For each clip what was pooled, shape (T, D), float32, T >= 1; None for an absent modality."""
-    times_s: Sequence[Sequence[float]]
+    times_s: Sequence[Sequence[float]] = ()
     """For each clip the T times of its sequence, in seconds from the beginning of the clip."""
+    terms: "csr_array | None" = None
+    """Sparse term weights, shape (N, number of terms), float32, with sorted columns; empty rows where absent."""
 
 
 def vectors_of(extracted: np.ndarray | Extracted) -> np.ndarray:

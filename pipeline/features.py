@@ -1,9 +1,13 @@
 """Feature rows of several modalities with their masks, and shared computations on them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 CONSTANT = 1e-6
 """Minimum ratio of a feature's standard deviation to its mean; below it, the feature is only rounding noise."""
@@ -17,6 +21,8 @@ class FeatureRows:
     """Features by name, shape (N, D_m), float32. An unobserved row is all NaN until it is completed."""
     observed: dict[str, np.ndarray]
     """Masks by the same names, shape (N,), bool; False where the vector is absent or was completed."""
+    terms: Mapping[str, "csr_array"] = field(default_factory=dict, kw_only=True)
+    """Sparse term weights of the feature sets that have any, shape (N, T_m), float32; a row is empty where absent."""
 
     def __len__(self) -> int:
         """Return the number of rows, N."""
@@ -26,6 +32,11 @@ class FeatureRows:
     def dims(self) -> dict[str, int]:
         """D_m by name."""
         return {name: array.shape[1] for name, array in self.modalities.items()}
+
+    @property
+    def n_terms(self) -> dict[str, int]:
+        """T_m by the name of each feature set with term weights."""
+        return {name: matrix.shape[1] for name, matrix in self.terms.items()}
 
     @property
     def n_observed(self) -> dict[str, int]:
@@ -42,6 +53,7 @@ class FeatureRows:
         return FeatureRows(
             {name: array[rows] for name, array in self.modalities.items()},
             {name: mask[rows] for name, mask in self.observed.items()},
+            terms={name: matrix[rows] for name, matrix in self.terms.items()},
         )
 
     def sample(self, n: int, random: np.random.Generator) -> "FeatureRows":
