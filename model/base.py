@@ -5,18 +5,20 @@ A checkpoint stores only the model's state dict, so closed-form methods keep the
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from nmcl.model.data import Dataset
 from nmcl.pipeline.progress import Progress
 
-CODE_VERSION = 5
+CODE_VERSION = 6
 """Version to increment whenever a code change alters fitted values, predictions or the checkpoint format."""
 
 Features = dict[str, Tensor]
 """Standardised features by modality, shape (N, D_m), float32, in sorted order of names."""
+TERMS = "{}.terms"
+"""Key of the term weights of a feature set among `Features`, for models that read them: sparse, (N, T_m)."""
 Mask = dict[str, Tensor]
 """Observed rows by modality, shape (N,), bool; False where the vector was completed."""
 
@@ -29,6 +31,8 @@ class Shape:
     """D_m by modality, in sorted order of names."""
     classes: tuple[str, ...]
     """Name of each class, in the order of probability columns."""
+    n_terms: dict[str, int] = field(default_factory=dict)
+    """T_m by the name of each feature set with sparse term weights, in sorted order."""
 
     @property
     def n_classes(self) -> int:
@@ -75,6 +79,14 @@ class Epoch:
 class Classifier(nn.Module, ABC):
     """Base class of all models, which map standardised features to class probabilities."""
 
+    free_sizes: ClassVar[frozenset[str]] = frozenset()
+    """Names of own buffers whose first dimension depends on the training rows."""
+    reads_terms: ClassVar[bool] = False
+    """Whether `forward` also gets sparse term weights, under `TERMS` among the features, shape (N, T_m)."""
+    held_out: Tensor | None = None
+    """Log-probabilities of the validation rows by models that were not fitted to them, shape (N, K); None if the model
+    itself was not fitted to them."""
+
     @abstractmethod
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
         """Fit to standardised rows and return the training history, which is empty for closed-form methods.
@@ -82,6 +94,10 @@ class Classifier(nn.Module, ABC):
         Validation rows are used only to choose among alternatives. Called under a seeded global torch generator;
         `seed` is for other libraries.
         """
+
+    def refit(self, rows: Dataset, seed: int, progress: Progress) -> None:
+        """Fit to other rows with what `fit` chose. Members of an ensemble can do this."""
+        raise NotImplementedError
 
     @abstractmethod
     def forward(self, features: Features, observed: Mask) -> Output:

@@ -1,22 +1,38 @@
 """Batches of a data set as tensors on a device."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from nmcl.model.base import Features, Mask
+from nmcl.model.base import TERMS, Features, Mask
 from nmcl.model.data import Dataset
 from nmcl.pipeline.features import FeatureRows
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 KEPT_SHARE = 0.5
 """Largest share of a GPU's free memory that resident training rows may take."""
 
 
-def tensors(rows: FeatureRows, index: np.ndarray | slice, device: torch.device) -> tuple[Features, Mask]:
-    """Return features and masks of some rows as tensors on a device."""
+def tensors(
+    rows: FeatureRows, index: np.ndarray | slice, device: torch.device, with_terms: bool = False
+) -> tuple[Features, Mask]:
+    """Return features and masks of some rows as tensors on a device, with the sparse terms if wanted."""
     features = {name: torch.from_numpy(array[index]).to(device) for name, array in rows.modalities.items()}
+    if with_terms:
+        features |= {TERMS.format(name): sparse_tensor(terms[index]).to(device) for name, terms in rows.terms.items()}
     observed = {name: torch.from_numpy(mask[index]).to(device) for name, mask in rows.observed.items()}
     return features, observed
+
+
+def sparse_tensor(terms: "csr_array") -> Tensor:
+    """Return term weights with sorted columns as a sparse tensor, shape (N, T), float32."""
+    row = np.repeat(np.arange(terms.shape[0]), np.diff(terms.indptr))
+    index, value = np.stack([row, terms.indices.astype(np.int64)]), torch.from_numpy(terms.data.astype(np.float32))
+    return torch.sparse_coo_tensor(torch.from_numpy(index), value, terms.shape, is_coalesced=True)
 
 
 class Batches:

@@ -3,6 +3,8 @@
 import numpy as np
 import scipy  # its modules load when they are used: most predictions need none of them
 
+PAIR_PRIOR = 10.0
+"""Prior of `pair_weights`, nats per squared weight."""
 BOUNDS = (0.1, 100.0)
 """Bounds of the inverse temperature."""
 
@@ -65,6 +67,25 @@ def pool_weights(log_probability: np.ndarray, label: np.ndarray, prior: float) -
     found = scipy.optimize.minimize(loss, np.zeros(n_models * n_classes**2), jac=True, method="L-BFGS-B")
     weights: np.ndarray = start + found.x.reshape(n_models, n_classes, n_classes)
     return weights
+
+
+def pair_weights(log_probability: np.ndarray, label: np.ndarray, share: float) -> tuple[float, float]:
+    """Fit the two weights of a log-linear pair of models by maximum likelihood of the labels.
+
+    Args:
+        log_probability: log-probabilities of both models, shape (2, N, K).
+        label: shape (N,).
+        share: expected weight of the first, 0..1; that of the second is 1 - share. `PAIR_PRIOR` rows speak for it.
+    """
+    expected = np.array([share, 1 - share])
+    rows = np.arange(len(label))
+
+    def loss(weights: np.ndarray) -> float:
+        pooled = scipy.special.log_softmax(np.tensordot(weights, log_probability, 1), axis=1)
+        return float(PAIR_PRIOR * ((weights - expected) ** 2).sum() - pooled[rows, label].sum())
+
+    own, other = scipy.optimize.minimize(loss, expected, method="L-BFGS-B", bounds=[(0, None), (0, None)]).x
+    return float(own), float(other)
 
 
 def confusion(log_probability: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,6 +32,8 @@ WEIGHTS, CARD = "model.safetensors", "model.json"
 FORMAT = 1
 MAX_CARD_BYTES = 64 << 20
 MAX_DIM = 1 << 24
+HELD_OUT = "held_out"
+"""Name of the array of the validation rows' probabilities."""
 _RENAMED = {
     "network.members.0.": "network.nmcl.",
     "network.peers.": "network.stacking.",
@@ -56,6 +59,8 @@ class Card:
     history: tuple[Epoch, ...]
     diagnostics: dict[str, Any]
     weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    n_terms: dict[str, Annotated[int, Ge(1), Le(MAX_DIM)]] = dataclasses.field(default_factory=dict)
+    """T_m by feature set with sparse terms, in sorted order; models of earlier versions have none."""
 
 
 def save(trained: Trained, folder: Path) -> None:
@@ -75,6 +80,7 @@ def save(trained: Trained, folder: Path) -> None:
         "history": [dataclasses.asdict(epoch) for epoch in trained.history],
         "diagnostics": trained.diagnostics,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "n_terms": trained.n_terms,
     }
     write_whole(folder / WEIGHTS, weights)
     write_whole(folder / CARD, json.dumps(card, indent=1, allow_nan=False).encode())
@@ -96,8 +102,10 @@ def load(folder: Path) -> Trained:
         raise ModelError(f"{folder / WEIGHTS} is no safetensors file: {error}; train again") from error
     settings = _settings(card)
     with torch.device("meta"):  # allocate no memory before the shapes are checked
-        network = method(card.name).build(Shape(card.dims, card.classes), settings)
+        network = method(card.name).build(Shape(card.dims, card.classes, card.n_terms), settings)
     tensors = {_current_name(name, network): value for name, value in tensors.items()}
+    held_out = tensors.pop(HELD_OUT, None)
+    _fit_sizes(network, tensors)
     _check_tensors(tensors, _expected(network, card.dims), folder / WEIGHTS)
     network.load_state_dict({name: tensors[f"network.{name}"] for name in network.state_dict()}, assign=True)
     network.eval()
@@ -105,7 +113,18 @@ def load(folder: Path) -> Trained:
         {name: tensors[f"mean.{i}"].numpy() for i, name in enumerate(card.dims)},
         {name: tensors[f"scale.{i}"].numpy() for i, name in enumerate(card.dims)},
     )
-    return Trained(card.name, settings, card.classes, card.seed, standardizer, network, card.history, card.diagnostics)
+    return Trained(
+        card.name,
+        settings,
+        card.classes,
+        card.seed,
+        standardizer,
+        network,
+        card.history,
+        card.diagnostics,
+        card.n_terms,
+        None if held_out is None else _checked_held_out(held_out, card, folder / WEIGHTS),
+    )
 
 
 def _tensors(trained: Trained) -> dict[str, Tensor]:
@@ -115,7 +134,27 @@ def _tensors(trained: Trained) -> dict[str, Tensor]:
     for i, name in enumerate(trained.dims):
         tensors[f"mean.{i}"] = torch.from_numpy(np.ascontiguousarray(trained.standardizer.mean[name]))
         tensors[f"scale.{i}"] = torch.from_numpy(np.ascontiguousarray(trained.standardizer.scale[name]))
+    if trained.held_out is not None:
+        tensors[HELD_OUT] = torch.from_numpy(np.ascontiguousarray(trained.held_out))
     return tensors
+
+
+def _fit_sizes(network: Classifier, tensors: Mapping[str, Tensor]) -> None:
+    """Give the buffers whose first dimension depends on the training rows the length that they have in the file."""
+    for path, module in network.named_modules():
+        for name in module.free_sizes if isinstance(module, Classifier) else ():
+            found = tensors.get(f"network.{path}.{name}" if path else f"network.{name}")
+            if found is not None and found.ndim:
+                empty = getattr(module, name)
+                setattr(module, name, empty.new_empty((len(found), *empty.shape[1:])))
+
+
+def _checked_held_out(probability: Tensor, card: Card, path: Path) -> np.ndarray:
+    """Return the stored probabilities of the validation rows."""
+    fits = probability.ndim == 2 and probability.shape[1] == len(card.classes) and probability.dtype == torch.float32
+    if not fits or not bool(((probability >= 0) & (probability <= 1)).all()):
+        raise ModelError(f"{path}: {HELD_OUT!r} holds no probabilities of the {len(card.classes)} classes; train again")
+    return np.asarray(probability.numpy())
 
 
 def _current_name(tensor: str, network: Classifier) -> str:

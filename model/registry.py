@@ -8,6 +8,7 @@ from nmcl.model.base import Classifier, Shape
 from nmcl.model.baselines.dare import Dare, DareLite, DareLiteSettings, DareSettings
 from nmcl.model.baselines.early_attention import EarlyAttention, EarlyAttentionSettings
 from nmcl.model.baselines.early_fusion import EarlyFusion, EarlyFusionSettings
+from nmcl.model.baselines.forest import Forest, ForestSettings
 from nmcl.model.baselines.kernel_ridge import KernelRidge, KernelRidgeSettings
 from nmcl.model.baselines.late_attention import LateAttention, LateAttentionSettings
 from nmcl.model.baselines.late_fusion import LateFusion, LateFusionSettings
@@ -16,6 +17,7 @@ from nmcl.model.baselines.logistic_late import LogisticLate
 from nmcl.model.baselines.mahalanobis import Mahalanobis
 from nmcl.model.baselines.majority import Majority, MajoritySettings
 from nmcl.model.baselines.mlp import MLP, MLPSettings
+from nmcl.model.baselines.ngrams import NgramBayes, NgramBayesSettings, NgramLogistic, NgramLogisticSettings
 from nmcl.model.baselines.tokens import Tokens, TokensSettings
 from nmcl.model.baselines.trumann import Trumann, TrumannSettings
 from nmcl.model.nmcl.nmcl import DEVIATIONS, NMCL, PAPER, NMCLSettings, as_printed
@@ -55,7 +57,7 @@ TRUMANN_GRID = {
     "width": (50, 100, 250),
     "max_sweeps": (10, 30),
 }
-KERNEL_GRID = {"width": (0.05, 0.1, 0.2, 0.5, 1.0), "ridge": (1e-3, 1e-2, 0.1, 1.0)}
+KERNEL_GRID = {"width": (0.05, 0.1, 0.2, 0.5, 1.0)}
 
 MODELS: dict[str, Method] = {
     "nmcl": Method(NMCL, NMCLSettings(), NETWORK_GRID),
@@ -76,6 +78,9 @@ MODELS: dict[str, Method] = {
     "logistic_late": Method(LogisticLate, LogisticSettings()),
     "kernel_ridge": Method(KernelRidge, KernelRidgeSettings(), KERNEL_GRID),
     "mahalanobis": Method(Mahalanobis, KernelRidgeSettings(), KERNEL_GRID),
+    "forest": Method(Forest, ForestSettings()),
+    "ngram_bayes": Method(NgramBayes, NgramBayesSettings()),
+    "ngram_logistic": Method(NgramLogistic, NgramLogisticSettings()),
     "mlp": Method(MLP, MLPSettings(), NETWORK_GRID),
     "tokens": Method(Tokens, TokensSettings(), NETWORK_GRID),
     "majority": Method(Majority, MajoritySettings()),

@@ -65,6 +65,8 @@ class Network(Classifier):
     """Base class of models trained by `train_network`; subclasses provide `forward`, `loss` and `training_settings`."""
 
     training_settings: TrainSettings
+    best_epoch: int = 0
+    """Number of the epoch whose weights `fit` kept."""
     recordable: ClassVar[bool] = False
     """Whether a step runs the same operations for any batch, all on the device; see `RecordedStep`."""
 
@@ -118,20 +120,47 @@ def train_network(
     history: list[Epoch] = []
     best = _Best(settings.patience, settings.window)
     for number in range(1, settings.max_epochs + 1):
-        _set_rate(step.optimizer, settings, number)
-        network.train()
-        with multiplying(settings.matmul):
-            loss = _train_epoch(step, batches, size)
-        if not math.isfinite(loss):
-            raise ModelError(f"the training loss is {loss} in epoch {number}; lower the learning rate")
+        loss = _train_one(network, settings, step, batches, size, number)
         epoch = _validate(network, validation, number, loss)
         history.append(epoch)
         progress("train", number, settings.max_epochs, f"validation macro-F1 {epoch.validation.macro_f1:.3f}")
         if best.stop_after(epoch, network):
             break
+    network.best_epoch = best.number
     network.load_state_dict(best.weights)
     network.cpu().eval()
     return tuple(history)
+
+
+def train_epochs(network: Network, settings: TrainSettings, rows: Dataset, n_epochs: int, progress: Progress) -> None:
+    """Train in place for a number of epochs that is known to be good, without validation rows, on the CPU in the end.
+
+    The learning rate falls as in `train_network`.
+
+    Raises:
+        ModelError: the loss is not finite, or the device is not available.
+    """
+    device = pick_device(settings.device)
+    network.to(device)
+    size = max(1, min(settings.batch_size, len(rows) // settings.min_steps))
+    step, batches = _step(network, settings, size), Batches(rows, device)
+    for number in range(1, n_epochs + 1):
+        _train_one(network, settings, step, batches, size, number)
+        progress("train", number, n_epochs, "")
+    network.cpu().eval()
+
+
+def _train_one(
+    network: Network, settings: TrainSettings, step: Step, batches: Batches, size: int, number: int
+) -> float:
+    """Train one epoch and return its mean loss."""
+    _set_rate(step.optimizer, settings, number)
+    network.train()
+    with multiplying(settings.matmul):
+        loss = _train_epoch(step, batches, size)
+    if not math.isfinite(loss):
+        raise ModelError(f"the training loss is {loss} in epoch {number}; lower the learning rate")
+    return loss
 
 
 class _Best:
@@ -206,7 +235,7 @@ def predict_batches(network: Classifier, rows: FeatureRows, device: torch.device
     network.eval()
     with torch.inference_mode():
         for start in range(0, len(rows), DECIDE_ROWS):
-            yield network(*tensors(rows, slice(start, start + DECIDE_ROWS), device))
+            yield network(*tensors(rows, slice(start, start + DECIDE_ROWS), device, network.reads_terms))
 
 
 def _validate(network: Classifier, validation: Dataset, number: int, loss: float) -> Epoch:
@@ -227,7 +256,7 @@ def diagnosed(network: Classifier, rows: FeatureRows, device: torch.device) -> d
     """Return the network's diagnostics on the first `DIAGNOSED_ROWS` standardised rows."""
     network.eval()
     with torch.inference_mode():
-        return network.diagnose(*tensors(rows, slice(DIAGNOSED_ROWS), device))
+        return network.diagnose(*tensors(rows, slice(DIAGNOSED_ROWS), device, network.reads_terms))
 
 
 def _scores(label: np.ndarray, log_probability: Tensor) -> Scores:

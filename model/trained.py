@@ -3,8 +3,8 @@
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from nmcl.model.train import Network, diagnosed, pick_device, predict_batches
 from nmcl.pipeline.errors import ModelError
 from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 _torch_generator_turn = threading.Lock()
 
@@ -47,26 +50,41 @@ class Trained:
     """One entry per epoch; empty for closed-form models."""
     diagnostics: dict[str, Any]
     """Diagnostics of the model on validation rows, JSON values."""
+    n_terms: dict[str, int] = field(default_factory=dict)
+    """T_m by the name of each feature set with sparse term weights."""
+    held_out: np.ndarray | None = None
+    """Probabilities of the validation rows by models that were not fitted to them, shape (N, K), float32; None if the
+    model itself was not fitted to them."""
 
     @property
     def dims(self) -> dict[str, int]:
         """The dimension D_m of each modality."""
         return {name: len(mean) for name, mean in self.standardizer.mean.items()}
 
+    def _checked_terms(self, terms: Mapping[str, "csr_array"]) -> Mapping[str, "csr_array"]:
+        found = {name: terms[name].shape[1] for name in self.n_terms if name in terms}
+        if self.network.reads_terms and found != self.n_terms:
+            raise ModelError(f"found terms {found}, expected {self.n_terms}; extract with the model's own settings")
+        return {name: terms[name] for name in found}
+
     def predict(
-        self, modalities: Mapping[str, np.ndarray], observed: Mapping[str, np.ndarray] | None = None
+        self,
+        modalities: Mapping[str, np.ndarray],
+        observed: Mapping[str, np.ndarray] | None = None,
+        terms: Mapping[str, "csr_array"] | None = None,
     ) -> Prediction:
         """Predict N rows.
 
         Args:
             modalities: the modalities it was trained on, shape (N, D_m), float32, as extracted and completed.
             observed: which rows were extracted, shape (N,), bool; None for all.
+            terms: sparse term weights of the feature sets that had any in training, shape (N, T_m).
 
         Raises:
             ModelError: the modalities or dimensions differ from training, or values are not finite.
         """
         arrays, masks = checked(modalities, observed)
-        rows = FeatureRows(self.standardizer.apply(arrays), masks)
+        rows = FeatureRows(self.standardizer.apply(arrays), masks, terms=self._checked_terms(terms or {}))
         device = pick_device("auto")
         outputs = list(predict_batches(self.network.to(device), rows, device))
         names = list(outputs[0].per_modality) if outputs else []
@@ -114,15 +132,19 @@ def fit(
             f"found {start.name} on {start.dims} to start from, expected {name} on {train.dims}; train from scratch"
         )
     standardizer = start.standardizer if start else Standardizer.fit(train)
-    seen, held_out = standardizer.standardized(train), standardizer.standardized(validation)
+    seen, choosing = standardizer.standardized(train), standardizer.standardized(validation)
     with _seeded(seed):
-        network = entry.build(Shape(train.dims, classes), chosen)
+        shape = Shape(train.dims, classes, train.n_terms)
+        network = entry.build(shape, chosen)
         if start is not None:
-            _adopt(network, start, Shape(train.dims, classes))
-        history = network.fit(seen, held_out, seed, progress)
+            _adopt(network, start, shape)
+        history = network.fit(seen, choosing, seed, progress)
     network.cpu().eval()
-    diagnostics = diagnosed(network, held_out, torch.device("cpu"))
-    return Trained(name, chosen, classes, seed, standardizer, network, history, diagnostics)
+    diagnostics = diagnosed(network, choosing, torch.device("cpu"))
+    held_out = None if network.held_out is None else _probability([network.held_out], len(classes))
+    return Trained(
+        name, chosen, classes, seed, standardizer, network, history, diagnostics, train.n_terms, held_out
+    )
 
 
 def fit_alone(
@@ -159,7 +181,8 @@ def _adopt(network: Classifier, start: Trained, shape: Shape) -> None:
     own = {name: value.shape for name, value in network.state_dict().items()}
     if start.classes != shape.classes:
         with torch.device("meta"):
-            wider = method(start.name).build(Shape(shape.dims, (*shape.classes, "")), start.settings).state_dict()
+            wider_shape = Shape(shape.dims, (*shape.classes, ""), shape.n_terms)
+            wider = method(start.name).build(wider_shape, start.settings).state_dict()
         weights = {name: value for name, value in weights.items() if name in wider and own[name] == wider[name].shape}
     if any(own[name] != value.shape for name, value in weights.items()):
         raise ModelError(f"the {start.name} to start from has other settings; train from scratch")

@@ -178,7 +178,7 @@ def _scores(evaluated: Evaluated) -> Iterator[tuple[str, ...]]:
     scored: dict[Split, Evaluation] = {"test": evaluated.test, "validation": evaluated.validation}
     for split, found in scored.items():
         rows = evaluated.rows[split]
-        label, predicted = np.array([index[name] for name in labels[rows]]), evaluated.probability[rows].argmax(axis=1)
+        label, predicted = np.array([index[name] for name in labels[rows]]), evaluated.scored[split].argmax(axis=1)
         accuracy, f1 = _both(found.scores)
         low, high = bootstrap(macro_f1, label, predicted)
         yield (

@@ -37,6 +37,8 @@ class Evaluated:
     """Failures of each video."""
     rows: dict[Split, np.ndarray]
     """Usable videos of each split: shape (N,), bool."""
+    scored: dict[Split, np.ndarray]
+    """Probabilities of the validation and test videos by models that were not fitted to them: shape (N, K)."""
     validation: Evaluation
     test: Evaluation
     alone: dict[str, np.ndarray]
@@ -60,9 +62,10 @@ def measure(plan: Plan, progress: Progress) -> Evaluated:
     rows = {split: rows_of(plan, completed, split) for split in SPLITS}
     labels = labels_of(plan)
     alone, alone_scores = _alone(plan, trained, rows, labels, progress)
-    validation, test = (
-        evaluate(probability[rows[split]], labels[rows[split]], trained.classes) for split in SPLITS if split != "train"
-    )
+    scored: dict[Split, np.ndarray] = {s: probability[rows[s]] for s in SPLITS if s != "train"}
+    if trained.held_out is not None:
+        scored["validation"] = trained.held_out
+    validation, test = (evaluate(p, labels[rows[split]], trained.classes) for split, p in scored.items())
     return Evaluated(
         plan=plan,
         trained=trained,
@@ -71,6 +74,7 @@ def measure(plan: Plan, progress: Progress) -> Evaluated:
         probability=probability,
         failures=failures_of(store, plan.failures, plan.catalogue, plan.videos),
         rows=rows,
+        scored=scored,
         validation=validation,
         test=test,
         alone=alone,
@@ -108,7 +112,7 @@ def _alone(
     train, validation = (dataset(bare, labels, rows[split]) for split in SPLITS if split != "test")
     models = fit_alone(trained.name, train, validation, trained.classes, trained.settings, trained.seed, progress)
     probability = {
-        name: model.predict({name: bare.modalities[name]}, {name: bare.observed[name]}).probability
+        name: model.predict({name: bare.modalities[name]}, {name: bare.observed[name]}, bare.terms).probability
         for name, model in models.items()
     }
     tested, label = rows["test"], labels[rows["test"]]

@@ -26,7 +26,7 @@ def probabilities(trained: Trained, completed: FeatureRows) -> np.ndarray:
     probability = np.full((len(usable), len(trained.classes)), np.nan, dtype=np.float32)
     if usable.any():
         chosen = completed.take(usable)
-        probability[usable] = trained.predict(chosen.modalities, chosen.observed).probability
+        probability[usable] = trained.predict(chosen.modalities, chosen.observed, chosen.terms).probability
     return probability
 
 

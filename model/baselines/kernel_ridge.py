@@ -8,7 +8,7 @@ the number of features of the others. Trained kernel weights are rarely better t
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import scipy  # its modules load when they are used: most predictions need none of them
@@ -24,8 +24,8 @@ from nmcl.pipeline.progress import Progress
 
 CHUNK = 4096
 """Rows whose kernel is in memory at once."""
-SMALLEST = 1e-12
-"""Lower bound for eigenvalues of the kernel matrix, which is singular if rows are equal."""
+JITTER = 1e-9
+"""Added to the diagonal of the landmarks' kernel matrix, which is singular if rows are equal."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,10 @@ class KernelRidgeSettings:
     """Width in k(x, y) = exp(-width ||x - y||^2 / D) of standardised features: about exp(-2 width) for random rows."""
     ridge: Annotated[float, Gt(0), Reference(0.01)] = 0.01
     """Ridge penalty, added to the eigenvalues of the kernel matrix, whose diagonal is 1."""
-    landmarks: Annotated[int, Ge(1), Le(65536), Reference(1024)] = 1024
+    ridges: Annotated[tuple[Annotated[float, Gt(0)], ...], Reference(())] = (0.01, 0.1, 1.0, 10.0)
+    """Candidates for the penalty, chosen by the likelihood of the validation rows; empty: `ridge`. On noisy features,
+    such as those of a few words, more than `ridge` is better."""
+    landmarks: Annotated[int, Ge(1), Le(65536), Reference(1024)] = 2048
     """Number of random training rows that span the solution; with at least as many as rows it is exact."""
 
 
@@ -53,6 +56,7 @@ class KernelRidge(Classifier):
     landmarks it takes N L (D + L) operations and L (L + D) numbers.
     """
 
+    free_sizes: ClassVar[frozenset[str]] = frozenset({"landmarks", "weight"})
     landmarks: Tensor
     weight: Tensor
     bias: Tensor
@@ -62,31 +66,53 @@ class KernelRidge(Classifier):
         super().__init__()
         self.settings = settings
         self.dims = list(shape.dims.values())
-        # The size of a checkpoint's arrays follows from shape and settings, so unused landmarks stay zero.
-        self.register_buffer("landmarks", torch.zeros(settings.landmarks, sum(self.dims)))
-        self.register_buffer("weight", torch.zeros(settings.landmarks, shape.n_classes))
+        self.chosen_ridge = settings.ridge
+        self.register_buffer("landmarks", torch.zeros(0, sum(self.dims)))
+        self.register_buffer("weight", torch.zeros(0, shape.n_classes))
         self.register_buffer("bias", torch.zeros(shape.n_classes))
         self.register_buffer("inverse_temperature", torch.ones(()))
 
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
-        x = train.side_by_side()
+        ridges = self.settings.ridges or (self.settings.ridge,)
+        equations = self._equations(train, seed, progress)
+        features = {name: torch.from_numpy(array) for name, array in validation.modalities.items()}
+        best = np.inf
+        for number, ridge in enumerate(ridges, start=1):
+            self._put(equations, ridge)
+            scores = self._scores(features).numpy()
+            factor = inverse_temperature(scores, validation.label)
+            loss = -scipy.special.log_softmax(factor * scores, axis=1)[np.arange(len(scores)), validation.label].mean()
+            progress("train", number, len(ridges), f"ridge {ridge:g}: validation loss {loss:.3f}")
+            if loss < best:
+                best, self.chosen_ridge = float(loss), ridge
+                self.inverse_temperature.fill_(factor)
+        self._put(equations, self.chosen_ridge)
+        return ()
+
+    def refit(self, rows: Dataset, seed: int, progress: Progress) -> None:
+        self._put(self._equations(rows, seed, progress), self.chosen_ridge)
+
+    def _equations(self, rows: Dataset, seed: int, progress: Progress) -> "Equations":
+        """Draw landmarks and return the normal equations of rows mapped such that products are the kernel's."""
+        x = rows.side_by_side()
         n_landmarks = min(self.settings.landmarks, len(x))
         progress("train", 0, 1, f"{n_landmarks} landmarks")
-        chosen = torch.from_numpy(x[np.random.default_rng(seed).permutation(len(x))[:n_landmarks]]).double()
-        value, vector = scipy.linalg.eigh(self._kernel(chosen, chosen).numpy())
-        root = vector / np.sqrt(np.maximum(value, SMALLEST))
+        drawn = np.random.default_rng(seed).permutation(len(x))[:n_landmarks]
+        chosen = torch.from_numpy(x[drawn]).double()
+        kernel = self._kernel(chosen, chosen).numpy()
+        factor = scipy.linalg.cholesky(kernel + JITTER * np.eye(n_landmarks), lower=True)
 
-        def mapped(rows: np.ndarray) -> np.ndarray:
-            return np.asarray(self._kernel(torch.from_numpy(rows).double(), chosen).numpy() @ root)
+        def mapped(part: np.ndarray) -> np.ndarray:
+            products = self._kernel(torch.from_numpy(part).double(), chosen).numpy()
+            return np.asarray(scipy.linalg.solve_triangular(factor, products.T, lower=True).T)
 
-        weight, bias = least_squares(mapped, x, train.label, len(self.bias), self.settings.ridge)
-        self.landmarks[:n_landmarks] = chosen.float()
-        self.weight[:n_landmarks] = torch.from_numpy((root @ weight).astype(np.float32))
-        self.bias.copy_(torch.from_numpy(bias))
-        features = {name: torch.from_numpy(array) for name, array in validation.modalities.items()}
-        self.inverse_temperature.fill_(inverse_temperature(self._scores(features).numpy(), validation.label))
-        progress("train", 1, 1, "")
-        return ()
+        self.landmarks = chosen.float()
+        return Equations.of(mapped, factor, x, rows.label, len(self.bias))
+
+    def _put(self, equations: "Equations", ridge: float) -> None:
+        weight, bias = equations.solved(ridge)
+        self.weight = torch.from_numpy(weight.astype(np.float32))
+        self.bias = torch.from_numpy(bias.astype(np.float32))
 
     def forward(self, features: Features, observed: Mask) -> Output:
         return Output(torch.log_softmax(self.inverse_temperature * self._scores(features), dim=1))
@@ -108,31 +134,43 @@ class KernelRidge(Classifier):
         return torch.stack([torch.exp(-self.settings.width * squares) for squares in scaled]).mean(dim=0)
 
 
-def least_squares(
-    mapped: Callable[[np.ndarray], np.ndarray], x: np.ndarray, label: np.ndarray, n_classes: int, ridge: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Fit the weight (L, K) and offset (K,) from mapped rows to one-hot labels; the offset is not penalised.
+@dataclass(frozen=True)
+class Equations:
+    """Normal equations of least squares from mapped rows to one-hot labels; the offset is not penalised."""
 
-    Args:
-        mapped: maps rows (n, D) to features (n, L).
-        x: shape (N, D), processed in chunks.
-        label: shape (N,).
-        n_classes: K.
-        ridge: penalty on the squared weights.
-    """
+    factor: np.ndarray
+    """Cholesky factor of the landmarks' kernel matrix, shape (L, L)."""
+    gram: np.ndarray
+    """Products of the centred mapped features, shape (L, L)."""
+    moment: np.ndarray
+    """Their products with the centred one-hot labels, shape (L, K)."""
+    mean: np.ndarray
+    """Mean of the mapped features, shape (L,)."""
+    target_mean: np.ndarray
+    """Share of each class, shape (K,)."""
 
-    def chunks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for start in range(0, len(x), CHUNK):
-            yield mapped(x[start : start + CHUNK]), label[start : start + CHUNK]
+    @staticmethod
+    def of(
+        mapped: Callable[[np.ndarray], np.ndarray], factor: np.ndarray, x: np.ndarray, label: np.ndarray, n_classes: int
+    ) -> "Equations":
+        """Sum over rows x (N, D) in chunks; `mapped` maps rows (n, D) to features (n, L)."""
 
-    target = np.eye(n_classes)
-    mean = sum(rows.sum(axis=0) for rows, _ in chunks()) / len(x)
-    target_mean = target[label].mean(axis=0)
-    gram = ridge * np.eye(len(mean))
-    moment = np.zeros((len(mean), n_classes))
-    for rows, labels in chunks():
-        centred = rows - mean
-        gram += centred.T @ centred
-        moment += centred.T @ (target[labels] - target_mean)
-    weight = scipy.linalg.solve(gram, moment, assume_a="pos")
-    return weight, target_mean - mean @ weight
+        def chunks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            for start in range(0, len(x), CHUNK):
+                yield mapped(x[start : start + CHUNK]), label[start : start + CHUNK]
+
+        target = np.eye(n_classes)
+        mean = sum(rows.sum(axis=0) for rows, _ in chunks()) / len(x)
+        target_mean = target[label].mean(axis=0)
+        gram, moment = np.zeros((len(mean), len(mean))), np.zeros((len(mean), n_classes))
+        for rows, labels in chunks():
+            centred = rows - mean
+            gram += centred.T @ centred
+            moment += centred.T @ (target[labels] - target_mean)
+        return Equations(factor, gram, moment, mean, target_mean)
+
+    def solved(self, ridge: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return the weights of the landmarks, shape (L, K), and the offset, shape (K,)."""
+        weight = scipy.linalg.solve(self.gram + ridge * np.eye(len(self.gram)), self.moment, assume_a="pos")
+        of_landmarks = scipy.linalg.solve_triangular(self.factor, weight, lower=True, trans="T")
+        return of_landmarks, self.target_mean - self.mean @ weight

@@ -1,5 +1,6 @@
 """Multinomial logistic regression on the standardised concatenation: the baseline that any fusion must beat."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,27 +39,50 @@ class Logistic(Classifier):
     def __init__(self, shape: Shape, settings: LogisticSettings) -> None:
         super().__init__()
         self.settings = settings
+        self.chosen_penalty = settings.inverse_penalties[0]
         self.register_buffer("weight", torch.zeros(sum(shape.dims.values()), shape.n_classes))
         self.register_buffer("bias", torch.zeros(shape.n_classes))
 
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
-        from sklearn.linear_model import LogisticRegression  # takes a second; most processes train nothing
-
-        seen = np.unique(train.label)
-        if len(seen) == 1:
-            self._put(seen, np.zeros((1, len(self.weight))), np.zeros(1))
-            return ()
         best = -1.0
-        x, x_validation = train.side_by_side(), validation.side_by_side()
+        x_validation = torch.from_numpy(validation.side_by_side())
         penalties = sorted(self.settings.inverse_penalties)
-        for number, inverse in enumerate(penalties, start=1):
-            fitted = LogisticRegression(C=inverse, max_iter=self.settings.max_iterations).fit(x, train.label)
-            _, macro = f1(validation.label, fitted.predict(x_validation))
+        solutions = list(self._solved(train, penalties))
+        for number, (inverse, solution) in enumerate(zip(penalties, solutions, strict=True), start=1):
+            self._put(*solution)
+            _, macro = f1(validation.label, (x_validation @ self.weight + self.bias).argmax(dim=1).numpy())
             progress("train", number, len(penalties), f"validation macro-F1 {macro:.3f}")
             if macro > best:
-                best = macro
-                self._put(seen, *_multinomial(fitted))
+                best, self.chosen_penalty, chosen = macro, inverse, solution
+        self._put(*chosen)
         return ()
+
+    def refit(self, rows: Dataset, seed: int, progress: Progress) -> None:
+        (solution,) = self._solved(rows, [self.chosen_penalty])
+        self._put(*solution)
+
+    def _solved(
+        self, rows: Dataset, inverse_penalties: Sequence[float]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield the classes of the rows, their coefficients and their intercepts for ascending C.
+
+        Each solution is the start of the next. With fewer rows than features, rows are rotated into the space that they
+        span, which changes no solution under an L2 penalty.
+        """
+        from sklearn.linear_model import LogisticRegression  # takes a second; most processes train nothing
+
+        x, seen = rows.side_by_side(), np.unique(rows.label)
+        if len(seen) == 1:
+            yield from ((seen, np.zeros((1, len(self.weight))), np.zeros(1)) for _ in inverse_penalties)
+            return
+        rotation = None
+        if len(x) < x.shape[1]:
+            left, length, rotation = np.linalg.svd(x, full_matrices=False)
+            x = left * length
+        model = LogisticRegression(max_iter=self.settings.max_iterations, warm_start=True)
+        for inverse in inverse_penalties:
+            weight, bias = multinomial(model.set_params(C=inverse).fit(x, rows.label))
+            yield seen, weight if rotation is None else weight @ rotation, bias
 
     def _put(self, seen: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> None:
         """Store a solution; a class without a training row gets a probability of practically zero."""
@@ -72,7 +96,7 @@ class Logistic(Classifier):
         return Output(torch.log_softmax(x @ self.weight + self.bias, dim=1))
 
 
-def _multinomial(fitted: "LogisticRegression") -> tuple[np.ndarray, np.ndarray]:
+def multinomial(fitted: "LogisticRegression") -> tuple[np.ndarray, np.ndarray]:
     """Return coefficients and intercepts per class; scikit-learn has a single row for two classes."""
     weight, bias = fitted.coef_, fitted.intercept_
     if len(weight) == 1:

@@ -29,6 +29,10 @@ class LogisticLate(Classifier):
             branch.fit(train.only([name]), validation.only([name]), seed, piece)
         return ()
 
+    def refit(self, rows: Dataset, seed: int, progress: Progress) -> None:
+        for name, branch in zip(self.names, self.logistics, strict=True):
+            branch.refit(rows.only([name]), seed, progress)
+
     def forward(self, features: Features, observed: Mask) -> Output:
         return late_output(
             {

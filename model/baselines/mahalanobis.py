@@ -36,19 +36,21 @@ class Mahalanobis(Classifier):
             self.whitening.fill_diagonal_(1.0)
 
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
-        x = train.side_by_side()
-        whitening = within_class_whitening(x, train.label)
+        white = self._whitened(train)
+        other = torch.from_numpy(validation.side_by_side()) @ self.whitening
+        return self.ridge.fit(white, Dataset({WHITE: other.numpy()}, {}, validation.label), seed, progress)
+
+    def refit(self, rows: Dataset, seed: int, progress: Progress) -> None:
+        self.ridge.refit(self._whitened(rows), seed, progress)
+
+    def _whitened(self, rows: Dataset) -> Dataset:
+        """Fit the whitening and return the rows whitened."""
+        x = rows.side_by_side()
+        whitening = within_class_whitening(x, rows.label)
         white: np.ndarray = x @ whitening
         scale = np.float32(np.sqrt(np.mean(np.square(white), dtype=np.float64)) or 1)
         self.whitening.copy_(torch.from_numpy(whitening / scale))
-        white /= scale
-        other = torch.from_numpy(validation.side_by_side()) @ self.whitening
-        return self.ridge.fit(
-            Dataset({WHITE: white}, {}, train.label),
-            Dataset({WHITE: other.numpy()}, {}, validation.label),
-            seed,
-            progress,
-        )
+        return Dataset({WHITE: white / scale}, {}, rows.label)
 
     def forward(self, features: Features, observed: Mask) -> Output:
         decided: Output = self.ridge({WHITE: torch.cat(list(features.values()), dim=1) @ self.whitening}, {})

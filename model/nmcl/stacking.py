@@ -1,38 +1,51 @@
-"""Stacking of NMCL with closed-form models, weighted by how much they help on validation rows.
+"""Stacking of NMCL with other models, weighted by how much they help on rows that they were not fitted to.
 
 This is not in the paper. With few rows, gradient descent misses structure: a kernel machine fits a smoother boundary,
-one with within-class distances uses directions of small variance, a well regularised logistic regression follows them,
-and all of them err on different rows.
+one with within-class distances uses directions of small variance, well regularised logistic regressions follow them,
+trees find what is not smooth, n-grams keep the rare words, and all of them err on different rows.
 """
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from annotated_types import Len
+from annotated_types import Ge, Len
 from torch import Tensor, nn
 
-from nmcl.model.base import Classifier, Epoch, Features, Mask, Output, Shape
+from nmcl.model.base import TERMS, Classifier, Epoch, Features, Mask, Output, Shape
+from nmcl.model.baselines.forest import Forest, ForestSettings
 from nmcl.model.baselines.kernel_ridge import KernelRidge, KernelRidgeSettings
 from nmcl.model.baselines.logistic import Logistic, LogisticSettings
+from nmcl.model.baselines.logistic_late import LogisticLate
 from nmcl.model.baselines.mahalanobis import Mahalanobis
-from nmcl.model.calibration import inverse_temperature, pool_weights
+from nmcl.model.baselines.ngrams import NgramBayes, NgramBayesSettings, NgramLogistic, NgramLogisticSettings
+from nmcl.model.calibration import inverse_temperature, pair_weights, pool_weights
 from nmcl.model.data import Dataset
 from nmcl.model.nmcl.nmcl import NMCL, NMCLSettings
-from nmcl.model.train import Network, predict_batches
-from nmcl.pipeline.addressing import Reference, at_references
-from nmcl.pipeline.progress import Progress
+from nmcl.model.train import Network, predict_batches, train_epochs
+from nmcl.pipeline.addressing import Reference
+from nmcl.pipeline.progress import Progress, silent
 
-StackedKind = Literal["kernel_ridge", "mahalanobis", "logistic"]
+StackedKind = Literal[
+    "kernel_ridge", "mahalanobis", "logistic", "logistic_late", "forest", "ngram_bayes", "ngram_logistic"
+]
 STACKED: dict[StackedKind, Callable[[Shape], Classifier]] = {
-    "kernel_ridge": lambda shape: KernelRidge(shape, at_references(KernelRidgeSettings)),
-    "mahalanobis": lambda shape: Mahalanobis(shape, at_references(KernelRidgeSettings)),
-    "logistic": lambda shape: Logistic(shape, at_references(LogisticSettings)),
+    "kernel_ridge": lambda shape: KernelRidge(shape, KernelRidgeSettings()),
+    "mahalanobis": lambda shape: Mahalanobis(shape, KernelRidgeSettings()),
+    "logistic": lambda shape: Logistic(shape, LogisticSettings()),
+    "logistic_late": lambda shape: LogisticLate(shape, LogisticSettings()),
+    "forest": lambda shape: Forest(shape, ForestSettings()),
+    "ngram_bayes": lambda shape: NgramBayes(shape, NgramBayesSettings()),
+    "ngram_logistic": lambda shape: NgramLogistic(shape, NgramLogisticSettings()),
 }
-"""Constructors by name. Settings are at their references: the address of a run names these models, not their settings.
-"""
+"""Constructors by name."""
+OF_TERMS: tuple[StackedKind, ...] = ("ngram_bayes", "ngram_logistic")
+"""Models of sparse terms, which are left out where no feature set has any."""
+EARLIER: tuple[StackedKind, ...] = ("kernel_ridge", "mahalanobis", "logistic")
+"""Stacked models of earlier versions, the reference of the setting."""
 ALL_STACKED: tuple[StackedKind, ...] = tuple(STACKED)
 PRIOR = 10.0
 """Prior of `pool_weights`; from 5 to 30 macro-F1 stays within a few tenths of a point on splits of nine feature sets.
@@ -45,8 +58,12 @@ LEAST = -12.0
 class StackedSettings(NMCLSettings):
     """Frozen settings of NMCL and of the models stacked with it."""
 
-    stacked_with: Annotated[tuple[StackedKind, ...], Len(1), Reference(ALL_STACKED)] = ALL_STACKED
-    """Models stacked with the network, with weights fitted on validation rows."""
+    stacked_with: Annotated[tuple[StackedKind, ...], Len(1), Reference(EARLIER)] = ALL_STACKED
+    """Models stacked with the network, weighted on rows that they were not fitted to. Those of n-grams are left out
+    where no feature set has any."""
+    folds: Annotated[int, Ge(0), Reference(0)] = 5
+    """Number of folds of training and validation rows in which the models are fitted for their weights; afterwards they
+    are fitted to all these rows."""
 
 
 class Stacking(nn.Module):
@@ -65,46 +82,73 @@ class Stacking(nn.Module):
 
     def __init__(self, shape: Shape, kinds: Sequence[StackedKind]) -> None:
         super().__init__()
-        self.kinds = tuple(kinds)
-        self.models = nn.ModuleList(STACKED[kind](shape) for kind in kinds)
-        self.register_buffer("weight", torch.zeros(1 + len(kinds), shape.n_classes, shape.n_classes))
+        self.kinds = tuple(kind for kind in kinds if shape.n_terms or kind not in OF_TERMS)
+        self.models = nn.ModuleList(STACKED[kind](shape) for kind in self.kinds)
+        n_members = 1 + len(self.kinds)
+        self.register_buffer("weight", torch.zeros(n_members, shape.n_classes, shape.n_classes))
         if not self.weight.is_meta:  # torch would load its compiler for that, which takes seconds
             self.weight[0] = torch.eye(shape.n_classes)
-        self.register_buffer("inverse_temperature", torch.ones(1 + len(kinds)))
+        self.register_buffer("inverse_temperature", torch.ones(n_members))
 
-    def fit(self, train: Dataset, validation: Dataset, fused: np.ndarray, seed: int, progress: Progress) -> None:
-        """Fit the models on training rows, then temperatures and weights by the likelihood of validation rows.
+    def fit(self, log_p: Sequence[Tensor], label: np.ndarray) -> Tensor:
+        """Fit temperatures and weights by the likelihood of rows that no member was fitted to.
 
         The temperatures come first: otherwise an underconfident model would lose weight to an overconfident one that is
         right no more often.
 
         Args:
-            fused: the network's log-probabilities of the validation rows, shape (N, K).
+            log_p: Log-probabilities of the rows by each member, shape (N, K).
+            label: Shape (N,).
+
+        Returns:
+            The log-probabilities of the ensemble, shape (N, K).
         """
-
-        def report(stage: str, done: int, total: int, note: str = "") -> None:
-            progress("train: stacking", done, total, note)
-
-        features = {name: torch.from_numpy(array) for name, array in validation.modalities.items()}
-        log_p = [torch.from_numpy(fused)]
-        for model in self.models:
-            model.fit(train, validation, seed, report)  # type: ignore[operator]  # a Classifier
-            with torch.inference_mode():
-                log_p.append(model(features, {}).log_probability)
-        factors = [inverse_temperature(member.numpy(), validation.label) for member in log_p]
+        factors = [inverse_temperature(member.numpy(), label) for member in log_p]
         self.inverse_temperature.copy_(torch.tensor(factors))
-        calibrated = self._calibrated(log_p).double().numpy()
-        self.weight.copy_(torch.from_numpy(pool_weights(calibrated, validation.label, PRIOR)))
+        calibrated = self._calibrated(log_p, self.inverse_temperature)
+        self.weight.copy_(torch.from_numpy(pool_weights(calibrated.double().numpy(), label, PRIOR)))
+        return self._pooled(calibrated)
 
-    def forward(self, fused: Tensor, features: Features) -> Tensor:
+    def fit_beside(self, network: Tensor, log_p: Sequence[Tensor], label: np.ndarray) -> Tensor:
+        """Fit the weights of the stacked models on all rows, then that of the network beside them on the last rows.
+
+        The network is trained once: predictions of all rows by networks that did not see them would take most of the
+        time. So its weight is one number, fitted on the validation rows.
+
+        Args:
+            network: Log-probabilities of the validation rows, which come last, by the network, shape (N', K).
+            log_p: Log-probabilities of the rows by each stacked model, fitted to other rows, shape (N, K).
+            label: Shape (N,).
+
+        Returns:
+            The log-probabilities of the validation rows by the ensemble, shape (N', K).
+        """
+        n_last = len(network)
+        factors = [inverse_temperature(member.numpy(), label) for member in log_p]
+        factors.insert(0, inverse_temperature(network.numpy(), label[-n_last:]))
+        self.inverse_temperature.copy_(torch.tensor(factors))
+        others = self._calibrated(log_p, self.inverse_temperature[1:])
+        weight = torch.from_numpy(pool_weights(others.double().numpy(), label, PRIOR)).float()
+        pooled = torch.log_softmax((others @ weight.mT).sum(dim=0), dim=1)[-n_last:]
+        own = self._calibrated([network], self.inverse_temperature[:1])[0]
+        share, rest = pair_weights(torch.stack([own, pooled]).double().numpy(), label[-n_last:], 1 / len(self.weight))
+        self.weight[0] = share * torch.eye(len(self.weight[0]))
+        self.weight[1:] = rest * weight
+        return torch.log_softmax(share * own + rest * pooled, dim=1)
+
+    def forward(self, network: Tensor, features: Features) -> Tensor:
         """Return log-probabilities, shape (N, K), from those of the network and the standardised features."""
-        calibrated = self._calibrated([fused, *(model(features, {}).log_probability for model in self.models)])
+        log_p = [network, *(_of(model, features) for model in self.models)]
+        return self._pooled(self._calibrated(log_p, self.inverse_temperature))
+
+    def _pooled(self, calibrated: Tensor) -> Tensor:
         return torch.log_softmax((calibrated @ self.weight.mT).sum(dim=0), dim=1)
 
-    def _calibrated(self, log_p: Sequence[Tensor]) -> Tensor:
+    @staticmethod
+    def _calibrated(log_p: Sequence[Tensor], factors: Tensor) -> Tensor:
         """Return the calibrated log-probabilities log p_i, shape (number of members, N, K)."""
-        factors = zip(self.inverse_temperature, log_p, strict=True)
-        return torch.stack([torch.log_softmax(factor * member, dim=1) for factor, member in factors]).clamp(min=LEAST)
+        pairs = zip(factors, log_p, strict=True)
+        return torch.stack([torch.log_softmax(factor * member, dim=1) for factor, member in pairs]).clamp(min=LEAST)
 
     def shares(self) -> dict[str, float]:
         """Return each stacked model's share of the diagonal weights by name; the rest is the network's.
@@ -117,12 +161,19 @@ class Stacking(nn.Module):
 
 
 class StackedNMCL(Network):
-    """NMCL stacked with other models. The network is trained first; then the others and the weights are fitted."""
+    """NMCL stacked with other models.
+
+    Each member first chooses what it has to choose (epochs, penalties) on validation rows. Then temperatures and
+    weights are fitted by cross-validation: each training and validation row is predicted by members that were fitted to
+    the other folds. At last all members are fitted to all these rows.
+    """
 
     recordable = True
+    reads_terms = True
 
     def __init__(self, shape: Shape, settings: StackedSettings) -> None:
         super().__init__()
+        self.shape = shape
         self.settings = settings
         self.training_settings = settings.train
         self.nmcl = NMCL(shape, settings)
@@ -130,27 +181,114 @@ class StackedNMCL(Network):
 
     def forward(self, features: Features, observed: Mask) -> Output:
         own: Output = self.nmcl(features, observed)
-        return Output(self.stacking(own.log_probability, self.nmcl.trusted(features, observed)), own.per_modality)
+        trusted = self.nmcl.trusted(features, observed)
+        return Output(self.stacking(own.log_probability, self._with_terms(trusted, features)), own.per_modality)
 
     def loss(self, features: Features, observed: Mask, label: Tensor) -> Tensor:
         """Return the loss of the network alone."""
         return self.nmcl.loss(features, observed, label)
 
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
+        initial = copy.deepcopy(self.nmcl.state_dict())
         history = super().fit(train, validation, seed, progress)
-        outputs = predict_batches(self, validation, torch.device("cpu"))
-        fused = torch.cat([output.log_probability for output in outputs]).numpy()
-        self.stacking.fit(self._trusted(train), self._trusted(validation), fused, seed, progress)
+        report = _named(progress)
+        for model in self._models:
+            model.fit(self._trusted(train), self._trusted(validation), seed, report)
+        if not self.settings.folds:
+            self.stacking.fit([_predicted(self.nmcl, validation), *self._predictions(validation)], validation.label)
+            return history
+        rows = _joined(train, validation)
+        log_p = list(self._out_of_fold(rows, seed, report))
+        self.held_out = self.stacking.fit_beside(_predicted(self.nmcl, validation), log_p, rows.label)
+        self.nmcl.load_state_dict(initial)
+        train_epochs(self.nmcl, self.settings.train, rows, self.best_epoch, _named(progress, "train: all rows"))
+        for model in self._models:
+            model.refit(self._trusted(rows), seed, report)
         return history
+
+    @property
+    def _models(self) -> list[Classifier]:
+        return list(self.stacking.models)  # type: ignore[arg-type]  # torch knows them as modules
+
+    def _predictions(self, rows: Dataset) -> Iterator[Tensor]:
+        for model in self._models:
+            yield _predicted(model, self._trusted(rows))
+
+    def _out_of_fold(self, rows: Dataset, seed: int, progress: Progress) -> Iterator[Tensor]:
+        """Yield the log-probabilities of all rows by each stacked model, fitted to the other folds: shape (N, K)."""
+        trusted = self._trusted(rows)
+        for number, model in enumerate(self._models, start=1):
+
+            def of_model(others: Dataset, model: Classifier = model) -> Classifier:
+                other = copy.deepcopy(model)
+                other.refit(others, seed, silent)
+                return other
+
+            yield _cross_predicted(of_model, trusted, self.settings.folds, seed)
+            progress("train", number, len(self._models), "weights")
+
+    def _with_terms(self, trusted: Features, features: Features) -> Features:
+        return trusted | {key: features[key] for key in map(TERMS.format, self.shape.n_terms) if key in features}
 
     def _trusted(self, rows: Dataset) -> Dataset:
         """Return the rows; with `masked`, missing modalities are zero, the training mean."""
         if self.settings.missing == "completed":
             return rows
         masked = {name: array * rows.observed[name][:, None] for name, array in rows.modalities.items()}
-        return Dataset(masked, rows.observed, rows.label)
+        return Dataset(masked, rows.observed, rows.label, terms=rows.terms)
 
     @torch.no_grad()
     def diagnose(self, features: Features, observed: Mask) -> dict[str, Any]:
         """Return `gates`, see `NMCL.diagnose`, and `stacking`, the share of each stacked model in the prediction."""
         return {**self.nmcl.diagnose(features, observed), "stacking": self.stacking.shares()}
+
+
+def fold_numbers(label: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
+    """Return the fold of each row, 0..n_folds-1, shape (N,): rows of a class are spread evenly, and so are all rows."""
+    order = np.random.default_rng(seed).permutation(len(label))
+    order = order[np.argsort(label[order], kind="stable")]
+    fold = np.empty(len(label), np.int64)
+    fold[order] = np.arange(len(label)) % n_folds
+    return fold
+
+
+def _cross_predicted(fitted: Callable[[Dataset], Classifier], rows: Dataset, n_folds: int, seed: int) -> Tensor:
+    """Return log-probabilities of all rows, each by a model that was fitted to the other folds: shape (N, K)."""
+    fold = fold_numbers(rows.label, n_folds, seed)
+    parts = [_predicted(fitted(rows.take(fold != number)), rows.take(fold == number)) for number in range(n_folds)]
+    found = torch.empty(len(rows), parts[0].shape[1])
+    for number, part in enumerate(parts):
+        found[torch.from_numpy(fold == number)] = part
+    return found
+
+
+def _predicted(model: Classifier, rows: Dataset) -> Tensor:
+    outputs = predict_batches(model, rows, torch.device("cpu"))
+    return torch.cat([output.log_probability for output in outputs])
+
+
+def _of(model: nn.Module, features: Features) -> Tensor:
+    """Return the log-probabilities of a stacked model."""
+    if not model.reads_terms:
+        features = {name: tensor for name, tensor in features.items() if not tensor.is_sparse}
+    decided: Output = model(features, {})
+    return decided.log_probability
+
+
+def _joined(first: Dataset, second: Dataset) -> Dataset:
+    """Return the rows of both, in order."""
+    from scipy.sparse import vstack
+
+    return Dataset(
+        {name: np.concatenate([array, second.modalities[name]]) for name, array in first.modalities.items()},
+        {name: np.concatenate([mask, second.observed[name]]) for name, mask in first.observed.items()},
+        np.concatenate([first.label, second.label]),
+        terms={name: vstack([terms, second.terms[name]], format="csr") for name, terms in first.terms.items()},
+    )
+
+
+def _named(progress: Progress, name: str = "train: stacking") -> Progress:
+    def report(stage: str, done: int, total: int, note: str = "") -> None:
+        progress(name, done, total, note)
+
+    return report

@@ -98,7 +98,7 @@ def _hide(item: HiddenBlocks) -> CompleterScores:
     incomplete = ~np.all(list(test.observed.values()), axis=0)
     macro = None
     if incomplete.any():
-        predicted = judge.predict(test.modalities, test.observed).probability.argmax(axis=1)
+        predicted = judge.predict(test.modalities, test.observed, test.terms).probability.argmax(axis=1)
         macro = f1(test.label[incomplete], predicted[incomplete])[1]
     squares = [error**2 for error in errors.values() if error is not None]
     overall = float(np.sqrt(np.mean(squares))) if squares else None
@@ -159,7 +159,7 @@ def study_absence(
 def _without(name: str, whole: Fold, outcome: Outcome) -> tuple[float, float]:
     test = without(whole, name)
     assert outcome.trained is not None
-    predicted = outcome.trained.predict(test.modalities, test.observed).probability.argmax(axis=1)
+    predicted = outcome.trained.predict(test.modalities, test.observed, test.terms).probability.argmax(axis=1)
     return f1(test.label, predicted)
 
 

@@ -67,7 +67,7 @@ def run(trial: Trial) -> Outcome:
     start = time.perf_counter()
     trained = fit(trial.method, rows.train, rows.validation, rows.classes, trial.settings, trial.seed)
     seconds = time.perf_counter() - start
-    found = trained.predict(rows.test.modalities, rows.test.observed)
+    found = trained.predict(rows.test.modalities, rows.test.observed, rows.test.terms)
     return Outcome(
         method=trial.method,
         seed=trial.seed,
@@ -89,5 +89,7 @@ def score(trial: Trial) -> float | None:
         if "loss is" not in str(error):
             raise
         return None
-    predicted = trained.predict(rows.validation.modalities, rows.validation.observed).probability.argmax(axis=1)
-    return f1(rows.validation.label, predicted)[1]
+    held_out, chosen = trained.held_out, rows.validation
+    if held_out is None:
+        held_out = trained.predict(chosen.modalities, chosen.observed, chosen.terms).probability
+    return f1(chosen.label, held_out.argmax(axis=1))[1]
