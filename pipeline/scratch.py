@@ -76,10 +76,13 @@ def _sweep_one(path: str) -> None:
     status = os.lstat(path)
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         return
+    is_old = time.time() - status.st_mtime > _UNLOCKED_FOR_S
+    if os.path.basename(path).startswith(_NEW) and not is_old:
+        return  # its process may have made the file, and be about to lock it
     try:
         owner = os.open(os.path.join(path, _OWNER), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
-        if time.time() - status.st_mtime > _UNLOCKED_FOR_S:
+        if is_old:
             shutil.rmtree(path, ignore_errors=True)
         return
     try:

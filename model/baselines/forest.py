@@ -109,7 +109,7 @@ class Forest(Classifier):
             "value": (1 - doubt) * np.concatenate(value) + doubt * (prior + 1e-6) / (prior + 1e-6).sum(),
         }
         for name, array in put.items():
-            setattr(self, name, torch.from_numpy(array.astype(np.float32)))
+            setattr(self, name, torch.from_numpy(np.ascontiguousarray(array, np.float32)))
 
     def forward(self, features: Features, observed: Mask) -> Output:
         x = torch.cat(list(features.values()), dim=1)

@@ -111,7 +111,7 @@ class KernelRidge(Classifier):
 
     def _put(self, equations: "Equations", ridge: float) -> None:
         weight, bias = equations.solved(ridge)
-        self.weight = torch.from_numpy(weight.astype(np.float32))
+        self.weight = torch.from_numpy(np.ascontiguousarray(weight, np.float32))
         self.bias = torch.from_numpy(bias.astype(np.float32))
 
     def forward(self, features: Features, observed: Mask) -> Output:

@@ -83,8 +83,8 @@ def test_nothing_outside_is_read_or_called_or_run(attacked: Attacked, caught: Tr
         if not LONG:
             assert command.called == []
         programs = {Path(program).name.split("-")[0].rstrip(".0123456789") for program in command.executed}
-        # Python's `platform` runs `file` on the interpreter, where that is installed.
-        assert programs <= {"nmcl", "python", "ffmpeg", "env", "uname", "ldconfig", "gcc", "sh", "file"}
+        # Python's `platform` runs `file` on the interpreter, where that is installed; reports name the clone's commit.
+        assert programs <= {"nmcl", "python", "ffmpeg", "env", "uname", "ldconfig", "gcc", "sh", "file", "git"}
         assert not [program for program in command.executed if str(attacked.folder) in program]
 
 

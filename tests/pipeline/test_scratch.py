@@ -92,3 +92,14 @@ def test_no_room_is_said(tmp_path: Path) -> None:
     ):
         pass
     assert module.PREFIX == "nmcl-"
+
+
+def test_a_folder_that_is_just_being_made_stays(tmp_path: Path) -> None:
+    new = tmp_path / ".nmcl-new-a"
+    new.mkdir()
+    (new / ".owner").write_text("")  # made, and not locked yet
+    sweep(tmp_path)
+    assert new.exists()
+    os.utime(new, (time.time() - 100_000,) * 2)
+    sweep(tmp_path)
+    assert not new.exists()
