@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from pkgutil import resolve_name
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -27,6 +27,10 @@ from nmcl.pipeline.libraries import HasLibraries
 from nmcl.pipeline.needs import Frames, Need
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.records import MODALITIES, Clip, State
+from nmcl.pipeline.storage.tables import MOST_TERMS
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 GROUP = "nmcl.extractors"
 """Group of the entry points."""
@@ -222,7 +226,18 @@ class PluginExtractor:
             self._require(
                 bool(is_whole.all()), "extract returned rows with some NaN or inf", "finite numbers or all NaN"
             )
+            if isinstance(found, Extracted) and found.terms is not None:
+                self._require_terms(found.terms, len(clips))
         return found
+
+    def _require_terms(self, terms: "csr_array", n_clips: int) -> None:
+        from scipy.sparse import csr_array
+
+        wanted = f"a csr_array of {n_clips} rows and at most {MOST_TERMS:,} columns, float32, in canonical format"
+        is_matrix = isinstance(terms, csr_array) and terms.dtype == np.float32 and terms.has_canonical_format
+        fits = is_matrix and terms.shape[0] == n_clips and terms.shape[1] <= MOST_TERMS
+        self._require(fits, f"extract returned terms {terms!r:.120}", wanted)
+        self._require(bool(np.isfinite(terms.data).all()), "extract returned terms with NaN or inf", "finite weights")
 
     def fetch(self) -> None:
         """Fetch its weights, if it has any."""

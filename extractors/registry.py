@@ -7,6 +7,7 @@ from typing import Any
 
 from nmcl.extractors.acoustic import AcousticExtractor, AcousticSettings
 from nmcl.extractors.logmel import LogMelExtractor, LogMelSettings
+from nmcl.extractors.ngrams import NgramExtractor, NgramSettings
 from nmcl.extractors.sentences import SentenceSettings, sentence_extractor
 from nmcl.extractors.tagger import TaggerExtractor, TaggerSettings
 from nmcl.extractors.textual import TextualExtractor, TextualSettings
@@ -87,6 +88,13 @@ EXTRACTORS: dict[str, Entry] = {
     ),
     "paragraph_vectors": Entry(
         "textual", TextualSettings(), TextualExtractor, "gensim doc2vec, the paper's", weights=lambda: FITTED
+    ),
+    "ngrams": Entry(
+        "textual",
+        NgramSettings(),
+        NgramExtractor,
+        "tf-idf weights of words and character n-grams",
+        weights=lambda: FITTED,
     ),
     "wordllama": Entry(
         "textual",

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Callable, Iterable
 from functools import cache
 
 _MARKS = "".join(
@@ -37,7 +38,7 @@ _WORD = f"{_CHARACTER}|{_LETTER}+(?:'{_LETTER}+)*"
 _NAME = f"(?:\\w|[{_MARKS}])+"
 
 _TOKEN = (
-    rf"(?:https?://(?:www\.)?|\bwww\.)(?P<host>[^\s/?#:]+)\S*"
+    rf"(?i:https?://(?:www\.)?|\bwww\.)(?P<host>[^\s/?#:]+)\S*"
     rf"|(?P<emoji>{_EMOJI})|#(?P<tag>{_NAME})|(?P<mention>@{_NAME})|(?P<word>{_WORD})"
 )
 
@@ -48,22 +49,39 @@ def _compiled() -> tuple[re.Pattern[str], re.Pattern[str]]:
     return re.compile(_TOKEN), re.compile(_WORD)
 
 
-def tokens(text: str) -> list[str]:
+def tokens(text: str, words_in: Callable[[str], Iterable[str]] | None = None) -> list[str]:
     """Return the tokens of a description, in order, in lower case; [] if there are none.
 
     A hashtag gives itself and then its words (`#Snow_day`: `#snow_day`, `snow`, `day`), so that it shares the training
     of the plain words; a link gives its host; an emoji stays whole, with its skin tone and joined parts, but without
     the variation selector that only asks for colour. Compatibility forms are unified first (NFKC).
+
+    Args:
+        words_in: Returns the words of a hashtag, given as it is written, without the #. Default: `spaced_words`.
     """
-    text = unicodedata.normalize("NFKC", text).lower().replace("’", "'")
+    text, words_in = (normalized(text), spaced_words) if words_in is None else (_unified(text), words_in)
     found: list[str] = []
-    token_pattern, word_pattern = _compiled()
-    for match in token_pattern.finditer(text):
-        kind, token = match.lastgroup, match[match.lastgroup or 0]
+    for match in _compiled()[0].finditer(text):
+        kind, token = match.lastgroup, match[match.lastgroup or 0].lower()
         if kind == "tag":
-            found += [f"#{token}", *word_pattern.findall(token)]
+            found += [f"#{token}", *words_in(match["tag"])]
         elif kind == "host":
             found.append(token.rstrip(".,!)'\""))
         else:
             found.append(re.sub("[\ufe0e\ufe0f]", "", token))
     return found
+
+
+def spaced_words(text: str) -> list[str]:
+    """Return the words of a text in lower case: what is between spaces, signs and underscores."""
+    words: list[str] = _compiled()[1].findall(text.lower())
+    return words
+
+
+def normalized(text: str) -> str:
+    """Return a text in lower case with compatibility forms unified (NFKC)."""
+    return _unified(text).lower()
+
+
+def _unified(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).replace("’", "'")

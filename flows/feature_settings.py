@@ -18,13 +18,16 @@ from nmcl.pipeline.addressing import with_references
 from nmcl.pipeline.errors import ExtractorError, SettingsError, UserError
 from nmcl.pipeline.extractor import Extractor
 from nmcl.pipeline.storage.shapes import adapter
+from nmcl.pipeline.storage.tables import term_names
 from nmcl.pipeline.text import hint
 
 PAPER = {"visual": "resnet50", "acoustic": "sda", "textual": "paragraph_vectors"}
 """Extractors of the paper's feature sets."""
-WORDS = "words"
-"""Default feature set that the paper does not have. Stores of earlier versions do not have it either."""
-DEFAULTS = {**PAPER, WORDS: "wordllama"}
+WORDS, NGRAMS = "words", "ngrams"
+"""Default feature sets that the paper does not have. Stores of earlier versions do not have them either."""
+LATER = {WORDS: "wordllama", NGRAMS: "ngrams"}
+"""Extractors of these."""
+DEFAULTS = {**PAPER, **LATER}
 """Extractors of the default feature sets; docs/extractors.md has the measurements."""
 PRESETS = {"paper": PAPER}
 """Feature sets that one word names: `features = "paper"`."""
@@ -81,6 +84,12 @@ def feature_sets(tree: Mapping[str, Any]) -> dict[str, FeatureChoice[Any]]:
             found[name] = _validated(extractor, merged(asdict(entry.settings), _own(values)))
         except ValidationError as error:
             raise SettingsError(_message(error.errors()[0], name, entry)) from error
+    for name in found:
+        if clash := found.keys() & {*term_names(name)}:
+            raise SettingsError(
+                f"{clash.pop()!r} cannot name a feature set beside {name!r}: it may be the column of its terms. Choose "
+                "another name."
+            )
     if not found:
         raise UserError("No feature set is left; name at least one, such as [features.textual].")
     return found
@@ -260,11 +269,11 @@ def with_preset(tree: Tree) -> Tree:
 
 
 def without_later_defaults(tree: Tree) -> Tree:
-    """Return stored settings, where those of versions without the default set `words` say that they leave it out."""
+    """Return stored settings, where those of versions without some default sets say that they leave these out."""
     sets = tree.get("features", {})
-    if not tree or not isinstance(sets, Mapping) or WORDS in sets:
+    if not tree or not isinstance(sets, Mapping) or LATER.keys() <= sets.keys():
         return tree
-    return {**tree, "features": {**sets, WORDS: {"extractor": NONE}}}
+    return {**tree, "features": {**sets, **{name: {"extractor": NONE} for name in LATER if name not in sets}}}
 
 
 def json_schema(inlined: Callable[[Tree], Tree]) -> Tree:

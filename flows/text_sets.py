@@ -9,7 +9,7 @@ import numpy as np
 from nmcl.flows.feature_settings import FeatureChoice, feature_sets
 from nmcl.flows.settings_tree import Tree
 from nmcl.pipeline.errors import SettingsError
-from nmcl.pipeline.extractor import Checks, Extractor, vectors_of
+from nmcl.pipeline.extractor import Checks, Extracted, Extractor
 from nmcl.pipeline.needs import Text
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Clip
@@ -20,15 +20,17 @@ SEED = 0
 
 @dataclass(frozen=True)
 class TextSet:
-    """One feature set of N descriptions. Called with the training rows of a split, it returns the vectors."""
+    """One feature set of N descriptions. Called with the training rows of a split, it returns the features."""
 
     texts: Sequence[str]
     """Empty where there is none."""
     extractor: Extractor
     progress: Progress = silent
 
-    def __call__(self, train: np.ndarray) -> np.ndarray:
+    def __call__(self, train: np.ndarray) -> np.ndarray | Extracted:
         """Fit the extractor and return the vectors of all descriptions, shape (N, D), float32, NaN where absent.
+
+        An extractor of term weights gives these too.
 
         Args:
             train: Rows to fit on, shape (N,), bool: no other description reaches `fit`.
@@ -36,7 +38,7 @@ class TextSet:
         rows = [i for i in np.random.default_rng(SEED).permutation(np.flatnonzero(train)) if self.texts[i]]
         clips = [Clip(text=text or None) for text in self.texts]
         state = self.extractor.fit([clips[i] for i in rows[: self.extractor.fit_videos]], self.progress)
-        return vectors_of(self.extractor.extract(clips, state))
+        return self.extractor.extract(clips, state)
 
 
 def chosen_sets(changes: Tree) -> dict[str, FeatureChoice[Any]]:

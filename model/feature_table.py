@@ -6,13 +6,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nmcl.pipeline.crawl.descriptions import TextRows
 from nmcl.pipeline.errors import StoreError
+from nmcl.pipeline.extractor import Extracted, vectors_of
 from nmcl.pipeline.records import SPLITS
 from nmcl.pipeline.text import counted, examples, listed
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 MAX_BYTES = 64 << 30
 """Largest unpacked size of a feature file: 25 times the paper's crawl."""
@@ -20,8 +25,9 @@ UNREADABLE = (OSError, ValueError, EOFError, MemoryError, RuntimeError, zipfile.
 """Errors that numpy and zipfile raise on damaged, encrypted and other files; zipfile also raises RuntimeError for an
 unknown kind of compression."""
 LABEL, SPLIT, IDS = "label", "split", "ids"
-Fitted = Callable[[np.ndarray], np.ndarray]
-"""Makes a modality with an extractor fitted only on some rows, shape (N,), bool. See `FeatureTable.modalities`."""
+Fitted = Callable[[np.ndarray], np.ndarray | Extracted]
+"""Makes a modality, with or without term weights, with an extractor fitted only on some rows, shape (N,), bool. See
+`FeatureTable.modalities`."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,8 @@ class FeatureTable:
     """Further modalities, which are made for each split: see `fitted_on`."""
     names: tuple[str, ...] = ()
     """N names of the rows, such as those of their files; empty if they have none."""
+    terms: Mapping[str, "csr_array"] = field(default_factory=dict)
+    """Sparse term weights of the modalities that have some, shape (N, T_m), float32; a row is empty where absent."""
 
     def __len__(self) -> int:
         return len(self.label)
@@ -58,7 +66,10 @@ class FeatureTable:
             raise StoreError(f"Found no modality {listed(unknown)}; there are {listed(known)}.")
         kept = {name: self.modalities[name] for name in wanted if name in self.modalities}
         return replace(
-            self, modalities=kept, fitted={name: self.fitted[name] for name in wanted if name in self.fitted}
+            self,
+            modalities=kept,
+            fitted={name: self.fitted[name] for name in wanted if name in self.fitted},
+            terms={name: self.terms[name] for name in wanted if name in self.terms},
         )
 
     def fitted_on(self, train: np.ndarray) -> "FeatureTable":
@@ -68,7 +79,15 @@ class FeatureTable:
             train: The rows, shape (N,), bool.
         """
         made = {name: make(train) for name, make in self.fitted.items()}
-        return replace(self, modalities=dict(sorted({**self.modalities, **made}.items())), fitted={})
+        vectors = {name: vectors_of(found) for name, found in made.items()}
+        found = {name: found.terms for name, found in made.items() if isinstance(found, Extracted)}
+        terms = {name: matrix for name, matrix in found.items() if matrix is not None}
+        return replace(
+            self,
+            modalities=dict(sorted({**self.modalities, **vectors}.items())),
+            fitted={},
+            terms={**self.terms, **terms},
+        )
 
 
 EXPECTED = (

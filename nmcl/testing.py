@@ -174,7 +174,7 @@ def _check_batches(extractor: Extractor, clips: Sequence[Clip]) -> None:
 def _check_sequences(extractor: Extractor, clips: Sequence[Clip]) -> None:
     state = extractor.fit(clips, silent)
     found = extractor.extract([*clips[:4], Clip()], state)
-    if not isinstance(found, Extracted):
+    if not isinstance(found, Extracted) or found.sequences is None:
         return
     _require(found.sequences[4] is None, "a clip without the modality has no sequence")
     for sequence, times_s, vector in list(zip(found.sequences, found.times_s, found.vectors, strict=True))[:4]:
@@ -186,8 +186,25 @@ def _check_sequences(extractor: Extractor, clips: Sequence[Clip]) -> None:
         is_increasing = times_s[0] == 0 and bool((np.diff(times_s) > 0).all())
         _require(is_increasing, "the times of a sequence begin at 0 and increase")
     alone = extractor.extract(clips[1:2], state)
-    is_same = isinstance(alone, Extracted) and _bytes(alone.sequences[0]) == _bytes(found.sequences[1])
+    own = alone.sequences if isinstance(alone, Extracted) else None
+    is_same = own is not None and _bytes(own[0]) == _bytes(found.sequences[1])
     _require(is_same, "a sequence does not depend on the other clips of its batch")
+
+
+def _check_terms(extractor: Extractor, clips: Sequence[Clip]) -> None:
+    state = extractor.fit(clips, silent)
+    found = extractor.extract([*clips[:4], Clip()], state)
+    if not isinstance(found, Extracted) or (terms := found.terms) is None:
+        return
+    _require(terms.shape[0] == 5 and terms.dtype == np.float32, "term weights are float32, with a row for each clip")
+    _require(terms.has_canonical_format, "the columns of term weights are sorted in each row, each once")
+    _require(bool(np.isfinite(terms.data).all()), "term weights are finite")
+    _require(terms[[4]].nnz == 0, "a clip without the modality has no term weights")
+    alone = extractor.extract(clips[1:2], state)
+    own = alone.terms if isinstance(alone, Extracted) else None
+    _require(own is not None and own.shape == (1, terms.shape[1]), "the number of terms is that of the state")
+    is_same = own is not None and own.toarray().tobytes() == terms[[1]].toarray().tobytes()
+    _require(is_same, "term weights do not depend on the other clips of the batch")
 
 
 def _bytes(sequence: np.ndarray | None) -> bytes | None:
@@ -203,4 +220,5 @@ _CHECKS: tuple[Callable[[Extractor, Sequence[Clip]], None], ...] = (
     _check_purity,
     _check_batches,
     _check_sequences,
+    _check_terms,
 )

@@ -175,7 +175,7 @@ class StudyOptions:
             "--set",
             metavar="features.NAME.SETTING=VALUE",
             help="With --texts: a feature set of the descriptions, or its settings. With --store: a setting of the "
-            "store. Repeatable. Default with --texts: textual, paragraph vectors, and words, WordLlama.",
+            "store. Repeatable. Default with --texts: textual, words and ngrams.",
         ),
     ] = None
     store: Annotated[Path | None, typer.Option("--store", help="Store (--out of a run) with extracted features.")] = (

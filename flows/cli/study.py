@@ -32,7 +32,7 @@ from nmcl.model.study.taxonomy import read_taxonomy
 from nmcl.pipeline.crawl.descriptions import read_descriptions
 from nmcl.pipeline.errors import SettingsError, StoreError
 from nmcl.pipeline.progress import Progress
-from nmcl.pipeline.stages.complete import load_features
+from nmcl.pipeline.stages.complete import load_all_terms, load_features
 from nmcl.pipeline.storage.catalogue import TRAINING, load_catalogue
 from nmcl.pipeline.storage.files import write_whole
 from nmcl.pipeline.storage.runs import SETTINGS, champion
@@ -179,7 +179,8 @@ def stored_features(folder: Path, names: tuple[str, ...] = (), changes: Tree | N
         )
     labels = np.array(plan.splits.classes)[labels_of(plan)[kept]]
     table = labelled({m: block[kept] for m, block in features.items()}, labels, split[kept])
-    return replace(table, names=tuple(name_of(plan.videos[i]) for i in np.flatnonzero(kept)))
+    terms = {name: matrix[kept] for name, matrix in load_all_terms(store, plan.catalogue, plan.features).items()}
+    return replace(table, terms=terms, names=tuple(name_of(plan.videos[i]) for i in np.flatnonzero(kept)))
 
 
 def _is_extracted(plan: Plan) -> bool:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,11 +17,14 @@ from nmcl.model.trained import Trained, fit_alone
 from nmcl.pipeline.features import FeatureRows, class_indices
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.records import SPLITS, Split, State
-from nmcl.pipeline.stages.complete import load_completed, load_features
+from nmcl.pipeline.stages.complete import load_all_terms, load_completed, load_features
 from nmcl.pipeline.storage.artifacts import load_state
 from nmcl.pipeline.storage.failures import Failure
 from nmcl.pipeline.storage.run_files import Completion, Metrics, SplitScores, Timing
 from nmcl.pipeline.storage.runs import Run
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def labels_of(plan: Plan) -> np.ndarray:
 def dataset(completed: FeatureRows, labels: np.ndarray, rows: np.ndarray) -> Dataset:
     """Return a dataset of some of the videos, for training or testing."""
     chosen = completed.take(rows)
-    return Dataset(chosen.modalities, chosen.observed, labels[rows])
+    return Dataset(chosen.modalities, chosen.observed, labels[rows], terms=chosen.terms)
 
 
 def _alone(
@@ -108,7 +112,8 @@ def _alone(
     A missing vector is replaced by the training mean: a completed one would bring in the other modalities.
     """
     features = {name: load_features(plan.store, plan.catalogue, a) for name, a in plan.features.items()}
-    bare = without_completion(features, rows["train"])
+    terms = load_all_terms(plan.store, plan.catalogue, plan.features)
+    bare = without_completion(features, rows["train"], terms)
     train, validation = (dataset(bare, labels, rows[split]) for split in SPLITS if split != "test")
     models = fit_alone(trained.name, train, validation, trained.classes, trained.settings, trained.seed, progress)
     probability = {
@@ -120,15 +125,21 @@ def _alone(
     return {n: np.where(bare.observed[n][:, None], p, np.float32(np.nan)) for n, p in probability.items()}, scores
 
 
-def without_completion(features: Mapping[str, np.ndarray], train_rows: np.ndarray) -> FeatureRows:
-    """Return features with absent rows set to the mean of the observed training rows, or to zeros if there are none."""
+def without_completion(
+    features: Mapping[str, np.ndarray], train_rows: np.ndarray, terms: Mapping[str, "csr_array"] | None = None
+) -> FeatureRows:
+    """Return features with absent rows set to the mean of the observed training rows, or to zeros if there are none.
+
+    Args:
+        terms: Term weights of the feature sets that have some, which stay as they are.
+    """
     observed: dict[str, np.ndarray] = {m: ~np.isnan(block).any(axis=1) for m, block in features.items()}
     vectors: dict[str, np.ndarray] = {}
     for modality, block in features.items():
         seen = block[observed[modality] & train_rows]
         mean = seen.mean(axis=0) if len(seen) else np.zeros(block.shape[1], np.float32)
         vectors[modality] = np.where(observed[modality][:, None], block, mean)
-    return FeatureRows(vectors, observed)
+    return FeatureRows(vectors, observed, terms=terms or {})
 
 
 def metrics_of(evaluated: Evaluated, seconds: dict[str, float]) -> Metrics:

@@ -48,6 +48,10 @@ class Fold:
         blocks = [self.split, self.table.label, *(block for _, block in sorted(self.table.modalities.items()))]
         for part in (self.train, self.validation, self.test):
             blocks += [*part.modalities.values(), *part.observed.values()]
+        for terms in (self.table.terms, self.train.terms, self.validation.terms, self.test.terms):
+            for name, matrix in sorted(terms.items()):
+                hashed.update(repr((name, matrix.shape)).encode())
+                blocks += [matrix.indptr, matrix.indices, matrix.data]
         for block in blocks:
             hashed.update(repr((block.shape, block.dtype)).encode())
             hashed.update(block.tobytes())
@@ -94,7 +98,9 @@ def rows(table: FeatureTable, chosen: np.ndarray, completer: State) -> Dataset:
     blocks = {name: block[chosen] for name, block in table.modalities.items()}
     observed = {name: ~np.isnan(block[:, 0]) for name, block in blocks.items()}
     with threadpool_limits(1):
-        return Dataset(completion.complete(blocks, completer), observed, table.label[chosen])
+        completed = completion.complete(blocks, completer)
+    terms = {name: matrix[chosen] for name, matrix in table.terms.items()}
+    return Dataset(completed, observed, table.label[chosen], terms=terms)
 
 
 def stratified(table: FeatureTable, seed: int) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Completion stage: fills in missing modalities of every video from its observed ones."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +15,22 @@ from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import State
-from nmcl.pipeline.stages.vectors import load_vectors
+from nmcl.pipeline.stages.vectors import load_terms, load_vectors
 from nmcl.pipeline.storage.artifacts import Artifact, write_with_digest
 from nmcl.pipeline.storage.catalogue import Catalogue, Part, load_part
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import completed_names, encode, from_vectors, read_table, to_vectors
+from nmcl.pipeline.storage.tables import (
+    completed_names,
+    encode,
+    from_vectors,
+    read_table,
+    term_names,
+    to_terms,
+    to_vectors,
+)
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 ONE_THREAD_VALUES = 2**24
 """Below this many values (7,000 videos) the matrix products are short: threads cost more by waiting than they save."""
@@ -47,7 +59,8 @@ def complete_part(store: Store, part: Part, features: Mapping[str, Artifact], st
     name = into.part(part.key)
     if store.exists(name):
         return False
-    blocks: dict[str, np.ndarray] = {m: load_vectors(store, artifact, part) for m, artifact in features.items()}
+    tables = {m: read_table(store, artifact.part(part.key), part.n_videos) for m, artifact in features.items()}
+    blocks: dict[str, np.ndarray] = {m: to_vectors(table.column("vector")) for m, table in tables.items()}
     columns: dict[str, pa.Array] = {"video_id": pa.array([v.video_id for v in load_part(store, part)], pa.string())}
     empty = completion.empty_rows(blocks)
     with _alone, threadpool_limits(1, user_api="blas"):  # products split among threads may round differently
@@ -58,8 +71,20 @@ def complete_part(store: Store, part: Part, features: Mapping[str, Artifact], st
         columns[modality] = from_vectors(filled)
         columns[f"{modality}_observed"] = pa.array(observed)
     into.note_recipe(store)
-    write_with_digest(store, name, encode(pa.table(columns)))
+    write_with_digest(store, name, encode(_with_terms_of(pa.table(columns), tables)))
     return True
+
+
+def _with_terms_of(completed: pa.Table, features: Mapping[str, pa.Table]) -> pa.Table:
+    """Return a completed part with the term weights of its feature sets."""
+    *own, own_key = term_names()
+    for name, table in features.items():
+        if (n_terms := (table.schema.metadata or {}).get(own_key.encode())) is not None:
+            *columns, key = term_names(name)
+            for column, source in zip(columns, own, strict=True):
+                completed = completed.append_column(column, table.column(source))
+            completed = completed.replace_schema_metadata({**(completed.schema.metadata or {}), key: n_terms})
+    return completed
 
 
 def load_features(store: Store, catalogue: Catalogue, artifact: Artifact, rows: np.ndarray | None = None) -> np.ndarray:
@@ -88,9 +113,39 @@ def load_completed(store: Store, catalogue: Catalogue, artifact: Artifact) -> Fe
     """
     if not catalogue.n_videos:
         raise StoreError(f"The catalogue of {store.url} has no video. Ingest a crawl: `nmcl ingest CRAWL --out OUT`.")
-    tables = [read_table(store, artifact.part(part.key), part.n_videos) for _, part in catalogue.parts()]
+    files = [artifact.part(part.key) for _, part in catalogue.parts()]
+    parts = zip(files, catalogue.parts(), strict=True)
+    tables = [read_table(store, file, part.n_videos) for file, (_, part) in parts]
     names = completed_names(tables[0])
+    terms = {m: [to_terms(table, file, m) for table, file in zip(tables, files, strict=True)] for m in names}
     return FeatureRows(
         {m: np.concatenate([to_vectors(table.column(m)) for table in tables]) for m in names},
         {m: np.concatenate([table.column(f"{m}_observed").to_numpy() for table in tables]) for m in names},
+        terms=_joined_terms(terms, [len(table) for table in tables]),
     )
+
+
+def load_all_terms(store: Store, catalogue: Catalogue, features: Mapping[str, Artifact]) -> dict[str, "csr_array"]:
+    """Return the term weights of a catalogue's videos, in order, by the feature sets that have some."""
+    parts = [part for _, part in catalogue.parts()]
+    found = {name: [load_terms(store, artifact, part) for part in parts] for name, artifact in features.items()}
+    return _joined_terms(found, [part.n_videos for part in parts])
+
+
+def _joined_terms(parts: Mapping[str, Sequence["csr_array | None"]], n_videos: Sequence[int]) -> dict[str, "csr_array"]:
+    """Return the matrices of all parts below each other; a part without any has empty rows."""
+    from scipy.sparse import csr_array, vstack
+
+    joined = {}
+    for name, matrices in parts.items():
+        widths = {matrix.shape[1] for matrix in matrices if matrix is not None}
+        if len(widths) > 1:
+            raise StoreError(
+                f"The parts of the feature set {name} have different numbers of terms ({sorted(widths)}). Delete its "
+                "folders in features and completed, and repeat the command that created them."
+            )
+        for width in widths:
+            given = zip(matrices, n_videos, strict=True)
+            blocks = [csr_array((n, width), dtype=np.float32) if matrix is None else matrix for matrix, n in given]
+            joined[name] = csr_array(vstack(blocks, format="csr"))
+    return joined

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -16,13 +17,21 @@ from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import (
     SEQUENCE,
     SEQUENCE_TIMES,
+    TERMS,
+    TermRow,
     encode,
     from_sequences,
     from_vectors,
+    is_null,
     read_table,
     to_sequences,
+    to_terms,
     to_vectors,
+    with_terms,
 )
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,8 @@ class PartOfVectors:
         self._key_frames_s: list[Sequence[float]] = [()] * len(videos)
         self._sequences: list[np.ndarray | None] | None = None
         self._times_s: list[Sequence[float] | None] = [None] * len(videos)
+        self._terms: list[TermRow | None] | None = None
+        self._n_terms = 0
         self._before: Versions | None = None
         if written is None:
             self._vectors = np.full((len(videos), feature.extractor.dim), np.nan, np.float32)
@@ -61,6 +72,10 @@ class PartOfVectors:
         if SEQUENCE in written.column_names:
             self._sequences = to_sequences(written.column(SEQUENCE))
             self._times_s = written.column(SEQUENCE_TIMES).to_pylist()
+        if (terms := to_terms(written, feature.artifact.folder)) is not None:
+            absent = is_null(written.column(TERMS))
+            self._n_terms = terms.shape[1]
+            self._terms = [None if none else row for none, row in zip(absent, _rows(terms), strict=True)]
 
     @property
     def name(self) -> str:
@@ -85,14 +100,24 @@ class PartOfVectors:
         clips = [content.clip(self.need) for _, content in rows]
         extracted = self._feature.extractor.extract(clips, self._feature.state)
         if isinstance(extracted, Extracted):
-            self._sequences = self._sequences or [None] * len(self._videos)
-            for (i, _), sequence, times_s in zip(rows, extracted.sequences, extracted.times_s, strict=True):
-                self._sequences[i], self._times_s[i] = sequence, None if sequence is None else times_s
+            self._add_beside([i for i, _ in rows], extracted)
         for (i, content), clip, vector in zip(rows, clips, vectors_of(extracted), strict=True):
             problem = content.problems.get(self.need.stream) if self.need.stream else None
             self._vectors[i] = vector
             self._remarks[i] = problem.detail if problem else None
             self._key_frames_s[i] = clip.frame_times_s
+
+    def _add_beside(self, rows: Sequence[int], extracted: Extracted) -> None:
+        """Add the sequences or term weights of some rows."""
+        if extracted.sequences is not None:
+            self._sequences = self._sequences or [None] * len(self._videos)
+            for i, sequence, times_s in zip(rows, extracted.sequences, extracted.times_s, strict=True):
+                self._sequences[i], self._times_s[i] = sequence, None if sequence is None else times_s
+        if extracted.terms is not None:
+            self._n_terms = extracted.terms.shape[1]
+            self._terms = self._terms or [None] * len(self._videos)
+            for i, vector, row in zip(rows, extracted.vectors, _rows(extracted.terms), strict=True):
+                self._terms[i] = None if np.isnan(vector).any() else row
 
     def write(self, store: Store, part: Part) -> None:
         """Write the part, unless nothing of it changed."""
@@ -113,6 +138,8 @@ class PartOfVectors:
         table = pa.table(columns)
         if self._feature.code:
             table = table.replace_schema_metadata({"made_as": self._feature.code})
+        if self._terms is not None:
+            table = with_terms(table, self._terms, self._n_terms)
         table = with_versions(table, self._versions())
         self._feature.artifact.note_recipe(store)
         write_with_digest(store, name, encode(table))
@@ -130,6 +157,15 @@ def load_vectors(store: Store, artifact: Artifact, part: Part) -> np.ndarray:
     return to_vectors(read_table(store, artifact.part(part.key), part.n_videos).column("vector"))
 
 
+def load_terms(store: Store, artifact: Artifact, part: Part) -> "csr_array | None":
+    """Return a feature set's term weights of a part: shape (part.n_videos, T), float32, empty rows where absent.
+
+    None if the part has none.
+    """
+    name = artifact.part(part.key)
+    return to_terms(read_table(store, name, part.n_videos), name)
+
+
 def load_sequences(store: Store, artifact: Artifact, part: Part) -> list[Steps | None]:
     """Return the sequences that a part's vectors were pooled from.
 
@@ -143,3 +179,10 @@ def load_sequences(store: Store, artifact: Artifact, part: Part) -> list[Steps |
         None if vectors is None else Steps(vectors, np.array(times_s, np.float32))
         for vectors, times_s in zip(to_sequences(table.column(SEQUENCE)), times, strict=True)
     ]
+
+
+def _rows(matrix: "csr_array") -> list[TermRow]:
+    """Return the columns and weights of each row of a matrix with sorted columns."""
+    ends = matrix.indptr[1:-1]
+    columns, weights = (np.split(values, ends) for values in (matrix.indices.astype(np.int32), matrix.data))
+    return list(zip(columns, weights, strict=True))[: matrix.shape[0]]

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,10 @@ from nmcl.pipeline.storage.artifacts import RECIPE, Artifact, digest, digest_fil
 from nmcl.pipeline.storage.catalogue import Part
 from nmcl.pipeline.storage.failures import Failures, load_failures
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import completed_names, decode, read_table, to_vectors
+from nmcl.pipeline.storage.tables import completed_names, decode, read_table, to_terms, to_vectors
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 COLUMNS = {
     "features": ("video_id", "vector"),
@@ -95,6 +98,7 @@ def _wrong_vectors(
     if len(dims) > 1:
         return f"its vectors have {vectors.shape[1]} values, those of other parts {min(dims - {vectors.shape[1]})}"
     absent = np.isnan(vectors).any(axis=1)
+    to_terms(table, name)
     if not np.isfinite(vectors[~absent]).all():
         return "it contains infinite values"
     failures = _failures_beside(store, name, recipe, decodings)
@@ -146,8 +150,17 @@ def _wrong_completed(store: Store, name: str, recipe: Mapping[str, Any], table: 
         features = f"features/{modality}-{addresses[modality]}/{name}"
         if not store.exists(features):
             continue
-        extracted = to_vectors(read_table(store, features).column("vector"))
+        own = read_table(store, features)
+        extracted = to_vectors(own.column("vector"))
         present = ~np.isnan(extracted).any(axis=1)
         if not np.array_equal(present, observed) or not np.array_equal(extracted[present], vectors[present]):
             return f"its {modality} vectors differ from the extracted ones"
+        if not _same_terms(to_terms(table, name, modality), to_terms(own, features)):
+            return f"its {modality} term weights differ from the extracted ones"
     return None
+
+
+def _same_terms(one: "csr_array | None", other: "csr_array | None") -> bool:
+    if one is None or other is None:
+        return one is other
+    return bool(one.shape == other.shape and (one != other).nnz == 0)

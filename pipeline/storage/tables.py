@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,9 @@ import pyarrow.parquet as pq
 from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.records import Video
 from nmcl.pipeline.storage.store import Store
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 VIDEO_SCHEMA = pa.schema(
     [
@@ -52,6 +55,11 @@ class _Sequences:
 
 SEQUENCE, SEQUENCE_TIMES = "sequence", "sequence_s"
 """Columns of features that keep what was pooled."""
+TERMS, TERM_WEIGHTS, N_TERMS = "terms", "term_weights", "n_terms"
+"""Columns of features with sparse term weights, and the key of the table's metadata with the number of all terms. In
+completed parts, the name of the feature set and an underscore come before each."""
+MOST_TERMS = 1 << 24
+"""Most terms of a feature set."""
 _TEXT, _VECTORS, _SEQUENCES = pa.string(), _Vectors(), _Sequences()
 _SHAPES: Mapping[str, Mapping[str, Any]] = {
     "videos/part-": {field.name: field for field in VIDEO_SCHEMA},
@@ -119,10 +127,13 @@ def decode(data: bytes, name: str, n_rows: int | None = None) -> pa.Table:
     for column, wanted in _columns(name, _OPTIONAL, {}).items():
         if column in table.column_names:
             _check(table, column, wanted, name)
+    if name.startswith("features/"):
+        to_terms(table, name)
     if name.startswith("completed/"):
         for column in (names := completed_names(table)):
             _check(table, column, _VECTORS, name)
             _check(table, f"{column}{_OBSERVED}", pa.bool_(), name)
+            to_terms(table, name, column)
         if not names:
             raise _damaged(name, "no feature set")
     return table
@@ -269,3 +280,75 @@ def to_sequences(column: pa.ChunkedArray) -> list[np.ndarray | None]:
         flat = None if not value.is_valid else value.values.flatten().to_numpy(zero_copy_only=False)
         found.append(None if flat is None else flat.reshape(-1, dim))
     return found
+
+
+TermRow = tuple[np.ndarray, np.ndarray]
+"""Columns, int32, sorted, and weights, float32, of one row of a sparse matrix."""
+
+
+def term_names(feature: str = "") -> tuple[str, str, str]:
+    """Return the names of the columns of term weights and the key of their number, by default those of `features/`."""
+    before = f"{feature}_" if feature else ""
+    return f"{before}{TERMS}", f"{before}{TERM_WEIGHTS}", f"{before}{N_TERMS}"
+
+
+def with_terms(table: pa.Table, rows: Sequence[TermRow | None], n_terms: int) -> pa.Table:
+    """Return a table with columns of term weights; None becomes null."""
+    ends = np.cumsum([0 if row is None else len(row[0]) for row in rows], dtype=np.int32)
+    offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
+    absent = pa.array([row is None for row in rows], pa.bool_())
+    for i, (name, kind) in enumerate(((TERMS, np.int32), (TERM_WEIGHTS, np.float32))):
+        values = np.concatenate([np.empty(0, kind), *(row[i] for row in rows if row is not None)], dtype=kind)
+        table = table.append_column(name, pa.ListArray.from_arrays(offsets, pa.array(values), mask=absent))
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), N_TERMS: str(n_terms)})
+
+
+def to_terms(table: pa.Table, file: str, feature: str = "") -> "csr_array | None":
+    """Return the term weights of a table, shape (N, n_terms), float32, empty rows where null; None if it has none.
+
+    Args:
+        file: Name of the file in the store, for messages.
+        feature: The feature set, in a completed part.
+
+    Raises:
+        StoreError: If they are not the rows of a sparse matrix, with sorted columns and finite weights.
+    """
+    terms, weights, key = term_names(feature)
+    metadata = table.schema.metadata or {}
+    if key.encode() not in metadata and (feature or not {terms, weights} & {*table.column_names}):
+        return None
+    try:
+        n_terms = int(metadata.get(key.encode(), b"none"))
+    except ValueError:
+        n_terms = -1
+    if not 0 <= n_terms <= MOST_TERMS:
+        raise _damaged(file, f"its {key} is not a number in 0..{MOST_TERMS:,}")
+    for name, kind in ((terms, pa.int32()), (weights, pa.float32())):
+        _check(table, name, pa.field(name, pa.list_(kind)), file)
+    (n_of, columns), (n_weights, values) = (_lists(table.column(name)) for name in (terms, weights))
+    is_same = np.array_equal(is_null(table.column(terms)), is_null(table.column(weights)))
+    if not is_same or not np.array_equal(n_of, n_weights):
+        raise _damaged(file, f"columns {terms!r} and {weights!r} have lists of different lengths")
+    if columns.null_count or values.null_count or not np.isfinite(np.from_dlpack(values)).all():
+        raise _damaged(file, f"column {weights!r} holds numbers that are not finite")
+    return _matrix(n_of, np.array(np.from_dlpack(columns)), np.array(np.from_dlpack(values)), n_terms, file)
+
+
+def _matrix(n_of: np.ndarray, columns: np.ndarray, values: np.ndarray, n_terms: int, file: str) -> "csr_array":
+    """Return a sparse matrix from the number of values of each row, and the columns and values of all."""
+    from scipy.sparse import csr_array
+
+    starts = np.concatenate([[0], np.cumsum(n_of)])
+    is_first = np.zeros(len(columns) + 1, bool)
+    is_first[starts] = True
+    is_sorted = bool((np.diff(columns) > 0)[~is_first[1:-1]].all())
+    if not is_sorted or (len(columns) and not (columns.min() >= 0 and columns.max() < n_terms)):
+        raise _damaged(file, f"its terms are not sorted numbers in 0..{n_terms - 1:,}")
+    return csr_array((values, columns, starts.astype(np.int32)), shape=(len(n_of), n_terms))
+
+
+def _lists(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
+    """Return the lengths of the lists of a column, 0 for null, and all their values."""
+    array = column.combine_chunks()
+    array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
+    return np.from_dlpack(array.value_lengths().fill_null(0)), array.flatten()

@@ -13,6 +13,7 @@ import pytest
 from nmcl.extractors.acoustic import AcousticExtractor, AcousticSettings
 from nmcl.extractors.autoencoder import AutoencoderSettings
 from nmcl.extractors.logmel import LogMelExtractor, LogMelSettings
+from nmcl.extractors.ngrams import NgramExtractor, NgramSettings
 from nmcl.extractors.sentences import SentenceSettings, sentence_extractor
 from nmcl.extractors.tagger import TaggerExtractor, TaggerSettings
 from nmcl.extractors.textual import TextualExtractor, TextualSettings
@@ -68,6 +69,7 @@ CASES = {
     "textual": Case(lambda: TextualExtractor(TextualSettings(dim=10, min_words=2000)), _text),
     "logmel": Case(lambda: LogMelExtractor(LogMelSettings(bands=8)), _sound),
     "logmel sequence": Case(lambda: LogMelExtractor(LogMelSettings(bands=8, sequence=True)), _sound),
+    "ngrams": Case(lambda: NgramExtractor(NgramSettings(dim=10)), _text),
     "wordllama": Case(lambda: WordLlamaExtractor(WordLlamaSettings()), _text),
     "visual": Case(lambda: VisualExtractor("efficientnet_lite0", VisualSettings(weights="random")), _frames),
     "visual sequence": Case(

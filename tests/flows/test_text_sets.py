@@ -81,17 +81,18 @@ def test_wordllama_needs_no_training_rows() -> None:
 
 
 def test_sets_are_named_by_settings() -> None:
-    default = {"textual": "paragraph_vectors", "words": "wordllama"}
+    default = {"textual": "paragraph_vectors", "words": "wordllama", "ngrams": "ngrams"}
     assert {name: chosen.extractor for name, chosen in chosen_sets({}).items()} == default
     tree = {"features": {"textual": {"dim": 7}, "said": {"extractor": "wordllama"}}}
     found = chosen_sets(tree)
     assert {name: chosen.extractor for name, chosen in found.items()} == {
         "textual": "paragraph_vectors",
         "words": "wordllama",
+        "ngrams": "ngrams",
         "said": "wordllama",
     }
     assert found["textual"].options.dim == 7
-    none = {name: {"extractor": "none"} for name in ("textual", "words")}
+    none = {name: {"extractor": "none"} for name in ("textual", "words", "ngrams")}
     assert list(chosen_sets({"features": {**none, "w": {"extractor": "wordllama"}}})) == ["w"]
 
 
@@ -106,7 +107,7 @@ def test_sets_are_named_by_settings() -> None:
         ),
         ({"features": {"words": {"extractor": "oracle"}}}, "features.words.extractor is 'oracle'; expected one of"),
         (
-            {"features": {name: {"extractor": "none"} for name in ("textual", "words")}},
+            {"features": {name: {"extractor": "none"} for name in ("textual", "words", "ngrams")}},
             "No feature set of descriptions is left",
         ),
         ({"features": {"textual": {"extra_text": "nowhere.txt"}}}, "nowhere.txt cannot be read"),
