@@ -55,7 +55,7 @@ def quick() -> Settings:
     """Settings that learn little from `small_crawl`, in seven parts."""
     return from_tree(
         {
-            "features": {"words": {"extractor": "none"}},
+            "features": {"words": {"extractor": "none"}, "ngrams": {"extractor": "none"}},
             "visual": {"backbone": "efficientnet_lite0"},
             "ingest": {"part_size": 2},
             "split": {"min_venue_videos": 4},

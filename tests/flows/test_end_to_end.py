@@ -95,7 +95,7 @@ def test_metrics(out: Path) -> None:
     assert counts["missing_acoustic"] > 0
     assert counts["missing_textual"] > 0
     assert counts["train"] + counts["validation"] + counts["test"] == 194 - 12
-    assert set(metrics["modality"]) == {"visual", "acoustic", "textual", "words"}
+    assert set(metrics["modality"]) == {"visual", "acoustic", "textual", "words", "ngrams"}
     assert metrics["test"]["micro_f1"] > 0.7
     assert set(metrics["seconds"]) == {"ingest", "fit", "extract", "complete", "train", "evaluate"}
     assert all(seconds > 0 for seconds in metrics["seconds"].values())
@@ -106,7 +106,7 @@ def test_metrics(out: Path) -> None:
 
 
 def test_store(out: Path, sample_crawl: Path) -> None:
-    for modality, dim in (("visual", 1280), ("acoustic", 200), ("textual", 100), ("words", 256)):
+    for modality, dim in (("visual", 1280), ("acoustic", 200), ("textual", 100), ("words", 256), ("ngrams", 200)):
         (folder,) = (out / "features").glob(f"{modality}-*")
         table = pq.read_table([*folder.glob("part-*.parquet")])
         assert len(table) == 194
@@ -307,6 +307,6 @@ def test_a_study_of_the_stores_features(out: Path, home: Path, tmp_path: Path) -
     results = json.loads((study / "results.json").read_text())
     counts = json.loads((out / "latest" / "metrics.json").read_text())["counts"]
     assert results["rows"] == {split: counts[split] for split in ("train", "validation", "test")}
-    assert results["dims"] == {"acoustic": 200, "textual": 100, "visual": 1280, "words": 256}
+    assert results["dims"] == {"acoustic": 200, "ngrams": 200, "textual": 100, "visual": 1280, "words": 256}
     assert results["methods"]["logistic"]["micro_f1"]["mean"] > 0.7
     assert results["methods"]["logistic"]["micro_f1"]["std"] == 0.0  # the store's split, whatever the seed

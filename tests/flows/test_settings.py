@@ -324,7 +324,8 @@ def test_sections_of_earlier_versions_are_feature_sets(tmp_path: Path, capsys: p
     assert of_store(store, before) == from_tree(before) == from_tree(now)
     assert "Settings of visual, acoustic are now under features" in capsys.readouterr().err
     store.write_json("settings.json", before)
-    assert of_store(store, {}) == from_tree({"features": {**now["features"], "words": {"extractor": "none"}}})
+    later = {name: {"extractor": "none"} for name in ("words", "ngrams")}
+    assert of_store(store, {}) == from_tree({"features": {**now["features"], **later}})
     assert capsys.readouterr().err == ""
     changes = {"visual": {"key_frames": 5}}
     assert of_store(store, changes).features["visual"].options.key_frames == 5
@@ -334,7 +335,7 @@ def test_sections_of_earlier_versions_are_feature_sets(tmp_path: Path, capsys: p
 def test_any_number_of_feature_sets() -> None:
     tree = {"features": {"acoustic": {"extractor": "none"}, "frames": {"extractor": "efficientnet_lite0"}}}
     settings = from_tree(tree)
-    assert list(settings.features) == ["visual", "textual", "words", "frames"]
+    assert list(settings.features) == ["visual", "textual", "words", "ngrams", "frames"]
     assert from_tree(json.loads(json.dumps(to_tree(settings)))) == settings
     remembered = to_tree(settings)
     assert list(changed(remembered, {"features": {"acoustic": {"extractor": "sda"}}}).features)[:2] == [
@@ -354,7 +355,7 @@ PAPER = ["visual", "acoustic", "textual"]
 
 def test_the_papers_sets_are_a_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     console.note_once.cache_clear()
-    assert list(Settings().features) == [*PAPER, "words"]
+    assert list(Settings().features) == [*PAPER, "words", "ngrams"]
     assert list(from_tree({"features": "paper"}).features) == PAPER
     config = tmp_path / "nmcl.toml"
     config.write_text('features = "paper"\n')
@@ -379,13 +380,29 @@ def test_the_papers_sets_are_a_preset(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_the_preset_leaves_out_the_default_set_of_a_store(tmp_path: Path) -> None:
     store = Store.create(tmp_path)
     remember(store, from_tree({"features": {"frames": {"extractor": "efficientnet_lite0"}}}))
-    assert list(of_store(store, {}).features) == [*PAPER, "words", "frames"]
+    assert list(of_store(store, {}).features) == [*PAPER, "words", "ngrams", "frames"]
     assert list(of_store(store, {"features": "paper"}).features) == [*PAPER, "frames"]
+
+
+def test_a_store_from_before_the_set_ngrams_keeps_its_sets(tmp_path: Path) -> None:
+    store, before = Store.create(tmp_path), to_tree(Settings())
+    del before["features"]["ngrams"]
+    store.write_json("settings.json", before)
+    assert list(of_store(store, {}).features) == [*PAPER, "words"]
+    added = of_store(store, {"features": {"ngrams": {"extractor": "ngrams"}}})
+    assert list(added.features) == [*PAPER, "words", "ngrams"]
+    remember(store, of_store(store, {}))
+    assert list(of_store(store, {}).features) == [*PAPER, "words"]
+
+
+def test_no_set_may_be_named_as_the_terms_of_another() -> None:
+    with pytest.raises(SettingsError, match="'ngrams_terms' cannot name a feature set beside 'ngrams'"):
+        from_tree({"features": {"ngrams_terms": {"extractor": "logmel"}}})
 
 
 def test_a_store_from_before_the_set_words_stays_without_it(tmp_path: Path) -> None:
     store, before = Store.create(tmp_path), to_tree(Settings())
-    del before["features"]["words"]
+    del before["features"]["words"], before["features"]["ngrams"]
     store.write_json("settings.json", before)
     assert list(of_store(store, {}).features) == PAPER
     assert list(of_store(store, {"features": {"words": {"extractor": "wordllama"}}}).features) == [*PAPER, "words"]
@@ -399,11 +416,11 @@ def test_without_the_package_of_a_default_set_it_is_left_out(
     console.note_once.cache_clear()
     monkeypatch.setattr(feature_settings, "is_installed", lambda: False)
     store = Store.create(tmp_path)
-    assert list(of_store(store, {}).features) == PAPER
+    assert list(of_store(store, {}).features) == [*PAPER, "ngrams"]
     assert "The feature set words is left out" in capsys.readouterr().err
     assert list(of_store(store, {"features": "paper"}).features) == PAPER
     remember(store, of_store(store, {}))
     console.note_once.cache_clear()
     capsys.readouterr()
-    assert list(of_store(store, {}).features) == PAPER
+    assert list(of_store(store, {}).features) == [*PAPER, "ngrams"]
     assert capsys.readouterr().err == ""

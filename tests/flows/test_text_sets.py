@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nmcl.extractors.ngrams import NgramExtractor, NgramSettings
 from nmcl.extractors.textual import TextualExtractor, TextualSettings
 from nmcl.extractors.wordllama import WordLlamaExtractor, WordLlamaSettings
-from nmcl.flows.text_sets import TextSet, chosen_sets
+from nmcl.flows.text_sets import SEED, TextSet, chosen_sets
 from nmcl.model.feature_table import FeatureTable
 from nmcl.model.study.folds import fold
 from nmcl.pipeline.completion import CompletionSettings
@@ -65,6 +66,23 @@ def test_every_split_is_fitted_again() -> None:
         assert not found.test.observed["words"].any()
         splits.append(found.split.tolist())
     assert splits[0] != splits[1]
+
+
+def test_terms_are_fitted_on_training_rows_too() -> None:
+    sound = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    make = TextSet(["", *TEXTS[1:]], NgramExtractor(NgramSettings(dim=4)))
+    table = FeatureTable({"sound": sound}, np.arange(40) % 2, ("a", "b"), fitted={"ngrams": make})
+    found = fold(table, 0, CompletionSettings(method="mean"))
+    alone = NgramExtractor(NgramSettings(dim=4))
+    train = found.split == "train"
+    rows = [i for i in np.random.default_rng(SEED).permutation(np.flatnonzero(train)) if i]
+    state = alone.fit([Clip(text=TEXTS[i]) for i in rows], lambda *_: None)
+    expected = alone.extract([Clip(text=text) for text in ["", *TEXTS[1:]]], state)
+    assert expected.terms is not None
+    np.testing.assert_array_equal(found.table.modalities["ngrams"], expected.vectors)
+    np.testing.assert_array_equal(found.train.terms["ngrams"].toarray(), expected.terms.toarray()[train])
+    assert list(table.only(["ngrams"]).fitted_on(train).terms) == ["ngrams"]
+    assert found.table.only(["sound"]).terms == {}
 
 
 def test_at_most_so_many_rows_are_fitted_on() -> None:

@@ -154,7 +154,7 @@ def test_without_labels_the_features_are_all(
     remember(context.store, context.settings)
     stages.ingest(context, crawl)
     tree = json.loads((out / "settings.json").read_text())
-    tree["features"] |= {name: {"extractor": "none"} for name in ("acoustic", "textual", "words")}
+    tree["features"] |= {name: {"extractor": "none"} for name in ("acoustic", "textual", "words", "ngrams")}
     (out / "settings.json").write_text(json.dumps(tree))
     assert status(out, code=6)["next"]["command"] == f"nmcl extract --out {out}"
     for folder in [*trained.glob("features/visual-*"), *trained.glob("failures/*")]:

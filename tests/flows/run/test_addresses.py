@@ -111,7 +111,7 @@ WITH_WORDS = {
 }
 """What the default settings have besides, and what depends on it."""
 PAPER = from_tree({"features": "paper"})
-NO_WORDS = {"features": {"words": {"extractor": "none"}}}
+ONLY_PAPERS = {"features": {"words": {"extractor": "none"}, "ngrams": {"extractor": "none"}}}
 
 
 def test_addresses_are_what_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ def test_addresses_are_what_they_were(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_sequences_need_no_other_state(tmp_path: Path) -> None:
     """Their vectors are the same; the files have more columns."""
-    sequence = from_tree({**NO_WORDS, "visual": {"sequence": True}, "acoustic": {"sequence": True}})
+    sequence = from_tree({**ONLY_PAPERS, "visual": {"sequence": True}, "acoustic": {"sequence": True}})
     found = addresses(plan_of(tmp_path, sequence))
     changed = {name for name in GOLDEN if found[name] != GOLDEN[name]}
     assert changed == {"visual", "acoustic", "completion", "completed", "run"}
@@ -191,7 +191,7 @@ class LaterVisualSettings(VisualSettings):
 def test_a_changed_default_is_hashed(tmp_path: Path) -> None:
     later = addresses(plan_of(tmp_path, with_options(PAPER, "visual", LaterVisualSettings())))
     assert {name for name in GOLDEN if later[name] != GOLDEN[name]} == DOWNSTREAM["visual"]
-    assert later == addresses(plan_of(tmp_path, from_tree({**NO_WORDS, "visual": {"key_frames": 6}})))
+    assert later == addresses(plan_of(tmp_path, from_tree({**ONLY_PAPERS, "visual": {"key_frames": 6}})))
     assert addresses(plan_of(tmp_path, with_options(PAPER, "visual", LaterVisualSettings(key_frames=8)))) == GOLDEN
 
 
@@ -263,7 +263,7 @@ STATES_BEFORE_REFERENCES = {"acoustic": "504d79feb496", "textual": "4679def62642
 
 
 def test_features_of_the_last_version_that_hashed_all_settings_are_known(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, from_tree({**NO_WORDS, "visual": {"backbone": "efficientnet_lite0"}}))
+    plan = plan_of(tmp_path, from_tree({**ONLY_PAPERS, "visual": {"backbone": "efficientnet_lite0"}}))
     for modality, extractor in plan.extractors.all.items():
         present = plan.extractors.features(modality, STATES_BEFORE_REFERENCES.get(modality))
         assert f"features/{modality}-{digest(earlier_form(extractor, present))}" == BEFORE_REFERENCES[modality]
@@ -273,7 +273,7 @@ def test_features_of_the_last_version_that_hashed_all_settings_are_known(tmp_pat
 def test_a_champion_of_that_version_survives_a_new_setting(
     tmp_path: Path, section: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = plan_of(tmp_path, from_tree({**NO_WORDS, "visual": {"extractor": "efficientnet_lite0"}}))
+    plan = plan_of(tmp_path, from_tree({**ONLY_PAPERS, "visual": {"extractor": "efficientnet_lite0"}}))
     own = {
         m: Artifact(a.kind, json.loads(json.dumps(earlier_form(plan.extractors.all[m], a))))
         for m, a in plan.features.items()

@@ -24,6 +24,7 @@ SETTINGS = {
         "acoustic": {"extractor": "logmel"},
         "textual": {"extractor": "none"},
         "words": {"extractor": "none"},
+        "ngrams": {"extractor": "none"},
     },
     "ingest": {"part_size": 10},
 }

@@ -1,25 +1,34 @@
 """A store with other feature sets than the paper's three, from extraction to prediction."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scipy.sparse import vstack
 from typer.testing import CliRunner
 
+from nmcl.extractors.ngrams import NgramExtractor, NgramSettings
 from nmcl.flows.cli.main import app
+from nmcl.flows.cli.study import stored_features
 from nmcl.flows.retrain.context import Options, prepare, settings_for
 from nmcl.flows.retrain.retrain import Callbacks, retrain
 from nmcl.flows.run.evaluation import dataset, labels_of, rows_of
+from nmcl.flows.run.run_page import name_of
 from nmcl.flows.run.stages import Context, ingest
 from nmcl.flows.settings import Settings, from_tree, to_tree
 from nmcl.flows.settings_tree import merged
 from nmcl.flows.stored_settings import of_store, remember
 from nmcl.model.registry import MODELS, method
 from nmcl.model.trained import fit
+from nmcl.pipeline.records import Clip
 from nmcl.pipeline.stages.complete import load_completed
+from nmcl.pipeline.stages.vectors import load_terms
+from nmcl.pipeline.storage.artifacts import load_state
 from nmcl.pipeline.storage.store import Store
 from tests.media import shades, tone, write_video
 
@@ -27,8 +36,9 @@ SETS = {
     "acoustic": {"extractor": "none"},
     "frames": {"extractor": "efficientnet_lite0", "weights": "random", "sequence": True},
     "words": {"extractor": "paragraph_vectors", "dim": 12, "min_words": 1000},
+    "ngrams": {"extractor": "ngrams", "dim": 6, "max_terms": 500},
 }
-NAMES = ["visual", "textual", "frames", "words"]
+NAMES = ["visual", "textual", "frames", "words", "ngrams"]
 
 
 def nmcl(*words: object) -> str:
@@ -39,7 +49,7 @@ def nmcl(*words: object) -> str:
 
 @pytest.fixture(scope="module")
 def out(small_crawl: Path, quick: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with a finished run on four sets."""
+    """A store with a finished run on five sets."""
     out = tmp_path_factory.mktemp("sets") / "out"
     remember(Store.create(out), from_tree(merged(to_tree(quick), {"features": SETS})))
     nmcl("ingest", small_crawl, "--out", out)
@@ -52,9 +62,10 @@ def test_every_set_is_extracted_completed_and_used(out: Path) -> None:
     (folder,) = (out / "completed").iterdir()
     tables = [pq.read_table(path) for path in sorted(folder.glob("part-*.parquet"))]
     for table in tables:
-        assert set(table.column_names) == {"video_id", *(c for name in NAMES for c in (name, f"{name}_observed"))}
+        columns = {c for name in NAMES for c in (name, f"{name}_observed")}
+        assert set(table.column_names) == {"video_id", "ngrams_terms", "ngrams_term_weights", *columns}
     model = json.loads((out / "latest" / "model.json").read_text())
-    assert model["dims"] == {"frames": 1280, "textual": 100, "visual": 1280, "words": 12}
+    assert model["dims"] == {"frames": 1280, "ngrams": 6, "textual": 100, "visual": 1280, "words": 12}
     assert set(json.loads((out / "latest" / "metrics.json").read_text())["modality"]) == set(NAMES)
 
 
@@ -67,6 +78,45 @@ def test_one_decode_gave_both_networks_the_same_frames(out: Path) -> None:
             assert (vector is None) == (sequence is None)
             if vector is not None:
                 np.testing.assert_allclose(np.mean(sequence, axis=0), vector, rtol=1e-4, atol=1e-5)
+
+
+def test_terms_reach_the_model_and_the_study(out: Path) -> None:
+    store = Store.open(out)
+    plan = Context(store, of_store(store, {})).plan()
+    completed, labels = load_completed(store, plan.catalogue, plan.completed), labels_of(plan)
+    assert list(completed.terms) == ["ngrams"]
+    terms = completed.terms["ngrams"]
+    state = load_state(store, plan.states["ngrams"])
+    alone = plan.features["ngrams"]
+    extracted = [load_terms(store, alone, part) for _, part in plan.catalogue.parts()]
+    clips = [Clip(text=video.description) for video in plan.videos]
+    expected = NgramExtractor(NgramSettings(dim=6, max_terms=500)).extract(clips, state)
+    assert expected.terms is not None
+    for found in (terms, vstack(extracted)):
+        np.testing.assert_array_equal(found.toarray(), expected.terms.toarray())
+    np.testing.assert_array_equal(completed.observed["ngrams"], ~np.isnan(expected.vectors[:, 0]))
+    rows = rows_of(plan, completed, "train")
+    np.testing.assert_array_equal(dataset(completed, labels, rows).terms["ngrams"].toarray(), terms[rows].toarray())
+    table = stored_features(out)
+    of_table = [next(i for i, video in enumerate(plan.videos) if name_of(video) == name) for name in table.names]
+    np.testing.assert_array_equal(table.terms["ngrams"].toarray(), terms[of_table].toarray())
+    assert stored_features(out, ("words",)).terms == {}
+
+
+def test_changed_terms_are_found(out: Path, tmp_path: Path) -> None:
+    shutil.copytree(out, tmp_path / "out", symlinks=True)
+    (folder,) = (tmp_path / "out" / "completed").iterdir()
+    path = sorted(folder.glob("part-*.parquet"))[0]
+    table = pq.read_table(path)
+    at = table.column_names.index("ngrams_term_weights")
+    halved = [weights and [weight / 2 for weight in weights] for weights in table.column(at).to_pylist()]
+    pq.write_table(table.set_column(at, table.field(at), pa.array(halved, table.field(at).type)), path)
+    for digest in (tmp_path / "out" / "metadata").rglob(f"{path.name}.sha256"):
+        if digest.parent.name == folder.name:
+            digest.unlink()
+    done = CliRunner().invoke(app, ["verify", "--out", str(tmp_path / "out")])
+    assert done.exit_code == 6
+    assert "ngrams term weights differ from the extracted ones" in done.output + done.stderr
 
 
 def test_it_is_verified_and_predicts(out: Path, small_crawl: Path, tmp_path: Path) -> None:

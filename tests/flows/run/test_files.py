@@ -21,6 +21,7 @@ SETS = {
     "acoustic": {"extractor": "logmel"},
     "textual": {"extractor": "none"},
     "words": {"extractor": "none"},
+    "ngrams": {"extractor": "none"},
 }
 NAMES = ["4.mp4", "0.mp4", "broken.mp4", "1.mp4"]
 

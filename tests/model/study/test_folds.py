@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 from nmcl.model.feature_table import FeatureTable
 from nmcl.model.study.folds import fold, stratified
@@ -64,6 +65,21 @@ def test_missing_vectors_are_completed_and_masked() -> None:
     absent = np.isnan(rows.modalities["b"][found.split == "test"][:, 0])
     np.testing.assert_array_equal(found.test.observed["b"], ~absent)
     assert np.isfinite(found.test.modalities["b"]).all()
+
+
+def test_term_weights_go_with_their_rows() -> None:
+    rows = table([40, 40])
+    terms = csr_array(np.random.default_rng(1).integers(0, 2, (80, 7)).astype(np.float32))
+    split = stratified(rows, 0)
+    found = fold(replace(rows, split=split, terms={"b": terms}), 0, RIDGE)
+    for part, data in zip(SPLITS, (found.train, found.validation, found.test), strict=True):
+        np.testing.assert_array_equal(data.terms["b"].toarray(), terms.toarray()[split == part])
+    assert found.test.only(["a"]).terms == {}
+    other = terms.copy()
+    other.data[0] = 2
+    digests = {fold(replace(rows, split=split, terms=t), 0, RIDGE).digest for t in ({}, {"b": terms}, {"b": other})}
+    assert len(digests) == 3
+    assert found.digest in digests
 
 
 def test_held_out_rows_teach_the_completer_nothing() -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+from scipy.sparse import csr_array
 
 from nmcl.extractors.keyframes import KeyFrames
 from nmcl.extractors.thumbnails import Thumbnailer, ThumbnailSettings
+from nmcl.pipeline.completion import CompletionSettings
 from nmcl.pipeline.crawl.source import crawl_source
 from nmcl.pipeline.errors import InternalError, StoreError
 from nmcl.pipeline.extractor import Extracted
@@ -18,10 +20,11 @@ from nmcl.pipeline.libraries import versions_in, with_versions
 from nmcl.pipeline.media import Decoder, MediaSettings
 from nmcl.pipeline.needs import Frames, FrameSelector, Need, Sound, Text
 from nmcl.pipeline.records import Clip, Modality, State, Video
+from nmcl.pipeline.stages.complete import complete_part, fit_completion
 from nmcl.pipeline.stages.extract import Job, extract_part
 from nmcl.pipeline.stages.ingest import _hash
 from nmcl.pipeline.stages.thumbnails import Images, Thumbnails, load_thumbnails
-from nmcl.pipeline.stages.vectors import Feature, load_sequences, load_vectors
+from nmcl.pipeline.stages.vectors import Feature, load_sequences, load_terms, load_vectors
 from nmcl.pipeline.storage.artifacts import Artifact, write_with_digest
 from nmcl.pipeline.storage.catalogue import Part, load_part, make_part
 from nmcl.pipeline.storage.failures import Retry, load_failures
@@ -178,6 +181,47 @@ def test_what_was_pooled_is_kept(world: World) -> None:
     assert table.column("sequence_s").to_pylist() == [None, None, *table.column("key_frames_s").to_pylist()[2:]]
     assert [s and s.times_s.tolist() for s in before] == table.column("sequence_s").to_pylist()
     assert load_sequences(world.store, world.job.features[1].artifact, world.part) == [None] * 4
+
+
+class Terms(Level):
+    """The same, with the values of the first frame as weights of five terms."""
+
+    def extract(self, clips: list[Clip], state: State) -> Extracted:  # type: ignore[override]
+        rows = [np.zeros(5) if clip.frames is None else clip.frames[0].reshape(-1)[:5] for clip in clips]
+        return Extracted(super().extract(clips, state), terms=csr_array(np.array(rows, np.float32).reshape(-1, 5)))
+
+
+def test_terms_are_kept(world: World) -> None:
+    """Also those of the other videos, when one is tried again; and completed parts have them."""
+    path = world.folder / "whole.mp4"
+    data = path.read_bytes()
+    feature = Feature(Terms("visual", FRAMES), State(), Artifact("features/visual", {"code": 4}))
+    world = replace(world, job=replace(world.job, features=(feature, *world.job.features[1:])))
+    path.unlink()
+    assert world.extract()["whole"] == [(None, "missing")]
+    before = load_terms(world.store, feature.artifact, world.part)
+    assert before is not None
+    assert (before.shape, np.diff(before.indptr).tolist()) == ((4, 5), [0, 0, 5, 0])
+    path.write_bytes(data)
+    replace(world, job=replace(world.job, retry=Retry())).extract()
+    after = load_terms(world.store, feature.artifact, world.part)
+    assert after is not None
+    assert np.diff(after.indptr).tolist() == [0, 0, 5, 5]
+    np.testing.assert_array_equal(after.toarray()[:3], before.toarray()[:3])
+    table = decode(world.store.read(feature.artifact.part(world.part.key)), "features/")
+    assert table.column("terms").to_pylist() == [None, None, *[[0, 1, 2, 3, 4]] * 2]
+    assert table.schema.metadata[b"n_terms"] == b"5"
+    assert load_terms(world.store, world.job.features[1].artifact, world.part) is None
+
+    artifacts = {f.artifact.kind.rpartition("/")[2]: f.artifact for f in world.job.features}
+    blocks = {name: load_vectors(world.store, artifact, world.part) for name, artifact in artifacts.items()}
+    into = Artifact("completed/all", {"completion": 1})
+    complete_part(world.store, world.part, artifacts, fit_completion(blocks, CompletionSettings(method="mean")), into)
+    completed = decode(world.store.read(into.part(world.part.key)), into.part(world.part.key))
+    assert completed.column("visual_terms") == table.column("terms")
+    assert completed.column("visual_term_weights") == table.column("term_weights")
+    assert completed.schema.metadata[b"visual_n_terms"] == b"5"
+    assert not [name for name in completed.column_names if name.startswith("acoustic_term")]
 
 
 def test_what_fails_later_is_on_record(world: World) -> None:
