@@ -32,7 +32,9 @@ def sparse_tensor(terms: "csr_array") -> Tensor:
     """Return term weights with sorted columns as a sparse tensor, shape (N, T), float32."""
     row = np.repeat(np.arange(terms.shape[0]), np.diff(terms.indptr))
     index, value = np.stack([row, terms.indices.astype(np.int64)]), torch.from_numpy(terms.data.astype(np.float32))
-    return torch.sparse_coo_tensor(torch.from_numpy(index), value, terms.shape, is_coalesced=True)
+    return torch.sparse_coo_tensor(
+        torch.from_numpy(index), value, terms.shape, is_coalesced=True, check_invariants=True
+    )
 
 
 class Batches:

@@ -8,7 +8,7 @@ from nmcl.model.base import Classifier, Shape
 from nmcl.model.baselines.dare import Dare, DareLite, DareLiteSettings, DareSettings
 from nmcl.model.baselines.early_attention import EarlyAttention, EarlyAttentionSettings
 from nmcl.model.baselines.early_fusion import EarlyFusion, EarlyFusionSettings
-from nmcl.model.baselines.forest import Forest, ForestSettings
+from nmcl.model.baselines.forest import Forest, ForestLate, ForestSettings
 from nmcl.model.baselines.kernel_ridge import KernelRidge, KernelRidgeSettings
 from nmcl.model.baselines.late_attention import LateAttention, LateAttentionSettings
 from nmcl.model.baselines.late_fusion import LateFusion, LateFusionSettings
@@ -37,6 +37,8 @@ class Method:
     """Default settings, a frozen dataclass."""
     grid: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """Search grid: the dotted name of a setting -> its values."""
+    needs_terms: bool = False
+    """Whether it needs a feature set with sparse term weights."""
 
 
 NETWORK_GRID = {
@@ -79,8 +81,9 @@ MODELS: dict[str, Method] = {
     "kernel_ridge": Method(KernelRidge, KernelRidgeSettings(), KERNEL_GRID),
     "mahalanobis": Method(Mahalanobis, KernelRidgeSettings(), KERNEL_GRID),
     "forest": Method(Forest, ForestSettings()),
-    "ngram_bayes": Method(NgramBayes, NgramBayesSettings()),
-    "ngram_logistic": Method(NgramLogistic, NgramLogisticSettings()),
+    "forest_late": Method(ForestLate, ForestSettings()),
+    "ngram_bayes": Method(NgramBayes, NgramBayesSettings(), needs_terms=True),
+    "ngram_logistic": Method(NgramLogistic, NgramLogisticSettings(), needs_terms=True),
     "mlp": Method(MLP, MLPSettings(), NETWORK_GRID),
     "tokens": Method(Tokens, TokensSettings(), NETWORK_GRID),
     "majority": Method(Majority, MajoritySettings()),

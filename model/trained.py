@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 
 from nmcl.model.base import Classifier, Epoch, Shape
 from nmcl.model.data import Dataset, Standardizer, checked
+from nmcl.model.nmcl.stacking import StackedSettings
 from nmcl.model.registry import method
 from nmcl.model.train import Network, diagnosed, pick_device, predict_batches
 from nmcl.pipeline.errors import ModelError
@@ -142,9 +143,7 @@ def fit(
     network.cpu().eval()
     diagnostics = diagnosed(network, choosing, torch.device("cpu"))
     held_out = None if network.held_out is None else _probability([network.held_out], len(classes))
-    return Trained(
-        name, chosen, classes, seed, standardizer, network, history, diagnostics, train.n_terms, held_out
-    )
+    return Trained(name, chosen, classes, seed, standardizer, network, history, diagnostics, train.n_terms, held_out)
 
 
 def fit_alone(
@@ -156,10 +155,15 @@ def fit_alone(
     seed: int = 0,
     progress: Progress = silent,
 ) -> dict[str, Trained]:
-    """Train the same model on each single modality (the paper's Table 3); return the models by modality."""
+    """Train the same model on each single modality (the paper's Table 3); return the models by modality.
+
+    A stack is weighted on the validation rows alone: cross-validation would take most of the time of a run.
+    """
+    if isinstance(settings, StackedSettings):
+        settings = replace(settings, folds=0)
     return {
         modality: fit(name, train.only([modality]), validation.only([modality]), classes, settings, seed, progress)
-        for modality in train.modalities
+        for modality in (train.terms if method(name).needs_terms else train.modalities)
     }
 
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 import torch
 from annotated_types import Ge, Le
-from torch import Tensor
+from torch import Tensor, nn
 
 from nmcl.model.base import Classifier, Epoch, Features, Mask, Output, Shape
+from nmcl.model.baselines.fusion import late_output
 from nmcl.model.data import Dataset
 from nmcl.pipeline.addressing import Reference
-from nmcl.pipeline.progress import Progress
+from nmcl.pipeline.progress import Progress, within
 
 if TYPE_CHECKING:
     from sklearn.ensemble import ExtraTreesClassifier
@@ -128,3 +129,26 @@ class Forest(Classifier):
             total += self.value[tree]
         total = total.clamp(min=LEAST)
         return Output(torch.log(total / total.sum(dim=1, keepdim=True)))
+
+
+class ForestLate(Classifier):
+    """One forest per modality, probabilities averaged. Completed vectors count as observed."""
+
+    def __init__(self, shape: Shape, settings: ForestSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.names = list(shape.dims)
+        self.forests = [Forest(Shape({name: dim}, shape.classes), settings) for name, dim in shape.dims.items()]
+        self.branches = nn.ModuleList(self.forests)  # what the state dict sees of them
+
+    def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
+        self.refit(train, seed, progress)
+        return ()
+
+    def refit(self, rows: Dataset, seed: int, progress: Progress) -> None:
+        for i, (name, forest) in enumerate(zip(self.names, self.forests, strict=True)):
+            forest.refit(rows.only([name]), seed, within(progress, "train", i, len(self.names)))
+
+    def forward(self, features: Features, observed: Mask) -> Output:
+        pairs = zip(self.names, self.forests, strict=True)
+        return late_output({name: forest({name: features[name]}, observed).log_probability for name, forest in pairs})

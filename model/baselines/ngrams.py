@@ -6,12 +6,11 @@ Vectors of a few hundred numbers lose what rare words say; these models keep a w
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import torch
 from annotated_types import Ge, Gt, MinLen
-from scipy.sparse import csr_array, hstack
 from torch import Tensor
 
 from nmcl.model.base import TERMS, Classifier, Epoch, Features, Mask, Output, Shape
@@ -22,6 +21,9 @@ from nmcl.model.data import Dataset
 from nmcl.pipeline.addressing import Reference
 from nmcl.pipeline.errors import ModelError
 from nmcl.pipeline.progress import Progress
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 LEAST_CONFIDENT = 1e-3
 """Lower bound of the inverse temperature: scores of naive Bayes are sums over many terms."""
@@ -60,7 +62,7 @@ class TermModel(Classifier):
 
     @abstractmethod
     def solved(
-        self, terms: csr_array, label: np.ndarray, penalties: Sequence[float], seed: int
+        self, terms: "csr_array", label: np.ndarray, penalties: Sequence[float], seed: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield weights, shape (T, K), and bias, shape (K,), for each penalty."""
 
@@ -89,9 +91,9 @@ class TermModel(Classifier):
         (solution,) = self._fitted(rows, [self.chosen], seed)
         self._put(*solution)
 
-    def _fitted(
-        self, rows: Dataset, penalties: Sequence[float], seed: int
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _fitted(self, rows: Dataset, penalties: Sequence[float], seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        from scipy.sparse import csr_array, hstack
+
         terms = csr_array(hstack([rows.terms[name] for name in self.names], format="csr"))
         known = np.diff(terms.indptr) > 0
         if len(np.unique(rows.label[known])) < 2:
@@ -145,7 +147,7 @@ class NgramBayes(TermModel):
         return self.settings.smoothing
 
     def solved(
-        self, terms: csr_array, label: np.ndarray, penalties: Sequence[float], seed: int
+        self, terms: "csr_array", label: np.ndarray, penalties: Sequence[float], seed: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         from sklearn.naive_bayes import ComplementNB  # takes a second; most processes train nothing
 
@@ -180,7 +182,7 @@ class NgramLogistic(TermModel):
         return sorted(self.settings.inverse_penalties)
 
     def solved(
-        self, terms: csr_array, label: np.ndarray, penalties: Sequence[float], seed: int
+        self, terms: "csr_array", label: np.ndarray, penalties: Sequence[float], seed: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         from sklearn.linear_model import LogisticRegression  # takes a second; most processes train nothing
 

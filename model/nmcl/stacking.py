@@ -16,7 +16,7 @@ from annotated_types import Ge, Len
 from torch import Tensor, nn
 
 from nmcl.model.base import TERMS, Classifier, Epoch, Features, Mask, Output, Shape
-from nmcl.model.baselines.forest import Forest, ForestSettings
+from nmcl.model.baselines.forest import ForestLate, ForestSettings
 from nmcl.model.baselines.kernel_ridge import KernelRidge, KernelRidgeSettings
 from nmcl.model.baselines.logistic import Logistic, LogisticSettings
 from nmcl.model.baselines.logistic_late import LogisticLate
@@ -30,20 +30,22 @@ from nmcl.pipeline.addressing import Reference
 from nmcl.pipeline.progress import Progress, silent
 
 StackedKind = Literal[
-    "kernel_ridge", "mahalanobis", "logistic", "logistic_late", "forest", "ngram_bayes", "ngram_logistic"
+    "kernel_ridge", "mahalanobis", "logistic", "logistic_late", "forest_late", "ngram_bayes", "ngram_logistic"
 ]
 STACKED: dict[StackedKind, Callable[[Shape], Classifier]] = {
     "kernel_ridge": lambda shape: KernelRidge(shape, KernelRidgeSettings()),
     "mahalanobis": lambda shape: Mahalanobis(shape, KernelRidgeSettings()),
     "logistic": lambda shape: Logistic(shape, LogisticSettings()),
     "logistic_late": lambda shape: LogisticLate(shape, LogisticSettings()),
-    "forest": lambda shape: Forest(shape, ForestSettings()),
+    "forest_late": lambda shape: ForestLate(shape, ForestSettings()),
     "ngram_bayes": lambda shape: NgramBayes(shape, NgramBayesSettings()),
     "ngram_logistic": lambda shape: NgramLogistic(shape, NgramLogisticSettings()),
 }
 """Constructors by name."""
 OF_TERMS: tuple[StackedKind, ...] = ("ngram_bayes", "ngram_logistic")
 """Models of sparse terms, which are left out where no feature set has any."""
+BY_MODALITY: tuple[StackedKind, ...] = ("forest_late",)
+"""Models with a member, and so a weight, for each modality."""
 EARLIER: tuple[StackedKind, ...] = ("kernel_ridge", "mahalanobis", "logistic")
 """Stacked models of earlier versions, the reference of the setting."""
 ALL_STACKED: tuple[StackedKind, ...] = tuple(STACKED)
@@ -84,7 +86,8 @@ class Stacking(nn.Module):
         super().__init__()
         self.kinds = tuple(kind for kind in kinds if shape.n_terms or kind not in OF_TERMS)
         self.models = nn.ModuleList(STACKED[kind](shape) for kind in self.kinds)
-        n_members = 1 + len(self.kinds)
+        self.n_members = [len(shape.dims) if kind in BY_MODALITY else 1 for kind in self.kinds]
+        n_members = 1 + sum(self.n_members)
         self.register_buffer("weight", torch.zeros(n_members, shape.n_classes, shape.n_classes))
         if not self.weight.is_meta:  # torch would load its compiler for that, which takes seconds
             self.weight[0] = torch.eye(shape.n_classes)
@@ -138,7 +141,10 @@ class Stacking(nn.Module):
 
     def forward(self, network: Tensor, features: Features) -> Tensor:
         """Return log-probabilities, shape (N, K), from those of the network and the standardised features."""
-        log_p = [network, *(_of(model, features) for model in self.models)]
+        log_p = [network]
+        for kind, model in zip(self.kinds, self.models, strict=True):
+            inputs = features if model.reads_terms else {n: x for n, x in features.items() if not x.is_sparse}
+            log_p += _members(kind, model(inputs, {}))
         return self._pooled(self._calibrated(log_p, self.inverse_temperature))
 
     def _pooled(self, calibrated: Tensor) -> Tensor:
@@ -156,8 +162,8 @@ class Stacking(nn.Module):
         Shares are in 0..1 unless a member is worse than chance.
         """
         own = self.weight.diagonal(dim1=1, dim2=2).sum(dim=1)
-        part = own / own.sum()
-        return dict(zip(self.kinds, part[1:].tolist(), strict=True))
+        parts = torch.split((own / own.sum())[1:], self.n_members)
+        return {kind: float(part.sum()) for kind, part in zip(self.kinds, parts, strict=True)}
 
 
 class StackedNMCL(Network):
@@ -192,40 +198,37 @@ class StackedNMCL(Network):
         initial = copy.deepcopy(self.nmcl.state_dict())
         history = super().fit(train, validation, seed, progress)
         report = _named(progress)
-        for model in self._models:
-            model.fit(self._trusted(train), self._trusted(validation), seed, report)
+        for kind, model in self._models:
+            if kind not in BY_MODALITY or not self.settings.folds:  # forests choose nothing
+                model.fit(self._trusted(train), self._trusted(validation), seed, report)
         if not self.settings.folds:
-            self.stacking.fit([_predicted(self.nmcl, validation), *self._predictions(validation)], validation.label)
+            network = _predicted(self.nmcl, validation)[0]
+            self.stacking.fit([network, *self._predictions(validation)], validation.label)
             return history
         rows = _joined(train, validation)
         log_p = list(self._out_of_fold(rows, seed, report))
-        self.held_out = self.stacking.fit_beside(_predicted(self.nmcl, validation), log_p, rows.label)
+        self.held_out = self.stacking.fit_beside(_predicted(self.nmcl, validation)[0], log_p, rows.label)
         self.nmcl.load_state_dict(initial)
         train_epochs(self.nmcl, self.settings.train, rows, self.best_epoch, _named(progress, "train: all rows"))
-        for model in self._models:
+        for _, model in self._models:
             model.refit(self._trusted(rows), seed, report)
         return history
 
     @property
-    def _models(self) -> list[Classifier]:
-        return list(self.stacking.models)  # type: ignore[arg-type]  # torch knows them as modules
+    def _models(self) -> list[tuple[StackedKind, Classifier]]:
+        models: list[Any] = list(self.stacking.models)  # torch knows them as modules
+        return list(zip(self.stacking.kinds, models, strict=True))
 
     def _predictions(self, rows: Dataset) -> Iterator[Tensor]:
-        for model in self._models:
-            yield _predicted(model, self._trusted(rows))
+        for kind, model in self._models:
+            yield from _predicted(model, self._trusted(rows), kind)
 
     def _out_of_fold(self, rows: Dataset, seed: int, progress: Progress) -> Iterator[Tensor]:
         """Yield the log-probabilities of all rows by each stacked model, fitted to the other folds: shape (N, K)."""
         trusted = self._trusted(rows)
-        for number, model in enumerate(self._models, start=1):
-
-            def of_model(others: Dataset, model: Classifier = model) -> Classifier:
-                other = copy.deepcopy(model)
-                other.refit(others, seed, silent)
-                return other
-
-            yield _cross_predicted(of_model, trusted, self.settings.folds, seed)
-            progress("train", number, len(self._models), "weights")
+        for number, (kind, model) in enumerate(self._models, start=1):
+            progress("train", number - 1, len(self._models), f"weights: {kind}")
+            yield from _cross_predicted(model, kind, trusted, self.settings.folds, seed)
 
     def _with_terms(self, trusted: Features, features: Features) -> Features:
         return trusted | {key: features[key] for key in map(TERMS.format, self.shape.n_terms) if key in features}
@@ -252,27 +255,28 @@ def fold_numbers(label: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
     return fold
 
 
-def _cross_predicted(fitted: Callable[[Dataset], Classifier], rows: Dataset, n_folds: int, seed: int) -> Tensor:
-    """Return log-probabilities of all rows, each by a model that was fitted to the other folds: shape (N, K)."""
+def _cross_predicted(model: Classifier, kind: StackedKind, rows: Dataset, n_folds: int, seed: int) -> Tensor:
+    """Return log-probabilities of all rows, each by a copy fitted to the other folds: shape (members, N, K)."""
     fold = fold_numbers(rows.label, n_folds, seed)
-    parts = [_predicted(fitted(rows.take(fold != number)), rows.take(fold == number)) for number in range(n_folds)]
-    found = torch.empty(len(rows), parts[0].shape[1])
+    parts = []
+    for number in range(n_folds):
+        other = copy.deepcopy(model)
+        other.refit(rows.take(fold != number), seed, silent)
+        parts.append(_predicted(other, rows.take(fold == number), kind))
+    found = torch.empty(len(parts[0]), len(rows), parts[0].shape[2])
     for number, part in enumerate(parts):
-        found[torch.from_numpy(fold == number)] = part
+        found[:, torch.from_numpy(fold == number)] = part
     return found
 
 
-def _predicted(model: Classifier, rows: Dataset) -> Tensor:
+def _predicted(model: Classifier, rows: Dataset, kind: StackedKind | None = None) -> Tensor:
+    """Return the log-probabilities of a model's members, shape (members, N, K)."""
     outputs = predict_batches(model, rows, torch.device("cpu"))
-    return torch.cat([output.log_probability for output in outputs])
+    return torch.cat([torch.stack(_members(kind, output)) for output in outputs], dim=1)
 
 
-def _of(model: nn.Module, features: Features) -> Tensor:
-    """Return the log-probabilities of a stacked model."""
-    if not model.reads_terms:
-        features = {name: tensor for name, tensor in features.items() if not tensor.is_sparse}
-    decided: Output = model(features, {})
-    return decided.log_probability
+def _members(kind: StackedKind | None, output: Output) -> list[Tensor]:
+    return list(output.per_modality.values()) if kind in BY_MODALITY else [output.log_probability]
 
 
 def _joined(first: Dataset, second: Dataset) -> Dataset:

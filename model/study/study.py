@@ -36,6 +36,7 @@ from nmcl.model.study.trials import Outcome, Trial, run
 from nmcl.model.study.tuning import tune
 from nmcl.pipeline import completion
 from nmcl.pipeline.completion import CompletionSettings
+from nmcl.pipeline.errors import ModelError
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import SPLITS
 from nmcl.pipeline.storage.store import Store
@@ -94,7 +95,12 @@ def study(
     runner = Runner(settings.jobs or default_jobs(n_bytes), progress, store)
     completer = _completer(first, train, progress)
     folds = _folds(table, first, settings.seeds, completer)
-    methods = {name: models[name] for name in settings.methods}
+    methods = {name: models[name] for name in settings.methods if first.terms or not models[name].needs_terms}
+    if left_out := [name for name in settings.methods if name not in methods]:
+        note = f"{joined(left_out)}: left out, as no feature set has sparse terms; ngrams makes some."
+        table = replace(table, notes=(*table.notes, note))
+    if not methods:
+        raise ModelError(f"No method is left. {table.notes[-1]}")
     chosen = {name: method.settings for name, method in methods.items()}
     tried: dict[str, list[Tried]] = {}
     if settings.budget:
@@ -294,7 +300,7 @@ def _stacking_note(outcomes: Sequence[Outcome]) -> str:
     """Return a notice about the shares of the stacked models in the prediction."""
     of_seeds = [outcome.trained.diagnostics["stacking"] for outcome in outcomes if outcome.trained]
     shares = [f"{name} has {_range([of_seed[name] for of_seed in of_seeds])}" for name in of_seeds[0]]
-    return f"Of the weight in {STACKED}, fitted on validation rows, {joined(shares)}; the network has the rest."
+    return f"Of the weight in {STACKED}, fitted by cross-validation, {joined(shares)}; the network has the rest."
 
 
 def _range(shares: Sequence[float]) -> str:

@@ -1,7 +1,10 @@
 """A small world with a known answer: each modality holds a different half of what the class is."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from nmcl.model.data import Dataset
 from nmcl.model.nmcl.nmcl import NMCLSettings
@@ -19,6 +22,16 @@ def world(n: int, seed: int, noise: float = 0.6) -> Dataset:
     sound = np.stack([label % 2, 1 - label % 2], axis=1) + noise * random.normal(size=(n, 2))
     words = random.normal(size=(n, 4))
     return Dataset({"sight": 5 + 3 * sight, "sound": sound, "words": words}, {}, label)
+
+
+def with_terms(rows: Dataset, seed: int) -> Dataset:
+    """The rows with sparse terms beside `words`: three of twelve, of which four tell the class."""
+    random = np.random.default_rng(seed)
+    told = np.where(random.random(len(rows)) < 0.7, rows.label, random.integers(0, 4, len(rows)))
+    columns = np.concatenate([told[:, None], random.integers(4, 12, (len(rows), 2))], axis=1)
+    values = np.ones(columns.size, np.float32)
+    matrix = csr_array((values, (np.repeat(np.arange(len(rows)), 3), columns.ravel())), shape=(len(rows), 12))
+    return replace(rows, terms={"words": matrix})
 
 
 def quick(**changes: object) -> NMCLSettings:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
+from scipy.sparse import csr_array
 
 from nmcl.model.checkpoint import load, save
 from nmcl.model.data import Dataset
@@ -20,7 +21,7 @@ from nmcl.model.registry import MODELS
 from nmcl.model.train import TrainSettings
 from nmcl.model.trained import Trained, can_start_warm, fit, fit_alone
 from nmcl.pipeline.errors import ModelError
-from tests.model.conftest import CLASSES, quick, world
+from tests.model.conftest import CLASSES, quick, with_terms, world
 
 CONTRACT = sorted(MODELS.keys() - {"dare"})
 """DARE cannot be trained without outside sounds; its own tests give it some."""
@@ -35,13 +36,28 @@ def brief(name: str) -> Any:
     return settings
 
 
+@pytest.fixture(scope="module")
+def train() -> Dataset:
+    return with_terms(world(160, seed=1), 1)
+
+
+@pytest.fixture(scope="module")
+def validation() -> Dataset:
+    return with_terms(world(80, seed=2), 2)
+
+
+@pytest.fixture(scope="module")
+def test() -> Dataset:
+    return with_terms(world(400, seed=3), 3)
+
+
 @pytest.fixture(scope="module", params=CONTRACT)
 def trained(request: pytest.FixtureRequest, train: Dataset, validation: Dataset) -> Trained:
     return fit(request.param, train, validation, CLASSES, brief(request.param), seed=3)
 
 
 def test_it_learns_and_its_probabilities_sum_to_1(trained: Trained, test: Dataset) -> None:
-    found = trained.predict(test.modalities, test.observed)
+    found = trained.predict(test.modalities, test.observed, test.terms)
     for probability in (found.probability, *found.per_modality.values()):
         assert probability.shape == (len(test), 4)
         assert probability.dtype == np.float32
@@ -66,7 +82,7 @@ def test_a_round_trip_is_exact(trained: Trained, test: Dataset, tmp_path: Path) 
     found = load(tmp_path)
     for name in ("name", "settings", "classes", "seed", "history", "diagnostics", "dims"):
         assert getattr(found, name) == getattr(trained, name)
-    before, after = (model.predict(test.modalities) for model in (trained, found))
+    before, after = (model.predict(test.modalities, terms=test.terms) for model in (trained, found))
     np.testing.assert_array_equal(before.probability, after.probability)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
     save(found, tmp_path / "again")
@@ -75,12 +91,16 @@ def test_a_round_trip_is_exact(trained: Trained, test: Dataset, tmp_path: Path) 
 
 def test_an_empty_table_gives_an_empty_prediction(trained: Trained) -> None:
     nothing = {name: np.zeros((0, dim), np.float32) for name, dim in trained.dims.items()}
-    assert trained.predict(nothing).probability.shape == (0, 4)
+    terms = {name: csr_array((0, n_terms)) for name, n_terms in trained.n_terms.items()}
+    assert trained.predict(nothing, terms=terms).probability.shape == (0, 4)
 
 
 def test_other_modalities_are_refused(trained: Trained, test: Dataset) -> None:
     with pytest.raises(ModelError, match="expected"):
         trained.predict(test.only(["sight"]).modalities)
+    if trained.network.reads_terms:
+        with pytest.raises(ModelError, match=r"expected .*words.*12"):
+            trained.predict(test.modalities)
 
 
 def test_settings_pass_through_json(trained: Trained) -> None:
@@ -142,15 +162,15 @@ def test_branches_and_diagnostics_are_reported(train: Dataset, validation: Datas
 
 @pytest.mark.parametrize("name", CONTRACT)
 def test_a_class_without_training_rows_is_no_problem(name: str, validation: Dataset) -> None:
-    rows = world(60, seed=4)
+    rows = with_terms(world(60, seed=4), 4)
     label = np.where(rows.label == 2, 3, rows.label)
     for train_label in (label, np.zeros(60, int)):
-        train = Dataset(rows.modalities, rows.observed, train_label)
+        train = replace(rows, label=train_label)
         settings = brief(name)
         if hasattr(settings, "train"):
             settings = replace(settings, train=replace(settings.train, max_epochs=2))
         found = fit(name, train, validation, CLASSES, settings)
-        assert np.isfinite(found.predict(validation.modalities).probability).all()
+        assert np.isfinite(found.predict(validation.modalities, terms=validation.terms).probability).all()
 
 
 def test_what_cannot_be_trained_on_is_refused(train: Dataset, validation: Dataset) -> None:

@@ -18,7 +18,7 @@ def test_with_all_rows_as_landmarks_it_is_exact(
     chunk: int, train: Dataset, validation: Dataset, test: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kernel_ridge, "CHUNK", chunk)
-    model = KernelRidge(Shape(train.dims, CLASSES), KernelRidgeSettings())
+    model = KernelRidge(Shape(train.dims, CLASSES), KernelRidgeSettings(ridges=()))
     model.fit(train, validation, 0, silent)
     expected = dense_kernel_ridge(train, test, model.settings)
     np.testing.assert_allclose(scores(model, model.inverse_temperature, test.modalities), expected, atol=2e-3)
@@ -27,7 +27,7 @@ def test_with_all_rows_as_landmarks_it_is_exact(
 def test_more_landmarks_come_nearer_to_the_exact_solution(train: Dataset, validation: Dataset, test: Dataset) -> None:
     errors = []
     for landmarks in (10, 60, 160):
-        model = KernelRidge(Shape(train.dims, CLASSES), KernelRidgeSettings(landmarks=landmarks))
+        model = KernelRidge(Shape(train.dims, CLASSES), KernelRidgeSettings(landmarks=landmarks, ridges=()))
         model.fit(train, validation, 0, silent)
         assert model.landmarks.shape == (landmarks, 9)
         found = scores(model, model.inverse_temperature, test.modalities)

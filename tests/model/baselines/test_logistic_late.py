@@ -45,8 +45,8 @@ def test_it_is_the_mean_of_scikit_learn_s(rows: tuple[Dataset, Dataset], names: 
     reference = expected(train, validation)
     assert list(alone) == names
     for name, probability in reference.items():
-        np.testing.assert_allclose(alone[name], probability, atol=1e-4)
-    np.testing.assert_allclose(mean, np.mean([*reference.values()], axis=0), atol=1e-4)
+        np.testing.assert_allclose(alone[name], probability, atol=1e-3)
+    np.testing.assert_allclose(mean, np.mean([*reference.values()], axis=0), atol=1e-3)
     np.testing.assert_allclose(mean.sum(axis=1), 1, atol=1e-6)
 
 

@@ -54,7 +54,7 @@ def test_it_is_kernel_ridge_on_white_features(
     chunk: int, train: Dataset, validation: Dataset, test: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kernel_ridge, "CHUNK", chunk)
-    model = Mahalanobis(Shape(train.dims, CLASSES), KernelRidgeSettings())
+    model = Mahalanobis(Shape(train.dims, CLASSES), KernelRidgeSettings(ridges=()))
     model.fit(train, validation, 0, silent)
 
     x = train.side_by_side().astype(np.float64)

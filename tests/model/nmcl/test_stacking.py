@@ -10,9 +10,9 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from nmcl.model.base import Shape
-from nmcl.model.calibration import confusion, inverse_temperature, pool_weights
+from nmcl.model.calibration import PAIR_PRIOR, confusion, inverse_temperature, pair_weights, pool_weights
 from nmcl.model.data import Dataset
-from nmcl.model.nmcl.stacking import LEAST, STACKED, StackedKind, Stacking
+from nmcl.model.nmcl.stacking import LEAST, STACKED, StackedKind, Stacking, fold_numbers
 from nmcl.model.trained import fit
 from tests.model.conftest import CLASSES, stacked
 
@@ -94,16 +94,17 @@ def test_before_fitting_the_network_has_all_the_weight(train: Dataset) -> None:
     torch.testing.assert_close(stacking(fused, features), fused)
 
 
+@pytest.mark.parametrize("folds", [0, 5])
 @pytest.mark.parametrize("kinds", [("kernel_ridge",), ("mahalanobis", "logistic")])
 def test_the_fusion_is_the_pool(
-    kinds: tuple[StackedKind, ...], train: Dataset, validation: Dataset, test: Dataset
+    kinds: tuple[StackedKind, ...], folds: int, train: Dataset, validation: Dataset, test: Dataset
 ) -> None:
-    found = fit("nmcl_stacked", train, validation, CLASSES, stacked(stacked_with=kinds))
+    found = fit("nmcl_stacked", train, validation, CLASSES, stacked(stacked_with=kinds, folds=folds))
     stacking = found.network.stacking
     assert isinstance(stacking, Stacking)
     own = torch.stack([weight.trace() for weight in stacking.weight])
     shares = own[1:] / own.sum()
-    assert found.diagnostics["stacking"] == pytest.approx(dict(zip(kinds, shares.tolist(), strict=True)))
+    assert found.diagnostics["stacking"] == pytest.approx(dict(zip(kinds, shares.tolist(), strict=True)), abs=1e-6)
     features = {n: torch.from_numpy(x) for n, x in found.standardizer.apply(test.modalities).items()}
     observed = {n: torch.from_numpy(mask) for n, mask in test.observed.items()}
     with torch.inference_mode():
@@ -126,3 +127,60 @@ def test_masked_rows_look_the_same_to_stacked_models(train: Dataset, validation:
     found = fit("nmcl_stacked", train, replace(validation, observed=lost), CLASSES, settings)
     first, second = (found.predict(x, lost).probability for x in (validation.modalities, moved))
     np.testing.assert_array_equal(first, second)
+
+
+def test_each_row_is_predicted_by_models_that_did_not_see_it() -> None:
+    """A forest knows its rows by heart, and nothing about rows whose labels are drawn at random."""
+    random = np.random.default_rng(0)
+    rows = Dataset({"noise": random.normal(size=(200, 3))}, {}, random.integers(0, 4, 200))
+    train, validation = rows.take(np.arange(150)), rows.take(np.arange(150, 200))
+    settings = stacked(stacked_with=("forest_late", "kernel_ridge"))
+    found = fit("nmcl_stacked", train, validation, CLASSES, settings)
+    assert found.held_out is not None
+    assert found.held_out.shape == (50, 4)
+    entropy = -np.log(found.held_out[np.arange(50), validation.label]).mean()
+    assert 1.25 < entropy < 1.6  # that of chance is 1.39
+    known = found.predict(validation.modalities).probability
+    assert (known.argmax(axis=1) == validation.label).mean() > (found.held_out.argmax(1) == validation.label).mean()
+
+
+def test_it_is_fitted_to_validation_rows_in_the_end(train: Dataset, validation: Dataset) -> None:
+    found = fit("nmcl_stacked", train, validation, CLASSES, stacked(stacked_with=("kernel_ridge",)))
+    assert len(found.network.stacking.models[0].landmarks) == len(train) + len(validation)
+    before = fit("nmcl_stacked", train, validation, CLASSES, stacked(stacked_with=("kernel_ridge",), folds=0))
+    assert len(before.network.stacking.models[0].landmarks) == len(train)
+    assert before.held_out is None
+
+
+def test_folds_are_even_within_classes() -> None:
+    label = np.random.default_rng(0).choice(4, 103, p=[0.6, 0.3, 0.08, 0.02])
+    fold = fold_numbers(label, 5, 3)
+    counts = np.array([np.bincount(fold[label == k], minlength=5) for k in range(4)])
+    assert (counts.max(axis=1) - counts.min(axis=1) <= 1).all()
+    assert np.ptp(np.bincount(fold)) <= 1
+    assert not np.array_equal(fold, fold_numbers(label, 5, 4))
+
+
+def test_models_of_terms_are_left_out_without_any_and_forests_have_a_weight_per_modality(train: Dataset) -> None:
+    without, beside = (
+        Stacking(shape, tuple(STACKED))
+        for shape in (Shape(train.dims, CLASSES), Shape(train.dims, CLASSES, {"words": 12}))
+    )
+    assert not set(without.kinds) & {"ngram_bayes", "ngram_logistic"}
+    assert len(without.weight) == 1 + 4 + 3
+    assert len(beside.weight) == 1 + 6 + 3
+    assert [*beside.shares()] == [*STACKED]
+
+
+def test_the_weights_of_a_pair_are_the_likeliest() -> None:
+    first, label = guesses(0, 0.9, 3.0)
+    second = np.roll(guesses(1, 0.8, 3.0)[0], 7, axis=0)
+    own, other = pair_weights(np.stack([first, second]), label, 0.25)
+
+    def penalised(a: float, b: float) -> float:
+        pooled = log_softmax(a * first + b * second, axis=1)
+        return PAIR_PRIOR * ((a - 0.25) ** 2 + (b - 0.75) ** 2) - pooled[np.arange(500), label].sum()
+
+    grid = [(penalised(a, b), a, b) for a in np.linspace(0, 2, 41) for b in np.linspace(0, 2, 41)]
+    assert penalised(own, other) <= min(grid)[0] + 1e-6
+    assert (own, other) == pytest.approx(min(grid)[1:], abs=0.05)
