@@ -41,8 +41,8 @@ def test_it_is_scikit_learn_s_but_for_the_smoothing(
 
 
 def test_a_threshold_between_two_float32_values_divides_them() -> None:
-    low = np.float32(1)
-    high = np.nextafter(low, np.float32(2))
+    low = np.float32(4)
+    high = np.nextafter(low, np.float32(5))
     x = np.array([low, high] * 20)[:, None]
     rows = Dataset({"one": x}, {}, np.array([0, 1] * 20))
     model = Forest(Shape({"one": 1}, CLASSES[:2]), ForestSettings(trees=10))
