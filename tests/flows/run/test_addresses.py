@@ -109,7 +109,15 @@ WITH_WORDS = {
     "completed": "completed/all-d12aa99b479b",
     "run": "runs/nmcl_stacked-912bb251bfc9",
 }
-"""What the default settings have besides, and what depends on it."""
+"""What stores have besides whose default sets did not include `ngrams`, and what depends on it."""
+WITH_NGRAMS = WITH_WORDS | {
+    "state of ngrams": "states/ngrams-6f365bd9065e",
+    "ngrams": "features/ngrams-817f4ee49f38",
+    "completion": "states/completion-10aaddb07f11",
+    "completed": "completed/all-2beb8da83212",
+    "run": "runs/nmcl_stacked-3ec3f6b86f5e",
+}
+"""What the default settings have."""
 PAPER = from_tree({"features": "paper"})
 ONLY_PAPERS = {"features": {"words": {"extractor": "none"}, "ngrams": {"extractor": "none"}}}
 
@@ -118,7 +126,9 @@ def test_addresses_are_what_they_were(tmp_path: Path, monkeypatch: pytest.Monkey
     """And known without the weights, which are not on this machine."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     assert addresses(plan_of(tmp_path, PAPER)) == GOLDEN
-    assert addresses(plan_of(tmp_path, Settings())) == GOLDEN | WITH_WORDS
+    before = from_tree({"features": {"ngrams": {"extractor": "none"}}})
+    assert addresses(plan_of(tmp_path, before)) == GOLDEN | WITH_WORDS
+    assert addresses(plan_of(tmp_path, Settings())) == GOLDEN | WITH_NGRAMS
     assert not (tmp_path / "torch").exists()
 
 

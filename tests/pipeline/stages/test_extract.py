@@ -195,7 +195,7 @@ def test_terms_are_kept(world: World) -> None:
     """Also those of the other videos, when one is tried again; and completed parts have them."""
     path = world.folder / "whole.mp4"
     data = path.read_bytes()
-    feature = Feature(Terms("visual", FRAMES), State(), Artifact("features/visual", {"code": 4}))
+    feature = Feature(Terms("visual", FRAMES), State(), Artifact("features/visual", {"code": 4, "state": None}))
     world = replace(world, job=replace(world.job, features=(feature, *world.job.features[1:])))
     path.unlink()
     assert world.extract()["whole"] == [(None, "missing")]
