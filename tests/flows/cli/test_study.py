@@ -139,7 +139,7 @@ def test_a_study_starts_from_words(described: tuple[Path, Path], tmp_path: Path)
         ({"texts": None, "sets": ["features.words.extractor=wordllama"]}, "--set is for the feature sets of --texts"),
         ({"sets": ["model.dropout=0.1"]}, "model cannot be set with --texts"),
         ({"sets": ["features.sound.extractor=wordllama"]}, "both have sound.*another name"),
-        ({"modalities": "smell"}, "no modality smell; there are sound, textual, words"),
+        ({"modalities": "smell"}, "no modality smell; there are ngrams, sound, textual, words"),
         ({"texts": Path("absent.csv")}, "absent.csv cannot be read"),
         ({"features": None, "store": Path("out")}, "a store has its own descriptions"),
     ],
