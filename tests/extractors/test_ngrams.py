@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.extractor import Extracted
 from nmcl.pipeline.progress import silent
 from nmcl.pipeline.records import Clip, State
+from nmcl.pipeline.storage.artifacts import Artifact, load_state, save_state
+from nmcl.pipeline.storage.store import Store
 
 TEXTS = [
     "morning coffee at the corner shop ☕️ #coffeeshop @Barista_Ann",
@@ -235,3 +238,11 @@ def _info(name: str, change: Callable[[list[str]], object]) -> Callable[[State],
 def test_a_damaged_state_is_named(state: State, damage: Callable[[State], State]) -> None:
     with pytest.raises(StoreError, match=r"states/ngrams-\.\.\. of the store is damaged"):
         NgramExtractor(SMALL).extract(clips(["the beach"]), damage(state))
+
+
+def test_texts_without_a_word(extractor: NgramExtractor, tmp_path: Path) -> None:
+    """Nothing can be a word of a hashtag; the stored state is as good as the fitted one."""
+    store, artifact = Store.create(tmp_path), Artifact("states/ngrams", {})
+    save_state(store, artifact, extractor.fit(clips(["😀", "😀 #sun"]), silent))
+    found = NgramExtractor(SMALL).extract(clips(["#sun 😀"]), load_state(store, artifact))
+    assert terms_of(found).nnz > 0
