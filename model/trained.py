@@ -62,11 +62,15 @@ class Trained:
         """The dimension D_m of each modality."""
         return {name: len(mean) for name, mean in self.standardizer.mean.items()}
 
-    def _checked_terms(self, terms: Mapping[str, "csr_array"]) -> Mapping[str, "csr_array"]:
-        found = {name: terms[name].shape[1] for name in self.n_terms if name in terms}
-        if self.network.reads_terms and found != self.n_terms:
+    def _checked_terms(self, terms: Mapping[str, "csr_array"], n_rows: int) -> Mapping[str, "csr_array"]:
+        """Return the terms that the model knows; a feature set that is left out has none in any row."""
+        from scipy.sparse import csr_array
+
+        known = {name: terms.get(name, csr_array((n_rows, n), dtype=np.float32)) for name, n in self.n_terms.items()}
+        found = {name: matrix.shape[1] for name, matrix in known.items()}
+        if found != self.n_terms:
             raise ModelError(f"found terms {found}, expected {self.n_terms}; extract with the model's own settings")
-        return {name: terms[name] for name in found}
+        return known
 
     def predict(
         self,
@@ -79,13 +83,17 @@ class Trained:
         Args:
             modalities: the modalities it was trained on, shape (N, D_m), float32, as extracted and completed.
             observed: which rows were extracted, shape (N,), bool; None for all.
-            terms: sparse term weights of the feature sets that had any in training, shape (N, T_m).
+            terms: sparse term weights of the feature sets that had any in training, shape (N, T_m); None for none.
 
         Raises:
             ModelError: the modalities or dimensions differ from training, or values are not finite.
         """
         arrays, masks = checked(modalities, observed)
-        rows = FeatureRows(self.standardizer.apply(arrays), masks, terms=self._checked_terms(terms or {}))
+        rows = FeatureRows(
+            self.standardizer.apply(arrays),
+            masks,
+            terms=self._checked_terms(terms or {}, len(next(iter(arrays.values())))),
+        )
         device = pick_device("auto")
         outputs = list(predict_batches(self.network.to(device), rows, device))
         names = list(outputs[0].per_modality) if outputs else []

@@ -35,8 +35,8 @@ class FeatureRows:
 
     @property
     def n_terms(self) -> dict[str, int]:
-        """T_m by the name of each feature set with term weights."""
-        return {name: matrix.shape[1] for name, matrix in self.terms.items()}
+        """T_m by the name of each feature set with term weights, if it has any term at all."""
+        return {name: matrix.shape[1] for name, matrix in sorted(self.terms.items()) if matrix.shape[1]}
 
     @property
     def n_observed(self) -> dict[str, int]:

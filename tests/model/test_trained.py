@@ -98,9 +98,14 @@ def test_an_empty_table_gives_an_empty_prediction(trained: Trained) -> None:
 def test_other_modalities_are_refused(trained: Trained, test: Dataset) -> None:
     with pytest.raises(ModelError, match="expected"):
         trained.predict(test.only(["sight"]).modalities)
-    if trained.network.reads_terms:
-        with pytest.raises(ModelError, match=r"expected .*words.*12"):
-            trained.predict(test.modalities)
+    with pytest.raises(ModelError, match=r"expected .*words.*12"):
+        trained.predict(test.modalities, terms={"words": csr_array((len(test), 5))})
+
+
+def test_rows_without_a_term_are_predicted(trained: Trained, test: Dataset) -> None:
+    none = {"words": csr_array((len(test), 12), dtype=np.float32)}
+    first, second = (trained.predict(test.modalities, terms=terms).probability for terms in (None, none))
+    np.testing.assert_array_equal(first, second)
 
 
 def test_settings_pass_through_json(trained: Trained) -> None:
