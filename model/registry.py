@@ -39,6 +39,8 @@ class Method:
     """Search grid: the dotted name of a setting -> its values."""
     needs_terms: bool = False
     """Whether it needs a feature set with sparse term weights."""
+    is_seeded: bool = True
+    """Whether its result depends on the seed."""
 
 
 NETWORK_GRID = {
@@ -76,17 +78,17 @@ MODELS: dict[str, Method] = {
     "trumann": Method(Trumann, TrumannSettings(), TRUMANN_GRID),
     "dare": Method(Dare, DareSettings(), DARE_GRID),
     "dare_lite": Method(DareLite, DareLiteSettings(), DARE_GRID),
-    "logistic": Method(Logistic, LogisticSettings()),
-    "logistic_late": Method(LogisticLate, LogisticSettings()),
+    "logistic": Method(Logistic, LogisticSettings(), is_seeded=False),
+    "logistic_late": Method(LogisticLate, LogisticSettings(), is_seeded=False),
     "kernel_ridge": Method(KernelRidge, KernelRidgeSettings(), KERNEL_GRID),
     "mahalanobis": Method(Mahalanobis, KernelRidgeSettings(), KERNEL_GRID),
     "forest": Method(Forest, ForestSettings()),
     "forest_late": Method(ForestLate, ForestSettings()),
-    "ngram_bayes": Method(NgramBayes, NgramBayesSettings(), needs_terms=True),
-    "ngram_logistic": Method(NgramLogistic, NgramLogisticSettings(), needs_terms=True),
+    "ngram_bayes": Method(NgramBayes, NgramBayesSettings(), needs_terms=True, is_seeded=False),
+    "ngram_logistic": Method(NgramLogistic, NgramLogisticSettings(), needs_terms=True, is_seeded=False),
     "mlp": Method(MLP, MLPSettings(), NETWORK_GRID),
     "tokens": Method(Tokens, TokensSettings(), NETWORK_GRID),
-    "majority": Method(Majority, MajoritySettings()),
+    "majority": Method(Majority, MajoritySettings(), is_seeded=False),
 }
 
 ABLATIONS: dict[str, Method] = {f"printed_{name}": Method(NMCL, as_printed(name), NETWORK_GRID) for name in DEVIATIONS}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from itertools import cycle, zip_longest
 from typing import Any, Literal
 
 import numpy as np
@@ -105,7 +105,7 @@ def study(
     tried: dict[str, list[Tried]] = {}
     if settings.budget:
         chosen, tried = tune(methods, folds[0], settings.budget, runner)
-    outcomes = _compare(folds, chosen, runner)
+    outcomes = _compare(folds, chosen, methods, runner)
     data = StudyData(
         title="",
         created="",
@@ -152,14 +152,23 @@ def _folds(table: FeatureTable, first: FeatureTable, seeds: int, completer: Comp
     return [whole, *(fold(table, seed, completer) for seed in range(1, seeds))]
 
 
-def _compare(folds: Sequence[Fold], chosen: Mapping[str, Any], runner: Runner) -> dict[str, list[Outcome]]:
+def _compare(
+    folds: Sequence[Fold], chosen: Mapping[str, Any], methods: Mapping[str, Method], runner: Runner
+) -> dict[str, list[Outcome]]:
+    """Return the outcome of each method by fold. Where no result depends on the seed, a method is trained once."""
+    once = folds[:1] if folds[0].table.split is not None else folds
+    own = {name: folds if methods[name].is_seeded else once for name in chosen}
     trials = [
-        Trial(name, settings, rows, rows.seed, keep=name in (REFERENCE, STACKED))
-        for name, settings in chosen.items()
-        for rows in folds
+        Trial(name, chosen[name], rows, rows.seed, keep=name in (REFERENCE, STACKED))
+        for name, of_method in own.items()
+        for rows in of_method
     ]
     found = iter(runner.side_by_side("methods", run, trials, lambda trial: f"{trial.method} {trial.seed}"))
-    return {name: [next(found) for _ in folds] for name in chosen}
+    outcomes = {name: [next(found) for _ in of_method] for name, of_method in own.items()}
+    return {
+        name: [replace(o, seed=rows.seed) for o, rows in zip(cycle(of_method), folds, strict=False)]
+        for name, of_method in outcomes.items()
+    }
 
 
 def predictions(outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold]) -> dict[str, np.ndarray]:

@@ -21,8 +21,8 @@ from nmcl.model.study.sections import hide, study_completion, subsets
 from nmcl.model.study.study import StudySettings, study
 from nmcl.model.study.tuning import candidates, changed, tune
 from nmcl.pipeline.completion import CompletionSettings
-from nmcl.pipeline.errors import WorkerError
-from tests.model.conftest import CLASSES, quick, stacked, world
+from nmcl.pipeline.errors import ModelError, WorkerError
+from tests.model.conftest import CLASSES, quick, stacked, with_terms, world
 
 QUICK: dict[str, Method] = {
     **MODELS,
@@ -105,6 +105,35 @@ def _killed(item: int) -> int:
     if item == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return item
+
+
+def test_on_a_given_split_a_method_without_a_seed_is_trained_once() -> None:
+    totals = []
+
+    def note(stage: str, done: int, total: int, note: str = "") -> None:
+        if stage == "methods":
+            totals.append(total)
+
+    given = replace(table(), split=stratified(table(), 0))
+    _, arrays = study(given, StudySettings(("logistic", "trumann"), seeds=3, jobs=1, skip=SKIP), QUICK, note)
+    assert set(totals) == {1 + 3}
+    for seed in (1, 2):
+        np.testing.assert_array_equal(arrays[f"logistic/{seed}"], arrays["logistic/0"])
+    _, arrays = study(table(), StudySettings(("logistic",), seeds=2, jobs=1, skip=SKIP), QUICK)
+    assert not np.array_equal(arrays["logistic/0"], arrays["logistic/1"])
+
+
+def test_methods_of_terms_are_left_out_without_terms() -> None:
+    settings = StudySettings(("majority", "ngram_bayes"), seeds=1, jobs=1, skip=SKIP)
+    data, arrays = study(table(), settings, QUICK)
+    assert [row.name for row in data.methods] == ["majority"]
+    assert any(note.startswith("ngram_bayes: left out") for note in data.notices)
+    terms = with_terms(world(240, 0), 0).terms
+    data, arrays = study(replace(table(), terms=terms), settings, QUICK)
+    found = arrays["ngram_bayes/0"].argmax(axis=1)
+    assert (found == arrays["label/0"]).mean() > 0.6
+    with pytest.raises(ModelError, match="No method is left"):
+        study(table(), replace(settings, methods=("ngram_bayes",)), QUICK)
 
 
 def test_a_killed_process_is_said() -> None:
