@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nmcl.model.data import Dataset
 from nmcl.pipeline.progress import Progress
 
-CODE_VERSION = 6
+CODE_VERSION = 5
 """Version to increment whenever a code change alters fitted values, predictions or the checkpoint format."""
 
 Features = dict[str, Tensor]

@@ -187,7 +187,8 @@ class StudyOptions:
             "--methods",
             help="Comma-separated methods. Default: all, which are nmcl, nmcl_paper, nmcl_stacked, variant_1, "
             "variant_2, variant_3, variant_4, early_fusion, late_fusion, early_attention, late_attention, trumann, "
-            "dare, dare_lite, logistic, logistic_late, kernel_ridge, mahalanobis, mlp, tokens, majority.",
+            "dare, dare_lite, logistic, logistic_late, kernel_ridge, mahalanobis, forest, forest_late, ngram_bayes, "
+            "ngram_logistic, mlp, tokens, majority.",
         ),
     ] = ""
     modalities: Annotated[str, typer.Option("--modalities", help="Comma-separated modalities. Default: all.")] = ""

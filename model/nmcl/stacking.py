@@ -26,22 +26,23 @@ from nmcl.model.calibration import inverse_temperature, pair_weights, pool_weigh
 from nmcl.model.data import Dataset
 from nmcl.model.nmcl.nmcl import NMCL, NMCLSettings
 from nmcl.model.train import Network, predict_batches, train_epochs
-from nmcl.pipeline.addressing import Reference
+from nmcl.pipeline.addressing import Reference, at_references
 from nmcl.pipeline.progress import Progress, silent
 
 StackedKind = Literal[
     "kernel_ridge", "mahalanobis", "logistic", "logistic_late", "forest_late", "ngram_bayes", "ngram_logistic"
 ]
-STACKED: dict[StackedKind, Callable[[Shape], Classifier]] = {
-    "kernel_ridge": lambda shape: KernelRidge(shape, KernelRidgeSettings()),
-    "mahalanobis": lambda shape: Mahalanobis(shape, KernelRidgeSettings()),
-    "logistic": lambda shape: Logistic(shape, LogisticSettings()),
-    "logistic_late": lambda shape: LogisticLate(shape, LogisticSettings()),
-    "forest_late": lambda shape: ForestLate(shape, ForestSettings()),
-    "ngram_bayes": lambda shape: NgramBayes(shape, NgramBayesSettings()),
-    "ngram_logistic": lambda shape: NgramLogistic(shape, NgramLogisticSettings()),
+STACKED: dict[StackedKind, tuple[Callable[[Shape, Any], Classifier], type]] = {
+    "kernel_ridge": (KernelRidge, KernelRidgeSettings),
+    "mahalanobis": (Mahalanobis, KernelRidgeSettings),
+    "logistic": (Logistic, LogisticSettings),
+    "logistic_late": (LogisticLate, LogisticSettings),
+    "forest_late": (ForestLate, ForestSettings),
+    "ngram_bayes": (NgramBayes, NgramBayesSettings),
+    "ngram_logistic": (NgramLogistic, NgramLogisticSettings),
 }
-"""Constructors by name."""
+"""Constructors and settings by name. The settings are the defaults; without folds, as in earlier versions, they are at
+their references. The address of a run names these models, not their settings."""
 OF_TERMS: tuple[StackedKind, ...] = ("ngram_bayes", "ngram_logistic")
 """Models of sparse terms, which are left out where no feature set has any."""
 BY_MODALITY: tuple[StackedKind, ...] = ("forest_late",)
@@ -65,7 +66,7 @@ class StackedSettings(NMCLSettings):
     where no feature set has any."""
     folds: Annotated[int, Ge(0), Reference(0)] = 5
     """Number of folds of training and validation rows in which the models are fitted for their weights; afterwards they
-    are fitted to all these rows."""
+    are fitted to all these rows. 0: weights are fitted on the validation rows, and the models on the training rows."""
 
 
 class Stacking(nn.Module):
@@ -82,10 +83,13 @@ class Stacking(nn.Module):
     inverse_temperature: Tensor
     """Inverse temperatures s_i, shape (number of members,)."""
 
-    def __init__(self, shape: Shape, kinds: Sequence[StackedKind]) -> None:
+    def __init__(self, shape: Shape, kinds: Sequence[StackedKind], n_folds: int) -> None:
         super().__init__()
+        settings_of = (lambda kind: kind()) if n_folds else at_references
         self.kinds = tuple(kind for kind in kinds if shape.n_terms or kind not in OF_TERMS)
-        self.models = nn.ModuleList(STACKED[kind](shape) for kind in self.kinds)
+        self.models = nn.ModuleList(
+            build(shape, settings_of(settings)) for build, settings in (STACKED[kind] for kind in self.kinds)
+        )
         self.n_members = [len(shape.dims) if kind in BY_MODALITY else 1 for kind in self.kinds]
         n_members = 1 + sum(self.n_members)
         self.register_buffer("weight", torch.zeros(n_members, shape.n_classes, shape.n_classes))
@@ -183,7 +187,7 @@ class StackedNMCL(Network):
         self.settings = settings
         self.training_settings = settings.train
         self.nmcl = NMCL(shape, settings)
-        self.stacking = Stacking(shape, settings.stacked_with)
+        self.stacking = Stacking(shape, settings.stacked_with, settings.folds)
 
     def forward(self, features: Features, observed: Mask) -> Output:
         own: Output = self.nmcl(features, observed)

@@ -86,7 +86,7 @@ def test_models_by_name_and_named_dimensions(unlabelled: Path, tmp_path: Path) -
     """Five sets of four models, two picture sizes and one sound rate; the clips have no description."""
     (model, weights), (tagger, classes) = tiny.timm_model(), tiny.tagger()
     settings = {
-        **{f"{name}.extractor": '"none"' for name in ("visual", "acoustic", "textual")},
+        **{f"{name}.extractor": '"none"' for name in ("visual", "acoustic", "textual", "ngrams")},
         "pictures.extractor": f"timm:{model}",
         "pictures.weights": weights,
         "clip.extractor": f"st:{tiny.clip_model()}",

@@ -420,7 +420,7 @@ def test_refit_makes_new_states_beside_the_old_ones(ready: Store, crawl: Path) -
     after = snapshot(root)
     kept = ("states", "features", "completed", "failures", "videos", "runs")
     assert {name for name in changed(before, after) if name.startswith(kept)} == set()
-    assert len(ready.list("states")) == 6
+    assert len(ready.list("states")) == 8
     assert len([name for name in ready.list("features") if name.startswith("textual")]) == 2
     splits = [lineage_of(run).splits for run in (best(ready), Run(ready, outcome.challenger or ""))]
     assert splits[0].items() <= splits[1].items()

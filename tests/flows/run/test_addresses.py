@@ -115,20 +115,23 @@ WITH_NGRAMS = WITH_WORDS | {
     "ngrams": "features/ngrams-817f4ee49f38",
     "completion": "states/completion-10aaddb07f11",
     "completed": "completed/all-2beb8da83212",
-    "run": "runs/nmcl_stacked-3ec3f6b86f5e",
+    "run": "runs/nmcl_stacked-e28d6c4bc776",
 }
 """What the default settings have."""
-PAPER = from_tree({"features": "paper"})
-ONLY_PAPERS = {"features": {"words": {"extractor": "none"}, "ngrams": {"extractor": "none"}}}
+STACK = {"stacked_with": ["kernel_ridge", "mahalanobis", "logistic"], "folds": 0}
+"""Of versions before the stack was weighted by cross-validation."""
+PAPER = from_tree({"features": "paper", "model": STACK})
+ONLY_PAPERS = {"model": STACK, "features": {"words": {"extractor": "none"}, "ngrams": {"extractor": "none"}}}
 
 
 def test_addresses_are_what_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And known without the weights, which are not on this machine."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     assert addresses(plan_of(tmp_path, PAPER)) == GOLDEN
-    before = from_tree({"features": {"ngrams": {"extractor": "none"}}})
+    before = from_tree({"features": {"ngrams": {"extractor": "none"}}, "model": STACK})
     assert addresses(plan_of(tmp_path, before)) == GOLDEN | WITH_WORDS
     assert addresses(plan_of(tmp_path, Settings())) == GOLDEN | WITH_NGRAMS
+    assert plan_of(tmp_path, from_tree({"features": "paper"})).run.folder == "runs/nmcl_stacked-64890301413f"
     assert not (tmp_path / "torch").exists()
 
 

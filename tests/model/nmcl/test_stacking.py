@@ -88,7 +88,7 @@ def test_a_model_without_a_mistake_does_not_become_sure_of_everything() -> None:
 
 
 def test_before_fitting_the_network_has_all_the_weight(train: Dataset) -> None:
-    stacking = Stacking(Shape(train.dims, CLASSES), tuple(STACKED))
+    stacking = Stacking(Shape(train.dims, CLASSES), tuple(STACKED), 5)
     fused = torch.log_softmax(torch.randn(5, 4), dim=1)
     features = {name: torch.randn(5, dim) for name, dim in train.dims.items()}
     torch.testing.assert_close(stacking(fused, features), fused)
@@ -163,7 +163,7 @@ def test_folds_are_even_within_classes() -> None:
 
 def test_models_of_terms_are_left_out_without_any_and_forests_have_a_weight_per_modality(train: Dataset) -> None:
     without, beside = (
-        Stacking(shape, tuple(STACKED))
+        Stacking(shape, tuple(STACKED), 5)
         for shape in (Shape(train.dims, CLASSES), Shape(train.dims, CLASSES, {"words": 12}))
     )
     assert not set(without.kinds) & {"ngram_bayes", "ngram_logistic"}
