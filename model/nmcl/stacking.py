@@ -232,7 +232,7 @@ class StackedNMCL(Network):
         trusted = self._trusted(rows)
         for number, (kind, model) in enumerate(self._models, start=1):
             progress("train", number - 1, len(self._models), f"weights: {kind}")
-            yield from _cross_predicted(model, kind, trusted, self.settings.folds, seed)
+            yield from _cross_predicted(model, kind, trusted, min(self.settings.folds, len(rows)), seed)
 
     def _with_terms(self, trusted: Features, features: Features) -> Features:
         return trusted | {key: features[key] for key in map(TERMS.format, self.shape.n_terms) if key in features}

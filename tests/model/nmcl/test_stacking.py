@@ -184,3 +184,9 @@ def test_the_weights_of_a_pair_are_the_likeliest() -> None:
     grid = [(penalised(a, b), a, b) for a in np.linspace(0, 2, 41) for b in np.linspace(0, 2, 41)]
     assert penalised(own, other) <= min(grid)[0] + 1e-6
     assert (own, other) == pytest.approx(min(grid)[1:], abs=0.05)
+
+
+def test_a_handful_of_rows_is_enough(train: Dataset) -> None:
+    rows = train.take(np.array([np.flatnonzero(train.label == k)[0] for k in range(3)]))
+    found = fit("nmcl_stacked", rows.take(np.arange(2)), rows.take(np.array([2])), CLASSES, stacked())
+    assert np.isfinite(found.predict(train.modalities).probability).all()
