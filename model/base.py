@@ -4,6 +4,7 @@ A checkpoint stores only the model's state dict, so closed-form methods keep the
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -79,8 +80,9 @@ class Epoch:
 class Classifier(nn.Module, ABC):
     """Base class of all models, which map standardised features to class probabilities."""
 
-    free_sizes: ClassVar[frozenset[str]] = frozenset()
-    """Names of own buffers whose first dimension depends on the training rows."""
+    free_sizes: ClassVar[Mapping[str, str]] = {}
+    """Own buffers whose first dimension depends on the training rows, with the name of that size: buffers with the same
+    one are equally long."""
     reads_terms: ClassVar[bool] = False
     """Whether `forward` also gets sparse term weights, under `TERMS` among the features, shape (N, T_m)."""
     held_out: Tensor | None = None
@@ -95,10 +97,6 @@ class Classifier(nn.Module, ABC):
         `seed` is for other libraries.
         """
 
-    def refit(self, rows: Dataset, seed: int, progress: Progress) -> None:
-        """Fit to other rows with what `fit` chose. Members of an ensemble can do this."""
-        raise NotImplementedError
-
     @abstractmethod
     def forward(self, features: Features, observed: Mask) -> Output:
         """Predict N rows."""
@@ -106,3 +104,11 @@ class Classifier(nn.Module, ABC):
     def diagnose(self, features: Features, observed: Mask) -> dict[str, Any]:
         """Return diagnostics of the model on these rows as JSON values; empty unless overridden."""
         return {}
+
+
+class Member(Classifier):
+    """Base class of models that can be members of a stack: they can be fitted again, to other rows."""
+
+    @abstractmethod
+    def refit(self, rows: Dataset, seed: int, progress: Progress) -> None:
+        """Fit to other standardised rows with what `fit` chose."""

@@ -105,7 +105,7 @@ def load(folder: Path) -> Trained:
         network = method(card.name).build(Shape(card.dims, card.classes, card.n_terms), settings)
     tensors = {_current_name(name, network): value for name, value in tensors.items()}
     held_out = tensors.pop(HELD_OUT, None)
-    _fit_sizes(network, tensors)
+    _fit_sizes(network, tensors, folder / WEIGHTS)
     _check_tensors(tensors, _expected(network, card.dims), folder / WEIGHTS)
     network.load_state_dict({name: tensors[f"network.{name}"] for name in network.state_dict()}, assign=True)
     network.eval()
@@ -139,14 +139,24 @@ def _tensors(trained: Trained) -> dict[str, Tensor]:
     return tensors
 
 
-def _fit_sizes(network: Classifier, tensors: Mapping[str, Tensor]) -> None:
-    """Give the buffers whose first dimension depends on the training rows the length that they have in the file."""
-    for path, module in network.named_modules():
-        for name in module.free_sizes if isinstance(module, Classifier) else ():
-            found = tensors.get(f"network.{path}.{name}" if path else f"network.{name}")
-            if found is not None and found.ndim:
-                empty = getattr(module, name)
-                setattr(module, name, empty.new_empty((len(found), *empty.shape[1:])))
+def _fit_sizes(network: Classifier, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Give the buffers whose first dimension depends on the training rows the length that they have in the file.
+
+    Raises:
+        ModelError: Lengths of one module do not fit each other.
+    """
+    for place, module in network.named_modules():
+        lengths: dict[str, int] = {}
+        for name, size in module.free_sizes.items() if isinstance(module, Classifier) else ():
+            found = tensors.get(f"network.{place}.{name}" if place else f"network.{name}")
+            if found is None or not found.ndim:
+                continue  # reported with all other arrays
+            if lengths.setdefault(size, len(found)) != len(found):
+                raise ModelError(f"{path}: {place}.{name} has {len(found)} rows, expected {lengths[size]}; train again")
+            empty = getattr(module, name)
+            setattr(module, name, empty.new_empty((len(found), *empty.shape[1:])))
+        if len({length > 0 for length in lengths.values()}) > 1:
+            raise ModelError(f"{path}: {place} has {lengths}, expected none or all of them; train again")
 
 
 def _checked_held_out(probability: Tensor, card: Card, path: Path) -> np.ndarray:

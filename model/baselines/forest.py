@@ -5,6 +5,7 @@ effect is not smooth, as with sound, trees are ahead of linear models and kernel
 overfit.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -13,7 +14,7 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor, nn
 
-from nmcl.model.base import Classifier, Epoch, Features, Mask, Output, Shape
+from nmcl.model.base import Epoch, Features, Mask, Member, Output, Shape
 from nmcl.model.baselines.fusion import late_output
 from nmcl.model.data import Dataset
 from nmcl.pipeline.addressing import Reference
@@ -39,10 +40,16 @@ class ForestSettings:
     """Smallest number of training rows in a leaf."""
 
 
-class Forest(Classifier):
+class Forest(Member):
     """Extremely randomised trees: p is the mean of the class shares in the leaf of each tree, smoothed by one row."""
 
-    free_sizes: ClassVar[frozenset[str]] = frozenset({"root", "feature", "threshold", "child", "value"})
+    free_sizes: ClassVar[Mapping[str, str]] = {
+        "root": "trees",
+        "feature": "nodes",
+        "threshold": "nodes",
+        "child": "nodes",
+        "value": "leaves",
+    }
     root: Tensor
     """First node of each tree, shape (number of trees,)."""
     feature: Tensor
@@ -131,7 +138,7 @@ class Forest(Classifier):
         return Output(torch.log(total / total.sum(dim=1, keepdim=True)))
 
 
-class ForestLate(Classifier):
+class ForestLate(Member):
     """One forest per modality, probabilities averaged. Completed vectors count as observed."""
 
     def __init__(self, shape: Shape, settings: ForestSettings) -> None:

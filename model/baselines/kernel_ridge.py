@@ -6,7 +6,7 @@ the number of features of the others. Trained kernel weights are rarely better t
 "Multiple kernel learning algorithms", JMLR 12, 2011). On a few thousand rows of smooth features it is hard to beat.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -16,7 +16,7 @@ import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
-from nmcl.model.base import Classifier, Epoch, Features, Mask, Output, Shape
+from nmcl.model.base import Epoch, Features, Mask, Member, Output, Shape
 from nmcl.model.calibration import inverse_temperature
 from nmcl.model.data import Dataset
 from nmcl.pipeline.addressing import Reference
@@ -47,7 +47,7 @@ class KernelRidgeSettings:
     """Number of random training rows that span the solution; with at least as many as rows it is exact."""
 
 
-class KernelRidge(Classifier):
+class KernelRidge(Member):
     """Kernel ridge classifier with landmarks: log p = log softmax(s (k(x, Z) A + c)).
 
     k is the mean of exp(-width ||x_m - z_m||^2 / D_m) over the modalities m and, where there are several, their
@@ -56,7 +56,7 @@ class KernelRidge(Classifier):
     landmarks it takes N L (D + L) operations and L (L + D) numbers.
     """
 
-    free_sizes: ClassVar[frozenset[str]] = frozenset({"landmarks", "weight"})
+    free_sizes: ClassVar[Mapping[str, str]] = {"landmarks": "landmarks", "weight": "landmarks"}
     landmarks: Tensor
     weight: Tensor
     bias: Tensor

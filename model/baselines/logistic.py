@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from annotated_types import Ge, Gt, MinLen
 
-from nmcl.model.base import Classifier, Epoch, Features, Mask, Output, Shape
+from nmcl.model.base import Epoch, Features, Mask, Member, Output, Shape
 from nmcl.model.data import Dataset
 from nmcl.model.evaluate import f1
 from nmcl.pipeline.addressing import Reference
@@ -30,7 +30,7 @@ class LogisticSettings:
     """Maximum number of iterations."""
 
 
-class Logistic(Classifier):
+class Logistic(Member):
     """Logistic regression on the concatenated modalities: log p = log softmax(x W + c)."""
 
     weight: torch.Tensor

@@ -2,14 +2,14 @@
 
 from torch import nn
 
-from nmcl.model.base import Classifier, Epoch, Features, Mask, Output, Shape
+from nmcl.model.base import Epoch, Features, Mask, Member, Output, Shape
 from nmcl.model.baselines.fusion import late_output
 from nmcl.model.baselines.logistic import Logistic, LogisticSettings
 from nmcl.model.data import Dataset
 from nmcl.pipeline.progress import Progress, within
 
 
-class LogisticLate(Classifier):
+class LogisticLate(Member):
     """Linear late fusion. Each modality's penalty is chosen separately; completed vectors count as observed.
 
     There is no single source: it is the usual first baseline for any trained fusion.

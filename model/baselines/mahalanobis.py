@@ -5,7 +5,7 @@ import scipy  # its modules load when they are used: most predictions need none 
 import torch
 from torch import Tensor
 
-from nmcl.model.base import Classifier, Epoch, Features, Mask, Output, Shape
+from nmcl.model.base import Epoch, Features, Mask, Member, Output, Shape
 from nmcl.model.baselines.kernel_ridge import CHUNK, KernelRidge, KernelRidgeSettings
 from nmcl.model.data import Dataset
 from nmcl.pipeline.progress import Progress
@@ -16,7 +16,7 @@ LEAST = 1e-3
 """Lower bound of the shrinkage: directions that hardly vary within training classes may vary in other data."""
 
 
-class Mahalanobis(Classifier):
+class Mahalanobis(Member):
     """`KernelRidge` on whitened features x V, one vector for all modalities.
 
     V is that of `within_class_whitening`, scaled such that the training rows have a mean square of 1. Directions that

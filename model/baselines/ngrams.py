@@ -13,7 +13,7 @@ import torch
 from annotated_types import Ge, Gt, MinLen
 from torch import Tensor
 
-from nmcl.model.base import TERMS, Classifier, Epoch, Features, Mask, Output, Shape
+from nmcl.model.base import TERMS, Epoch, Features, Mask, Member, Output, Shape
 from nmcl.model.baselines.logistic import multinomial
 from nmcl.model.batches import sparse_tensor
 from nmcl.model.calibration import inverse_temperature
@@ -29,7 +29,7 @@ LEAST_CONFIDENT = 1e-3
 """Lower bound of the inverse temperature: scores of naive Bayes are sums over many terms."""
 
 
-class TermModel(Classifier):
+class TermModel(Member):
     """Linear model on the terms of all feature sets that have any: log p = log softmax(s (t W + c)).
 
     The setting of its penalty and the inverse temperature s have the highest likelihood on validation rows. A row

@@ -15,7 +15,7 @@ import torch
 from annotated_types import Ge, Len
 from torch import Tensor, nn
 
-from nmcl.model.base import TERMS, Classifier, Epoch, Features, Mask, Output, Shape
+from nmcl.model.base import TERMS, Classifier, Epoch, Features, Mask, Member, Output, Shape
 from nmcl.model.baselines.forest import ForestLate, ForestSettings
 from nmcl.model.baselines.kernel_ridge import KernelRidge, KernelRidgeSettings
 from nmcl.model.baselines.logistic import Logistic, LogisticSettings
@@ -32,7 +32,7 @@ from nmcl.pipeline.progress import Progress, silent
 StackedKind = Literal[
     "kernel_ridge", "mahalanobis", "logistic", "logistic_late", "forest_late", "ngram_bayes", "ngram_logistic"
 ]
-STACKED: dict[StackedKind, tuple[Callable[[Shape, Any], Classifier], type]] = {
+STACKED: dict[StackedKind, tuple[Callable[[Shape, Any], Member], type]] = {
     "kernel_ridge": (KernelRidge, KernelRidgeSettings),
     "mahalanobis": (Mahalanobis, KernelRidgeSettings),
     "logistic": (Logistic, LogisticSettings),
@@ -219,7 +219,7 @@ class StackedNMCL(Network):
         return history
 
     @property
-    def _models(self) -> list[tuple[StackedKind, Classifier]]:
+    def _models(self) -> list[tuple[StackedKind, Member]]:
         models: list[Any] = list(self.stacking.models)  # torch knows them as modules
         return list(zip(self.stacking.kinds, models, strict=True))
 
@@ -259,7 +259,7 @@ def fold_numbers(label: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
     return fold
 
 
-def _cross_predicted(model: Classifier, kind: StackedKind, rows: Dataset, n_folds: int, seed: int) -> Tensor:
+def _cross_predicted(model: Member, kind: StackedKind, rows: Dataset, n_folds: int, seed: int) -> Tensor:
     """Return log-probabilities of all rows, each by a copy fitted to the other folds: shape (members, N, K)."""
     fold = fold_numbers(rows.label, n_folds, seed)
     parts = []

@@ -201,3 +201,32 @@ def test_a_card_with_a_setting_that_is_not_known(folder: Path) -> None:
     set_card(folder, settings={**settings, "later": 1})
     with pytest.raises(ModelError, match="does not know"):
         load(folder)
+
+
+@pytest.mark.parametrize(
+    ("array", "rows", "message"),
+    [
+        ("0.weight", 3, "weight has 3 rows, expected"),
+        ("4.branches.0.threshold", 3, "threshold has 3 rows, expected"),
+        ("4.branches.0.value", 0, "expected none or all of them"),
+    ],
+)
+def test_lengths_that_depend_on_the_training_rows_must_fit_each_other(
+    folder: Path, array: str, rows: int, message: str
+) -> None:
+    def shorten(tensors: dict[str, torch.Tensor]) -> None:
+        name = f"network.stacking.models.{array}"
+        tensors[name] = tensors[name][:rows].clone()
+
+    set_tensors(folder, shorten)
+    with pytest.raises(ModelError, match=message):
+        load(folder)
+
+
+def test_predictions_of_validation_rows_must_be_probabilities(folder: Path, trained: Trained) -> None:
+    found = load(folder).held_out
+    assert found is not None
+    np.testing.assert_array_equal(found, trained.held_out)
+    set_tensors(folder, lambda tensors: tensors.update(held_out=tensors["held_out"] + 1))
+    with pytest.raises(ModelError, match="holds no probabilities"):
+        load(folder)
