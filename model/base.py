@@ -109,6 +109,9 @@ class Classifier(nn.Module, ABC):
 class Member(Classifier):
     """Base class of models that can be members of a stack: they can be fitted again, to other rows."""
 
+    chooses: ClassVar[bool] = True
+    """Whether `fit` chooses anything; if not, `refit` needs no `fit` before."""
+
     @abstractmethod
     def refit(self, rows: Dataset, seed: int, progress: Progress) -> None:
         """Fit to other standardised rows with what `fit` chose."""

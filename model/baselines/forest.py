@@ -43,6 +43,7 @@ class ForestSettings:
 class Forest(Member):
     """Extremely randomised trees: p is the mean of the class shares in the leaf of each tree, smoothed by one row."""
 
+    chooses = False
     free_sizes: ClassVar[Mapping[str, str]] = {
         "root": "trees",
         "feature": "nodes",
@@ -140,6 +141,8 @@ class Forest(Member):
 
 class ForestLate(Member):
     """One forest per modality, probabilities averaged. Completed vectors count as observed."""
+
+    chooses = False
 
     def __init__(self, shape: Shape, settings: ForestSettings) -> None:
         super().__init__()

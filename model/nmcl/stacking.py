@@ -202,8 +202,8 @@ class StackedNMCL(Network):
         initial = copy.deepcopy(self.nmcl.state_dict())
         history = super().fit(train, validation, seed, progress)
         report = _named(progress)
-        for kind, model in self._models:
-            if kind not in BY_MODALITY or not self.settings.folds:  # forests choose nothing
+        for _, model in self._models:
+            if model.chooses or not self.settings.folds:
                 model.fit(self._trusted(train), self._trusted(validation), seed, report)
         if not self.settings.folds:
             network = _predicted(self.nmcl, validation)[0]
