@@ -1,28 +1,22 @@
 """The comparative study: every method on the same folds, Tables 2 to 5, and the data of the figures."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import cycle, zip_longest
+from itertools import cycle
 from typing import Any, Literal
 
 import numpy as np
 
-from nmcl.model.base import Epoch
 from nmcl.model.evaluate import Curve, evaluate, f1
 from nmcl.model.feature_table import FeatureTable
 from nmcl.model.nmcl.nmcl import NMCLSettings
 from nmcl.model.registry import MODELS, Method
 from nmcl.model.statistics import bootstrap, macro_f1, mcnemar_test, paired_t_test, permutation_test
-from nmcl.model.study.explain import attention_memory, has_relations, relation
+from nmcl.model.study.figures import of_reference
 from nmcl.model.study.folds import Fold, fold, split_of
 from nmcl.model.study.results import (
-    FUSED,
     AbsenceScores,
-    AttentionMemory,
-    EpochScores,
-    GatePoint,
     MethodRow,
-    RelationExample,
     Rows,
     ScoreRow,
     Spread,
@@ -47,9 +41,6 @@ REFERENCE = "nmcl"
 STACKED, PAPER = "nmcl_stacked", "nmcl_paper"
 VARIANTS = ("variant_1", "variant_2", "variant_3", "variant_4")
 Section = Literal["modalities", "completion", "absence"]
-EXAMPLES = 2
-"""Number of test rows whose relation scores are shown, with each of the first PICTURED modalities as host."""
-PICTURED = 3
 
 
 @dataclass(frozen=True)
@@ -125,7 +116,7 @@ def study(
     if STACKED in outcomes:
         data = replace(data, notices=[*data.notices, _stacking_note(outcomes[STACKED])])
     if REFERENCE in outcomes:
-        data = _of_reference(data, folds[0], outcomes[REFERENCE])
+        data = of_reference(data, folds[0], outcomes[REFERENCE])
         subject = _Subject(folds, outcomes[REFERENCE], chosen[REFERENCE], runner)
         if "modalities" not in settings.skip:
             data = _of_subsets(data, subject, completer)
@@ -291,20 +282,6 @@ class _Subject:
     runner: Runner
 
 
-def _of_reference(data: StudyData, first: Fold, outcomes: Sequence[Outcome]) -> StudyData:
-    """Add figures 5 to 7 and the diagnostics of gates and branches."""
-    trained = outcomes[0].trained
-    pictured = trained is not None and has_relations(trained)
-    return replace(
-        data,
-        epochs=_epochs(outcomes),
-        gates=_gates(outcomes),
-        collapse=_collapse(outcomes),
-        relations=_relations(first, outcomes[0]) if pictured else (),
-        attention=_memories(outcomes[0]) if pictured else (),
-    )
-
-
 def _stacking_note(outcomes: Sequence[Outcome]) -> str:
     """Return a notice about the shares of the stacked models in the prediction."""
     of_seeds = [outcome.trained.diagnostics["stacking"] for outcome in outcomes if outcome.trained]
@@ -355,73 +332,3 @@ def _subset_row(name: str, of_seeds: Sequence[Outcome], subject: _Subject) -> Sc
 def _branch(of_seeds: Sequence[Outcome], modality: str) -> np.ndarray:
     """Return the micro-F1 of one modality's branch by seed."""
     return np.array([f1(o.label, o.per_modality[modality].argmax(axis=1))[0] for o in of_seeds])
-
-
-def _by_number(of_seeds: Sequence[Outcome]) -> Iterator[tuple[int, list[Epoch]]]:
-    """Yield the number of each epoch, and this epoch of the seeds that were still training."""
-    histories = [outcome.trained.history if outcome.trained else () for outcome in of_seeds]
-    for number, epochs in enumerate(zip_longest(*histories), start=1):
-        yield number, [epoch for epoch in epochs if epoch]
-
-
-def _epochs(of_seeds: Sequence[Outcome]) -> dict[str, list[EpochScores]]:
-    """Return the data of Fig. 5, means over the seeds that were still training."""
-    found: dict[str, list[EpochScores]] = {FUSED: []}
-    for number, epochs in _by_number(of_seeds):
-        for name in (FUSED, *epochs[0].per_modality):
-            scores = [epoch.validation if name == FUSED else epoch.per_modality[name] for epoch in epochs]
-            micro, macro = (float(np.mean([getattr(s, m) for s in scores])) for m in ("micro_f1", "macro_f1"))
-            found.setdefault(name, []).append(EpochScores(number, micro, macro))
-    return found
-
-
-def _gates(of_seeds: Sequence[Outcome]) -> list[GatePoint]:
-    """Return the gate diagnostics after each epoch, means over the seeds that were still training."""
-    points = []
-    for number, epochs in _by_number(of_seeds):
-        gates = [epoch.diagnostics["gates"] for epoch in epochs]
-        for modality in gates[0]:
-            for side in ("host", "guest"):
-                mean = {
-                    field: float(np.mean([of_seed[modality][side][field] for of_seed in gates]))
-                    for field in ("open", "undecided", "shut", "consistent_norm", "complementary_norm")
-                }
-                divergence = float(np.mean([of_seed[modality]["divergence"] for of_seed in gates]))
-                points.append(GatePoint(number, modality, side, divergence=divergence, **mean))
-    return points
-
-
-def _collapse(of_seeds: Sequence[Outcome]) -> dict[str, dict[int, float]]:
-    """Return the share of each branch's most frequent prediction after each epoch, the maximum over the seeds."""
-    found: dict[str, dict[int, float]] = {}
-    for number, epochs in _by_number(of_seeds):
-        for name in epochs[0].per_modality:
-            found.setdefault(name, {})[number] = max(epoch.per_modality[name].largest_share for epoch in epochs)
-    return found
-
-
-def _relations(rows: Fold, outcome: Outcome) -> list[RelationExample]:
-    """Return the examples of Fig. 6: the most confident right predictions of different classes."""
-    assert outcome.trained is not None
-    predicted, certainty = outcome.probability.argmax(axis=1), outcome.probability.max(axis=1)
-    right = [int(row) for row in np.argsort(-certainty, kind="stable") if predicted[row] == outcome.label[row]]
-    examples: dict[int, int] = {}
-    for row in right:
-        examples.setdefault(int(outcome.label[row]), row)
-    return [
-        relation(outcome.trained, rows.test.modalities, row, host, _name(rows, row), rows.classes[label])
-        for label, row in list(examples.items())[:EXAMPLES]
-        for host in list(rows.test.modalities)[:PICTURED]
-    ]
-
-
-def _name(rows: Fold, row: int) -> str:
-    """Return the name of a test row."""
-    names = rows.table.names
-    return names[np.flatnonzero(rows.split == "test")[row]] if names else f"Test row {row}"
-
-
-def _memories(outcome: Outcome) -> list[AttentionMemory]:
-    """Return the data of Fig. 7 for every host."""
-    assert outcome.trained is not None
-    return [attention_memory(outcome.trained, host) for host in outcome.trained.dims]

@@ -51,7 +51,7 @@ class FeatureSet:
     made_by: Mapping[str, Any] = field(default_factory=dict)
     """Recipes of the artifacts that the values come from, as JSON."""
     made_with: Versions = field(default_factory=dict)
-    """Versions of the libraries that the vectors were extracted with."""
+    """Versions of the libraries that the vectors were fitted, extracted and, where they are, completed with."""
     parts_without_versions: int = 0
     """Number of parts that do not name them: an earlier version of nmcl extracted these."""
     dimensions: Sequence[str] = ()

@@ -10,11 +10,11 @@ import numpy as np
 
 from nmcl.pipeline.errors import UserError
 from nmcl.pipeline.export.record import Export, FeatureSet, Missing
-from nmcl.pipeline.libraries import merged, versions_in
+from nmcl.pipeline.libraries import merged, versions_in, versions_of_state
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Modality, Split, Steps, Video
 from nmcl.pipeline.stages.vectors import load_sequences, load_vectors
-from nmcl.pipeline.storage.artifacts import Artifact, recipe_file
+from nmcl.pipeline.storage.artifacts import Artifact, has_state, recipe_file, state_info
 from nmcl.pipeline.storage.catalogue import Catalogue, Part
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import SEQUENCE, read_table, to_vectors
@@ -100,6 +100,7 @@ def _feature(store: Store, parts: Sequence[Part], source: Source, missing: Missi
         else:  # nothing of this part could be extracted
             lengths += [1] * len(table)
     recipe = _recipe(store, source.vectors)
+    states = [state_info(store, state) for state in _states(source, missing) if has_state(store, state)]
     return FeatureSet(
         name=source.name,
         modality=source.modality,
@@ -109,7 +110,7 @@ def _feature(store: Store, parts: Sequence[Part], source: Source, missing: Missi
         sequences=partial(_sequences, store, parts, source) if has_sequences else None,
         lengths=np.array(lengths, np.int64) if has_sequences else None,
         made_by={artifact.folder: _recipe(store, artifact) for artifact in _artifacts(source, missing)},
-        made_with=merged(found for found in versions if found),
+        made_with=merged(found for found in (*versions, *map(versions_of_state, states)) if found),
         parts_without_versions=versions.count(None),
         dimensions=recipe.get("extractor", {}).get("dimensions", ()),
     )
@@ -117,9 +118,13 @@ def _feature(store: Store, parts: Sequence[Part], source: Source, missing: Missi
 
 def _artifacts(source: Source, missing: Missing) -> Iterator[Artifact]:
     yield source.vectors
-    yield from (a for a in source.made_from if missing == "completed" or not a.kind.endswith("/completion"))
+    yield from _states(source, missing)
     if source.completed is not None and missing == "completed":
         yield source.completed
+
+
+def _states(source: Source, missing: Missing) -> list[Artifact]:
+    return [a for a in source.made_from if missing == "completed" or not a.kind.endswith("/completion")]
 
 
 def _recipe(store: Store, artifact: Artifact) -> Any:

@@ -13,6 +13,7 @@ from nmcl.pipeline import completion
 from nmcl.pipeline.completion import CompletionSettings
 from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.features import FeatureRows
+from nmcl.pipeline.libraries import MADE_WITH, OF_COMPLETION, versions_here
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import State
 from nmcl.pipeline.stages.vectors import load_terms, load_vectors
@@ -49,9 +50,10 @@ def fit_completion(blocks: dict[str, np.ndarray], settings: CompletionSettings, 
     n_values = sum(block.size for block in rows.values())
     with threadpool_limits(1 if n_values < ONE_THREAD_VALUES else None):
         state = completion.fit(rows, settings, progress)
-        if settings.method == "auto":
-            return state
-        return replace(state, info=state.info | {"held_out": completion.compare(rows, settings, progress)})
+        info = {MADE_WITH: versions_here(OF_COMPLETION)} | state.info
+        if settings.method != "auto":
+            info["held_out"] = completion.compare(rows, settings, progress)
+    return replace(state, info=info)
 
 
 def complete_part(store: Store, part: Part, features: Mapping[str, Artifact], state: State, into: Artifact) -> bool:

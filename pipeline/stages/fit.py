@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nmcl.pipeline.crawl.source import VideoRequest, contents_of, crawl_source, require_root
 from nmcl.pipeline.errors import ClipError
+from nmcl.pipeline.libraries import MADE_WITH, versions_of
 from nmcl.pipeline.media import Decoder
 from nmcl.pipeline.needs import Frames, Sound, Stream, Text
 from nmcl.pipeline.progress import Progress, silent
@@ -65,7 +66,8 @@ def fit_extractor(
     else:
         clips = _clips(extractor.need, videos, folders, decoder, left_out)
     state = extractor.fit(_counted(clips, f"read for {extractor.modality}", len(videos), progress), progress)
-    return Fitted(state, tuple(left_out))
+    info = {MADE_WITH: versions_of(extractor, extractor.need)} | state.info
+    return Fitted(replace(state, info=info), tuple(left_out))
 
 
 def _counted(clips: Iterable[Clip], stage: str, total: int, progress: Progress) -> Iterator[Clip]:

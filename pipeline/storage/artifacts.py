@@ -152,6 +152,11 @@ def has_state(store: Store, artifact: Artifact) -> bool:
     return store.exists(f"{artifact.folder}/state.json")
 
 
+def state_info(store: Store, artifact: Artifact) -> Any:
+    """Return the JSON of a state without its arrays."""
+    return store.read_json(f"{artifact.folder}/state.json")
+
+
 def load_state(store: Store, artifact: Artifact | None) -> State:
     """Load a state, array for array; an empty one for an extractor without training, which has no artifact.
 
@@ -169,7 +174,7 @@ def load_state(store: Store, artifact: Artifact | None) -> State:
                 raise ValueError(f"{array!r} has values that are not finite")
     except (SafetensorError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
         raise StoreError(f"{name} is damaged ({error}). Delete {artifact.folder} and run the command again.") from error
-    return State(arrays=arrays, info=store.read_json(f"{artifact.folder}/state.json"))
+    return State(arrays=arrays, info=state_info(store, artifact))
 
 
 def named_addresses(features: Sequence[str] | Mapping[str, str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from importlib.metadata import version
 import pyarrow as pa
 import pytest
 
-from nmcl.pipeline.libraries import merged, versions_in, versions_of, with_versions
+from nmcl.pipeline.libraries import merged, versions_in, versions_of, versions_of_state, with_versions
 from nmcl.pipeline.needs import OCR, Sound, Text
 from nmcl.pipeline.storage.tables import decode, encode
 
@@ -37,6 +37,12 @@ def test_they_are_in_the_file_beside_other_metadata() -> None:
 @pytest.mark.parametrize("content", ["", "[1]", '{"a": 1}', "\x00", "3"])
 def test_metadata_of_another_shape_are_unknown_versions(content: str) -> None:
     assert versions_in(pa.table({}).replace_schema_metadata({"made_with": content})) is None
+
+
+@pytest.mark.parametrize("info", [{}, {"made_with": 3}, {"made_with": {"a": 1}}, {"made_with": [1]}])
+def test_a_state_of_an_earlier_version_names_none(info: dict[str, object]) -> None:
+    assert versions_of_state(info) is None
+    assert versions_of_state(info | {"made_with": {"torch": ["2.0"]}}) == {"torch": ["2.0"]}
 
 
 def test_several_versions_are_listed() -> None:

@@ -47,7 +47,7 @@ def test_the_recipe_names_how_every_value_was_made(name: str, world: World, tmp_
     made = recipe["features"]["resnet"]["made_by"]
     assert [folder.partition("-")[0] for folder in made] == ["completed/all", "features/resnet"]
     assert recipe["features"]["resnet"]["made_with"] == {"torch": ["2.0", "2.1"]}
-    assert recipe["features"]["spectrum"]["made_with"] == {}
+    assert recipe["features"]["spectrum"]["made_with"] == {"librosa": ["0.11"]}
     unknown = [note for note in recipe["notes"] if "libraries" in note]
     assert unknown == [
         "The versions of the libraries that made resnet (1 part), spectrum (3 parts), words (3 parts), second "

@@ -9,8 +9,8 @@ import pyarrow as pa
 from nmcl.pipeline.export.record import Export, Missing
 from nmcl.pipeline.export.source import Source, export_of
 from nmcl.pipeline.libraries import with_versions
-from nmcl.pipeline.records import Modality, Split, Video
-from nmcl.pipeline.storage.artifacts import Artifact
+from nmcl.pipeline.records import Modality, Split, State, Video
+from nmcl.pipeline.storage.artifacts import Artifact, save_state
 from nmcl.pipeline.storage.catalogue import Catalogue, Crawl, make_part
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import encode, from_sequences, from_vectors
@@ -76,7 +76,11 @@ def make_world(folder: Path, part_size: int = 5) -> World:
     for name, modality in NAMES.items():
         artifact = Artifact(f"features/{name}", {"state": None, "name": name}, {modality: {"dim": DIMS[modality]}})
         artifact.note_recipe(store)
-        sources.append(Source(name, modality, artifact, None if name == "second" else completed))
+        state = Artifact(f"states/{name}", {"name": name})
+        if name == "spectrum":
+            save_state(store, state, State(info={"made_with": {"librosa": ["0.11"]}}))
+        made_from = (state,) if name == "spectrum" else ()
+        sources.append(Source(name, modality, artifact, None if name == "second" else completed, made_from))
         for i, part in enumerate(parts):
             rows = range(i * part_size, min(N, (i + 1) * part_size))
             block = vectors[name][rows.start : rows.stop].copy()
