@@ -131,7 +131,7 @@ def test_it_is_verified_and_predicts(out: Path, small_crawl: Path, tmp_path: Pat
 SIX_SETS = {
     "frames": {"extractor": "efficientnet_lite0", "weights": "random", "key_frames": 2},
     "loudness": {"extractor": "logmel", "bands": 16},
-    "words": {"extractor": "paragraph_vectors", "dim": 12, "min_words": 1000},
+    "words": {"extractor": "ngrams", "dim": 6, "max_terms": 500},
 }
 SIX = ["visual", "acoustic", "textual", "frames", "loudness", "words"]
 
@@ -160,8 +160,8 @@ def test_every_model_is_trained_on_six_sets(name: str, six: Path) -> None:
     trained = fit(name, train, validation, plan.splits.classes, settings)
     assert set(trained.dims) == set(SIX)
     rows = completed.take(completed.usable)
-    probability = trained.predict(rows.modalities, rows.observed).probability
-    assert probability.shape == (14 - 1, 2)
+    probability = trained.predict(rows.modalities, rows.observed, rows.terms).probability
+    assert probability.shape == (14, 2)
     np.testing.assert_allclose(probability.sum(axis=1), 1, rtol=1e-4)
     if name != "majority":
         assert len(np.unique(probability, axis=0)) > 1
