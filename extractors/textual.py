@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from annotated_types import Ge, Gt, Interval
+from annotated_types import Ge, Interval
 
 from nmcl.extractors.tokenizer import tokens
 from nmcl.pipeline.addressing import Reference, Unhashed, hashed
@@ -36,6 +36,9 @@ CODE_VERSION = 2
 
 MOST_WORDS = 1 << 40
 """Highest plausible count of one word in a stored state."""
+LARGEST_WEIGHT = 1e6
+"""Bound of the weights in a stored state; trained ones are below 100. gensim looks up the sigmoid of a dot product in a
+table without a check: if it is NaN, after an overflow, the process dies."""
 MIN_LEARNING_RATE = 1e-4
 """Final learning rate, gensim's default."""
 
@@ -64,7 +67,7 @@ class TextualSettings:
     or two. With a few hundred texts, 20 plain epochs trained nothing."""
     inference_epochs: Annotated[int, Ge(1), Reference(50)] = 50
     """Passes over a text to infer its vector; more, or averaging several inferences, did not help."""
-    learning_rate: Annotated[float, Gt(0), Reference(0.025)] = 0.025
+    learning_rate: Annotated[float, Interval(gt=0, le=1), Reference(0.025)] = 0.025
     """Initial learning rate; gensim's default."""
     seed: Annotated[int, Ge(0), Reference(0)] = 0
     """Seed of initialisation and of the order of the texts."""
@@ -145,7 +148,9 @@ class TextualExtractor:
         """Return the word counts of a state; raise StoreError if it is not one of this extractor."""
         with checking_state("textual"):
             words = _words_of(state)
-            require_array(state, "output_weights", (len(words), self.dim))
+            weights = require_array(state, "output_weights", (len(words), self.dim))
+            if np.abs(weights).max() > LARGEST_WEIGHT:
+                raise ValueError(f"output_weights has values beyond {LARGEST_WEIGHT:,.0f}")
             counts = require_array(state, "counts", (len(words),), np.int64)
             if counts.min() < 1 or counts.max() > MOST_WORDS:
                 raise ValueError(f"counts has values outside of 1..{MOST_WORDS:,}")

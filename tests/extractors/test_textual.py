@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from nmcl.extractors.textual import TextualExtractor, TextualSettings
+from nmcl.extractors.textual import LARGEST_WEIGHT, TextualExtractor, TextualSettings
 from nmcl.extractors.tokenizer import tokens
-from nmcl.pipeline.errors import SettingsError
+from nmcl.pipeline.errors import SettingsError, StoreError
 from nmcl.pipeline.progress import silent
 from nmcl.pipeline.records import Clip, State
 
@@ -188,6 +188,16 @@ def test_only_the_most_frequent_words_are_known() -> None:
     assert dict(zip(state.info["words"], state.arrays["counts"].tolist(), strict=True)) == {"b": 3, "a": 2, "e": 2}
     vectors = extractor.extract([Clip(text="c d"), Clip(text="c b")], state)
     assert np.isnan(vectors).all(axis=1).tolist() == [True, False]
+
+
+def test_weights_that_overflow_are_refused() -> None:
+    """Not left to gensim: with NaN as a dot product it reads outside of a table, and the process may die."""
+    extractor = TextualExtractor(replace(SMALL, min_words=1))
+    state = extractor.fit([Clip(text="b a c b a d"), Clip(text="b e e")], silent)
+    assert np.abs(state.arrays["output_weights"]).max() < LARGEST_WEIGHT / 1e4
+    state.arrays["output_weights"][0, ::2] *= np.float32(1e38)
+    with pytest.raises(StoreError, match="output_weights has values beyond 1,000,000"):
+        extractor.extract([Clip(text="b a")], state)
 
 
 def test_texts_may_lose_all_their_words_to_the_bound() -> None:
