@@ -112,9 +112,9 @@ def read_everything(root: Path) -> list[NmclError]:
             TextualExtractor(settings.features["textual"].options),
         )
         clip = Clip(waveform=tone(300, 0.5), text="street night with bikes")
-        tried(lambda: acoustic.extract([clip], load_state(store, frozen.states["acoustic"])))
-        tried(lambda: textual.extract([clip], load_state(store, frozen.states["textual"])))
-        tried(lambda: unknown_words(["street"], load_state(store, frozen.states["textual"])))
+        tried(lambda: acoustic.extract([clip], load_state(store, frozen.states.get("acoustic"))))
+        tried(lambda: textual.extract([clip], load_state(store, frozen.states.get("textual"))))
+        tried(lambda: unknown_words(["street"], load_state(store, frozen.states.get("textual"))))
         completed = tried(lambda: load_completed(store, catalogue, completed_with(frozen.completion.address)))
         if model and completed:
             tried(lambda: probabilities(model, completed))
