@@ -124,6 +124,7 @@ def _artifacts(source: Source, missing: Missing) -> Iterator[Artifact]:
 
 
 def _states(source: Source, missing: Missing) -> list[Artifact]:
+    """Return the states that decide the values: that of the completer only if vectors are completed."""
     return [a for a in source.made_from if missing == "completed" or not a.kind.endswith("/completion")]
 
 
