@@ -13,7 +13,7 @@ from nmcl.pipeline.media import MediaSettings
 from nmcl.pipeline.media.probe import Header, probe
 from nmcl.pipeline.records import MODALITIES, Modality, Split
 from nmcl.pipeline.stages.thumbnails import folder_of_thumbnails, load_thumbnails
-from nmcl.pipeline.storage.artifacts import SETTINGS_IN_FULL, Artifact, modality_of, recipe_file
+from nmcl.pipeline.storage.artifacts import SETTINGS_IN_FULL, Artifact, modality_of, read_recipe
 from nmcl.pipeline.storage.catalogue import Catalogue
 from nmcl.pipeline.storage.failures import Failure, load_failures
 from nmcl.pipeline.storage.lineage import decoding_of
@@ -236,8 +236,8 @@ def _vectors(sets: StoredSets, video: StoredVideo, prediction: Mapping[str, Any]
             key_frames_s=tuple((row or {}).get("key_frames_s") or ()),
             vote=Vote(label, prediction[f"probability_by_{name}"]) if label is not None else None,
             artifact=artifact.folder,
-            recipe=_recipe(sets, artifact),
-            state_recipe=_recipe(sets, state) if state else None,
+            recipe=read_recipe(sets.store, artifact.folder),
+            state_recipe=read_recipe(sets.store, state.folder) if state else None,
         )
 
 
@@ -256,11 +256,6 @@ def _completer(sets: StoredSets) -> str | None:
         return None
     method: str = sets.store.read_json(f"{sets.completion.folder}/state.json").get("method", "unknown")
     return method
-
-
-def _recipe(sets: StoredSets, artifact: Artifact) -> Mapping[str, Any]:
-    recipe: Mapping[str, Any] = sets.store.read_json(recipe_file(sets.store, artifact.folder))
-    return recipe
 
 
 def _outcomes(sets: StoredSets, video: StoredVideo, vectors: tuple[VectorStory, ...]) -> Iterator[Outcome]:

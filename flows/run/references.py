@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from nmcl.flows.run.plan import Plan
 from nmcl.pipeline.errors import StoreError, UserError
 from nmcl.pipeline.stages.thumbnails import folder_of_thumbnails
-from nmcl.pipeline.storage.artifacts import METADATA, RECIPE, TABLES
+from nmcl.pipeline.storage.artifacts import METADATA, RECIPE, TABLES, read_recipe, recipe_file
 from nmcl.pipeline.storage.catalogue import TRAINING, Catalogue, Part, load_catalogue
 from nmcl.pipeline.storage.lineage import made_from, texts_folder
 from nmcl.pipeline.storage.runs import CATALOGUE, COMPARISON, DRIFT, Run, all_runs, find_run, history
@@ -129,9 +129,9 @@ def _add_notes_of_states(store: Store, found: References) -> None:
             continue
         videos = store.read_json(f"{folder}/left_out.json")["videos"]
         for other, referring in list(found.to.items()):
-            recipe = f"{other}/{RECIPE}"
             is_same_set = other.startswith(f"{folder.rsplit('-', 1)[0]}-")
-            if is_same_set and store.exists(recipe) and store.read_json(recipe).get("left_out") == videos:
+            has_recipe = is_same_set and store.exists(recipe_file(store, other))
+            if has_recipe and read_recipe(store, other).get("left_out") == videos:
                 for by in referring:
                     found.add(folder, by)
 

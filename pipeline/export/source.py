@@ -14,7 +14,7 @@ from nmcl.pipeline.libraries import merged, versions_in, versions_of_state
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Modality, Split, Steps, Video
 from nmcl.pipeline.stages.vectors import load_sequences, load_vectors
-from nmcl.pipeline.storage.artifacts import Artifact, has_state, recipe_file, state_info
+from nmcl.pipeline.storage.artifacts import Artifact, has_state, read_recipe, recipe_file, state_info
 from nmcl.pipeline.storage.catalogue import Catalogue, Part
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import SEQUENCE, read_table, to_vectors
@@ -129,8 +129,7 @@ def _states(source: Source, missing: Missing) -> list[Artifact]:
 
 
 def _recipe(store: Store, artifact: Artifact) -> Any:
-    name = recipe_file(store, artifact.folder)
-    return store.read_json(name) if store.exists(name) else artifact.recipe
+    return read_recipe(store, artifact.folder) if store.exists(recipe_file(store, artifact.folder)) else artifact.recipe
 
 
 def _numbered(parts: Sequence[Part], numbers: Iterable[int] | None) -> Iterable[Part]:

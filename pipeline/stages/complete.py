@@ -59,6 +59,7 @@ def fit_completion(blocks: dict[str, np.ndarray], settings: CompletionSettings, 
 def complete_part(store: Store, part: Part, features: Mapping[str, Artifact], state: State, into: Artifact) -> bool:
     """Fill in one part unless that was done; return whether there was anything to do."""
     name = into.part(part.key)
+    into.note_recipe(store)
     if store.exists(name):
         return False
     tables = {m: read_table(store, artifact.part(part.key), part.n_videos) for m, artifact in features.items()}
@@ -72,7 +73,6 @@ def complete_part(store: Store, part: Part, features: Mapping[str, Artifact], st
         filled = np.where(empty[:, None], np.float32(np.nan), vectors)  # nothing is known about such a video
         columns[modality] = from_vectors(filled)
         columns[f"{modality}_observed"] = pa.array(observed)
-    into.note_recipe(store)
     write_with_digest(store, name, encode(_with_terms_of(pa.table(columns), tables)))
     return True
 

@@ -19,6 +19,7 @@ from nmcl.pipeline.storage.artifacts import (
     Artifact,
     add_digest,
     digest_files,
+    read_recipe,
     recipe_file,
 )
 from nmcl.pipeline.storage.catalogue import Part, load_part
@@ -102,6 +103,7 @@ def extract_part(
     has_new_images = bool(job.thumbnails and job.thumbnails.is_to_make(store, part, is_decoded, first_time))
     if not (missing or is_to_read or first_time or retried or has_new_images):
         for artifact in (*own, job.failures):
+            artifact.note_recipe(store)
             add_digest(store, artifact.part(part.key))
         return Receipt(part.key, part.n_videos, n_failed(recorded))
     videos = load_part(store, part)
@@ -282,8 +284,7 @@ def _remove_stale(
     is_whole = all(source.stat(video.path) is not None for video in decoded)
     folders = [f"{kind}/{folder}" for kind in ("texts", "features") for folder in store.list(kind)]
     for name in folders if is_whole else ():
-        file = recipe_file(store, name)
-        recipe = store.read_json(file) if store.exists(file) else {}
+        recipe = read_recipe(store, name) if store.exists(recipe_file(store, name)) else {}
         decoding = recipe.get("decoding") or recipe.get("texts", {}).get("decoding")
         if name not in {a.folder for a in own} and decoding == failures.recipe["decoding"]:
             stale.append(name)

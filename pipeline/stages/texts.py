@@ -11,7 +11,7 @@ from nmcl.pipeline.storage.artifacts import (
     Artifact,
     add_digest,
     digest_files,
-    hashed_part,
+    read_recipe,
     recipe_file,
     write_with_digest,
 )
@@ -116,8 +116,7 @@ def folders_made_from(store: Store, recipe: object) -> list[str]:
     """Return the folders of features that are made from texts with this recipe."""
 
     def texts_of(folder: str) -> object:
-        name = recipe_file(store, folder)
-        return hashed_part(store.read_json(name)).get("texts") if store.exists(name) else None
+        return read_recipe(store, folder).get("texts") if store.exists(recipe_file(store, folder)) else None
 
     return [folder for folder in _folders(store, "features") if texts_of(folder) == recipe]
 

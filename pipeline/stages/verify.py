@@ -27,6 +27,7 @@ from nmcl.pipeline.storage.artifacts import (
     hashed_part,
     load_state,
     recipe_file,
+    wrong_recipe,
 )
 from nmcl.pipeline.storage.catalogue import TRAINING, Catalogue, Crawl, Part, load_catalogue, load_part, part_of
 from nmcl.pipeline.storage.run_files import Timing
@@ -241,10 +242,8 @@ def _recipe(store: Store, folder: str) -> tuple[dict[str, Any], str | None]:
         recipe = store.read_json(recipe_file(store, folder))
     except StoreError as error:
         return {}, str(error)
-    address = folder.rsplit("-", 1)[-1]
-    if not isinstance(recipe, dict) or digest(hashed_part(recipe)) != address:
-        return {}, f"it does not match the hash {address} in the name of its folder"
-    return hashed_part(recipe), None
+    problem = wrong_recipe(folder, recipe)
+    return {} if problem else hashed_part(recipe), problem
 
 
 def _recorded_failures(store: Store) -> dict[str, str]:

@@ -9,7 +9,15 @@ import pyarrow as pa
 
 from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.records import Video
-from nmcl.pipeline.storage.artifacts import RECIPE, Artifact, digest, digest_file, modality_of, named_addresses
+from nmcl.pipeline.storage.artifacts import (
+    Artifact,
+    digest,
+    digest_file,
+    modality_of,
+    named_addresses,
+    read_recipe,
+    recipe_file,
+)
 from nmcl.pipeline.storage.catalogue import Part
 from nmcl.pipeline.storage.failures import Failures, load_failures
 from nmcl.pipeline.storage.store import Store
@@ -143,10 +151,10 @@ def _wrong_completed(store: Store, name: str, recipe: Mapping[str, Any], table: 
         vectors = to_vectors(table.column(modality))
         if (np.isnan(vectors).any(axis=1) == any_observed).any() or not np.isfinite(vectors[any_observed]).all():
             return f"its {modality} vectors are incomplete"
-        completion = f"states/completion-{recipe['completion']}/{RECIPE}"
-        if not store.exists(completion):
+        completion = f"states/completion-{recipe['completion']}"
+        if not store.exists(recipe_file(store, completion)):
             continue
-        addresses = named_addresses(store.read_json(completion)["features"])
+        addresses = named_addresses(read_recipe(store, completion)["features"])
         features = f"features/{modality}-{addresses[modality]}/{name}"
         if not store.exists(features):
             continue

@@ -86,6 +86,29 @@ def recipe_file(store: Store, folder: str) -> str:
     return earlier if not store.exists(name) and store.exists(earlier) else name
 
 
+def read_recipe(store: Store, folder: str) -> dict[str, Any]:
+    """Return the recipe of an artifact or a run, with all settings in force where it records them.
+
+    Raises:
+        StoreError: If it is missing or damaged, or does not match the hash in the name of its folder.
+    """
+    name = recipe_file(store, folder)
+    recipe: dict[str, Any] = store.read_json(name)
+    if problem := wrong_recipe(folder, recipe):
+        raise StoreError(
+            f"{store.where(name)} is damaged: {problem}. `nmcl verify --repair` removes it with what it describes; "
+            "then repeat the command that created it."
+        )
+    return recipe
+
+
+def wrong_recipe(folder: str, recipe: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the recipe of an artifact or a run, or None."""
+    address = folder.rsplit("-", 1)[-1]
+    is_right = digest(hashed_part(recipe)) == address
+    return None if is_right else f"it does not match the hash {address} in the name of its folder"
+
+
 def digest_file(store: Store, name: str) -> str:
     """Return the name of the file with the digest of another: where it is, or else where it is written.
 
@@ -192,8 +215,7 @@ def addresses_of(features: Mapping[str, Artifact]) -> list[str] | dict[str, str]
 def modality_of(store: Store, folder: str) -> Modality:
     """Return the modality of a feature set, given the folder of its artifact; earlier versions named sets by it."""
     name = folder.removeprefix("features/").rsplit("-", 1)[0]
-    file = recipe_file(store, folder)
-    found: Any = store.read_json(file) if store.exists(file) else {}
+    found: Any = read_recipe(store, folder) if store.exists(recipe_file(store, folder)) else {}
     for key in (SETTINGS_IN_FULL, "features", name, "modality"):
         found = found.get(key) if isinstance(found, dict) else None
     modality: Any = found if found in MODALITIES else name

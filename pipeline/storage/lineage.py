@@ -10,7 +10,7 @@ from nmcl.pipeline.storage.artifacts import (
     digest,
     hashed_part,
     named_addresses,
-    recipe_file,
+    read_recipe,
 )
 from nmcl.pipeline.storage.catalogue import Part
 from nmcl.pipeline.storage.failures import Failures, load_failures
@@ -117,7 +117,7 @@ def completed_with(completion_address: str) -> Artifact:
 
 def stored_artifact(store: Store, folder: str) -> Artifact:
     """Return the artifact in a folder, by its recipe. Raises StoreError if the recipe is missing or damaged."""
-    recipe = store.read_json(recipe_file(store, folder))
+    recipe = read_recipe(store, folder)
     in_full = recipe.get(SETTINGS_IN_FULL, {})
     return Artifact(folder.rsplit("-", 1)[0], hashed_part(recipe), in_full if isinstance(in_full, Mapping) else {})
 

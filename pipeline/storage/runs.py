@@ -18,7 +18,7 @@ from annotated_types import Len
 
 from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.records import SPLITS, Split, Video
-from nmcl.pipeline.storage.artifacts import RECIPE
+from nmcl.pipeline.storage.artifacts import RECIPE, read_recipe
 from nmcl.pipeline.storage.catalogue import Catalogue, load_catalogue, save_catalogue
 from nmcl.pipeline.storage.run_files import COUNTS, ComparisonNote, DriftNote, Metrics, ModelCard
 from nmcl.pipeline.storage.shapes import RunFolder, to_json
@@ -71,9 +71,8 @@ class Run:
 
     @cached_property
     def recipe(self) -> dict[str, Any]:
-        """Recipe of the run; raises StoreError if it is missing."""
-        recipe: dict[str, Any] = self.store.read_json(self.file(RECIPE))
-        return recipe
+        """Recipe of the run; raises StoreError if it is missing or damaged."""
+        return read_recipe(self.store, self.folder)
 
     @cached_property
     def settings(self) -> dict[str, Any]:

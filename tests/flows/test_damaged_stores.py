@@ -63,6 +63,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lineage = lineage_of(Run(store, RUN))
     plan = Plan(store, load_catalogue(store), of_store(store, {}), lineage.splits, lineage.frozen)
     shutil.copytree(folder / "out" / RUN, folder / "out" / plan.run.folder)  # where this version looks for the run
+    store.remove(f"{plan.run.folder}/recipe.json")
+    plan.run.note_recipe(store)
     return folder / "out"
 
 
@@ -112,9 +114,9 @@ def read_everything(root: Path) -> list[NmclError]:
             TextualExtractor(settings.features["textual"].options),
         )
         clip = Clip(waveform=tone(300, 0.5), text="street night with bikes")
-        tried(lambda: acoustic.extract([clip], load_state(store, frozen.states.get("acoustic"))))
-        tried(lambda: textual.extract([clip], load_state(store, frozen.states.get("textual"))))
-        tried(lambda: unknown_words(["street"], load_state(store, frozen.states.get("textual"))))
+        tried(lambda: acoustic.extract([clip], load_state(store, frozen.states["acoustic"])))
+        tried(lambda: textual.extract([clip], load_state(store, frozen.states["textual"])))
+        tried(lambda: unknown_words(["street"], load_state(store, frozen.states["textual"])))
         completed = tried(lambda: load_completed(store, catalogue, completed_with(frozen.completion.address)))
         if model and completed:
             tried(lambda: probabilities(model, completed))
@@ -270,3 +272,14 @@ def test_the_message_names_the_file(content: bytes, whole: Path, tmp_path: Path)
             read()
         assert str(copy / name) in str(raised.value)
         assert len(str(raised.value)) < 1000
+
+
+@pytest.mark.parametrize("folder", ["completed/all", "features/textual", "states/completion", "states/acoustic", RUN])
+def test_a_recipe_of_another_artifact_is_refused(folder: str, whole: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "out"
+    shutil.copytree(whole, copy, symlinks=True)
+    (file,) = copy.glob(f"{folder}*/recipe.json")
+    recipe = json.loads(file.read_bytes())
+    file.write_text(json.dumps({**recipe, "state": None, "code_version": "of another"}))
+    with pytest.raises(StoreError, match=f"{file} is damaged: it does not match the hash"):
+        predict.load_run(str(copy), {})
