@@ -8,7 +8,8 @@ from nmcl.pipeline.progress import Progress, finishing
 
 SHARES = {"ingest": 2, "fit": 25, "extract": 40, "complete": 10, "train": 18, "evaluate": 5}
 """Percentage of the time of a run that each stage takes, roughly, on some hundred clips. For the estimate only."""
-ESTIMATED_AFTER_S = 5.0
+ESTIMATED_AFTER_S, ESTIMATED_AFTER_PERCENT = 5.0, 5.0
+"""Work of a run before its first estimate: the shares above are rough, and a stage starts slowly."""
 _ALMOST = 0.99
 """Only the end of a stage is shown as 100 %."""
 
@@ -54,10 +55,11 @@ class StageProgress:
 
     def _estimate(self, percentage: float) -> str:
         """Return the percentage of the run, and how long the rest may take once that can be estimated."""
-        now, text = time.monotonic(), f"run {percentage:.0f} %"
+        now, text = time.monotonic(), f"(run: {percentage:.0f} %)"
         first, at_first = self._first = self._first or (now, percentage)
         gained = percentage - at_first
-        if percentage >= 100 or gained <= 0 or now - first < ESTIMATED_AFTER_S:
+        if percentage >= 100 or gained < ESTIMATED_AFTER_PERCENT or now - first < ESTIMATED_AFTER_S:
             return text
         minutes = (now - first) * (100 - percentage) / gained / 60
-        return f"{text}, about {minutes:.0f} min left" if minutes >= 1 else f"{text}, less than a minute left"
+        left = f"about {minutes:.0f} min" if minutes >= 1 else "less than a minute"
+        return f"(run: {percentage:.0f} %, {left} left)"

@@ -61,6 +61,17 @@ def test_the_estimate_follows_the_clock(monkeypatch: pytest.MonkeyPatch) -> None
         now[0] += 200
         progress("extract", 1, 2)
     notes = [note for *_, note in shown.calls]
-    assert notes[0] == "run 0 %"
-    assert "run 27 %, about 12 min left" in notes  # 270 s for 27 %, so 730 s for the rest
-    assert "run 47 %, about 9 min left" in notes  # 470 s for 47 %
+    assert notes[0] == "(run: 0 %)"
+    assert "(run: 27 %, about 12 min left)" in notes  # 270 s for 27 %, so 730 s for the rest
+    assert "(run: 47 %, about 9 min left)" in notes  # 470 s for 47 %
+
+
+def test_a_slow_start_is_not_extrapolated(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    shown = Shown()
+    with StageProgress().of(shown, "fit") as progress:
+        progress("fit acoustic", 0, 100)
+        now[0] += 60  # imports, and the first of a hundred files
+        progress("fit acoustic", 1, 100)
+        assert not any("left" in note for *_, note in shown.calls)
