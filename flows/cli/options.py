@@ -205,6 +205,14 @@ class StudyOptions:
     tune: Annotated[
         bool, typer.Option("--tune", help="First tune batch size, learning rate and dropout on validation rows.")
     ] = False
+    learning_curves: Annotated[
+        bool,
+        typer.Option(
+            "--learning-curves",
+            help="Also train all methods with 5, 10, 25 and 50 % of the training labels, with and without the other "
+            "rows as unlabelled ones.",
+        ),
+    ] = False
     resplit: Annotated[
         bool, typer.Option("--resplit", help="Draw a new split for every seed, even if one is given.")
     ] = False

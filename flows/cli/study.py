@@ -59,7 +59,12 @@ def reproduce(options: StudyOptions, progress: Progress, command: str) -> StudyD
     table = _table(options, texts, progress)
     models, notices = chosen_models(options, table)
     settings = StudySettings(
-        tuple(models), options.seeds, TUNED_TRIES if options.tune else 0, options.jobs, _sections(options.skip)
+        tuple(models),
+        options.seeds,
+        TUNED_TRIES if options.tune else 0,
+        options.jobs,
+        _sections(options.skip),
+        options.learning_curves,
     )
     unfinished = options.out / UNFINISHED
     data, predictions = study(table, settings, models, progress, Store(unfinished))

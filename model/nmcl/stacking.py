@@ -23,7 +23,7 @@ from nmcl.model.baselines.logistic_late import LogisticLate
 from nmcl.model.baselines.mahalanobis import Mahalanobis
 from nmcl.model.baselines.ngrams import NgramBayes, NgramBayesSettings, NgramLogistic, NgramLogisticSettings
 from nmcl.model.calibration import inverse_temperature, pair_weights, pool_weights
-from nmcl.model.data import Dataset
+from nmcl.model.data import Dataset, joined
 from nmcl.model.nmcl.nmcl import NMCL, NMCLSettings
 from nmcl.model.train import Network, predict_batches, train_epochs
 from nmcl.pipeline.addressing import Reference, at_references
@@ -209,7 +209,7 @@ class StackedNMCL(Network):
             network = _predicted(self.nmcl, validation)[0]
             self.stacking.fit([network, *self._predictions(validation)], validation.label)
             return history
-        rows = _joined(train, validation)
+        rows = joined(train, validation)
         log_p = list(self._out_of_fold(rows, seed, report))
         self.held_out = self.stacking.fit_beside(_predicted(self.nmcl, validation)[0], log_p, rows.label)
         self.nmcl.load_state_dict(initial)
@@ -281,18 +281,6 @@ def _predicted(model: Classifier, rows: Dataset, kind: StackedKind | None = None
 
 def _members(kind: StackedKind | None, output: Output) -> list[Tensor]:
     return list(output.per_modality.values()) if kind in BY_MODALITY else [output.log_probability]
-
-
-def _joined(first: Dataset, second: Dataset) -> Dataset:
-    """Return the rows of both, in order."""
-    from scipy.sparse import vstack
-
-    return Dataset(
-        {name: np.concatenate([array, second.modalities[name]]) for name, array in first.modalities.items()},
-        {name: np.concatenate([mask, second.observed[name]]) for name, mask in first.observed.items()},
-        np.concatenate([first.label, second.label]),
-        terms={name: vstack([terms, second.terms[name]], format="csr") for name, terms in first.terms.items()},
-    )
 
 
 def _named(progress: Progress, name: str = "train: stacking") -> Progress:

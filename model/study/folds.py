@@ -12,6 +12,7 @@ from nmcl.model.feature_table import FeatureTable
 from nmcl.pipeline import completion
 from nmcl.pipeline.completion import CompletionSettings
 from nmcl.pipeline.errors import ModelError
+from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.records import SPLITS, State
 from nmcl.pipeline.stages.splits import SplitSettings, allot
 
@@ -33,6 +34,8 @@ class Fold:
     train: Dataset
     validation: Dataset
     test: Dataset
+    unlabelled: FeatureRows | None = None
+    """Training rows whose labels are hidden, if methods are to use them; else None."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -46,9 +49,11 @@ class Fold:
             repr((self.seed, self.classes, sorted(self.table.modalities))).encode(), digest_size=16
         )
         blocks = [self.split, self.table.label, *(block for _, block in sorted(self.table.modalities.items()))]
-        for part in (self.train, self.validation, self.test):
+        parts: list[FeatureRows] = [self.train, self.validation, self.test]
+        parts += [self.unlabelled] if self.unlabelled else []
+        for part in parts:
             blocks += [*part.modalities.values(), *part.observed.values()]
-        for terms in (self.table.terms, self.train.terms, self.validation.terms, self.test.terms):
+        for terms in (self.table.terms, *(part.terms for part in parts)):
             for name, matrix in sorted(terms.items()):
                 hashed.update(repr((name, matrix.shape)).encode())
                 blocks += [matrix.indptr, matrix.indices, matrix.data]

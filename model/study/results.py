@@ -122,6 +122,23 @@ class AbsenceScores:
 
 
 @dataclass(frozen=True)
+class LabelShare:
+    """Scores of one method with a share of the training labels."""
+
+    method: str
+    share: float
+    """Share of the labels, 0..1."""
+    n_labels: int
+    """Number of labels, a mean over the seeds."""
+    macro_f1: Spread
+    """Trained on the labelled rows alone."""
+    with_unlabelled: Spread = Spread()
+    """Macro-F1 trained on the other training rows, too, without their labels; empty if there are none."""
+    p_value: float | None = None
+    """P-value of the difference between the two by the test of `StudyData.tested`."""
+
+
+@dataclass(frozen=True)
 class EpochScores:
     """Validation scores after one epoch, means over the seeds."""
 
@@ -246,6 +263,8 @@ class StudyData:
     completion: Sequence[CompletionLevel] = ()
     absence: Mapping[str, Mapping[Literal["completed", "masked"], AbsenceScores]] = field(default_factory=dict)
     """Modality that is absent at prediction -> how it is handled -> scores."""
+    learning_curves: Sequence[LabelShare] = ()
+    """Macro-F1 by method and share of the training labels, in order."""
     roc: Mapping[Literal["micro", "macro"], Mapping[str, Curve]] = field(default_factory=dict)
     """Fig. 4, by method."""
     epochs: Mapping[str, Sequence[EpochScores]] = field(default_factory=dict)

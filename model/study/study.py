@@ -14,8 +14,10 @@ from nmcl.model.registry import MODELS, Method
 from nmcl.model.statistics import bootstrap, macro_f1, mcnemar_test, paired_t_test, permutation_test
 from nmcl.model.study.figures import of_reference
 from nmcl.model.study.folds import Fold, fold, split_of
+from nmcl.model.study.learning_curves import Point, study_learning_curves
 from nmcl.model.study.results import (
     AbsenceScores,
+    LabelShare,
     MethodRow,
     Rows,
     ScoreRow,
@@ -55,6 +57,8 @@ class StudySettings:
     """Number of parallel trials; None for one per core."""
     skip: tuple[Section, ...] = ()
     """Sections to skip."""
+    learning_curves: bool = False
+    """Whether to run all methods with less labels, too; see `nmcl.model.study.learning_curves`."""
 
 
 def study(
@@ -111,6 +115,9 @@ def study(
         notices=table.notes,
         tuning=tried,
     )
+    if settings.learning_curves:
+        points = study_learning_curves(folds, chosen, outcomes, runner)
+        data = replace(data, learning_curves=[_label_share(point, folds) for point in points])
     if len(first.modalities) > 1 and "completion" not in settings.skip:
         data = replace(data, completion=study_completion(folds[0], completer, runner))
     if STACKED in outcomes:
@@ -260,6 +267,15 @@ def _score_row(name: str, outcomes: Mapping[str, Sequence[Outcome]], folds: Sequ
         paired_t_test(macro, _values(against, 1)) if against else None,
         _verdict_p_value(outcomes[name], against, folds) if against else None,
     )
+
+
+def _label_share(point: Point, folds: Sequence[Fold]) -> LabelShare:
+    alone = spread(list(_values(point.outcomes, 1)))
+    if not point.with_unlabelled:
+        return LabelShare(point.method, point.share, point.n_labels, alone)
+    p_value = _verdict_p_value(point.with_unlabelled, point.outcomes, folds)
+    both = spread(list(_values(point.with_unlabelled, 1)))
+    return LabelShare(point.method, point.share, point.n_labels, alone, both, p_value)
 
 
 def _curves(outcomes: Mapping[str, Sequence[Outcome]], classes: tuple[str, ...]) -> dict[Any, dict[str, Curve]]:

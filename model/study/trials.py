@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from nmcl.model.evaluate import f1
+from nmcl.model.self_training import fit_with_unlabelled
 from nmcl.model.study.folds import Fold
 from nmcl.model.trained import Trained, fit
 from nmcl.pipeline.addressing import hashed
@@ -58,14 +59,18 @@ class Outcome:
 
 
 def run(trial: Trial) -> Outcome:
-    """Run a trial: train on training rows, choose on validation rows, predict test rows.
+    """Run a trial: train on training and unlabelled rows, choose on validation rows, predict test rows.
 
     Raises:
         ModelError: in the cases of `nmcl.model.trained.fit`.
     """
     rows = trial.fold
     start = time.perf_counter()
-    trained = fit(trial.method, rows.train, rows.validation, rows.classes, trial.settings, trial.seed)
+    chosen = (rows.validation, rows.classes, trial.settings, trial.seed)
+    if rows.unlabelled is None:
+        trained = fit(trial.method, rows.train, *chosen)
+    else:
+        trained = fit_with_unlabelled(trial.method, rows.train, rows.unlabelled, *chosen)
     seconds = time.perf_counter() - start
     found = trained.predict(rows.test.modalities, rows.test.observed, rows.test.terms)
     return Outcome(

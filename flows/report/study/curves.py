@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter, StrMethodFormatter
 
 from nmcl.flows.report.numbers import finite
 from nmcl.flows.report.study.style import DASHES, MARKERS, Palette, bare, canvas, end_labels, floats, label
@@ -131,6 +131,39 @@ def completion(data: StudyData, palette: Palette) -> Figure:
     for axes in (left, right):
         axes.set_xlabel("share of vectors hidden")
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return figure
+
+
+def learning_curves(data: StudyData, palette: Palette) -> Figure:
+    """Draw macro-F1 by number of labels, without and with unlabelled rows: the reference thick, the best in colour."""
+    names = list(dict.fromkeys(point.method for point in data.learning_curves))
+    found = {name: [point for point in data.learning_curves if point.method == name] for name in names}
+    means = {name: sum(finite(p.macro_f1.mean) or 0.0 for p in points) for name, points in found.items()}
+    rivals = sorted((name for name in names if name != data.reference), key=lambda name: -means[name])
+    styles: dict[str, dict[str, Any]] = {
+        name: {"color": palette.muted, "linewidth": 0.7, "alpha": 0.75} for name in rivals
+    }
+    styles |= {name: {**palette.line(i), "linewidth": 1.3} for i, name in enumerate(rivals[:_SHOWN], start=1)}
+    styles[data.reference] = {"color": palette.series[0], "linewidth": 2.4, "zorder": 3}
+    figure = canvas(palette, 7.6, 3.4)
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, is_with, title in zip(panels, (False, True), ("Labelled rows", "With unlabelled rows"), strict=True):
+        bare(axes).set_title(title)
+        ends = []
+        for name, points in found.items():
+            x = np.array([point.n_labels for point in points], float)
+            values = [p.with_unlabelled if is_with and p.with_unlabelled.values else p.macro_f1 for p in points]
+            y = floats([value.mean for value in values])
+            axes.plot(x, y, marker="o", markersize=2.5, **styles[name])
+            if name == data.reference or name in rivals[:_SHOWN]:
+                ends += [(name, float(x[i]), float(y[i]), styles[name]["color"]) for i in np.flatnonzero(y == y)[-1:]]
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(FixedLocator(sorted({p.n_labels for p in data.learning_curves})))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axes.set_xlabel("labelled training rows")
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        end_labels(axes, ends)
     return figure
 
 

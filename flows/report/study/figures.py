@@ -28,6 +28,10 @@ def figures(data: StudyData) -> Iterator[Drawing]:
         yield Drawing(name, f"Attention weights of {memory.host} by venue", partial(heat.attention, memory))
     if data.methods:
         yield Drawing("methods", "Micro- and macro-F1 of all methods", partial(comparison.methods, data))
+    if data.learning_curves:
+        yield Drawing(
+            "learning-curves", "Macro-F1 by share of the training labels", partial(curves.learning_curves, data)
+        )
     if data.completion:
         yield Drawing("completion", "Completion error and macro-F1 by share hidden", partial(curves.completion, data))
     if data.gates:

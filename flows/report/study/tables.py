@@ -21,6 +21,7 @@ def tables(data: StudyData) -> Iterator[Table]:
         _modalities,
         _enhanced,
         _variants,
+        _learning_curves,
         _completion,
         _absence,
         _gates,
@@ -104,6 +105,23 @@ def _enhanced(data: StudyData) -> Table:
         (subset, *(row.get(name, Spread()) for name in names)) for subset, row in data.enhanced.items()
     )
     return Table("table4-enhanced", "Table 4. Micro-F1 of each enhanced modality's own branch.", columns, rows)
+
+
+def _learning_curves(data: StudyData) -> Table:
+    columns = (
+        _METHOD,
+        Column("Labels %", "share", "share"),
+        Column("Labels", "n_labels", "count"),
+        Column("Macro-F1 %", "macro_f1", "spread"),
+        Column("with unlabelled rows", "with_unlabelled", "spread"),
+        Column("p", "p_value", "p_value"),
+    )
+    rows = tuple(
+        (point.method, point.share, point.n_labels, point.macro_f1, point.with_unlabelled, point.p_value)
+        for point in data.learning_curves
+    )
+    caption = "Learning curves: macro-F1 by share of the training labels. p is of the gain from unlabelled rows."
+    return Table("learning-curves", caption, columns, rows)
 
 
 def _completion(data: StudyData) -> Table:

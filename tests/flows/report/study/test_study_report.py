@@ -31,6 +31,7 @@ from nmcl.model.study.results import (
     CompletionLevel,
     EpochScores,
     GatePoint,
+    LabelShare,
     MethodRow,
     RelationExample,
     Rows,
@@ -100,6 +101,18 @@ def study(name: str = "", n_seeds: int = 5, n_methods: int = 17, n_classes: int 
             for row in ("variant_1", "variant_2", "variant_3", "variant_4", "nmcl")
         ],
         completion=[_level(hidden / 10, name, n_seeds, random) for hidden in range(1, 10)],
+        learning_curves=[
+            LabelShare(
+                row.name,
+                share,
+                round(13_237 * share),
+                spread((row.macro_f1.mean or 0) * (0.5 + share / 2), 0.004, n_seeds, random),
+                spread((row.macro_f1.mean or 0) * (0.6 + share / 3), 0.004, n_seeds, random) if share < 1 else Spread(),
+                0.02 if share < 1 else None,
+            )
+            for row in rows
+            for share in (0.05, 0.1, 0.25, 0.5, 1.0)
+        ],
         absence={
             host: {
                 "completed": AbsenceScores(spread(0.36, 0.004, n_seeds, random), Spread(0.22), 0.048),
@@ -235,11 +248,11 @@ def test_writes_all_files(folder: Path) -> None:
     written = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     drawn = (
         "fig4-roc", "fig5-epochs", "fig6-relation-1", "fig6-relation-2", "fig7-attention-acoustic",
-        "fig7-attention-visual", "methods", "completion", "gates",
+        "fig7-attention-visual", "methods", "learning-curves", "completion", "gates",
     )  # fmt: skip
     listed = (
-        "table2-methods", "tests", "table3-modalities", "table4-enhanced", "table5-variants", "ranking", "completion",
-        "absence", "gates", "collapse", "constant",
+        "table2-methods", "tests", "table3-modalities", "table4-enhanced", "table5-variants", "ranking",
+        "learning-curves", "completion", "absence", "gates", "collapse", "constant",
     )  # fmt: skip
     assert written == {
         "report.html",
@@ -382,6 +395,7 @@ def test_figures_of_strange_names_are_files() -> None:
     [
         ("methods", "methods-compared"), ("roc", "Fig. 4"), ("epochs", "fig5-epochs"), ("modalities", "Table 3."),
         ("enhanced", "Table 4."), ("variants", "Table 5."), ("completion", "Vectors hidden"), ("absence", "is absent"),
+        ("learning_curves", "How many labels"),
         ("gates", "Undecided"), ("collapse", "Branch"), ("relations", "Fig. 6"), ("attention", "Fig. 7"),
         ("settings", "settings</summary>"), ("tuning", "was tried"), ("notices", "Read this"),
         ("command", "This command"),
@@ -446,6 +460,7 @@ def test_unknown_values_are_dashes() -> None:
         methods=rows,
         roc={"macro": {"x": Curve([0, 1], [0, 1])}},
         completion=[CompletionLevel(0.1, {"mean": CompleterScores()})],
+        learning_curves=[LabelShare("x", 0.1, 3, Spread(nan), Spread(), nan)],
         epochs={"a": [EpochScores(1, None, None)]},
     )
     shown = Page(rendered(data)).text
