@@ -50,6 +50,8 @@ class FeatureTable:
     """N names of the rows, such as those of their files; empty if they have none."""
     terms: Mapping[str, "csr_array"] = field(default_factory=dict)
     """Sparse term weights of the modalities that have some, shape (N, T_m), float32; a row is empty where absent."""
+    dimensions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """D_m names of the features of modalities that have some, such as the classes of a tagger."""
 
     def __len__(self) -> int:
         return len(self.label)

@@ -33,6 +33,7 @@ from nmcl.pipeline.crawl.descriptions import read_descriptions
 from nmcl.pipeline.errors import SettingsError, StoreError
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.stages.complete import load_all_terms, load_features
+from nmcl.pipeline.storage.artifacts import dimensions_of
 from nmcl.pipeline.storage.catalogue import TRAINING, load_catalogue
 from nmcl.pipeline.storage.files import write_whole
 from nmcl.pipeline.storage.runs import SETTINGS, champion
@@ -185,7 +186,9 @@ def stored_features(folder: Path, names: tuple[str, ...] = (), changes: Tree | N
     labels = np.array(plan.splits.classes)[labels_of(plan)[kept]]
     table = labelled({m: block[kept] for m, block in features.items()}, labels, split[kept])
     terms = {name: matrix[kept] for name, matrix in load_all_terms(store, plan.catalogue, plan.features).items()}
-    return replace(table, terms=terms, names=tuple(name_of(plan.videos[i]) for i in np.flatnonzero(kept)))
+    dimensions = {name: dimensions_of(artifact.recipe) for name, artifact in plan.features.items()}
+    names_of_rows = tuple(name_of(plan.videos[i]) for i in np.flatnonzero(kept))
+    return replace(table, terms=terms, names=names_of_rows, dimensions=dimensions)
 
 
 def _is_extracted(plan: Plan) -> bool:

@@ -1,6 +1,6 @@
 """Explanations of a trained NMCL for figures: relation scores of single rows, and the attention memory."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +30,13 @@ class Division:
 
 
 def relation(
-    trained: Trained, modalities: Mapping[str, np.ndarray], row: int, host: str, title: str, label: str
+    trained: Trained,
+    modalities: Mapping[str, np.ndarray],
+    row: int,
+    host: str,
+    title: str,
+    label: str,
+    dimensions: Sequence[str] = (),
 ) -> RelationExample:
     """Return the relation scores of one row's host features (Fig. 6): against each guest alone, then against all.
 
@@ -44,6 +50,7 @@ def relation(
         host: name of a modality.
         title: title of the example.
         label: name of the row's class.
+        dimensions: names of all host features; without them they are numbered.
 
     Raises:
         ModelError: the model is not an NMCL of two or more modalities.
@@ -74,7 +81,7 @@ def relation(
         predicted=trained.classes[int(predicted.probability[0].argmax())],
         host=host,
         guests=[" + ".join(kept) for kept in shown],
-        features=features.tolist(),
+        features=_named(features, dimensions),
         scores=weights.score.clamp(0, 1).numpy()[:, features],
         consistent=weights.consistent[-1].numpy()[features],
         complementary=weights.complementary[-1].numpy()[features],
@@ -112,8 +119,13 @@ def division(
     return found
 
 
-def attention_memory(trained: Trained, host: str) -> AttentionMemory:
+def attention_memory(trained: Trained, host: str, dimensions: Sequence[str] = ()) -> AttentionMemory:
     """Return the memory of one host's head for the host features that differ most between classes (Fig. 7).
+
+    Args:
+        trained: the model.
+        host: name of a modality.
+        dimensions: names of all host features; without them they are numbered.
 
     Raises:
         ModelError: the model is not an NMCL of two or more modalities.
@@ -124,7 +136,11 @@ def attention_memory(trained: Trained, host: str) -> AttentionMemory:
         whole = head.memory()
     memory = whole[:, : trained.dims[host]].numpy()  # the complementary part of the host comes first
     features = np.sort(np.argsort(-memory.std(axis=0), kind="stable")[:MOST_FEATURES])
-    return AttentionMemory(host, trained.classes, [str(i) for i in features], memory[:, features])
+    return AttentionMemory(host, trained.classes, _named(features, dimensions), memory[:, features])
+
+
+def _named(features: np.ndarray, dimensions: Sequence[str]) -> list[str]:
+    return [dimensions[i] if dimensions else str(i) for i in features]
 
 
 def has_relations(trained: Trained) -> bool:

@@ -27,7 +27,7 @@ def of_reference(data: StudyData, first: Fold, outcomes: Sequence[Outcome]) -> S
         gates=_gates(outcomes),
         collapse=_collapse(outcomes),
         relations=_relations(first, outcomes[0]) if pictured else (),
-        attention=_memories(outcomes[0]) if pictured else (),
+        attention=_memories(first, outcomes[0]) if pictured else (),
     )
 
 
@@ -83,9 +83,10 @@ def _relations(rows: Fold, outcome: Outcome) -> list[RelationExample]:
     for row in right:
         examples.setdefault(int(outcome.label[row]), row)
     return [
-        relation(outcome.trained, rows.test.modalities, row, host, _name(rows, row), rows.classes[label])
+        relation(outcome.trained, rows.test.modalities, row, host, _name(rows, row), rows.classes[label], names)
         for label, row in list(examples.items())[:EXAMPLES]
         for host in list(rows.test.modalities)[:PICTURED]
+        for names in [rows.table.dimensions.get(host, ())]
     ]
 
 
@@ -95,7 +96,8 @@ def _name(rows: Fold, row: int) -> str:
     return names[np.flatnonzero(rows.split == "test")[row]] if names else f"Test row {row}"
 
 
-def _memories(outcome: Outcome) -> list[AttentionMemory]:
+def _memories(rows: Fold, outcome: Outcome) -> list[AttentionMemory]:
     """Return the data of Fig. 7 for every host."""
     assert outcome.trained is not None
-    return [attention_memory(outcome.trained, host) for host in outcome.trained.dims]
+    names = rows.table.dimensions
+    return [attention_memory(outcome.trained, host, names.get(host, ())) for host in outcome.trained.dims]

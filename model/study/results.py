@@ -185,8 +185,8 @@ class RelationExample:
     host: str
     guests: Sequence[str]
     """G names: each guest alone, then all guests."""
-    features: Sequence[int]
-    """F indices of host features."""
+    features: Sequence[str]
+    """F names or numbers of host features."""
     scores: np.ndarray
     """Relation scores, shape (G, F), 0..1."""
     consistent: np.ndarray
@@ -215,7 +215,7 @@ class AttentionMemory:
     classes: Sequence[str]
     """K names."""
     features: Sequence[str]
-    """F labels."""
+    """F names or numbers of host features."""
     weights: np.ndarray
     """Attention weights, shape (K, F), about 1; a larger one gives a feature more weight for a class."""
 

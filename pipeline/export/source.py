@@ -14,7 +14,7 @@ from nmcl.pipeline.libraries import merged, versions_in, versions_of_state
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Modality, Split, Steps, Video
 from nmcl.pipeline.stages.vectors import load_sequences, load_vectors
-from nmcl.pipeline.storage.artifacts import Artifact, has_state, read_recipe, recipe_file, state_info
+from nmcl.pipeline.storage.artifacts import Artifact, dimensions_of, has_state, read_recipe, recipe_file, state_info
 from nmcl.pipeline.storage.catalogue import Catalogue, Part
 from nmcl.pipeline.storage.store import Store
 from nmcl.pipeline.storage.tables import SEQUENCE, read_table, to_vectors
@@ -112,7 +112,7 @@ def _feature(store: Store, parts: Sequence[Part], source: Source, missing: Missi
         made_by={artifact.folder: _recipe(store, artifact) for artifact in _artifacts(source, missing)},
         made_with=merged(found for found in (*versions, *map(versions_of_state, states)) if found),
         parts_without_versions=versions.count(None),
-        dimensions=recipe.get("extractor", {}).get("dimensions", ()),
+        dimensions=dimensions_of(recipe),
     )
 
 

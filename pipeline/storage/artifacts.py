@@ -212,6 +212,12 @@ def addresses_of(features: Mapping[str, Artifact]) -> list[str] | dict[str, str]
     return {name: artifact.address for name, artifact in features.items()}
 
 
+def dimensions_of(recipe: Mapping[str, Any]) -> Sequence[str]:
+    """Return the names of a feature set's dimensions, such as the classes of a tagger; empty if they have none."""
+    names: Sequence[str] = recipe.get("extractor", {}).get("dimensions", ())
+    return names
+
+
 def modality_of(store: Store, folder: str) -> Modality:
     """Return the modality of a feature set, given the folder of its artifact; earlier versions named sets by it."""
     name = folder.removeprefix("features/").rsplit("-", 1)[0]

@@ -31,7 +31,7 @@ def relation(example: RelationExample, palette: Palette) -> Figure:
     scale(bare(figure.add_subplot(grid[0, 1])), colours, 0, 1, "score")
     _division(bottom, example, palette)
     ticks = thinned(n_features, 5.4)
-    bottom.set_xticks(list(ticks), [str(example.features[i]) for i in ticks], rotation=90, fontsize=7)
+    bottom.set_xticks(list(ticks), [label(example.features[i], 18) for i in ticks], rotation=90, fontsize=7)
     bottom.set_xlabel(f"feature of {label(example.host, 40)}")
     bottom.set_xlim(-0.5, n_features - 0.5)
     names = f"true: {label(example.label, 28)}, predicted: {label(example.predicted, 28)}"

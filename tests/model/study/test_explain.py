@@ -20,7 +20,9 @@ def trained(train: Dataset, validation: Dataset) -> Trained:
 def test_scores_are_the_networks(trained: Trained, test: Dataset) -> None:
     found = relation(trained, test.modalities, 7, "sound", "row 7", "park")
     assert found.guests == ["sight", "words", "sight + words"]
-    assert found.features == [0, 1]
+    assert found.features == ["0", "1"]
+    named = relation(trained, test.modalities, 7, "sound", "row 7", "park", ("Speech", "Violin"))
+    assert named.features == ["Speech", "Violin"]
     standard = trained.standardizer.apply(test.modalities)
     x = {name: torch.from_numpy(array[7:8]) for name, array in standard.items()}
     assert isinstance(trained.network, NMCL)
@@ -53,6 +55,7 @@ def test_the_memory_is_the_heads(trained: Trained) -> None:
     np.testing.assert_allclose(found.weights, memory[:, :4], atol=1e-6)
     assert found.classes == CLASSES
     assert found.features == ["0", "1", "2", "3"]
+    assert attention_memory(trained, "words", "abcd").features == ["a", "b", "c", "d"]
 
 
 def test_a_model_without_relations_is_refused(train: Dataset, validation: Dataset) -> None:

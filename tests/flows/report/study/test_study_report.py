@@ -215,9 +215,8 @@ def _relation(title: str, n_features: int, random: np.random.Generator) -> Relat
     consistent = scores[2] * 0.9
     guests = ("textual", "visual", "all guests")
     complementary = (1 - consistent) * 0.8
-    return RelationExample(
-        title, "Park", title, "acoustic", guests, range(0, 3 * n_features, 3), scores, consistent, complementary
-    )
+    names = [("Male speech, man speaking", "Violin", "Air horn, truck horn", f"{i}")[i % 4] for i in range(n_features)]
+    return RelationExample(title, "Park", title, "acoustic", guests, names, scores, consistent, complementary)
 
 
 def _venues(n: int) -> list[str]:
