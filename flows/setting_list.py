@@ -16,7 +16,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from nmcl.flows.feature_settings import DEFAULTS, FeatureChoice, to_tree
-from nmcl.flows.settings import ModelChoice, Settings
+from nmcl.flows.settings import COMMON, ModelChoice, Settings
 from nmcl.model.registry import MODELS
 from nmcl.pipeline.errors import SettingsError
 
@@ -87,7 +87,8 @@ def _of_features(settings: Settings) -> Iterator[ListedSetting]:
 def _of_model(model: ModelChoice[Any]) -> Iterator[ListedSetting]:
     text = meanings(ModelChoice)
     yield ListedSetting("model.name", text["name"], ModelChoice.name, model.name, tuple(MODELS))
-    yield ListedSetting("model.seed", text["seed"], ModelChoice.seed, model.seed)
+    for name in COMMON:
+        yield ListedSetting(f"model.{name}", text[name], getattr(ModelChoice, name), getattr(model, name))
     yield from _of_fields("model", model.options, MODELS[model.name].settings)
 
 

@@ -42,8 +42,14 @@ class ModelChoice(Generic[Options]):
     """Name of the model."""
     seed: Annotated[int, Reference(0)] = 0
     """Seed of initialisation, batches and dropout."""
+    self_training: Annotated[bool, Reference(False)] = False
+    """Whether unlabelled videos join the training videos under the class that a first model predicts for them."""
     options: Options = field(default_factory=lambda: MODELS["nmcl_stacked"].settings)
     """Settings of the model; in files they are directly under `[model]`."""
+
+
+COMMON = ("seed", "self_training")
+"""Settings of every model, which another model keeps."""
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -92,7 +98,7 @@ def changed(remembered: Tree, changes: Tree) -> Settings:
     remembered, changes = with_feature_sets(remembered), with_feature_sets(changes)
     model, engine = remembered.get("model", {}), remembered.get("engine", {})
     if _renames(changes, "model", model):
-        model = {key: model[key] for key in ("seed",) if key in model}
+        model = {key: model[key] for key in COMMON if key in model}
     if _renames(changes, "engine", engine):
         engine = {key: value for key, value in engine.items() if key not in ("address", "gpus")}
     features = feature_settings.kept(_section(remembered, "features"), _section(changes, "features"))
@@ -166,7 +172,7 @@ def unknown_paths(tree: Tree) -> list[tuple[str, ...]]:
 def _validated(tree: Tree, options: type) -> Settings:
     """Return settings with a model whose settings are of the type `options`. Raises ValidationError."""
     if isinstance(model := tree.get("model", {}), Mapping):
-        common = {name: model[name] for name in ("name", "seed") if name in model}
+        common = {name: model[name] for name in ("name", *COMMON) if name in model}
         own = {name: value for name, value in model.items() if name not in common}
         tree = {**tree, "model": {**common, "options": own}}
     settings: Settings = adapter(Settings[options]).validate_python(tree)  # type: ignore[valid-type]
@@ -208,7 +214,7 @@ def json_schema() -> Tree:
     kinds = dict.fromkeys(type(method.settings) for method in MODELS.values())
     schemas = [_inlined(adapter(Settings[kind]).json_schema()) for kind in kinds]  # type: ignore[valid-type]
     models = [schema["properties"]["model"]["properties"]["options"] for schema in schemas]
-    common = {"name": {"enum": list(MODELS)}, "seed": {"type": "integer"}}
+    common = {"name": {"enum": list(MODELS)}, "seed": {"type": "integer"}, "self_training": {"type": "boolean"}}
     of_any = {"anyOf": [model | {"properties": model["properties"] | common} for model in models]}
     of_sets = feature_settings.json_schema(_inlined)
     return {**schemas[0], "properties": schemas[0]["properties"] | {"model": of_any} | of_sets}

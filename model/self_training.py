@@ -4,6 +4,7 @@ D.-H. Lee, "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Meth
 workshop on challenges in representation learning, 2013. Here for any method, and with all rows from the first epoch.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,22 +29,28 @@ def fit_with_unlabelled(
     settings: Any = None,
     seed: int = 0,
     progress: Progress = silent,
+    start: Trained | None = None,
 ) -> Trained:
     """Train a model of the registry on labelled and unlabelled rows.
 
     Args:
         unlabelled: Completed rows of the same modalities. See `nmcl.model.trained.fit` for the others.
 
+    Returns:
+        The model. Its diagnostics have the numbers of unlabelled rows, and of those that joined, in `self_training`.
+
     Raises:
         ModelError: In the cases of `nmcl.model.trained.fit`.
     """
-    trained = fit(name, train, validation, classes, settings, seed, progress)
-    for _ in range(ROUNDS):
+    trained = fit(name, train, validation, classes, settings, seed, progress, start)
+    joining = np.zeros(len(unlabelled), bool)
+    for _ in range(ROUNDS if len(unlabelled) else 0):
         found = trained.predict(unlabelled.modalities, unlabelled.observed, unlabelled.terms).probability
-        certain = found.max(axis=1) >= LEAST_PROBABILITY
-        if not certain.any():
+        joining = found.max(axis=1) >= LEAST_PROBABILITY
+        if not joining.any():
             break
-        rows, label = unlabelled.take(certain), found.argmax(axis=1)[certain]
-        more = Dataset(rows.modalities, rows.observed, np.asarray(label), terms=rows.terms)
-        trained = fit(name, joined(train, more), validation, classes, settings, seed, progress)
-    return trained
+        rows = unlabelled.take(joining)
+        more = Dataset(rows.modalities, rows.observed, found.argmax(axis=1)[joining], terms=rows.terms)
+        trained = fit(name, joined(train, more), validation, classes, settings, seed, progress, start)
+    numbers = {"unlabelled": len(unlabelled), "joined": int(joining.sum())}
+    return replace(trained, diagnostics={**trained.diagnostics, "self_training": numbers})

@@ -61,7 +61,7 @@ model-index:
 Predicts the venue of a micro-video, one of {count(len(metrics.classes))}, from its feature sets
 {listed(f"`{n}`" for n in plan.features)}. It is the model `{plan.settings.model.name}` of nmcl {version("nmcl")},
 trained on {markdown_text(crawls)}. The data are described in [dataset.md](dataset.md).
-
+{_self_training(evaluated)}
 ## Scores
 
 {_table(("split", "videos", "accuracy", "macro-F1", "most frequent venue"), _scores(evaluated))}
@@ -188,6 +188,14 @@ def _scores(evaluated: Evaluated) -> Iterator[tuple[str, ...]]:
             f"{f1} ({decimal(low)} to {decimal(high)})",
             percent(found.scores.majority_share),
         )
+
+
+def _self_training(evaluated: Evaluated) -> str:
+    numbers = evaluated.trained.diagnostics.get("self_training")
+    if not numbers:
+        return ""
+    joined, n = count(numbers["joined"]), count(numbers["unlabelled"])
+    return f"By self-training, {joined} of {n} unlabelled videos were training videos, too, with predicted venues.\n"
 
 
 def _both(scores: SplitScores) -> tuple[str, str]:

@@ -93,6 +93,13 @@ def rows_of(plan: Plan, completed: FeatureRows, split: Split) -> np.ndarray:
     return rows
 
 
+def unlabelled_rows(plan: Plan, completed: FeatureRows) -> np.ndarray:
+    """Return which videos have any modality and no label: shape (N,), bool."""
+    unlabelled: np.ndarray = np.array([video.venue is None for video in plan.videos])
+    rows: np.ndarray = unlabelled & completed.usable
+    return rows
+
+
 def labels_of(plan: Plan) -> np.ndarray:
     """Return the class index of each video's label, -1 without a class: shape (N,), int64."""
     return class_indices([video.venue for video in plan.videos], plan.splits.classes)

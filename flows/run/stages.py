@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from nmcl.flows.run import texts
-from nmcl.flows.run.evaluation import dataset, labels_of, rows_of, stored_model
+from nmcl.flows.run.evaluation import dataset, labels_of, rows_of, stored_model, unlabelled_rows
 from nmcl.flows.run.extractors import Extractors
 from nmcl.flows.run.parts import CompletePart, ExtractPart, MapItems, loaded_here, run_sequentially, work_items
 from nmcl.flows.run.plan import LEFT_OUT, Plan, left_out_of
@@ -22,6 +22,7 @@ from nmcl.flows.run.prediction import failures_of
 from nmcl.flows.run.stage_progress import StageProgress
 from nmcl.flows.settings import Settings, to_tree
 from nmcl.model.checkpoint import save as save_model
+from nmcl.model.self_training import fit_with_unlabelled
 from nmcl.model.trained import fit as fit_model
 from nmcl.pipeline.errors import CrawlError, StoreError
 from nmcl.pipeline.media import Decoder
@@ -264,16 +265,15 @@ def train(context: Context, plan: Plan) -> Plan:
         completed = load_completed(context.store, plan.catalogue, plan.completed)
         choice, labels = context.settings.model, labels_of(plan)
         start = stored_model(Run(context.store, plan.start)) if plan.start else None
-        trained = fit_model(
-            choice.name,
-            dataset(completed, labels, rows_of(plan, completed, "train")),
-            dataset(completed, labels, rows_of(plan, completed, "validation")),
-            plan.splits.classes,
-            choice.options,
-            choice.seed,
-            progress,
-            start,
+        rows, choosing = (
+            dataset(completed, labels, rows_of(plan, completed, split)) for split in ("train", "validation")
         )
+        chosen = (choosing, plan.splits.classes, choice.options, choice.seed, progress, start)
+        if choice.self_training:
+            unlabelled = completed.take(unlabelled_rows(plan, completed))
+            trained = fit_with_unlabelled(choice.name, rows, unlabelled, *chosen)
+        else:
+            trained = fit_model(choice.name, rows, *chosen)
         plan.run.note_recipe(context.store)
         run.write_lineage(plan.catalogue, plan.placed)
         context.store.write_json(run.file(SETTINGS), to_tree(context.settings))

@@ -125,6 +125,20 @@ def test_store(out: Path, sample_crawl: Path) -> None:
         assert predictions.column("video_id").to_pylist() == [row["video_id"] for row in csv.DictReader(file)]
 
 
+def test_self_training_uses_the_unlabelled_videos(out: Path, home: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "out"
+    shutil.copytree(out, copy, symlinks=True)
+    done = nmcl(
+        "evaluate", "--out", copy, "--set", "model.name=logistic", "--set", "model.self_training=true", home=home
+    )
+    assert done.returncode == 0, done.stderr
+    (run,) = (copy / "runs").glob("logistic-*")
+    numbers = json.loads((run / "model.json").read_text())["diagnostics"]["self_training"]
+    assert numbers["unlabelled"] == 12
+    assert 0 < numbers["joined"] <= 12
+    assert f"By self-training, {numbers['joined']} of 12 unlabelled videos" in (run / "README.md").read_text()
+
+
 def test_again_does_no_work_and_changes_no_byte(out: Path, sample_crawl: Path, home: Path) -> None:
     before = snapshot(out)
     done = nmcl("run", sample_crawl, "--out", out, home=home)

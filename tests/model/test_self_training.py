@@ -1,0 +1,51 @@
+"""Self-training against the same steps by hand, and on rows whose hidden labels it cannot see."""
+
+import numpy as np
+import pytest
+
+from nmcl.model.data import Dataset, joined
+from nmcl.model.self_training import LEAST_PROBABILITY, fit_with_unlabelled
+from nmcl.model.trained import fit
+from nmcl.pipeline.features import FeatureRows
+from tests.model.conftest import CLASSES, quick, with_terms, world
+
+
+def unlabelled(n: int = 200) -> FeatureRows:
+    return FeatureRows.take(with_terms(world(n, seed=7), 7), np.arange(n))
+
+
+def test_it_is_a_second_training_on_the_predictions_of_the_first() -> None:
+    few, validation, more = with_terms(world(24, 1), 1), with_terms(world(80, 2), 2), unlabelled()
+    trained = fit_with_unlabelled("nmcl", few, more, validation, CLASSES, quick(), seed=5)
+    found = fit("nmcl", few, validation, CLASSES, quick(), 5).predict(more.modalities, more.observed).probability
+    rows = np.flatnonzero(found.max(axis=1) >= LEAST_PROBABILITY)
+    predicted = Dataset(*_of(more.take(rows)), found[rows].argmax(axis=1), terms=more.take(rows).terms)
+    by_hand = fit("nmcl", joined(few, predicted), validation, CLASSES, quick(), 5)
+    np.testing.assert_array_equal(
+        trained.predict(more.modalities).probability, by_hand.predict(more.modalities).probability
+    )
+    assert trained.diagnostics["self_training"] == {"unlabelled": 200, "joined": len(rows)}
+
+
+def _of(rows: FeatureRows) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    return rows.modalities, rows.observed
+
+
+@pytest.mark.parametrize("name", ["logistic", "kernel_ridge", "ngram_bayes"])
+def test_other_methods_are_trained_on_more_rows_too(name: str) -> None:
+    few, validation, test = with_terms(world(24, 1), 1), with_terms(world(80, 2), 2), with_terms(world(400, 3), 3)
+    trained = fit_with_unlabelled(name, few, unlabelled(), validation, CLASSES)
+    assert trained.diagnostics["self_training"]["joined"] > 0
+    predicted = trained.predict(test.modalities, test.observed, test.terms).probability.argmax(axis=1)
+    assert (predicted == test.label).mean() > 0.5
+
+
+def test_without_unlabelled_rows_it_is_the_same_model() -> None:
+    few, validation = world(24, 1), world(80, 2)
+    nothing = FeatureRows.take(few, np.zeros(24, bool))
+    trained = fit_with_unlabelled("logistic", few, nothing, validation, CLASSES)
+    alone = fit("logistic", few, validation, CLASSES)
+    np.testing.assert_array_equal(
+        trained.predict(few.modalities).probability, alone.predict(few.modalities).probability
+    )
+    assert trained.diagnostics["self_training"] == {"unlabelled": 0, "joined": 0}
