@@ -43,7 +43,8 @@ class ModelChoice(Generic[Options]):
     seed: Annotated[int, Reference(0)] = 0
     """Seed of initialisation, batches and dropout."""
     self_training: Annotated[bool, Reference(False)] = False
-    """Whether unlabelled videos join the training videos under the class that a first model predicts for them."""
+    """Whether a first model predicts the unlabelled videos, and the more probable half of each predicted venue joins
+    the training videos."""
     options: Options = field(default_factory=lambda: MODELS["nmcl_stacked"].settings)
     """Settings of the model; in files they are directly under `[model]`."""
 

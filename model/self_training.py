@@ -4,6 +4,7 @@ D.-H. Lee, "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Meth
 workshop on challenges in representation learning, 2013. Here for any method, and with all rows from the first epoch.
 """
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +15,12 @@ from nmcl.model.trained import Trained, fit
 from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.progress import Progress, silent
 
-ROUNDS = 1
-"""Number of trainings after the first one, each with the predictions of the one before."""
-LEAST_PROBABILITY = 0.5
-"""Smallest probability of its class with which a row joins the training rows."""
+SHARE = 0.5
+"""Share of the rows of each predicted class that join the training rows, the most probable first.
+
+A smallest probability would select nearly all rows of one class and none of another: it depends on the number of
+classes and on the calibration of the first model. See DEVIATIONS.md for what was tried.
+"""
 
 
 def fit_with_unlabelled(
@@ -44,13 +47,25 @@ def fit_with_unlabelled(
     """
     trained = fit(name, train, validation, classes, settings, seed, progress, start)
     joining = np.zeros(len(unlabelled), bool)
-    for _ in range(ROUNDS if len(unlabelled) else 0):
+    if len(unlabelled):
         found = trained.predict(unlabelled.modalities, unlabelled.observed, unlabelled.terms).probability
-        joining = found.max(axis=1) >= LEAST_PROBABILITY
-        if not joining.any():
-            break
+        joining = most_probable(found)
         rows = unlabelled.take(joining)
         more = Dataset(rows.modalities, rows.observed, found.argmax(axis=1)[joining], terms=rows.terms)
         trained = fit(name, joined(train, more), validation, classes, settings, seed, progress, start)
     numbers = {"unlabelled": len(unlabelled), "joined": int(joining.sum())}
     return replace(trained, diagnostics={**trained.diagnostics, "self_training": numbers})
+
+
+def most_probable(probability: np.ndarray) -> np.ndarray:
+    """Return the more probable `SHARE` of the rows of each predicted class, at least one: shape (N,), bool.
+
+    Args:
+        probability: Shape (N, K).
+    """
+    predicted, chosen = probability.argmax(axis=1), np.zeros(len(probability), bool)
+    for label in np.unique(predicted):
+        rows = np.flatnonzero(predicted == label)
+        order = np.argsort(-probability[rows, label], kind="stable")
+        chosen[rows[order[: math.ceil(SHARE * len(rows))]]] = True
+    return chosen

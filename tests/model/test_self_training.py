@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nmcl.model.data import Dataset, joined
-from nmcl.model.self_training import LEAST_PROBABILITY, fit_with_unlabelled
+from nmcl.model.self_training import SHARE, fit_with_unlabelled, most_probable
 from nmcl.model.trained import fit
 from nmcl.pipeline.features import FeatureRows
 from tests.model.conftest import CLASSES, quick, with_terms, world
@@ -18,13 +20,24 @@ def test_it_is_a_second_training_on_the_predictions_of_the_first() -> None:
     few, validation, more = with_terms(world(24, 1), 1), with_terms(world(80, 2), 2), unlabelled()
     trained = fit_with_unlabelled("nmcl", few, more, validation, CLASSES, quick(), seed=5)
     found = fit("nmcl", few, validation, CLASSES, quick(), 5).predict(more.modalities, more.observed).probability
-    rows = np.flatnonzero(found.max(axis=1) >= LEAST_PROBABILITY)
+    rows = np.flatnonzero(most_probable(found))
     predicted = Dataset(*_of(more.take(rows)), found[rows].argmax(axis=1), terms=more.take(rows).terms)
     by_hand = fit("nmcl", joined(few, predicted), validation, CLASSES, quick(), 5)
     np.testing.assert_array_equal(
         trained.predict(more.modalities).probability, by_hand.predict(more.modalities).probability
     )
     assert trained.diagnostics["self_training"] == {"unlabelled": 200, "joined": len(rows)}
+
+
+@given(st.integers(1, 60), st.integers(2, 5), st.integers(0, 1000))
+def test_of_each_predicted_class_the_more_probable_half_joins(n: int, n_classes: int, seed: int) -> None:
+    probability = np.random.default_rng(seed).dirichlet(np.ones(n_classes), n)
+    chosen, predicted = most_probable(probability), probability.argmax(axis=1)
+    for label in range(n_classes):
+        certainty = probability[predicted == label, label]
+        joins = chosen[predicted == label]
+        assert joins.sum() == np.ceil(SHARE * len(joins))
+        assert certainty[joins].min(initial=1) >= certainty[~joins].max(initial=0)
 
 
 def _of(rows: FeatureRows) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
