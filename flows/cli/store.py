@@ -23,9 +23,9 @@ def runs(out: KnownStore = "out", json: Json = False) -> None:
 @command("nmcl features", "nmcl features --json")
 def features(json: Json = False) -> None:
     """List the extractors that feature sets can use, and whether their weights are on this machine."""
-    from nmcl.flows.cli import summary
+    from nmcl.flows.cli.extractor_summary import of_extractors
 
-    summary.of_extractors(json)
+    of_extractors(json)
 
 
 @command("nmcl promote nmcl_stacked-1b2c --out out", "nmcl promote latest --out out")

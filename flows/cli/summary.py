@@ -6,24 +6,19 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nmcl.extractors import plugins
-from nmcl.extractors.registry import EXTRACTORS
 from nmcl.flows import console
 from nmcl.flows.service.service import Service, home, is_clone, working_folder
-from nmcl.pipeline.errors import DriftError, ExtractorError, UserError
+from nmcl.pipeline.errors import DriftError
 from nmcl.pipeline.escape import csv_text
 from nmcl.pipeline.export.registry import format_of
-from nmcl.pipeline.extractor import Extractor
 from nmcl.pipeline.records import SPLITS
-from nmcl.pipeline.stages import verify
 from nmcl.pipeline.stages.vectors import load_vectors
-from nmcl.pipeline.stages.verify import Findings
 from nmcl.pipeline.storage.catalogue import load_catalogue
 from nmcl.pipeline.storage.failures import Failures, load_failures
 from nmcl.pipeline.storage.runs import REPORT, RETRAINING_REPORT, Run, champion, history, list_runs
@@ -37,6 +32,7 @@ if TYPE_CHECKING:
     from nmcl.model.study.paired import PairedRow
     from nmcl.model.study.results import StudyData
     from nmcl.pipeline.export.record import Export, Written
+    from nmcl.pipeline.stages.verify import Findings
 
 
 def of_run(store: Store, is_new: bool = True) -> None:
@@ -216,60 +212,6 @@ def of_failures(store: Store, failures: Failures) -> None:
     console.say(f"Failed: {counts}. Details: `nmcl errors --out {store.url}`")
 
 
-@dataclass(frozen=True)
-class ListedExtractor:
-    """A row of `nmcl features`."""
-
-    name: str
-    modality: str
-    dim: int | None
-    """None if it depends on the model that the settings name."""
-    weights: str
-    licence: str
-    size_mb: int | None
-    """Of the published weights; None if the settings name the model."""
-    source: str
-
-
-def of_extractors(as_json: bool) -> None:
-    """Print all extractors, with the dimension that their default settings give; for a broken one, the reason."""
-    rows = [_listed(name) for name in (*EXTRACTORS, *plugins.installed())]
-    for name, source in plugins.shadowed().items():
-        console.note(f"{source} also brings an extractor {name}: the built-in one is used.")
-    if as_json:
-        of_rows(rows, ListedExtractor, "json", "Extractors")
-        return
-    header = ("name", "modality", "length", "MB", "weights", "source, licence")
-    cells = [
-        (r.name, r.modality, r.dim, r.size_mb, r.weights, f"{r.source}, {r.licence}" if r.licence else r.source)
-        for r in rows
-    ]
-    console.table("Extractors", header, cells)
-
-
-def _listed(name: str) -> ListedExtractor:
-    try:
-        entry = plugins.find(name)
-    except ExtractorError as error:
-        return ListedExtractor(name, "", None, str(error), "", 0, plugins.source_of(name))
-    return ListedExtractor(
-        name=name,
-        modality=entry.modality,
-        dim=None if hasattr(entry.settings, "model") else _dim(entry.build(entry.settings)),
-        weights=entry.weights(),
-        licence=entry.licence,
-        size_mb=entry.size_mb,
-        source=entry.source,
-    )
-
-
-def _dim(extractor: Extractor) -> int | None:
-    try:
-        return extractor.dim
-    except UserError:
-        return None
-
-
 def of_rows(rows: Sequence[Any], kind: type, form: str, title: str) -> None:
     """Print records of one dataclass as `table`, `json` or `csv`."""
     header = [f.name for f in fields(kind)]
@@ -289,10 +231,12 @@ def of_rows(rows: Sequence[Any], kind: type, form: str, title: str) -> None:
         console.say("No failures.")
 
 
-def of_verification(store: Store, findings: Findings, repaired: bool, as_json: bool) -> None:
+def of_verification(store: Store, findings: "Findings", repaired: bool, as_json: bool) -> None:
     """Print the number of checked files, and the problems."""
     if as_json:
-        console.write(json.dumps(verify.to_json(findings), indent=1))
+        from nmcl.pipeline.stages.verify import to_json
+
+        console.write(json.dumps(to_json(findings), indent=1))
         return
     console.say("Checked: " + ", ".join(f"{n:,} {what}" for what, n in sorted(findings.checked.items())))
     for note in findings.notes:

@@ -5,15 +5,15 @@ row likes "high" when its standardised value is well above 0, "low" when well be
 those the library folds in from the blocks it has; a ridge maps them to each missing block. It is fitted
 on factors folded in from the same blocks only, so that training rows resemble the rows to be completed.
 
-This is the only module that imports `implicit`.
+This is the only module that imports `implicit`: in functions, since it takes half a second, and most commands do
+not need it.
 """
 
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse
-from implicit.cpu.als import AlternatingLeastSquares
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
 
 from nmcl.pipeline.completion.base import Blocks, CompletionSettings, Pattern
@@ -24,6 +24,9 @@ from nmcl.pipeline.completion.table import walk
 from nmcl.pipeline.features import FeatureRows
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import State
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 MOST_ENTRIES = 5_000_000
 """Maximum number of feature values given to the library; of more rows a seeded sample is used (2,129 at the paper's
@@ -89,21 +92,25 @@ def _whole(table: FeatureRows, scaling: Scaling) -> np.ndarray:
     return z
 
 
-def _likings(z: np.ndarray, where: np.ndarray, n_columns: int) -> scipy.sparse.csr_matrix:
+def _likings(z: np.ndarray, where: np.ndarray, n_columns: int) -> "csr_matrix":
     """Return rows (n, d) of the columns `where`, (d,), as confidences (n, 2 n_columns): high items, then low ones.
 
     The library reads an entry c as confidence c and everything else as confidence 1 in "not liked".
     """
+    from scipy.sparse import csr_matrix
+
     rows, taken = np.nonzero(np.abs(z) > THRESHOLD)
     values = z[rows, taken]
     confidence = (1 + CONFIDENCE * np.abs(values)).astype(np.float32)
     items = where[taken] + np.where(values < 0, n_columns, 0)
     index = (rows.astype(np.int32), items.astype(np.int32))  # the library's solver requires int32
-    return scipy.sparse.csr_matrix((confidence, index), shape=(len(z), 2 * n_columns))
+    return csr_matrix((confidence, index), shape=(len(z), 2 * n_columns))
 
 
-def _learn_items(likings: scipy.sparse.csr_matrix, settings: CompletionSettings, progress: Progress) -> np.ndarray:
+def _learn_items(likings: "csr_matrix", settings: CompletionSettings, progress: Progress) -> np.ndarray:
     """Return the library's item factors (2 D, k), float32."""
+    from implicit.cpu.als import AlternatingLeastSquares
+
     rank = min(settings.rank, likings.shape[0], likings.shape[1] // 2)
     sweeps = min(settings.sweeps, MOST_SWEEPS)
 
@@ -126,6 +133,8 @@ def sweep_times_s(table: FeatureRows, settings: CompletionSettings) -> list[floa
 
 def _fold_in(items: np.ndarray, z: np.ndarray, where: np.ndarray) -> np.ndarray:
     """Fold in rows (n, d) known at the columns `where`, each independently, and return their factors (n, k)."""
+    from implicit.cpu.als import AlternatingLeastSquares
+
     with _one_blas_thread():
         als = AlternatingLeastSquares(items.shape[1], LIBRARY_REGULARIZATION)
         als.item_factors = items

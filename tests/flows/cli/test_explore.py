@@ -114,8 +114,8 @@ finally:
 """
 
 
-@pytest.mark.parametrize("command", ["explain", "similar"])
-def test_they_start_without_heavy_packages(store: Store, command: str) -> None:
-    words = [sys.executable, "-c", LIGHT, command, "v0003", "--out", store.url]
+@pytest.mark.parametrize("command", [["explain", "v0003"], ["similar", "v0003"], ["runs"]])
+def test_they_start_without_heavy_packages(store: Store, command: list[str]) -> None:
+    words = [sys.executable, "-c", LIGHT, *command, "--out", store.url]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
