@@ -32,7 +32,7 @@ class Point:
 def study_learning_curves(
     folds: Sequence[Fold], chosen: Mapping[str, Any], outcomes: Mapping[str, Sequence[Outcome]], runner: Runner
 ) -> list[Point]:
-    """Run all methods with less labels; validation and test rows keep theirs.
+    """Run all methods with fewer labels; validation and test rows keep theirs.
 
     Labels are hidden at random by class, another draw for every fold; a draw holds all smaller ones. Completers and
     text sets need no labels: they stay those of all training rows.

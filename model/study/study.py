@@ -58,7 +58,7 @@ class StudySettings:
     skip: tuple[Section, ...] = ()
     """Sections to skip."""
     learning_curves: bool = False
-    """Whether to run all methods with less labels, too; see `nmcl.model.study.learning_curves`."""
+    """Whether to run all methods with fewer labels, too; see `nmcl.model.study.learning_curves`."""
 
 
 def study(
