@@ -215,7 +215,8 @@ def json_schema() -> Tree:
     kinds = dict.fromkeys(type(method.settings) for method in MODELS.values())
     schemas = [_inlined(adapter(Settings[kind]).json_schema()) for kind in kinds]  # type: ignore[valid-type]
     models = [schema["properties"]["model"]["properties"]["options"] for schema in schemas]
-    common = {"name": {"enum": list(MODELS)}, "seed": {"type": "integer"}, "self_training": {"type": "boolean"}}
+    of_choice = schemas[0]["properties"]["model"]["properties"]
+    common = {"name": {"enum": list(MODELS)}, **{name: of_choice[name] for name in COMMON}}
     of_any = {"anyOf": [model | {"properties": model["properties"] | common} for model in models]}
     of_sets = feature_settings.json_schema(_inlined)
     return {**schemas[0], "properties": schemas[0]["properties"] | {"model": of_any} | of_sets}

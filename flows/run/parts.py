@@ -23,7 +23,7 @@ from nmcl.pipeline.progress import Progress, within
 from nmcl.pipeline.stages.complete import complete_part
 from nmcl.pipeline.stages.extract import Job, Receipt, extract_part
 from nmcl.pipeline.stages.vectors import Feature
-from nmcl.pipeline.storage.artifacts import DIGEST_SUFFIX, Artifact, digest, files_of, load_state
+from nmcl.pipeline.storage.artifacts import DIGEST_SUFFIX, RECIPE, Artifact, digest, files_of, load_state
 from nmcl.pipeline.storage.catalogue import Catalogue, Part
 from nmcl.pipeline.storage.failures import Retry, load_failures
 from nmcl.pipeline.storage.store import Store
@@ -113,7 +113,7 @@ class ExtractPart:
         made = {artifact.folder: files_of(self.store, artifact.folder) for artifact in artifacts}
 
         def is_whole(item: WorkItem) -> bool:
-            names = [f"part-{item.part.key}.parquet{suffix}" for suffix in ("", DIGEST_SUFFIX)]
+            names = [RECIPE, *(f"part-{item.part.key}.parquet{suffix}" for suffix in ("", DIGEST_SUFFIX))]
             return all(name in found for found in made.values() for name in names)
 
         return [item for item in items if not is_whole(item) or self._is_to_retry(item.part)]

@@ -32,7 +32,7 @@ from nmcl.pipeline.stages.complete import fit_completion, load_completed, load_f
 from nmcl.pipeline.stages.fit import fit_extractor
 from nmcl.pipeline.stages.ingest import ingest as ingest_crawl
 from nmcl.pipeline.stages.splits import require_trainable
-from nmcl.pipeline.storage.artifacts import Artifact, has_state, save_state
+from nmcl.pipeline.storage.artifacts import Artifact, has_state, recipe_file, save_state
 from nmcl.pipeline.storage.catalogue import TRAINING, Catalogue, load_catalogue
 from nmcl.pipeline.storage.failures import Failure, Retry
 from nmcl.pipeline.storage.run_files import Timing
@@ -226,7 +226,8 @@ def complete(context: Context, plan: Plan) -> Plan:
     """Fill in missing modalities, part by part."""
     store = context.store
     items = work_items(plan.catalogue)
-    if has_state(store, plan.completion) and store.has_all(plan.completed.part(p.part.key) for p in items):
+    files = [recipe_file(store, plan.completed.folder), *(plan.completed.part(item.part.key) for item in items)]
+    if has_state(store, plan.completion) and store.has_all(files):
         return plan
     with context.stage("complete", 3) as progress, timed(store, "complete", plan.work):
         if not has_state(store, plan.completion):

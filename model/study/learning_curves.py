@@ -47,11 +47,10 @@ def study_learning_curves(
     parts = {share: [with_labels(whole, share) for whole in folds] for share in SHARES}
     pairs = [(name, share) for name in chosen for share in SHARES]
     trials = [
-        Trial(name, chosen[name], replace(part, unlabelled=unlabelled), part.seed)
+        Trial(name, chosen[name], part if is_with else replace(part, unlabelled=None), part.seed)
         for name, share in pairs
         for is_with in (False, True)
         for part in parts[share]
-        for unlabelled in [part.unlabelled if is_with else None]
     ]
     found = runner.side_by_side("learning curves", run, trials, lambda t: f"{t.method}, {len(t.fold.train)} labels")
     points = [Point(name, 1.0, _n_labels(folds), outcomes[name]) for name in chosen]

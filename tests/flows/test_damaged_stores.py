@@ -27,7 +27,10 @@ from nmcl.flows.run.lineage import lineage_of
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.prediction import probabilities
 from nmcl.flows.run.references import references, unused
+from nmcl.flows.run.runs import up_to
+from nmcl.flows.run.stages import Context
 from nmcl.flows.run.status import status
+from nmcl.flows.settings import Settings
 from nmcl.flows.stored_settings import of_champion, of_store
 from nmcl.pipeline import completion
 from nmcl.pipeline.errors import NmclError, StoreError
@@ -35,7 +38,7 @@ from nmcl.pipeline.records import Clip
 from nmcl.pipeline.stages.complete import load_completed, load_features
 from nmcl.pipeline.stages.vectors import load_vectors
 from nmcl.pipeline.storage import runs
-from nmcl.pipeline.storage.artifacts import load_state
+from nmcl.pipeline.storage.artifacts import TABLES, load_state
 from nmcl.pipeline.storage.catalogue import load_catalogue
 from nmcl.pipeline.storage.failures import load_failures
 from nmcl.pipeline.storage.lineage import completed_with
@@ -283,3 +286,15 @@ def test_a_recipe_of_another_artifact_is_refused(folder: str, whole: Path, tmp_p
     file.write_text(json.dumps({**recipe, "state": None, "code_version": "of another"}))
     with pytest.raises(StoreError, match=f"{file} is damaged: it does not match the hash"):
         predict.load_run(str(copy), {})
+
+
+def test_a_lost_recipe_is_written_again(trained: Path, quick: Settings, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(trained, out, symlinks=True)
+    lost = [file for kind in TABLES for file in out.glob(f"metadata/{kind}/*/recipe.json")]
+    assert {file.parts[-3] for file in lost} >= {"features", "completed", "failures"}
+    before = {file: file.read_bytes() for file in lost if file.parts[-3] != "thumbnails"}
+    for file in before:
+        file.unlink()
+    up_to(Context(Store.open(out), quick), "complete")
+    assert {file: file.read_bytes() for file in before} == before
