@@ -1,12 +1,20 @@
 """Finds orphaned flow runs: the server still shows them as running, but their processes have ended."""
 
 import json
+import time
+import urllib.error
 import urllib.request
 from contextlib import suppress
 from typing import Any
 
 import psutil
 
+from nmcl.flows.service.server import ServerError
+
+BUSY = 503
+"""HTTP status of a server that could not write to its database because of another writer."""
+BUSY_FOR_S = 90.0
+"""Seconds for which a busy server is asked again; it waits for its database for up to 60 s itself."""
 ACTIVE = ("RUNNING", "PENDING", "CANCELLING")
 CRASHED = {
     "type": "CRASHED",
@@ -17,12 +25,27 @@ CRASHED = {
 
 
 def ask(url: str, body: Any, method: str = "POST") -> Any:
-    """Return the response of a server's API to a request; None without content. Raises OSError."""
+    """Return the response of a server's API to a request; None without content.
+
+    A busy server has changed nothing, so the request is repeated for a while.
+
+    Raises:
+        ServerError: If the server does not respond, or responds with an error.
+    """
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(url, json.dumps(body).encode(), headers, method=method)
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        content = answer.read()
-    return json.loads(content) if content else None
+    end = time.monotonic() + BUSY_FOR_S
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=BUSY_FOR_S) as answer:
+                content = answer.read()
+            return json.loads(content) if content else None
+        except urllib.error.HTTPError as error:
+            if error.code != BUSY or time.monotonic() > end:
+                raise ServerError(f"The Prefect server responded to {url} with {error.code} {error.reason}.") from error
+        except OSError as error:
+            raise ServerError(f"The Prefect server did not respond to {url}: {error}.") from error
+        time.sleep(0.5)
 
 
 def mark_orphaned(api: str, pool: str, ended_worker: str | None) -> int:

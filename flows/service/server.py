@@ -280,7 +280,7 @@ def wait_until(
     while time.monotonic() < end:
         if process.poll() is not None:
             raise ServerError(f"{name} ended with code {process.returncode}: see {log}.")
-        with suppress(OSError):
+        with suppress(OSError, ServerError):
             if is_ready():
                 return
         time.sleep(0.1)

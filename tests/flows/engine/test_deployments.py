@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -74,10 +73,7 @@ def family(home: Path) -> list[psutil.Process]:
 
 
 def ask(home: Path, what: str, **body: Any) -> Any:
-    url, data = f"{running(home)['url']}/{what}/filter", json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
+    return service_ask(f"{running(home)['url']}/{what}/filter", body)
 
 
 def runs_of(home: Path, flow: str) -> list[dict[str, Any]]:
