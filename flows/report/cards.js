@@ -55,6 +55,9 @@ const card = (video, tag = "li") => {
     });
     item.append(strip);
   }
+  if (video.spectrogram) {
+    item.append(make("img", { class: "sound", src: picture(video.spectrogram), alt: `Spectrogram of ${video.id}`, title: "Spectrogram of the sound: time from left to right, low tones at the bottom, loud ones bright", loading: "lazy" }));
+  }
   const truth = video.venue === null ? [] : [" · truth: ", name(video.venue)];
   item.append(make("p", { class: "truth" }, make("span", { class: "verdict" }, verdict(video)), ...truth));
   item.append(make("p", { class: "quiet", dir: "auto" }, video.text ?? "(no description)"));

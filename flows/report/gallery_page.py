@@ -42,6 +42,8 @@ def write_gallery(gallery: Gallery, folder: Path, progress: Progress = silent) -
         for i, video in enumerate(chunk, start):
             for k, image in enumerate(video.shown.images):
                 _write_image(folder / SIDE / _image(i, k), image)
+            if video.shown.spectrogram:
+                _write_image(folder / SIDE / _image(i, "sound"), video.shown.spectrogram)
         progress("gallery", min(start + CHUNK, total), total)
     write_whole(folder / SIDE / "vega.js", script("vega.js").encode())
     write_whole(folder / SIDE / "index.js", _call("nmclIndex", index(gallery)))
@@ -93,10 +95,12 @@ def _agreement(video: GalleryVideo) -> float | None:
 
 def _details(video: GalleryVideo, i: int) -> dict[str, Any]:
     images = [f"{SIDE}/{_image(i, k)}" for k in range(len(video.shown.images))]
-    return {**video_json(video.shown), "images": images, "split": video.split, "address": video.address}
+    spectrogram = f"{SIDE}/{_image(i, 'sound')}" if video.shown.spectrogram else None
+    own = {"images": images, "spectrogram": spectrogram, "split": video.split, "address": video.address}
+    return {**video_json(video.shown), **own}
 
 
-def _image(i: int, k: int) -> str:
+def _image(i: int, k: int | str) -> str:
     return f"images/{i // CHUNK}/{i}-{k}.jpg"
 
 

@@ -54,6 +54,8 @@ class ShownVideo:
     """By modality of an NMCL."""
     images: tuple[bytes, ...] = ()
     """JPEG files in order of time."""
+    spectrogram: bytes | None = None
+    """JPEG file."""
 
     @property
     def is_right(self) -> bool:

@@ -93,8 +93,13 @@ def video_json(video: ShownVideo) -> dict[str, Any]:
             }
             for name, shares in video.shares.items()
         },
-        "images": [base64.b64encode(image).decode("ascii") for image in video.images],
+        "images": list(map(_base64, video.images)),
+        "spectrogram": video.spectrogram and _base64(video.spectrogram),
     }
+
+
+def _base64(file: bytes) -> str:
+    return base64.b64encode(file).decode("ascii")
 
 
 def _learned(page: RunPage) -> dict[str, float] | None:

@@ -69,7 +69,9 @@ def gallery_of(
     found = []
     for i, (row, video) in enumerate(zip(rows, videos, strict=True)):
         shown = video_of(row, video, sets, flags_of(observed, i), with_media)
-        shown = replace(shown, shares=shares[i], images=images[i].files if images else ())
+        shown = replace(shown, shares=shares[i])
+        if images:
+            shown = replace(shown, images=images[i].files, spectrogram=images[i].spectrogram)
         address = _address(folders[video.crawl], video.path) if with_media else None
         found.append(GalleryVideo(shown, row.get("split"), address, places[i]))
     notes = [SAMPLE_NOTE] if is_rendered(catalogue) else []

@@ -108,13 +108,14 @@ class ExtractPart:
     def lacking(self, items: Sequence[WorkItem]) -> list[WorkItem]:
         """Return the parts with missing results or with failures to retry. Each artifact is listed only once."""
         thumbnails = self.extractors.thumbnails
-        images = [thumbnails.artifact] if thumbnails and thumbnails.encoder.backfill else []
-        artifacts = (*self._on_screen, *self.features.values(), self.failures, *images)
+        images = thumbnails if thumbnails and thumbnails.encoder.backfill else None
+        artifacts = (*self._on_screen, *self.features.values(), self.failures, *([images.artifact] if images else []))
         made = {artifact.folder: files_of(self.store, artifact.folder) for artifact in artifacts}
 
         def is_whole(item: WorkItem) -> bool:
             names = [RECIPE, *(f"part-{item.part.key}.parquet{suffix}" for suffix in ("", DIGEST_SUFFIX))]
-            return all(name in found for found in made.values() for name in names)
+            is_there = all(name in found for found in made.values() for name in names)
+            return is_there and (images is None or images.has_part(self.store, item.part))
 
         return [item for item in items if not is_whole(item) or self._is_to_retry(item.part)]
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from nmcl.model.trained import Trained  # imports torch
 
 MAX_IMAGES = 200
-"""Maximum number of thumbnails in one page."""
+"""Maximum number of key frames in one page, and of spectrograms."""
 MAX_FAILURES = 200
 """Maximum number of videos that are listed because they could not be used."""
 BY = "venue_by_"
@@ -237,12 +237,13 @@ def _difference(
 def _with_images(
     store: Store, catalogue: Catalogue, tested: Sequence[int], videos: Sequence[ShownVideo]
 ) -> list[ShownVideo]:
-    """Return the videos with thumbnails, at most `MAX_IMAGES` in all.
+    """Return the videos with thumbnails, at most `MAX_IMAGES` key frames and as many spectrograms in all.
 
     The first of each comes before the others, and wrong predictions come before right ones.
     """
-    found = thumbnails_of(store, catalogue)
-    files = [found[i].files if found else () for i in tested]
+    stored = thumbnails_of(store, catalogue)
+    found = [stored[i] if stored else Images() for i in tested]
+    files = [images.files for images in found]
     order = sorted(range(len(videos)), key=lambda i: (videos[i].is_right, videos[i].confidence))
     kept = [0] * len(videos)
     left = MAX_IMAGES
@@ -250,7 +251,11 @@ def _with_images(
         for i in order:
             if left and len(files[i]) > rank:
                 kept[i], left = rank + 1, left - 1
-    return [replace(video, images=files[i][: kept[i]]) for i, video in enumerate(videos)]
+    heard = set(order[:MAX_IMAGES])
+    return [
+        replace(video, images=files[i][: kept[i]], spectrogram=found[i].spectrogram if i in heard else None)
+        for i, video in enumerate(videos)
+    ]
 
 
 def thumbnails_of(store: Store, catalogue: Catalogue) -> list[Images]:

@@ -8,7 +8,7 @@ from nmcl.pipeline.crawl.source import CrawlSource, VideoRequest, contents_of, c
 from nmcl.pipeline.errors import ClipError
 from nmcl.pipeline.extractor import TextReader
 from nmcl.pipeline.media import Decoder
-from nmcl.pipeline.needs import DESCRIPTION, OCR, Frames, Need, Stream, Text
+from nmcl.pipeline.needs import DESCRIPTION, OCR, Frames, Need, Sound, Stream, Text
 from nmcl.pipeline.progress import Progress, silent
 from nmcl.pipeline.records import Content, FoundText, Video
 from nmcl.pipeline.stages.texts import load_found, load_texts, write_texts
@@ -99,8 +99,8 @@ def extract_part(
     own = [*([job.texts[Text(OCR)]] if job.reader else []), *(feature.artifact for feature in job.features)]
     is_to_read = job.reader is not None and (first_time or not store.exists(own[0].part(part.key)))
     new_needs = [f.extractor.need for f in missing] + ([job.reader.need] if job.reader and is_to_read else [])
-    is_decoded = any(need.stream == Frames.stream for need in new_needs)
-    has_new_images = bool(job.thumbnails and job.thumbnails.is_to_make(store, part, is_decoded, first_time))
+    is_seen, is_heard = (any(need.stream == stream for need in new_needs) for stream in (Frames.stream, Sound.stream))
+    has_new_images = bool(job.thumbnails and job.thumbnails.is_to_make(store, part, is_seen, first_time))
     if not (missing or is_to_read or first_time or retried or has_new_images):
         for artifact in (*own, job.failures):
             artifact.note_recipe(store)
@@ -111,10 +111,11 @@ def extract_part(
     needs: tuple[Need, ...] = of_features
     if job.reader and (is_to_read or retried):
         needs = (job.reader.need, *of_features)
-    images = _images(store, part, job.thumbnails, has_new_images, bool(retried))
+    images = _images(store, part, job.thumbnails, has_new_images, is_heard or bool(retried))
     if images:
-        needs = (images.encoder.need, *needs)
-        new_needs += [images.encoder.need] if has_new_images else []
+        of_images = images.needs(with_sound=any(f.extractor.need.stream == Sound.stream for f in job.features))
+        needs = (*of_images, *needs)
+        new_needs += of_images if has_new_images else []
     streams = [_streams(video, new_needs, recorded, retried) for video in videos]
     source = crawl_source(folder)
     if any(streams):
@@ -165,10 +166,10 @@ def extract_part(
 
 
 def _images(
-    store: Store, part: Part, thumbnails: Thumbnails | None, is_new: bool, is_retried: bool
+    store: Store, part: Part, thumbnails: Thumbnails | None, is_new: bool, is_to_add: bool
 ) -> PartOfThumbnails | None:
-    """Return the thumbnails of a part that are made now; those of retried videos only if the others have theirs."""
-    if thumbnails is None or not (is_new or (is_retried and store.exists(thumbnails.artifact.part(part.key)))):
+    """Return the thumbnails of a part that are made now; what is new of some videos only if the others have theirs."""
+    if thumbnails is None or not (is_new or (is_to_add and thumbnails.has_part(store, part))):
         return None
     rows = [Images()] * part.n_videos if is_new else load_thumbnails(store, thumbnails.artifact.folder, part)
     return PartOfThumbnails(thumbnails.encoder, rows)

@@ -1,4 +1,4 @@
-"""Thumbnails: small JPEG key frames of each video, from the same decode as its vectors. Pages show them."""
+"""Thumbnails: small JPEG key frames and a spectrogram of each video, from the same decode as its vectors."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -7,31 +7,38 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from nmcl.pipeline.needs import Frames
+from nmcl.pipeline.needs import Frames, Need, Sound
 from nmcl.pipeline.records import Content
 from nmcl.pipeline.storage.artifacts import Artifact, write_with_digest
 from nmcl.pipeline.storage.catalogue import Catalogue, Part
 from nmcl.pipeline.storage.store import Store
-from nmcl.pipeline.storage.tables import count_values, encode, read_table
+from nmcl.pipeline.storage.tables import count_values, encode, has_column, read_table
 
+SPECTROGRAM = "spectrogram"
+"""Column that parts of earlier versions lack."""
 _SCHEMA = pa.schema(
     [
         pa.field("video_id", pa.string(), nullable=False),
         pa.field("images", pa.list_(pa.binary())),
         pa.field("times_s", pa.list_(pa.float32())),
+        pa.field(SPECTROGRAM, pa.binary()),
     ]
 )
 
 
 class Encoder(Protocol):
-    """Protocol of what makes JPEG files of key frames."""
+    """Protocol of what makes JPEG files of key frames and of sound."""
 
-    need: Frames
+    frames: Frames
+    sound: Sound
     backfill: bool
     """Whether videos are decoded only for their thumbnails."""
 
     def encoded(self, frames: np.ndarray) -> tuple[list[int], list[bytes]]:
         """Return the positions of the chosen frames and their files."""
+
+    def spectrogram(self, waveform: np.ndarray) -> bytes:
+        """Return the file of a spectrogram."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,8 @@ class Images:
     """JPEG files, in order of time; none if the picture cannot be decoded."""
     times_s: tuple[float, ...] = ()
     """Time of each in seconds from the beginning of the video."""
+    spectrogram: bytes | None = None
+    """JPEG file; None if the sound was not decoded."""
 
 
 @dataclass(frozen=True)
@@ -59,31 +68,54 @@ class Thumbnails:
             first_time: Whether its videos were never decoded, whatever thumbnails there are.
         """
         is_wanted = is_decoded or self.encoder.backfill
-        return is_wanted and (first_time or not store.exists(self.artifact.part(part.key)))
+        return is_wanted and (first_time or not self.has_part(store, part))
+
+    def has_part(self, store: Store, part: Part) -> bool:
+        """Return whether a part has thumbnails, made by a version that also keeps spectrograms."""
+        name = self.artifact.part(part.key)
+        return store.exists(name) and has_column(store, name, SPECTROGRAM)
 
 
 @dataclass
 class PartOfThumbnails:
-    """Rows of a part: all new, or as written with those added that could not be decoded then."""
+    """Rows of a part: all new, or as written with what was not decoded then added."""
 
     encoder: Encoder
     rows: list[Images]
     is_changed: bool = field(default=False)
 
+    def needs(self, with_sound: bool) -> list[Need]:
+        """Return what any row lacks.
+
+        Args:
+            with_sound: Whether the sound of these videos is decoded for anything else.
+        """
+        needs: list[Need] = [] if all(row.files for row in self.rows) else [self.encoder.frames]
+        if with_sound and not all(row.spectrogram for row in self.rows):
+            needs.append(self.encoder.sound)
+        return needs
+
     def filled(self, contents: Iterator[Content], others: Sequence[object]) -> Iterator[Content]:
-        """Yield the contents without the pictures that are for thumbnails only, and keep the thumbnails.
+        """Yield the contents without what is decoded for thumbnails only, and keep the thumbnails.
 
         Args:
             others: What else the contents are needed for.
         """
-        need = self.encoder.need
+        frames, sound = self.encoder.frames, self.encoder.sound
         for i, content in enumerate(contents):
-            if (found := content.pictures.get(need)) and not self.rows[i].files:
+            row = self.rows[i]
+            if (found := content.pictures.get(frames)) and not row.files:
                 chosen, files = self.encoder.encoded(found.frames)
-                self.rows[i] = Images(tuple(files), tuple(found.times_s[k] for k in chosen))
-                self.is_changed = True
-            pictures = {n: p for n, p in content.pictures.items() if n != need or n in others}
-            yield replace(content, pictures=pictures)
+                row = replace(row, files=tuple(files), times_s=tuple(found.times_s[k] for k in chosen))
+            if (waveform := content.sounds.get(sound)) is not None and row.spectrogram is None:
+                row = replace(row, spectrogram=self.encoder.spectrogram(waveform))
+            self.is_changed |= row is not self.rows[i]
+            self.rows[i] = row
+            yield replace(
+                content,
+                pictures={n: p for n, p in content.pictures.items() if n != frames or n in others},
+                sounds={n: s for n, s in content.sounds.items() if n != sound or n in others},
+            )
 
 
 def write_thumbnails(
@@ -94,6 +126,7 @@ def write_thumbnails(
         pa.array(video_ids, pa.string()),
         pa.array([list(row.files) or None for row in rows], pa.list_(pa.binary())),
         pa.array([list(row.times_s) or None for row in rows], pa.list_(pa.float32())),
+        pa.array([row.spectrogram for row in rows], pa.binary()),
     ]
     artifact.note_recipe(store)
     write_with_digest(store, artifact.part(part.key), encode(pa.table(columns, schema=_SCHEMA)))
@@ -134,5 +167,8 @@ def load_thumbnails(store: Store, folder: str, part: Part) -> list[Images]:
     if not store.exists(name):
         return [Images()] * part.n_videos
     table = read_table(store, name, part.n_videos)
-    columns = (table.column(column).to_pylist() for column in ("images", "times_s"))
-    return [Images(tuple(files or ()), tuple(times_s or ())) for files, times_s in zip(*columns, strict=True)]
+    columns = [table.column(column).to_pylist() for column in ("images", "times_s")]
+    is_early = SPECTROGRAM not in table.column_names
+    columns.append([None] * len(table) if is_early else table.column(SPECTROGRAM).to_pylist())
+    rows = zip(*columns, strict=True)
+    return [Images(tuple(files or ()), tuple(times_s or ()), sound) for files, times_s, sound in rows]

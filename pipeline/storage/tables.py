@@ -74,6 +74,11 @@ _SHAPES: Mapping[str, Mapping[str, Any]] = {
     "texts/": {"video_id": _TEXT, "text": pa.field("text", _TEXT)},
     "failures/": {"video_id": _TEXT, "kind": _TEXT, "detail": _TEXT},
     "completed/": {"video_id": _TEXT},
+    "thumbnails/": {
+        "video_id": _TEXT,
+        "images": pa.field("images", pa.list_(pa.binary())),
+        "times_s": pa.field("times_s", pa.list_(pa.float32())),
+    },
 }
 """Required columns of a file, by the start of its name in the store; it may have more."""
 _OPTIONAL: Mapping[str, Mapping[str, Any]] = {
@@ -90,6 +95,7 @@ _OPTIONAL: Mapping[str, Mapping[str, Any]] = {
         "remark": pa.field("remark", _TEXT),
     },
     "failures/": {"modality": pa.field("modality", _TEXT), "attempts": pa.int32()},
+    "thumbnails/": {"spectrogram": pa.field("spectrogram", pa.binary())},
 }
 """Optional columns of a file with their required types: earlier versions wrote fewer."""
 _OBSERVED = "_observed"
@@ -170,6 +176,19 @@ def count_values(store: Store, name: str, wanted: str) -> tuple[int, int]:
     if len(chunks) != len(groups):
         raise _damaged(name, f"no column {wanted!r}")
     return metadata.num_rows, metadata.num_rows - n_absent
+
+
+def has_column(store: Store, name: str, column: str) -> bool:
+    """Return whether a part has a column, which earlier versions did not write; reads only the end of the file.
+
+    Raises:
+        StoreError: If the file is missing or damaged.
+    """
+    with store.open_file(name) as file:
+        try:
+            return column in pq.read_schema(file).names
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise _damaged(name, str(error)) from error
 
 
 def _columns(name: str, shapes: Mapping[str, Mapping[str, Any]], otherwise: Mapping[str, Any]) -> Mapping[str, Any]:

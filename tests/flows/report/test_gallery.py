@@ -104,6 +104,12 @@ def test_predictions_of_another_crawl(trained: Path, small_crawl: Path, tmp_path
     found = gallery_of(run, result).videos
     assert [video.shown.video_id for video in found] == ["new-1", "new-2", "new-5", "new-9"]
     assert [len(video.shown.images) for video in found] == [3, 3, 3, 0]
+    assert [video.shown.spectrogram is not None for video in found] == [
+        True,
+        True,
+        False,
+        False,
+    ]  # every fifth is silent
     assert [video.shown.status for video in found] == ["ok", "ok", "ok", "failed"]
     assert [video.shown.venue for video in found] == [None] * 4
     assert None not in [video.split for video in found]  # all are copies of the run's videos

@@ -66,8 +66,11 @@ def test_pictures_are_those_of_the_store_and_can_be_left_out(run: Run, page: Run
     of_video = {v.video_id: images.files for v, images in zip(run.catalogue.videos(run.store), stored, strict=True)}
     assert all(video.images == of_video[video.video_id] for video in page.videos)
     assert [len(video.images) for video in page.videos] == [3] * len(page.videos)
+    heard = [video for video in page.videos if int(video.video_id) % 5]
+    assert [video for video in page.videos if video.spectrogram] == heard
     text = render_run(page)
     assert base64.b64encode(page.videos[0].images[0]).decode() in text
+    assert base64.b64encode(heard[0].spectrogram or b"").decode() in text
     bare = render_run(page_of(run, with_media=False))
     assert "image/jpeg;base64,/9j" not in bare
     assert not any(f"{video.video_id}.mp4" in bare for video in page.videos)

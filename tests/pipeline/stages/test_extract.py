@@ -271,6 +271,7 @@ def test_thumbnails_come_from_the_same_decode_and_change_no_vector(world: World)
     found = dict(zip(["heard", "none", "silent", "whole"], _thumbnails(pictured, artifact), strict=True))
     assert [len(found[name].files) for name in found] == [0, 0, 3, 3]
     assert list(found["whole"].times_s) == pytest.approx([0.0, 0.4, 0.7])
+    assert [name for name in found if found[name].spectrogram] == ["heard", "whole"]
     pictures = np.stack([np.asarray(PIL.Image.open(io.BytesIO(file)), np.float32) for file in found["whole"].files])
     decoded = rgb_by_ffmpeg(world.folder / "whole.mp4", (0, 64, 96, 3))[[0, 4, 7]]
     assert np.abs(pictures - decoded).max() < 8  # JPEG
@@ -289,6 +290,36 @@ def test_thumbnails_are_added_on_demand_and_for_videos_that_can_be_read_again(wo
     (world.folder / "away").rename(world.folder / "whole.mp4")
     replace(pictured, job=replace(pictured.job, retry=Retry())).extract()
     assert [len(images.files) for images in _thumbnails(pictured, artifact)] == [0, 0, 3, 3]
+    assert [images.spectrogram is not None for images in _thumbnails(pictured, artifact)] == [True, False, False, True]
+
+
+def test_spectrograms_are_added_when_sound_is_first_decoded(world: World) -> None:
+    """No sound is decoded for thumbnails alone: a store of pictures has no failures of sound."""
+    artifact = Artifact("thumbnails/images", ThumbnailSettings().address())
+    job = replace(world.job, thumbnails=Thumbnails(Thumbnailer(ThumbnailSettings()), artifact))
+    visual, _, textual = job.features
+    replace(world, job=replace(job, features=(visual, textual))).extract()
+    before = _thumbnails(world, artifact)
+    assert [images.spectrogram for images in before] == [None] * 4
+    replace(world, job=job).extract()
+    after = _thumbnails(world, artifact)
+    assert [images.spectrogram is not None for images in after] == [True, False, False, True]
+    assert [replace(images, spectrogram=None) for images in after] == before
+
+
+def test_thumbnails_of_an_earlier_version_have_no_spectrograms_until_asked_for(world: World) -> None:
+    artifact = Artifact("thumbnails/images", ThumbnailSettings().address())
+    pictured = replace(world, job=replace(world.job, thumbnails=Thumbnails(Thumbnailer(ThumbnailSettings()), artifact)))
+    pictured.extract()
+    name, now = artifact.part(world.part.key), _thumbnails(world, artifact)
+    bytes_now = world.store.read(name)
+    write_with_digest(world.store, name, encode(decode(bytes_now, name).drop_columns(["spectrogram"])))
+    assert _thumbnails(world, artifact) == [replace(images, spectrogram=None) for images in now]
+    pictured.extract()
+    assert _thumbnails(world, artifact) == [replace(images, spectrogram=None) for images in now]
+    settings = ThumbnailSettings(backfill=True)
+    replace(world, job=replace(world.job, thumbnails=Thumbnails(Thumbnailer(settings), artifact))).extract()
+    assert world.store.read(name) == bytes_now
 
 
 _RECIPE = {"extractor": {"code": 1}, "state": None, "code_version": 1}
