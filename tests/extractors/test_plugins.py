@@ -233,7 +233,7 @@ def test_a_worker_with_another_version_is_refused(settings: Settings, tmp_path: 
         _ = received.all
 
 
-def test_a_worker_without_it_is_told(settings: Settings, tmp_path: Path) -> None:
+def test_a_worker_without_it_gives_a_message(settings: Settings, tmp_path: Path) -> None:
     sent = pickle.dumps(Extractors(settings))
     forget()
     (tmp_path / "word_lengths.py").unlink()

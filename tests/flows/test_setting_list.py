@@ -84,7 +84,7 @@ def test_a_section_or_one_setting_can_be_chosen() -> None:
         listed_settings(Settings(), "splt")
 
 
-def test_a_changed_setting_is_told_from_its_default() -> None:
+def test_a_changed_setting_is_distinguished_from_its_default() -> None:
     settings = from_tree({"split": {"seed": 1}, "model": {"name": "mlp"}})
     changed = {row.name: row for row in listed_settings(settings) if row.is_changed}
     assert set(changed) == {"split.seed", "model.name"}

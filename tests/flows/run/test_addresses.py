@@ -254,7 +254,7 @@ def test_a_champion_refuses_a_changed_default(trained: tuple[Plan, str], section
         _ = later.features
 
 
-def test_newer_code_is_told(trained: tuple[Plan, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_newer_code_gives_a_note(trained: tuple[Plan, str], capsys: pytest.CaptureFixture[str]) -> None:
     plan, _ = trained
     console.note_once.cache_clear()
     frozen = lineage_of(plan.result).frozen

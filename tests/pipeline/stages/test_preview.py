@@ -109,7 +109,7 @@ def test_the_command_makes_no_store(
     assert (code, "--out is missing" in error) == (2, True)
 
 
-def test_a_crawl_without_labels_is_told_what_to_do(
+def test_a_crawl_without_labels_shows_what_to_do(
     crawl: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code, said, _ = nmcl_here("ingest", crawl, "--dry-run", "--label-col", "", capsys=capsys, monkeypatch=monkeypatch)

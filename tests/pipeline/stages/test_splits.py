@@ -205,7 +205,7 @@ class TestGivenSplits:
         assert [a.split for a in splits.assignments[:2]] == ["train", "train"]
         assert "1 content was given several splits; all copies follow the first." in splits.notes
 
-    def test_a_venue_without_training_videos_is_told(self) -> None:
+    def test_a_venue_without_training_videos_gives_a_message(self) -> None:
         videos = [
             *venues_of({"park": 6, "sea": 6}, "train"),
             *[video(f"{s}{i}", "gym", split=s) for s in ("validation", "test") for i in range(2)],
