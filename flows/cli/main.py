@@ -52,8 +52,8 @@ def _not_lost(lost: "sys.UnraisableHookArgs") -> None:
 
 def main() -> None:
     """Entry point of the `nmcl` command: errors are printed as one sentence, without a traceback."""
-    # Imported libraries are hundreds of thousands of objects and no garbage: collecting them, again and again while they
-    # are imported and once more at exit, took a fifth of the time of `nmcl predict` on one clip.
+    # Imported libraries are hundreds of thousands of objects and no garbage. Looking for some during imports and at exit
+    # took a second of the eight of `nmcl predict` on one clip.
     gc.set_threshold(10_000)
     atexit.register(gc.freeze)
     for number in (signal.SIGTERM, signal.SIGHUP):

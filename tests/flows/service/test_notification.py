@@ -38,7 +38,9 @@ def webhook() -> Iterator[tuple[str, list[bytes]]]:
     server.server_close()
 
 
-def test_a_failed_run_calls_a_webhook(webhook: tuple[str, list[bytes]], environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_failed_run_calls_a_webhook(
+    webhook: tuple[str, list[bytes]], environment: dict[str, str], tmp_path: Path
+) -> None:
     address, received = webhook
     documented = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL)
     (script,) = [code for code in documented if "CallWebhook" in code]
