@@ -52,7 +52,7 @@ def _not_lost(lost: "sys.UnraisableHookArgs") -> None:
 
 def main() -> None:
     """Entry point of the `nmcl` command: errors are printed as one sentence, without a traceback."""
-    # Imported libraries are hundreds of thousands of objects and no garbage. Looking for some during imports and at exit
+    # Imported libraries are hundreds of thousands of objects and no garbage. Looking for some, in imports and at exit,
     # took a second of the eight of `nmcl predict` on one clip.
     gc.set_threshold(10_000)
     atexit.register(gc.freeze)
