@@ -3,6 +3,7 @@
 Import this only with `PREFECT_API_URL` set, or within `nmcl.flows.service.server.embedded`: Prefect reads it on import.
 """
 
+import os
 import re
 import time
 from collections import Counter
@@ -35,6 +36,7 @@ from nmcl.flows.run.parts import Work, WorkItem, numbered
 from nmcl.flows.run.plan import Plan
 from nmcl.flows.run.prediction import failures_of
 from nmcl.flows.run.worker import JITTER, RETRY_DELAYS_S
+from nmcl.flows.service.server import rotate_large_logs
 from nmcl.pipeline.errors import StoreError, StoreTakenError
 from nmcl.pipeline.escape import markdown_code, markdown_text, visible
 from nmcl.pipeline.os_errors import is_transient
@@ -97,6 +99,8 @@ def run_task(name: str, work: Callable[[], R]) -> R:
 def alone_on(root: str) -> Iterator[Store]:
     """Wait until no other flow run uses a store, and lock it. May be nested, like `Store.locked`.
 
+    Here all runs begin, so this also starts new logs of the service that has grown large ones.
+
     Raises:
         StoreError: If a command outside of Prefect holds the lock for too long, or the folder is not a store.
     """
@@ -104,6 +108,9 @@ def alone_on(root: str) -> Iterator[Store]:
     if store.is_held:
         yield store
         return
+    if home := os.environ.get("PREFECT_HOME"):
+        with suppress(OSError):  # the run reports a full disk itself
+            rotate_large_logs(Path(home))
     name = re.sub(r"[^\w.-]+", "-", f"store-{_of_store(store)}")
     with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):  # two runs may create it at once
         client.upsert_global_concurrency_limit_by_name(name, 1)

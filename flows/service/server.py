@@ -31,6 +31,8 @@ from nmcl.pipeline.scratch import scratch
 
 HOST = "127.0.0.1"
 KEPT_LOGS = 5
+LOG_BYTES = 20_000_000
+"""Size of a log above which a new one is started."""
 PREFECT = (sys.executable, "-m", "prefect")
 READY_WITHIN_S = 180.0
 WATCHED_EVERY_S = 0.5
@@ -261,6 +263,12 @@ def rotate(log: Path, above_bytes: int = 0) -> None:
             log.with_name(f"{log.name}.{number}").replace(log.with_name(f"{log.name}.{number + 1}"))
     shutil.copyfile(log, log.with_name(f"{log.name}.1"))
     os.truncate(log, 0)  # processes append to it
+
+
+def rotate_large_logs(folder: Path) -> None:
+    """Start new logs of the server and the worker in a folder if theirs are large; see `rotate`."""
+    for name in ("server.log", "worker.log"):
+        rotate(folder / name, LOG_BYTES)
 
 
 def wait_until_ready(server: subprocess.Popen[bytes], url: str, home: Path) -> None:

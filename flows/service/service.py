@@ -31,7 +31,7 @@ from nmcl.flows.service.server import (
     answers,
     default_home,
     free_port,
-    rotate,
+    rotate_large_logs,
     spawn,
     wait_until,
 )
@@ -51,8 +51,6 @@ PORT = "PREFECT_SERVER_API_PORT"
 DEFAULT_PORT = 4200
 SQLITE = "SQLite"
 STOPS_WITHIN_S = 20.0
-LOG_BYTES = 20_000_000
-"""Size of a log above which `up` starts a new one."""
 ANSWERS_WITHIN_S = 30.0
 """Seconds within which a busy server must answer; a slower one is restarted."""
 SETTINGS = {
@@ -157,8 +155,7 @@ def up(database_url: str | None, watch: Path | None, out: Path | None, say: Say)
             )
         elif not service.is_whole:
             service = _start_worker(service, service.worker_name, say)
-        for name in ("server.log", "worker.log"):
-            rotate(home() / name, LOG_BYTES)
+        rotate_large_logs(home())
         say("Registering the deployments ...")
         _register(service, {"NMCL_WATCH": watch, "NMCL_OUT": out})
         _schedule_sweep(service, is_active=watch is not None)

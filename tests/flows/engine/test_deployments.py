@@ -19,7 +19,7 @@ import pytest
 
 from nmcl.flows.feature_settings import DEFAULTS
 from nmcl.flows.service.orphans import ask as service_ask
-from nmcl.flows.service.server import free_port
+from nmcl.flows.service.server import LOG_BYTES, free_port
 from nmcl.flows.settings import from_tree
 from nmcl.flows.settings_tree import load_tree
 from nmcl.flows.stored_settings import remember
@@ -357,6 +357,19 @@ def test_a_killed_worker_is_started_again_beside_the_same_server(home: Path, cra
     assert before["worker_name"].encode() in log
     assert (logs / "worker.log.1").read_bytes() == log
     assert run("prefect", "deployment", "run", "extract-features", "--watch", *into, home=home).returncode == 0
+
+
+def test_a_run_starts_a_new_log_if_the_old_one_is_large(home: Path, crawl: Path, tmp_path: Path) -> None:
+    log = home / "service" / "worker.log"
+    os.truncate(log, LOG_BYTES + 1)
+    into = ("--param", f"crawl={crawl}", "--param", f"out={tmp_path}/out", "--watch")
+    settings = (
+        "--param",
+        'settings={"features": {"visual": {"extractor": "none"}, "acoustic": {"extractor": "none"}}}',
+    )
+    assert run("prefect", "deployment", "run", "extract-features", *into, *settings, home=home).returncode == 0
+    assert log.with_name("worker.log.1").stat().st_size > LOG_BYTES
+    assert 0 < log.stat().st_size < LOG_BYTES
 
 
 def test_runs_of_a_killed_server_are_crashed_and_can_be_retried(home: Path, crawl: Path, tmp_path: Path) -> None:
