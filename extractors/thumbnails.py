@@ -1,6 +1,7 @@
 """Small pictures for people: key frames and a spectrogram. No vector depends on them."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated
 
 import cv2
@@ -97,13 +98,17 @@ class Thumbnailer:
         Args:
             waveform: See `nmcl.extractors.spectrogram.power_spectrogram`.
         """
-        power = power_spectrogram(waveform) @ mel_bands(BANDS).T
+        power = power_spectrogram(waveform) @ self._bands.T
         decibel = 10 * np.log10(np.maximum(power, POWER_FLOOR)).T[::-1]
         top = max(float(decibel.max()), QUIET_DB)
         shade = np.clip((decibel - top) / RANGE_DB + 1, 0, 1).astype(np.float32)
         method = cv2.INTER_AREA if shade.shape[1] > WIDTH else cv2.INTER_LINEAR
         shade = cv2.resize(shade, (WIDTH, BANDS), interpolation=method)
         return self._jpeg(cv2.applyColorMap((255 * shade).round().astype(np.uint8), cv2.COLORMAP_MAGMA))
+
+    @cached_property
+    def _bands(self) -> np.ndarray:
+        return mel_bands(BANDS)
 
     def _jpeg(self, picture: np.ndarray) -> bytes:
         """Return the file of a picture (height, width, 3), uint8, BGR."""
