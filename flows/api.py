@@ -143,7 +143,7 @@ class Features:
         Args:
             split: Only videos of this split, or of these splits; None: all.
             labelled: Only videos with a label.
-            shuffle: Shuffle anew in each epoch; instead of the loader's own `shuffle`, which cannot be used here.
+            shuffle: Shuffle again in each epoch; instead of the loader's own `shuffle`, which cannot be used here.
             in_memory: Return a data set with an index and a length instead, which holds all vectors in memory.
 
         Raises:

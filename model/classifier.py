@@ -1,4 +1,4 @@
-"""A scikit-learn classifier of several modalities, any of which may be absent."""
+"""A scikit-learn classifier of several modalities, each of which may be missing in any row."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping

@@ -70,7 +70,7 @@ class ShownVideo:
 
 @dataclass(frozen=True)
 class FailedVideo:
-    """A video of which something, or everything, could not be used."""
+    """A video that could be used only in part, or not at all."""
 
     video_id: str
     path: str | None

@@ -82,7 +82,7 @@ def bootstrap(
 
 
 def exact(k: int, n: int) -> Interval:
-    """Return the 95 % interval of Clopper and Pearson of a share, of which k of n trials are an estimate."""
+    """Return the 95 % interval of Clopper and Pearson of a share that k of n trials estimate."""
     i = np.arange(n + 1)
     log_choices = np.array([lgamma(n + 1) - lgamma(j + 1) - lgamma(n - j + 1) for j in range(n + 1)])
 

@@ -25,10 +25,10 @@ def world(n: int, seed: int, noise: float = 0.6) -> Dataset:
 
 
 def with_terms(rows: Dataset, seed: int) -> Dataset:
-    """The rows with sparse terms beside `words`: three of twelve, of which four tell the class."""
+    """The rows with sparse terms beside `words`: three of twelve; four tell the class."""
     random = np.random.default_rng(seed)
-    told = np.where(random.random(len(rows)) < 0.7, rows.label, random.integers(0, 4, len(rows)))
-    columns = np.concatenate([told[:, None], random.integers(4, 12, (len(rows), 2))], axis=1)
+    known = np.where(random.random(len(rows)) < 0.7, rows.label, random.integers(0, 4, len(rows)))
+    columns = np.concatenate([known[:, None], random.integers(4, 12, (len(rows), 2))], axis=1)
     values = np.ones(columns.size, np.float32)
     matrix = csr_array((values, (np.repeat(np.arange(len(rows)), 3), columns.ravel())), shape=(len(rows), 12))
     return replace(rows, terms={"words": matrix})

@@ -86,7 +86,7 @@ def test_wrong_input_gets_one_sentence(store: Store, nmcl: Command, words: list[
     assert said in error
 
 
-def test_studies_and_runs_are_told_apart(nmcl: Command) -> None:
+def test_studies_and_runs_are_distinguished(nmcl: Command) -> None:
     code, _, error = nmcl("compare", "nmcl", "logistic")
     assert code == 2
     assert "to compare two runs of a store, add --out STORE" in error

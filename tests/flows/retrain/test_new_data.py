@@ -61,7 +61,7 @@ def test_a_known_crawl_brings_what_was_added_to_it(store: Store) -> None:
     assert catalogue.crawls == (grown,)
 
 
-def test_labels_that_were_changed_in_a_known_crawl_are_told_and_do_not_count(store: Store) -> None:
+def test_labels_that_were_changed_in_a_known_crawl_are_reported_and_do_not_count(store: Store) -> None:
     names = ("one", "two", "three", "four")
     rows = [video("a", name, name, None if name == "four" else "Beach") for name in names]
     base = Catalogue((crawl_of(store, "a", rows),))

@@ -56,7 +56,7 @@ def test_the_loudest_band_is_that_of_the_tone(extraction: nmcl.Extraction) -> No
         assert abs(edges[1:-1][levels.argmax()] - (300 + 10 * clip)) < edges[1]
 
 
-def test_absence_and_failure_are_told_apart(extraction: nmcl.Extraction, small_crawl: Path) -> None:
+def test_absence_and_failure_are_distinguished(extraction: nmcl.Extraction, small_crawl: Path) -> None:
     assert np.isnan(extraction.features["acoustic"]).all(axis=1).tolist() == [False, True, True, False]
     assert np.isnan(extraction.features["visual"]).all(axis=1).tolist() == [False, False, True, False]
     ((path, (problem,)),) = extraction.problems.items()

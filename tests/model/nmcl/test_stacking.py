@@ -60,12 +60,12 @@ def test_a_pair_of_classes_is_left_to_the_model_that_tells_them_apart() -> None:
     blind = first.copy()
     blind[:, :2] = first[:, :2].mean(axis=1, keepdims=True)
     weights = pool_weights(np.stack([first, blind]), label, 1.0)
-    told_apart = weights[:, 0, 0] - weights[:, 0, 1] - weights[:, 1, 0] + weights[:, 1, 1]
-    assert told_apart[0] > 2 * abs(told_apart[1])
+    difference = weights[:, 0, 0] - weights[:, 0, 1] - weights[:, 1, 0] + weights[:, 1, 1]
+    assert difference[0] > 2 * abs(difference[1])
     np.testing.assert_allclose(weights[0, 2:, 2:].diagonal(), weights[1, 2:, 2:].diagonal(), rtol=0.2)
 
 
-def test_classes_that_are_confused_with_each_other_alone_are_told_so() -> None:
+def test_classes_that_are_confused_with_each_other_alone_get_a_correction() -> None:
     sure = np.array([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
     found = confusion(np.log(np.maximum(sure, 1e-9)))
     np.testing.assert_allclose(found, [[1, 1, 0.001], [1, 1, 0.001], [0.001, 0.001, 1]], atol=1e-3)

@@ -34,7 +34,7 @@ def test_library_stays_silent_on_screen(capfd: pytest.CaptureFixture[str]) -> No
     assert capfd.readouterr() == ("", "")
 
 
-def test_its_sweeps_are_told() -> None:
+def test_its_sweeps_are_reported() -> None:
     reports: list[tuple[int, int]] = []
 
     def listen(stage: str, done: int, total: int, note: str = "") -> None:

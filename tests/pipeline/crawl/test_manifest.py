@@ -212,7 +212,7 @@ class TestText:
         crawl(tmp_path, jsonl=json.dumps(row, ensure_ascii=False))
         assert read_crawl(tmp_path, AUTO).entries == (Entry("café", name, "café", "café"),)
 
-    def test_wrong_bytes_are_told_by_line(self, tmp_path: Path) -> None:
+    def test_wrong_bytes_are_reported_by_line(self, tmp_path: Path) -> None:
         crawl(tmp_path, "a.mp4")
         (tmp_path / "manifest.csv").write_bytes(b"path,text\na.mp4,ok\na.mp4,caf\xe9\n")
         assert rejected(tmp_path) == ["3: the text is not valid UTF-8; save the manifest as UTF-8"]

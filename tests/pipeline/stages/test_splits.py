@@ -257,7 +257,7 @@ class TestRequireTrainable:
             "--set split.min_venue_videos=12."
         )
 
-    def test_lowering_the_setting_as_told_helps(self) -> None:
+    def test_lowering_the_setting_as_advised_helps(self) -> None:
         videos = venues_of({"park": 30, "sea": 12, "gym": 7})
         with pytest.raises(CrawlError, match=r"min_venue_videos=12\."):
             require_trainable(assign(videos, SplitSettings()))
