@@ -1,6 +1,5 @@
 """Entry point of the `nmcl` command: registers its commands, and handles errors and signals."""
 
-import atexit
 import gc
 import io
 import os
@@ -52,10 +51,9 @@ def _not_lost(lost: "sys.UnraisableHookArgs") -> None:
 
 def main() -> None:
     """Entry point of the `nmcl` command: errors are printed as one sentence, without a traceback."""
-    # Imported libraries are hundreds of thousands of objects and no garbage. Looking for some, in imports and at exit,
-    # took a second of the eight of `nmcl predict` on one clip.
+    # Imported libraries are hundreds of thousands of objects and no garbage: looking for some again and again took half
+    # a second of the eight of `nmcl predict` on one clip.
     gc.set_threshold(10_000)
-    atexit.register(gc.freeze)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_DFL:  # keep SIGHUP ignored under nohup
             signal.signal(number, _end_orderly)
