@@ -1,5 +1,6 @@
 """Multinomial logistic regression on the standardised concatenation: the baseline that any fusion must beat."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ from nmcl.pipeline.addressing import Reference
 from nmcl.pipeline.progress import Progress
 
 if TYPE_CHECKING:
+    from scipy.sparse import csr_array
     from sklearn.linear_model import LogisticRegression
 
 
@@ -81,7 +83,7 @@ class Logistic(Member):
             x = left * length
         model = LogisticRegression(max_iter=self.settings.max_iterations, warm_start=True)
         for inverse in inverse_penalties:
-            weight, bias = multinomial(model.set_params(C=inverse).fit(x, rows.label))
+            weight, bias = multinomial(model.set_params(C=inverse), x, rows.label)
             yield seen, weight if rotation is None else weight @ rotation, bias
 
     def _put(self, seen: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> None:
@@ -96,9 +98,19 @@ class Logistic(Member):
         return Output(torch.log_softmax(x @ self.weight + self.bias, dim=1))
 
 
-def multinomial(fitted: "LogisticRegression") -> tuple[np.ndarray, np.ndarray]:
-    """Return coefficients and intercepts per class; scikit-learn has a single row for two classes."""
-    weight, bias = fitted.coef_, fitted.intercept_
+def multinomial(
+    model: "LogisticRegression", x: "np.ndarray | csr_array", label: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit a logistic regression; return coefficients and intercepts per class, also for two classes.
+
+    A fit that reaches the maximum number of iterations is used as it is: stopping early acts like a stronger penalty.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(x, label)
+    weight, bias = model.coef_, model.intercept_
     if len(weight) == 1:
         return np.concatenate([np.zeros_like(weight), weight]), np.concatenate([np.zeros_like(bias), bias])
     return weight, bias

@@ -188,8 +188,7 @@ class NgramLogistic(TermModel):
 
         model = LogisticRegression(max_iter=self.settings.max_iterations, warm_start=True, tol=1e-3)
         for penalty in penalties:
-            fitted = model.set_params(C=penalty).fit(terms, label)
+            own_weight, own_bias = multinomial(model.set_params(C=penalty), terms, label)
             weight, bias = np.zeros(self.weight.shape), np.full(len(self.bias), -30.0)
-            own_weight, own_bias = multinomial(fitted)
-            weight[:, fitted.classes_], bias[fitted.classes_] = own_weight.T, own_bias
+            weight[:, model.classes_], bias[model.classes_] = own_weight.T, own_bias
             yield weight, bias

@@ -13,6 +13,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from scipy.sparse import csr_array
 
+from nmcl.model.baselines.logistic import LogisticSettings
 from nmcl.model.checkpoint import load, save
 from nmcl.model.data import Dataset
 from nmcl.model.evaluate import evaluate
@@ -240,3 +241,9 @@ class TestWarmStart:
         warm = fit("logistic", train, validation, CLASSES, start=cold)
         same = [model.predict(test.modalities).probability for model in (cold, warm)]
         np.testing.assert_array_equal(*same)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_solver_that_stops_early_prints_no_warning_of_scikit_learn(train: Dataset, validation: Dataset) -> None:
+    trained = fit("logistic", train, validation, CLASSES, LogisticSettings(max_iterations=1))
+    assert np.isfinite(trained.predict(validation.modalities).probability).all()
