@@ -65,7 +65,7 @@ def run(crawl: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[
         process.wait()
 
 
-def until(holds: Callable[[], object], seconds: float = 300) -> None:
+def until(holds: Callable[[], object], seconds: float = 900) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end
