@@ -92,7 +92,8 @@ def find(name: str, feature: str = "NAME") -> Entry:
         if name not in _folders:
             raise ExtractorError(
                 f"The extractor {name} belongs to a project and is imported only by a command that names it: add "
-                f"--set features.{feature}.extractor={name}, or --config with a file that has this setting."
+                f"--set features.{feature}.extractor={name}, or --config with a file that has this setting. In Python: "
+                f"nmcl.open(STORE, extractors=['{name}'])."
             )
         return _of_project(name, _folders[name])
     if name not in installed():

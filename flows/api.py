@@ -9,6 +9,7 @@ from typing import Any, get_args
 import numpy as np
 import pyarrow as pa
 
+from nmcl.extractors.plugins import permit, permitted
 from nmcl.flows.feature_settings import require_known
 from nmcl.flows.run import export as exports
 from nmcl.flows.run.export import Selection, SplitSource
@@ -309,15 +310,19 @@ class StoreReader:
         return Context(self._store, of_store(self._store, {})).plan()
 
 
-def open_store(location: str | Path) -> StoreReader:
+def open_store(location: str | Path, extractors: Sequence[str] = ()) -> StoreReader:
     """Open a store that exists.
 
     Args:
         location: Folder, or URL such as s3://bucket/store.
+        extractors: Names `module:Class` of extractors of your own project that the store uses, imported as in your
+            script or from the working folder. A store never decides what is imported, so they have to be named here.
 
     Raises:
         StoreError: If there is no store, or a newer version wrote it.
     """
+    if extractors:
+        permit(permitted() | dict.fromkeys(extractors, str(Path.cwd())))
     return StoreReader(Store.open(location))
 
 

@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nmcl.extractors import plugins
+from nmcl.flows.api import open_store
 from nmcl.flows.cli.main import app
 from nmcl.flows.run.files import extract
 from nmcl.flows.settings import from_tree, to_tree
@@ -184,6 +185,16 @@ def test_a_command_permits_no_later_one(copied: Path) -> None:
     here("errors", "--out", "out", "--set", NAMED)
     with pytest.raises(ExtractorError):
         here("errors", "--out", "out")
+
+
+def test_in_python_it_is_named_when_the_store_is_opened(copied: Path) -> None:
+    with pytest.raises(ExtractorError, match=r"nmcl\.open\(STORE, extractors=\['bands:Bands'\]\)"):
+        open_store("out").features("bands")
+    table = open_store("out", extractors=["bands:Bands"]).features("bands").to_pandas()
+    expected = vectors(copied / "out", "bands")
+    for video_id, vector in zip(table["video_id"], table["bands"], strict=True):
+        if (wanted := expected[video_id]) is not None:
+            np.testing.assert_array_equal(vector, wanted)
 
 
 def test_the_folder_of_the_settings_file_is_searched(copied: Path) -> None:
