@@ -316,7 +316,8 @@ def open_store(location: str | Path, extractors: Sequence[str] = ()) -> StoreRea
     Args:
         location: Folder, or URL such as s3://bucket/store.
         extractors: Names `module:Class` of extractors of your own project that the store uses, imported as in your
-            script or from the working folder. A store never decides what is imported, so they have to be named here.
+            script or from the working folder. A store never decides what is imported, so they have to be named here,
+            once in a process.
 
     Raises:
         StoreError: If there is no store, or a newer version wrote it.

@@ -100,8 +100,9 @@ def _details(video: GalleryVideo, i: int) -> dict[str, Any]:
     return {**video_json(video.shown), **own}
 
 
-def _image(i: int, k: int | str) -> str:
-    return f"images/{i // CHUNK}/{i}-{k}.jpg"
+def _image(i: int, which: int | str) -> str:
+    """Return the file of a video's key frame, or of its `sound`."""
+    return f"images/{i // CHUNK}/{i}-{which}.jpg"
 
 
 def _call(function: str, *values: object) -> bytes:

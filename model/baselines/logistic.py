@@ -83,7 +83,7 @@ class Logistic(Member):
             x = left * length
         model = LogisticRegression(max_iter=self.settings.max_iterations, warm_start=True)
         for inverse in inverse_penalties:
-            weight, bias = multinomial(model.set_params(C=inverse), x, rows.label)
+            weight, bias = fit_multinomial(model.set_params(C=inverse), x, rows.label)
             yield seen, weight if rotation is None else weight @ rotation, bias
 
     def _put(self, seen: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> None:
@@ -98,7 +98,7 @@ class Logistic(Member):
         return Output(torch.log_softmax(x @ self.weight + self.bias, dim=1))
 
 
-def multinomial(
+def fit_multinomial(
     model: "LogisticRegression", x: "np.ndarray | csr_array", label: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fit a logistic regression; return coefficients and intercepts per class, also for two classes.

@@ -14,7 +14,7 @@ from annotated_types import Ge, Gt, MinLen
 from torch import Tensor
 
 from nmcl.model.base import TERMS, Epoch, Features, Mask, Member, Output, Shape
-from nmcl.model.baselines.logistic import multinomial
+from nmcl.model.baselines.logistic import fit_multinomial
 from nmcl.model.batches import sparse_tensor
 from nmcl.model.calibration import inverse_temperature
 from nmcl.model.data import Dataset
@@ -188,7 +188,7 @@ class NgramLogistic(TermModel):
 
         model = LogisticRegression(max_iter=self.settings.max_iterations, warm_start=True, tol=1e-3)
         for penalty in penalties:
-            own_weight, own_bias = multinomial(model.set_params(C=penalty), terms, label)
+            own_weight, own_bias = fit_multinomial(model.set_params(C=penalty), terms, label)
             weight, bias = np.zeros(self.weight.shape), np.full(len(self.bias), -30.0)
             weight[:, model.classes_], bias[model.classes_] = own_weight.T, own_bias
             yield weight, bias

@@ -35,10 +35,10 @@ class Encoder(Protocol):
     """Whether videos are decoded only for their thumbnails."""
 
     def encoded(self, frames: np.ndarray) -> tuple[list[int], list[bytes]]:
-        """Return the positions of the chosen frames and their files."""
+        """Return the positions of the chosen frames, of shape (n, height, width, 3), uint8, and their JPEG files."""
 
     def spectrogram(self, waveform: np.ndarray) -> bytes:
-        """Return the file of a spectrogram."""
+        """Return the JPEG file of the spectrogram of a sound (n_samples,), int16, at the rate of `sound`."""
 
 
 @dataclass(frozen=True)
