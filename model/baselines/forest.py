@@ -86,6 +86,7 @@ class Forest(Member):
             max_depth=MAX_DEPTH,
             max_leaf_nodes=None if n_leaves >= len(rows) else max(2, n_leaves),  # with a bound, growing is slower
             random_state=seed,
+            n_jobs=torch.get_num_threads(),  # any number gives the same trees
         )
         forest.fit(rows.side_by_side(), rows.label)
         self._put(forest, len(rows))

@@ -10,7 +10,7 @@ from nmcl.pipeline.addressing import Reference, hashed
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.records import State
 
-CODE_VERSION = 3
+CODE_VERSION = 4
 """Version of the code; raise it whenever a change of code changes a completed value."""
 
 Blocks = dict[str, np.ndarray]

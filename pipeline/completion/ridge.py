@@ -1,10 +1,11 @@
 """Regression of each missing block on the observed blocks: one ridge per missingness pattern and target.
 
-A ridge is fitted from second moments, its shrinkage chosen by generalised cross-validation.
+A ridge is fitted from second moments, or from the rows where these are fewer than the columns. Its shrinkage is chosen
+by generalised cross-validation.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import scipy.linalg
@@ -19,8 +20,66 @@ from nmcl.pipeline.records import State
 
 SHRINKAGES = np.logspace(5, -5, 41)
 """Penalties per row tried by cross-validation, in working units; the largest comes first and wins ties."""
-MOST_FREEDOM = 0.99
-"""Maximum degrees of freedom as a share of the rows; beyond, cross-validation is a ratio of rounding errors."""
+MOST_FREEDOM = 0.9
+"""Maximum degrees of freedom as a share of the distinct rows: a ridge that goes through almost all of them tells
+cross-validation nothing."""
+DISTINCT = 1e-10
+"""Smallest eigenvalue, relative to the largest, of a direction in which rows differ."""
+
+
+@dataclass(frozen=True)
+class Solver:
+    """Ridges from d columns to t others for any shrinkage, by an eigendecomposition of rank r.
+
+    W = basis @ (target / (values + n * shrinkage))
+    """
+
+    n: int
+    """Number of rows."""
+    mean: np.ndarray
+    """Means of all columns, shape (d + t,)."""
+    values: np.ndarray
+    """Eigenvalues of the centred products of the d columns, shape (r,), not negative."""
+    basis: np.ndarray
+    """Shape (d, r)."""
+    target: np.ndarray
+    """Shape (r, t)."""
+    power: np.ndarray
+    """Sum over targets of the squared products with each unit eigenvector, shape (r,)."""
+    squares: float
+    """Sum of the squares of the centred targets."""
+    n_distinct: int
+    """Number of rows that are no combination of others."""
+
+    def shrinkage(self) -> float:
+        """Return the shrinkage of the least n RSS / (n - freedom)^2, all targets together."""
+        errors = []
+        for shrinkage in SHRINKAGES:
+            kept = self.values + self.n * shrinkage
+            residual = max(self.squares - float(self.power @ (2 / kept - self.values / kept**2)), 0.0)
+            freedom = 1 + float(np.sum(self.values / kept))
+            allowed = freedom < MOST_FREEDOM * self.n_distinct
+            errors.append(self.n * residual / (self.n - freedom) ** 2 if allowed else np.inf)
+        return float(SHRINKAGES[int(np.argmin(errors))])
+
+    def line(self, shrinkage: float) -> "Line":
+        """Return the ridge of a shrinkage."""
+        d = len(self.basis)
+        weights = self.basis @ (self.target / (self.values + self.n * shrinkage)[:, None])
+        return Line(weights.astype(np.float32), (self.mean[d:] - self.mean[:d] @ weights).astype(np.float32))
+
+
+class Support(Protocol):
+    """Rows that a ridge is fitted to."""
+
+    def __add__(self, other: Any) -> "Support":
+        """Return the rows of both."""
+
+    def of(self, columns: np.ndarray) -> "Support":
+        """Return the rows of some columns."""
+
+    def solver(self, d: int) -> Solver:
+        """Return the ridges from the first d columns to the others."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +94,50 @@ class Moments:
         return Moments(self.n + other.n, self.total + other.total, self.products + other.products)
 
     def of(self, columns: np.ndarray) -> "Moments":
-        """Return the moments of some columns."""
         return Moments(self.n, self.total[columns], self.products[np.ix_(columns, columns)])
+
+    def solver(self, d: int) -> Solver:
+        mean = self.total / self.n
+        centred = self.products - self.n * np.outer(mean, mean)
+        values, vectors = scipy.linalg.eigh(centred[:d, :d])
+        turned = vectors.T @ centred[:d, d:]
+        power = np.einsum("ij,ij->i", turned, turned)
+        squares = float(np.trace(centred[d:, d:]))
+        return Solver(self.n, mean, np.maximum(values, 0), vectors, turned, power, squares, self.n)
 
 
 def moments(rows: np.ndarray) -> Moments:
     """Return the moments of rows (n, d), float32 or float64."""
     return Moments(len(rows), rows.sum(axis=0, dtype=np.float64), (rows.T @ rows).astype(np.float64))
+
+
+@dataclass(frozen=True)
+class FewRows:
+    """Rows themselves, float32.
+
+    With n rows and d > n columns the dual form of ridge regression (Saunders, Gammerman and Vovk 1998) takes n^2 d
+    operations instead of d^3.
+    """
+
+    rows: np.ndarray
+    """Shape (n, number of columns)."""
+
+    def __add__(self, other: "FewRows") -> "FewRows":
+        return FewRows(np.concatenate([self.rows, other.rows]))
+
+    def of(self, columns: np.ndarray) -> "FewRows":
+        return FewRows(self.rows[:, columns])
+
+    def solver(self, d: int) -> Solver:
+        if len(self.rows) >= d:
+            return moments(self.rows).solver(d)
+        mean = self.rows.mean(axis=0, dtype=np.float64)
+        x, y = np.split(self.rows - mean, [d], axis=1)
+        values, left = scipy.linalg.eigh(x @ x.T)
+        values, target = np.maximum(values, 0), left.T @ y
+        power = values * np.einsum("ij,ij->i", target, target)
+        n_distinct = 1 + int(np.sum(values > DISTINCT * values[-1]))
+        return Solver(len(x), mean, values, x.T @ left, target, power, float(np.square(y).sum()), n_distinct)
 
 
 @dataclass(frozen=True)
@@ -56,33 +152,15 @@ class Line:
         return y
 
 
-def fit_line(seen: Moments, d: int, shrinkage: float | None) -> tuple[Line, float]:
+def fit_line(support: Support, d: int, shrinkage: float | None) -> tuple[Line, float]:
     """Fit a ridge from the first d columns to the others, with unpenalised intercept; return it and its shrinkage.
 
     Minimises sum ||y - x W - b||^2 + n * shrinkage * ||W||^2. None: the shrinkage with the smallest
     generalised cross-validation error (Golub, Heath and Wahba 1979), all targets together.
     """
-    mean = seen.total / seen.n
-    centred = seen.products - seen.n * np.outer(mean, mean)
-    values, vectors = scipy.linalg.eigh(centred[:d, :d])
-    values = np.maximum(values, 0)
-    turned = vectors.T @ centred[:d, d:]
-    if shrinkage is None:
-        shrinkage = _least_gcv(seen.n, values, turned, float(np.trace(centred[d:, d:])))
-    weights = vectors @ (turned / (values + seen.n * shrinkage)[:, None])
-    return Line(weights.astype(np.float32), (mean[d:] - mean[:d] @ weights).astype(np.float32)), shrinkage
-
-
-def _least_gcv(n: int, values: np.ndarray, turned: np.ndarray, squares: float) -> float:
-    """Return the shrinkage of the least n RSS / (n - freedom)^2, from eigenvalues (d,), rotated products (d, t)."""
-    power = np.einsum("ij,ij->i", turned, turned)
-    errors = []
-    for shrinkage in SHRINKAGES:
-        kept = values + n * shrinkage
-        residual = max(squares - float(power @ (2 / kept - values / kept**2)), 0.0)
-        freedom = 1 + float(np.sum(values / kept))
-        errors.append(n * residual / (n - freedom) ** 2 if freedom < MOST_FREEDOM * n else np.inf)
-    return float(SHRINKAGES[int(np.argmin(errors))])
+    solver = support.solver(d)
+    chosen = solver.shrinkage() if shrinkage is None else shrinkage
+    return solver.line(chosen), chosen
 
 
 def patterns_to_learn(names: Pattern, seen: set[Pattern]) -> list[Pattern]:
@@ -132,7 +210,7 @@ class Lines:
 
 @dataclass(frozen=True)
 class RidgeCompleter:
-    """Linear prediction from the other blocks. One pass over the data, then D x D matrices only."""
+    """Linear prediction from the other blocks. One pass over the data, then D x D matrices at most."""
 
     settings: CompletionSettings
 
@@ -140,7 +218,7 @@ class RidgeCompleter:
         table = check_training(blocks)
         scaling = fit_scaling(table, balance=self.settings.balance)
         names = present(table)
-        seen = _moments_by_pattern(table, scaling)
+        seen = _by_pattern(table, scaling)
         sources = patterns_to_learn(names, set(seen))
         pairs = [(source, target) for source in sources for target in names if target not in source]
         lines = Lines()
@@ -166,19 +244,21 @@ class RidgeCompleter:
         return fill_in(blocks, state, decode)
 
 
-def _moments_by_pattern(table: FeatureRows, scaling: Scaling) -> dict[Pattern, Moments]:
-    """Return the moments of the observed columns of the rows of each pattern, in one pass."""
-    sums: dict[Pattern, Moments] = {}
+def _by_pattern(table: FeatureRows, scaling: Scaling) -> dict[Pattern, Support]:
+    """Return the observed columns of the rows of each pattern, or their moments, in one pass."""
+    few = len(table) < sum(table.dims.values())
+    found: dict[Pattern, Support] = {}
     for pattern, rows in walk(table):
         if pattern:
-            chunk = moments(scaling.read(table, pattern, rows))
-            sums[pattern] = sums[pattern] + chunk if pattern in sums else chunk
-    return sums
+            values = scaling.read(table, pattern, rows)
+            chunk: Support = FewRows(values) if few else moments(values)
+            found[pattern] = found[pattern] + chunk if pattern in found else chunk
+    return found
 
 
-def _support(wanted: Pattern, seen: dict[Pattern, Moments], dims: dict[str, int]) -> Moments | None:
-    """Return the moments of the wanted blocks, in that order, over all rows that have every one of them."""
-    total: Moments | None = None
+def _support(wanted: Pattern, seen: dict[Pattern, Support], dims: dict[str, int]) -> Support | None:
+    """Return the wanted blocks, in that order, of all rows that have every one of them."""
+    total: Support | None = None
     for pattern, part in seen.items():
         if set(wanted) <= set(pattern):
             own = part.of(columns(wanted, pattern, dims))

@@ -4,14 +4,18 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
 from nmcl.pipeline.completion.base import CompletionSettings
 from nmcl.pipeline.completion.ridge import (
     SHRINKAGES,
+    FewRows,
     Line,
     Lines,
     RidgeCompleter,
+    Support,
     columns,
     fit_line,
     moments,
@@ -66,10 +70,11 @@ def problem(n: int, d: int, t: int, noise: float, seed: int = 0) -> tuple[np.nda
     return x, x @ rng.standard_normal((d, t)) / np.sqrt(d) + noise * rng.standard_normal((n, t)) - 1.0
 
 
+@pytest.mark.parametrize("support", [moments, FewRows])
 @pytest.mark.parametrize(("n", "d"), [(50, 6), (10, 30)])
-def test_is_the_ridge_of_scikit_learn(n: int, d: int) -> None:
+def test_is_the_ridge_of_scikit_learn(support: Callable[[np.ndarray], Support], n: int, d: int) -> None:
     x, y = problem(n, d, 4, noise=0.5)
-    line, shrinkage = fit_line(moments(np.concatenate([x, y], axis=1)), d, 0.3)
+    line, shrinkage = fit_line(support(np.concatenate([x, y], axis=1)), d, 0.3)
     expected = Ridge(alpha=0.3 * n).fit(x, y)
     assert shrinkage == 0.3
     np.testing.assert_allclose(line(x), expected.predict(x), rtol=1e-4, atol=1e-5)
@@ -84,6 +89,32 @@ def test_chosen_shrinkage_has_the_least_generalised_cross_validation_error() -> 
         hat = centred @ np.linalg.solve(centred.T @ centred + 40 * shrinkage * np.eye(12), centred.T) + 1 / 40
         errors.append(40 * ((y - hat @ y) ** 2).sum() / (40 - np.trace(hat)) ** 2)
     assert chosen == pytest.approx(SHRINKAGES[int(np.argmin(errors))])
+
+
+@given(
+    n=st.integers(1, 40),
+    d=st.integers(1, 60),
+    t=st.integers(1, 5),
+    noise=st.sampled_from([0.0, 0.1, 10.0]),
+    n_equal=st.integers(0, 10),
+    shrinkage=st.sampled_from([1e-5, 1e-2, 1.0, 1e5]),
+)
+def test_rows_and_their_moments_give_the_same_ridge(
+    n: int, d: int, t: int, noise: float, n_equal: int, shrinkage: float
+) -> None:
+    x, y = problem(n, d, t, noise)
+    rows = np.concatenate([x, y], axis=1)
+    rows[:n_equal] = rows[0]
+    few, all_of_them = FewRows(rows).solver(d), moments(rows).solver(d)
+    scale = 1 + np.abs(y).max()
+    np.testing.assert_allclose(few.line(shrinkage)(x), all_of_them.line(shrinkage)(x), atol=1e-5 * scale)
+
+
+def test_rows_that_repeat_are_not_interpolated() -> None:
+    """Where some rows are equal, residual and remaining freedom both vanish at little shrinkage, at different rates."""
+    x, y = problem(85, 200, 30, noise=100.0)
+    x[:10], y[:10] = x[0], y[0]
+    assert fit_line(FewRows(np.concatenate([x, y], axis=1)), 200, None)[1] > 0.1
 
 
 def test_more_noise_asks_for_more_shrinkage() -> None:
