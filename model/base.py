@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nmcl.model.data import Dataset
 from nmcl.pipeline.progress import Progress
 
-CODE_VERSION = 5
+CODE_VERSION = 6
 """Version to increment whenever a code change alters fitted values, predictions or the checkpoint format."""
 
 Features = dict[str, Tensor]

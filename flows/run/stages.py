@@ -5,7 +5,7 @@ Each stage creates only what is missing. Its inputs must exist; `nmcl.flows.run.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from nmcl.model.checkpoint import save as save_model
 from nmcl.model.self_training import fit_with_unlabelled
 from nmcl.model.trained import fit as fit_model
 from nmcl.pipeline.errors import CrawlError, StoreError
+from nmcl.pipeline.extractor import Extractor
 from nmcl.pipeline.media import Decoder
 from nmcl.pipeline.needs import OCR, Text
 from nmcl.pipeline.progress import Progress, finishing, silent
@@ -72,9 +73,9 @@ class Context:
     stage_progress: StageProgress = field(default_factory=StageProgress)
     """Position among all stages."""
 
-    def stage(self, name: str, n_steps: int = 1) -> AbstractContextManager[Progress]:
+    def stage(self, name: str, steps: Sequence[float] = (1.0,)) -> AbstractContextManager[Progress]:
         """Yield the progress callback for a stage that has work to do. See `StageProgress.of`."""
-        return self.stage_progress.of(self.progress, name, n_steps)
+        return self.stage_progress.of(self.progress, name, steps)
 
     def plan(self, catalogue_name: str = TRAINING) -> Plan:
         """Return the plan for all ingested videos.
@@ -144,7 +145,8 @@ def fit(context: Context, plan: Plan) -> Plan:
     if not missing:
         return plan
     folders = {crawl.name: crawl.folder for crawl in plan.catalogue.crawls}
-    with context.stage("fit", 2 * len(missing)) as progress, timed(store, "fit", plan.work):
+    steps = [step for name in missing for step in _fit_steps(plan.extractors.all[name])]
+    with context.stage("fit", steps) as progress, timed(store, "fit", plan.work):
         _fetch_weights(plan)
         with Decoder(context.settings.media) as decoder:
             for name in missing:
@@ -163,6 +165,11 @@ def fit(context: Context, plan: Plan) -> Plan:
                 else:
                     store.remove(note)
     return plan.refreshed()
+
+
+def _fit_steps(extractor: Extractor) -> tuple[float, float]:
+    """Return about how long an extractor takes to read its videos and to fit, relative to others."""
+    return (0.5, 2.0) if isinstance(extractor.need, Text) else (5.0, 40.0)
 
 
 def _is_to_fit(context: Context, planned: Artifact) -> bool:
@@ -229,7 +236,7 @@ def complete(context: Context, plan: Plan) -> Plan:
     files = [recipe_file(store, plan.completed.folder), *(plan.completed.part(item.part.key) for item in items)]
     if has_state(store, plan.completion) and store.has_all(files):
         return plan
-    with context.stage("complete", 3) as progress, timed(store, "complete", plan.work):
+    with context.stage("complete", [1.0] * 3) as progress, timed(store, "complete", plan.work):
         if not has_state(store, plan.completion):
             blocks: dict[str, np.ndarray] = {
                 name: load_features(store, plan.catalogue, artifact, plan.fit_rows)
@@ -262,7 +269,7 @@ def train(context: Context, plan: Plan) -> Plan:
     run = plan.result
     if run.is_trained:
         return plan
-    with context.stage("train", 2) as progress, timed(context.store, "train", plan.run.address):
+    with context.stage("train", [1.0] * 2) as progress, timed(context.store, "train", plan.run.address):
         completed = load_completed(context.store, plan.catalogue, plan.completed)
         choice, labels = context.settings.model, labels_of(plan)
         start = stored_model(Run(context.store, plan.start)) if plan.start else None
@@ -288,7 +295,7 @@ def evaluate(context: Context, plan: Plan) -> Plan:
     store, run = context.store, plan.result
     run.write_lineage(plan.catalogue, plan.placed)  # runs of earlier versions lack it
     if not run.is_finished:
-        with context.stage("evaluate", 2 * len(plan.features) + 1) as progress:
+        with context.stage("evaluate", [1.0] * (2 * len(plan.features) + 1)) as progress:
             from nmcl.flows.run.reporting import evaluate_run  # imports Jinja and SciPy, which no other stage needs
 
             evaluate_run(plan, progress, context.command)

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from nmcl.model.layers import categories_per_chunk, xavier_linear
 
@@ -195,15 +196,18 @@ def _rows_in_cache(seen: Tensor, mix: Tensor) -> list[slice]:
     return [slice(start, start + step) for start in range(0, len(seen), step)]
 
 
-def low_rank_logits(
-    x: Tensor, plain: Tensor, left: Tensor, right: Tensor, weight: Tensor, vectors: Tensor, keep: Tensor
-) -> Tensor:
-    """Return the logits of `CategoryAttention` for a memory 1 + left @ right of rank r, left (K, r), right (r, D).
+def low_rank_products(x: Tensor, right: Tensor, weight: Tensor) -> Tensor:
+    """Return W x and W (right_r * x) for each r, shape (N, r + 1, H), in one pass over the weights.
 
-    This takes N H r (D + K) multiplications instead of N H K D: W psi_j = W x + sum_r left_jr W (right_r * x), and all
-    categories share these r + 1 products. `plain` is the first one with the bias, W x + b, shape (N, H).
+    They are all that the logits of `CategoryAttention` need for a memory 1 + left @ right of rank r, left (K, r), right
+    (r, D): W psi_j = W x + sum_r left_jr W (right_r * x). This takes N H r (D + K) multiplications instead of N H K D.
     """
-    products = torch.cat([plain[:, None, :], (x[:, None, :] * right) @ weight.T], dim=1)
+    rows = x[:, None, :]
+    return functional.linear(torch.cat([rows, rows * right], dim=1), weight)
+
+
+def low_rank_logits(products: Tensor, left: Tensor, vectors: Tensor, keep: Tensor) -> Tensor:
+    """Return the logits of `CategoryAttention` from `low_rank_products`; the first one has the bias."""
     mix = torch.cat([left.new_ones(len(left), 1), left], dim=1)
     seen = products * keep[:, None, :]  # keep >= 0, so it commutes with the ReLU, and there are fewer values here
     logits: Tensor = LowRankAttention.apply(seen, mix, vectors)
@@ -290,15 +294,22 @@ class AttentionHead(nn.Module):
     def logits(self, augmented: Tensor, class_vectors: nn.Linear) -> Tensor:
         """Return the logits of eq. 17, shape (N, K); `class_vectors` holds z (K, H) and c (K,)."""
         x, vectors = self.input_dropout(augmented), class_vectors.weight
-        weight, bias, plain = self.hidden.weight, self.hidden.bias, self.hidden(x)
-        if self.norm is not None:
-            scale, shift = self.norm(plain)
-            weight, bias, plain = weight * scale[:, None], bias * scale + shift, plain * scale + shift
+        weight, bias = self.hidden.weight, self.hidden.bias
         keep = self.dropout(x.new_ones(len(x), len(weight)))
         if self.rank is None:
+            if self.norm is not None:
+                scale, shift = self.norm(self.hidden(x))
+                weight, bias = weight * scale[:, None], bias * scale + shift
             logits: Tensor = CategoryAttention.apply(x, self.memory(), weight, bias, vectors, keep)
         else:
-            logits = low_rank_logits(x, plain, self.memory_left, self.memory_right, weight, vectors, keep)
+            products = low_rank_products(x, self.memory_right, weight)
+            plain = products[:, 0] + bias
+            others = products[:, 1:]
+            if self.norm is not None:
+                scale, shift = self.norm(plain)
+                plain, others = plain * scale + shift, others * scale  # rows are fewer than the weights' columns
+            products = torch.cat([plain[:, None], others], dim=1)
+            logits = low_rank_logits(products, self.memory_left, vectors, keep)
         return logits + class_vectors.bias
 
     def forward(self, augmented: Tensor, class_vectors: nn.Linear) -> Tensor:

@@ -200,7 +200,8 @@ class StackedNMCL(Network):
 
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
         initial = copy.deepcopy(self.nmcl.state_dict())
-        history = super().fit(train, validation, seed, progress)
+        history = self.nmcl.fit(train, validation, seed, progress)
+        self.best_epoch = self.nmcl.best_epoch
         report = _named(progress)
         for _, model in self._models:
             if model.chooses or not self.settings.folds:

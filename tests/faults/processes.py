@@ -16,8 +16,8 @@ import psutil
 from tests.faults.world import NMCL, environment
 
 Kind = Literal["main", "decoder", "idle decoder", "new decoder", "engine worker", "server", "ffmpeg"]
-LIMIT_S = 120.0
-"""No stage of `world.py` takes as long on the slowest machine."""
+LIMIT_S = 600.0
+"""No stage of `world.py` takes as long, on any machine and beside any other work."""
 
 
 @dataclass

@@ -28,7 +28,7 @@ def test_every_stage_has_a_share() -> None:
 
 def test_a_stage_counts_its_steps_and_ends() -> None:
     shown = Shown()
-    with StageProgress().of(shown, "fit", 4) as progress:
+    with StageProgress().of(shown, "fit", [1.0] * 4) as progress:
         for step in ("read for acoustic", "fit acoustic", "read for textual", "fit textual"):
             progress(step, 1, 2)
             progress(step, 2, 2)
@@ -37,9 +37,18 @@ def test_a_stage_counts_its_steps_and_ends() -> None:
     assert shown.of("fit acoustic") == [(1, 2), (2, 2)]
 
 
+def test_long_steps_count_for_more() -> None:
+    shown = Shown()
+    with StageProgress().of(shown, "fit", [1.0, 8.0, 1.0]) as progress:
+        for step in ("read", "fit acoustic", "fit textual", "one more"):
+            progress(step, 1, 1)
+    done = [done for done, total in shown.of("stage 2 of 6: fit") if total == 100]
+    assert done == [0, 10, 90, 99, 99, 100]
+
+
 def test_a_stage_never_goes_back_and_ends_when_its_steps_do_not() -> None:
     shown = Shown()
-    with StageProgress().of(shown, "evaluate", 2) as progress:
+    with StageProgress().of(shown, "evaluate", [1.0, 1.0]) as progress:
         for done in (5, 10, 1, 7, 2):  # three trainings under one name, of which two end early
             progress("train", done, 10)
     done = [done for done, _ in shown.of("stage 6 of 6: evaluate")]
@@ -62,8 +71,8 @@ def test_the_estimate_follows_the_clock(monkeypatch: pytest.MonkeyPatch) -> None
         progress("extract", 1, 2)
     notes = [note for *_, note in shown.calls]
     assert notes[0] == "(run: 0 %)"
-    assert "(run: 27 %, about 12 min left)" in notes  # 270 s for 27 %, so 730 s for the rest
-    assert "(run: 47 %, about 9 min left)" in notes  # 470 s for 47 %
+    assert "(run: 25 %, about 14 min left)" in notes  # 270 s for 25 %, so 810 s for the rest
+    assert "(run: 43 %, about 10 min left)" in notes  # 470 s for 43 %
 
 
 def test_a_slow_start_is_not_extrapolated(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nmcl.model import layers
 from nmcl.model.layers import categories_per_chunk
 from nmcl.model.nmcl import attention
-from nmcl.model.nmcl.attention import AttentionHead, CategoryAttention, FoldedNorm, LowRankAttention, low_rank_logits
+from nmcl.model.nmcl.attention import (
+    AttentionHead,
+    CategoryAttention,
+    FoldedNorm,
+    LowRankAttention,
+    low_rank_logits,
+    low_rank_products,
+)
 from nmcl.model.train import MatmulPrecision, multiplying
 from tests.model import reference
 
@@ -76,7 +84,28 @@ def test_low_rank_is_exact_for_its_memory() -> None:
     left, right = torch.randn(5, 2, dtype=torch.float64), torch.randn(2, 4, dtype=torch.float64)
     keep = torch.rand(6, 7, dtype=torch.float64)
     full = CategoryAttention.apply(x, 1 + left @ right, weight, bias, vectors, keep)
-    torch.testing.assert_close(low_rank_logits(x, x @ weight.T + bias, left, right, weight, vectors, keep), full)
+    products = low_rank_products(x, right, weight)
+    products[:, 0] += bias
+    torch.testing.assert_close(low_rank_logits(products, left, vectors, keep), full)
+
+
+def test_a_normalised_head_is_the_same_with_a_full_memory_of_that_rank() -> None:
+    torch.manual_seed(0)
+    low, full = (AttentionHead(5, 4, 3, rank=rank, normalise=True).double() for rank in (2, None))
+    with torch.no_grad():
+        low.memory_left.normal_()
+        low.norm.gain.uniform_(0.5, 2)
+        low.norm.offset.normal_()
+        full.load_state_dict(low.state_dict(), strict=False)
+        full.memory_offset.copy_(low.memory() - 1)
+    vectors, x, upstream = nn.Linear(4, 3).double(), torch.randn(6, 5).double(), torch.randn(6, 3).double()
+    found = [head.logits(x, vectors) for head in (low, full)]
+    torch.testing.assert_close(*found)
+    weights = [
+        torch.autograd.grad((logits * upstream).sum(), head.hidden.weight)
+        for head, logits in zip((low, full), found, strict=True)
+    ]
+    torch.testing.assert_close(*weights)
 
 
 @pytest.mark.parametrize("cached", [1, 60, 1 << 18])
