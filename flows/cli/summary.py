@@ -328,7 +328,8 @@ def of_study(data: "StudyData", out: Path) -> None:
         (row.name, row.micro_f1.mean, row.macro_f1.mean, row.macro_f1.std, row.verdict_p_value, row.train_seconds)
         for row in sorted(data.methods, key=lambda row: -(row.macro_f1.mean or 0.0))
     ]
-    console.table(f"Test rows, mean of {len(data.seeds)} seeds", header, rows)
+    of_seeds = f"mean of {len(data.seeds)} seeds" if len(data.seeds) > 1 else "one seed"
+    console.table(f"Test rows, {of_seeds}", header, rows)
     for notice in data.notices:
         console.say(f"Note: {notice}")
     console.say(f"Report: {(out / 'report.html').absolute()}")
