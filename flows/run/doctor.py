@@ -2,7 +2,6 @@
 
 import os
 import platform
-import re
 import shutil
 import socket
 import sys
@@ -25,6 +24,7 @@ from nmcl.flows.engine_settings import cores
 from nmcl.flows.feature_settings import DEFAULTS
 from nmcl.flows.service import service
 from nmcl.flows.service.server import HOST
+from nmcl.pipeline import processor
 from nmcl.pipeline.errors import NmclError
 from nmcl.pipeline.media.check import check_codecs, ffmpeg_version
 from nmcl.pipeline.needs import Frames
@@ -117,16 +117,10 @@ def _machine() -> Iterator[Check]:
 
 
 def _processor() -> Iterator[Check]:
-    flags = _processor_flags()
-    if flags is None:
+    has = processor.instructions()
+    if has is None:
         yield Check("machine", "processor", "ok", f"{platform.machine()}, {counted(cores(), 'core')}")
         return
-    has = {
-        "AVX2": "avx2" in flags,
-        "AVX-512": "avx512f" in flags,
-        "bfloat16": bool({"avx512_bf16", "amx_bf16"} & flags),
-        "AMX": "amx_tile" in flags,
-    }
     found = f"{counted(cores(), 'core')}; {', '.join(n for n, is_there in has.items() if is_there) or 'no AVX2'}"
     if lacks := [name for name, is_there in has.items() if not is_there]:
         found += f"; not {', '.join(lacks)}"
@@ -139,16 +133,6 @@ def _processor() -> Iterator[Check]:
     else:
         shown = f"OMP_NUM_THREADS={threads}" if threads else f"{cores()}, one per core"
         yield Check("machine", "threads", "ok", shown)
-
-
-def _processor_flags() -> set[str] | None:
-    """Return the features of an x86 processor; None for others, and where the system does not list them."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-    found = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
-    return set(found[1].split()) if found else None
 
 
 def _free_in_container() -> int:

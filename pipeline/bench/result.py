@@ -5,25 +5,24 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
+
+from nmcl.pipeline import processor
 
 LIBRARIES = ("numpy", "torch", "opencv-python-headless", "av")
 """Libraries that do the heavy work."""
 
 
 def machine() -> dict[str, Any]:
-    """Return processor, cores and versions; nothing that identifies the machine."""
-    cores = len(os.sched_getaffinity(0))
-    versions = {name: version(name) for name in LIBRARIES}
-    return {"processor": _processor(), "cores": cores, "python": platform.python_version(), **versions}
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.machine()
+    """Return processor, its instructions, cores and versions; nothing that identifies the machine."""
+    has = processor.instructions()
+    return {
+        "processor": processor.model(),
+        "instructions": None if has is None else [name for name, is_there in has.items() if is_there],
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        **{name: version(name) for name in LIBRARIES},
+    }
 
 
 @dataclass(frozen=True)
