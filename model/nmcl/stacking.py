@@ -178,14 +178,12 @@ class StackedNMCL(Network):
     the other folds. At last all members are fitted to all these rows.
     """
 
-    recordable = True
     reads_terms = True
 
     def __init__(self, shape: Shape, settings: StackedSettings) -> None:
         super().__init__()
         self.shape = shape
         self.settings = settings
-        self.training_settings = settings.train
         self.nmcl = NMCL(shape, settings)
         self.stacking = Stacking(shape, settings.stacked_with, settings.folds)
 
