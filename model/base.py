@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from nmcl.model.data import Dataset
 from nmcl.pipeline.progress import Progress
 
-CODE_VERSION = 6
-"""Version to increment whenever a code change alters fitted values, predictions or the checkpoint format."""
+CODE_VERSION = 5
+"""Version to increment whenever a code change alters the checkpoint format, or fitted values or predictions by more than
+rounding does."""
 
 Features = dict[str, Tensor]
 """Standardised features by modality, shape (N, D_m), float32, in sorted order of names."""

@@ -98,24 +98,24 @@ GOLDEN = {
     "acoustic": "features/acoustic-67f29938e719",
     "textual": "features/textual-595e0eb2eb41",
     "failures": "failures/media-3d2376b31fb7",
-    "completion": "states/completion-f21d864d0b0f",
-    "completed": "completed/all-dcf7826046a8",
-    "run": "runs/nmcl_stacked-0abad868c469",
+    "completion": "states/completion-343ece0aa217",
+    "completed": "completed/all-787031a20c50",
+    "run": "runs/nmcl_stacked-029283fde17d",
 }
 """Of the paper's feature sets. They change with a version of code or a default, and with nothing else."""
 WITH_WORDS = {
     "words": "features/words-e05041406d8b",
-    "completion": "states/completion-24e2af7aa7b9",
-    "completed": "completed/all-d12aa99b479b",
-    "run": "runs/nmcl_stacked-912bb251bfc9",
+    "completion": "states/completion-f27afc0bbb39",
+    "completed": "completed/all-d50e612f06b5",
+    "run": "runs/nmcl_stacked-e87549fd91b5",
 }
 """What stores have besides whose default sets did not include `ngrams`, and what depends on it."""
 WITH_NGRAMS = WITH_WORDS | {
     "state of ngrams": "states/ngrams-6f365bd9065e",
     "ngrams": "features/ngrams-817f4ee49f38",
-    "completion": "states/completion-10aaddb07f11",
-    "completed": "completed/all-2beb8da83212",
-    "run": "runs/nmcl_stacked-e28d6c4bc776",
+    "completion": "states/completion-39616722ee6b",
+    "completed": "completed/all-01eefd671157",
+    "run": "runs/nmcl_stacked-b6ff2b904898",
 }
 """What the default settings have."""
 STACK = {"stacked_with": ["kernel_ridge", "mahalanobis", "logistic"], "folds": 0}
@@ -131,7 +131,7 @@ def test_addresses_are_what_they_were(tmp_path: Path, monkeypatch: pytest.Monkey
     before = from_tree({"features": {"ngrams": {"extractor": "none"}}, "model": STACK})
     assert addresses(plan_of(tmp_path, before)) == GOLDEN | WITH_WORDS
     assert addresses(plan_of(tmp_path, Settings())) == GOLDEN | WITH_NGRAMS
-    assert plan_of(tmp_path, from_tree({"features": "paper"})).run.folder == "runs/nmcl_stacked-64890301413f"
+    assert plan_of(tmp_path, from_tree({"features": "paper"})).run.folder == "runs/nmcl_stacked-c9bb94bbab10"
     assert not (tmp_path / "torch").exists()
 
 
