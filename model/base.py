@@ -14,8 +14,7 @@ from nmcl.model.data import Dataset
 from nmcl.pipeline.progress import Progress
 
 CODE_VERSION = 5
-"""Version to increment whenever a code change alters the checkpoint format, or fitted values or predictions by more than
-rounding does."""
+"""Version to increment whenever a code change alters the checkpoint format, or values by more than rounding does."""
 
 Features = dict[str, Tensor]
 """Standardised features by modality, shape (N, D_m), float32, in sorted order of names."""
