@@ -282,8 +282,8 @@ def test_on_an_object_store(three: Path, small_crawl: Path, tmp_path: Path, nmcl
 
 def test_gc_refuses_where_a_lineage_is_unknown(three: Path, tmp_path: Path, nmcl: Nmcl) -> None:
     out = Path(shutil.copytree(three, tmp_path / "out", symlinks=True))
-    recipe = next((out / "states").glob("completion-*/recipe.json"))
-    recipe.write_text("{}")
+    for recipe in (out / "states").glob("completion-*/recipe.json"):
+        recipe.write_text("{}")
     before = files_in(out)
     code, _, said = nmcl("gc", "--out", out)
     assert code == 2
