@@ -19,6 +19,11 @@ from nmcl.pipeline.processes import die_with_parent
 if TYPE_CHECKING:
     from av import AudioFrame, AudioStream
 
+LOUDEST = float(1 << 16)
+"""Largest absolute value of a floating-point sample, where 1 is full scale. FFmpeg clips values up to it; larger ones,
+infinity and NaN become the most negative 16-bit sample."""
+MOST_INVALID = 0.01
+"""Largest share of invalid floating-point samples, which become silence; with more, a soundtrack is unreadable."""
 FFMPEG_TRIES = 3
 """Attempts of the ffmpeg program on one soundtrack if a signal ends it."""
 
@@ -33,6 +38,7 @@ class Soundtrack:
     def __init__(self, rates_hz: Sequence[int], max_seconds: float) -> None:
         self._tracks = [_Track(rate_hz, int(max_seconds * rate_hz)) for rate_hz in rates_hz]
         self._kind: object = None
+        self._n_values = self._n_invalid = 0
 
     @property
     def is_full(self) -> bool:
@@ -45,15 +51,46 @@ class Soundtrack:
         Raises:
             ClipError: `unreadable`: the sample format cannot be mixed.
         """
+        self._n_values += frame.samples * frame.layout.nb_channels
+        self._n_invalid += _silence_invalid(frame)
         kind = (frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate)
         for track in self._tracks:
             track.add(frame, is_new_kind=kind != self._kind)
         self._kind = kind
 
     def samples(self) -> dict[int, np.ndarray]:
-        """Return the collected samples by rate: shape (n_samples,), int16; empty if there are none."""
+        """Return the collected samples by rate: shape (n_samples,), int16; empty if there are none.
+
+        Raises:
+            ClipError: `unreadable`: too many samples are not numbers.
+        """
+        if self._n_invalid > MOST_INVALID * self._n_values:
+            share = 100 * self._n_invalid / self._n_values
+            raise ClipError(
+                "unreadable",
+                f"{share:.3g} % of the sound samples are not numbers or above {LOUDEST:,.0f} of full scale",
+            )
         found = {track.rate_hz: track.samples() for track in self._tracks}
         return {rate_hz: samples for rate_hz, samples in found.items() if samples is not None}
+
+
+def _silence_invalid(frame: "AudioFrame") -> int:
+    """Set the samples of a frame to 0 that are no possible sound, and return their number."""
+    name = frame.format.name
+    if name not in _FLOATS:
+        return 0
+    n_values = frame.samples * (1 if frame.format.is_planar else frame.layout.nb_channels)
+    n_invalid = 0
+    for plane in frame.planes:
+        values = np.frombuffer(memoryview(plane), _FLOATS[name], n_values)
+        if n_values and not max(values.max(), -values.min()) <= LOUDEST:  # also where one is NaN
+            invalid = ~(np.abs(values) <= LOUDEST)
+            values[invalid] = 0
+            n_invalid += int(invalid.sum())
+    return n_invalid
+
+
+_FLOATS = {"flt": np.float32, "fltp": np.float32, "dbl": np.float64, "dblp": np.float64}
 
 
 class _Track:
@@ -180,6 +217,7 @@ def _run_ffmpeg(
     samples = np.frombuffer(done.stdout, dtype="<i2")
     if not samples.size:
         said = stable(done.stderr.decode(errors="replace")).strip().splitlines()
+        said = [line for line in said if line.startswith(f"[{sound.codec_context.name} ")] or said
         raise ClipError("unreadable", f"the soundtrack cannot be decoded ({said[0] if said else 'no sample'})")
     return samples
 

@@ -60,6 +60,40 @@ def test_samples_of_any_kind(tmp_path: Path, codec: str) -> None:
     assert np.corrcoef(found[: len(expected)], expected[: len(found)])[0, 1] > 0.98
 
 
+@pytest.mark.parametrize("codec", ["pcm_f32le", "pcm_f64le"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
+def test_samples_that_are_not_numbers_are_no_sound(tmp_path: Path, codec: str, value: float) -> None:
+    """FFmpeg makes them the most negative sample, or silence."""
+    samples = noise(2).astype("<f8") / 2**15
+    samples[::20] = value
+    path = write_floats(tmp_path / "sound.mkv", samples, codec)
+    failure = decoded(request(path, waveform=True)).problems["waveform"]
+    assert failure.kind == "unreadable"
+    assert "5 % of the sound samples are not numbers" in str(failure)
+
+
+@pytest.mark.parametrize("codec", ["pcm_f32le", "pcm_f64le"])
+def test_a_few_samples_that_are_not_numbers_are_silent(tmp_path: Path, codec: str) -> None:
+    samples = noise(2).astype("<f8") / 2**15
+    silent = samples.copy()
+    silent[1000:1010], samples[1000:1005], samples[1005:1010] = 0, np.nan, -np.inf
+    found, expected = (
+        decoded(request(write_floats(tmp_path / f"{name}.mkv", values, codec), waveform=True)).waveform
+        for name, values in (("bad", samples), ("silent", silent))
+    )
+    assert found is not None
+    np.testing.assert_array_equal(found, expected)
+    loud = decoded(request(write_floats(tmp_path / "loud.mkv", 40_000 * silent, codec), waveform=True)).waveform
+    assert loud is not None
+    assert loud.max() == 2**15 - 1  # clipped, as FFmpeg does
+
+
+def write_floats(path: Path, samples: np.ndarray, codec: str) -> Path:
+    source = ["-f", "f64le", "-ar", SAMPLE_RATE_HZ, "-ch_layout", "stereo", "-i", "-"]
+    run_ffmpeg(*source, "-c:a", codec, path, stdin=samples.astype("<f8").tobytes())
+    return path
+
+
 def test_channels_change_on_the_way(tmp_path: Path) -> None:
     one = write_sound(tmp_path / "one.ts", noise(1), "mono", "-c:a", "mp2")
     two = write_sound(tmp_path / "two.ts", noise(2), "stereo", "-c:a", "mp2")
