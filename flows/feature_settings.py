@@ -112,10 +112,10 @@ def extractor_of(name: str, values: Any) -> str:
     """
     if not isinstance(values, Mapping):
         raise SettingsError(f"features.{name} is a section; expected names under it, found {values!r}.")
-    if not re.fullmatch("[a-z][a-z0-9_]*", name) or name in RESERVED or name.endswith("_observed"):
+    if not re.fullmatch("[a-z][a-z0-9_]{0,63}", name) or name in RESERVED or name.endswith("_observed"):
         raise SettingsError(
-            f"{name!r} cannot name a feature set: use lower-case letters, digits and underscores, no _observed at the "
-            f"end, and none of {', '.join(RESERVED)}."
+            f"{name[:80]!r} cannot name a feature set: use at most 64 lower-case letters, digits and underscores, no "
+            f"_observed at the end, and none of {', '.join(RESERVED)}."
         )
     extractor, _ = _parted(values.get("extractor", DEFAULTS.get(name)))
     if extractor is None and "extractor" in values:  # `--set features.visual.extractor=none`

@@ -15,7 +15,7 @@ from nmcl.flows import feature_settings
 from nmcl.flows.engine_settings import EngineSettings
 from nmcl.flows.feature_settings import FeatureChoice, default_sets, feature_sets, with_feature_sets
 from nmcl.flows.prediction_settings import PredictionSettings
-from nmcl.flows.settings_tree import Tree, merged
+from nmcl.flows.settings_tree import Tree, merged, require_plain
 from nmcl.model.comparison import PromotionSettings
 from nmcl.model.registry import MODELS
 from nmcl.pipeline.addressing import Reference
@@ -130,6 +130,7 @@ def from_tree(tree: Tree) -> Settings:
     Raises:
         SettingsError: If a name is unknown, or a value is not allowed.
     """
+    require_plain(tree)
     tree = with_feature_sets(tree)
     defaults = defaults_for(tree)
     sets = feature_sets(_section(tree, "features"))

@@ -67,6 +67,16 @@ def test_file_then_assignments(tmp_path: Path) -> None:
         ("split.train=0.9", "sum to"),
         ("nonsense", "expected SECTION.NAME=VALUE"),
         ("completion.method=magic", "completion.method is 'magic'"),
+        ("media.max_seconds=inf", "media.max_seconds is inf; expected a number of at most"),
+        ("media.max_seconds=1e305", "media.max_seconds is 1e+305; expected"),
+        ("model.learning_rate=nan", "model.learning_rate is nan; expected a number"),
+        ("media.timeout_s=1e8", "media.timeout_s is 100000000.0: Input should be less than or equal to 86400"),
+        ("media.memory_mb=999999999999999", "media.memory_mb is 999999999999999: Input should be less"),
+        (f"model.seed={10**30}", "model.seed is an integer; expected a number of at most 9.01e+15"),
+        (f"features.{'x' * 300}.extractor=logmel", "use at most 64 lower-case letters"),
+        (f"ingest.absent={'[' * 3000}", "ingest.absent is"),
+        (f"ingest.absent={'[' * 90 + ']' * 90}", "is nested in more than 20 levels"),
+        (".".join(["a"] * 3000) + "=1", "is nested in more than 20 levels"),
     ],
 )
 def test_refusals_say_what_to_do(assignment: str, message: str) -> None:
