@@ -68,6 +68,11 @@ def _decoded(match: re.Match[str]) -> str:
     return html.unescape(entity).replace("\0", "\ufffd")
 
 
+def is_utf16(content: bytes) -> bool:
+    """Return whether a file begins with the byte order mark of UTF-16."""
+    return content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+
+
 def composed(text: str) -> str:
     """Return text in Unicode's composed form (NFC), so that equal letters are equal."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
-from nmcl.pipeline.crawl.cells import BadRow, checked, composed
+from nmcl.pipeline.crawl.cells import BadRow, checked, composed, is_utf16
 from nmcl.pipeline.crawl.columns import ColumnSettings, is_known
 from nmcl.pipeline.errors import CrawlError
 from nmcl.pipeline.text import counted
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 N_SHOWN = 10
 N_PARQUET_ROWS = 4096  # rows held at once
+N_CHARACTERS_MAX = 1 << 22  # of one cell
 N_LINES_MAX = 1000  # of one row, which bounds the cost of quotes that are never closed
 N_CHARACTERS_KEPT = 1000  # of the path and id of a row that is listed as rejected
 MAX_PARQUET_ROWS = 10_000_000  # some kilobytes may hold any number of equal rows
@@ -84,10 +85,10 @@ class BadRows:
     def notes(self, n_rows: int) -> Iterator[str]:
         """Yield a note with the number of unusable rows and the first of them."""
         if self.rows:
-            first = "; ".join(f"{self.unit} {row.line}: {row.problem}" for row in self.rows[:3])
+            first = "; ".join(f"{self.unit} {row.line}: {row.problem.rstrip('.')}" for row in self.rows[:3])
             yield (
                 f"Skipped {counted(len(self.rows), 'row')} of the {n_rows:,} in {self.manifest} that cannot be used: "
-                f"{first}{'; and so on' if len(self.rows) > 3 else ''}."
+                f"{first}{'; and so on.' if len(self.rows) > 3 else '' if first.endswith('?') else '.'}"
             )
 
 
@@ -126,8 +127,8 @@ def open_manifest(path: Path, settings: ColumnSettings) -> ManifestFile:
 
 def _open_text(path: Path) -> IO[str]:
     with path.open("rb") as file:
-        utf16 = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
-    return path.open(encoding="utf-16" if utf16 else "utf-8-sig", errors="nmcl-marked", newline="")
+        head = file.read(2)
+    return path.open(encoding="utf-16" if is_utf16(head) else "utf-8-sig", errors="nmcl-marked", newline="")
 
 
 class _Delimited(ManifestFile):
@@ -154,7 +155,7 @@ class _Delimited(ManifestFile):
         try:
             if isinstance(cells, BadRow):
                 raise cells
-            return tuple(composed(checked(name).strip()) for name in cells)
+            return tuple(composed(checked(name).strip("\ufeff \t\r\n")) for name in cells)
         except BadRow:
             return ()
 
@@ -177,6 +178,7 @@ class _Delimited(ManifestFile):
 
     def _records(self, delimiter: str) -> Generator[tuple[int, list[str] | BadRow]]:
         """Yield non-blank rows with the line each begins on. After a bad row, parsing restarts at the next line."""
+        csv.field_size_limit(max(csv.field_size_limit(), N_CHARACTERS_MAX))
         with _open_text(self._path) as file:
             lines = _Lines(file)
             while True:
@@ -189,8 +191,7 @@ class _Delimited(ManifestFile):
                             yield number, cells
                     return
                 except csv.Error as error:
-                    hint = "Is a quote not closed, or not doubled within quotes?"
-                    yield lines.skip_line(), BadRow(f"{error}. {hint}")
+                    yield lines.skip_line(), BadRow(f"{error}. Is a quote not closed, or not doubled within quotes?")
 
     def rows(self, columns: Sequence[str], bad: BadRows) -> Iterator[Cells]:
         wanted = [self.columns.index(name) for name in columns]
@@ -269,8 +270,12 @@ def _json_object(line: str, number: int, bad: BadRows) -> dict[str, object] | No
         found = json.loads(checked(line).removeprefix("\ufeff"))  # left in the middle of concatenated files
     except json.JSONDecodeError as error:
         bad.add(number, f"is not valid JSON: {error.msg} at character {error.pos + 1}")
-    except (ValueError, RecursionError) as error:  # bad text, a number too long, or nested too deeply
+    except BadRow as error:
         bad.add(number, str(error))
+    except RecursionError:
+        bad.add(number, "is nested too deeply")
+    except ValueError:
+        bad.add(number, "has an integer of thousands of digits; store it as text")
     else:
         if isinstance(found, dict):
             return found

@@ -100,6 +100,7 @@ class Reader:
         text = self._prose(cells, "split")
         if text is None:
             return None
+        text = re.sub(r"(?<=\d)\.0+$", "", text)  # numbers of a column with gaps, as pandas writes them
         if text.lower() not in SPLIT_NAMES:
             raise BadRow(
                 f"unknown split {text!r}; expected train, validation, test or nothing. If the column is not "

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nmcl.pipeline.crawl.cells import prose
+from nmcl.pipeline.crawl.cells import is_utf16, prose
 from nmcl.pipeline.crawl.columns import ColumnSettings, Field
 from nmcl.pipeline.crawl.files import ANIMATION_SUFFIXES, SIDECAR_SUFFIXES, CrawlFiles, examples
 from nmcl.pipeline.crawl.rows import ABSENT
@@ -26,6 +26,8 @@ N_BYTES_WHOLE = 32 * 2**20
 N_VALUES_MAX = 100_000
 """Maximum number of values under one key of a streamed sidecar; larger ones, such as comments, are left out."""
 N_KEYS_SHOWN = 30
+UNKNOWN = "\ufffd"
+"""Character for bytes that are no text."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class SidecarReader:
         self._columns = columns or ColumnSettings()
         self._absent = absent
         self._broken: list[str] = []
+        self._garbled: list[str] = []
         self._keys: Counter[str] = Counter()
         self._n_with: Counter[str] = Counter()
         self.n_read = 0
@@ -105,7 +108,10 @@ class SidecarReader:
         else:
             venue = self._text(info.get("venue")) or self._text(info.get("location"))
         video_id = self._text(self._named(info, "id") if columns.id else info.get("id"))
-        return Sidecar(video_id, description or self._description_file(video), venue)
+        found = Sidecar(video_id, description or self._description_file(video), venue)
+        if any(text and UNKNOWN in text for text in (found.video_id, found.description, found.venue)):
+            self._garbled.append(video)
+        return found
 
     def title(self, video: str) -> str | None:
         """Return the title next to a video."""
@@ -137,12 +143,18 @@ class SidecarReader:
 
     def notes(self) -> tuple[str, ...]:
         """Return messages for the user about the sidecars read so far."""
-        if not self._broken:
-            return ()
-        return (
-            f"{counted(len(self._broken), 'sidecar is', 'sidecars are')} not valid JSON and skipped: "
-            f"{examples(self._broken)}. Download them again to use them.",
-        )
+        notes = []
+        if self._broken:
+            notes.append(
+                f"{counted(len(self._broken), 'sidecar is', 'sidecars are')} not valid JSON and skipped: "
+                f"{examples(self._broken)}. Download them again to use them."
+            )
+        if self._garbled:
+            notes.append(
+                f"{counted(len(self._garbled), 'video has', 'videos have')} a sidecar with bytes that are not UTF-8, "
+                f"read as {UNKNOWN}: {examples(self._garbled)}. Save such sidecars as UTF-8."
+            )
+        return tuple(notes)
 
     def _info(self, video: str) -> dict[str, Any]:
         path = self._files.sidecar(video, ".info.json")
@@ -186,11 +198,11 @@ class SidecarReader:
         if path is None:
             return None
         try:
-            text = (self._files.root / path).read_bytes().decode("utf-8-sig", "replace")
+            content = (self._files.root / path).read_bytes()
         except OSError:
             self._broken.append(path)
             return None
-        return self._text(text)
+        return self._text(content.decode("utf-16" if is_utf16(content) else "utf-8-sig", "replace"))
 
     def _text(self, value: object) -> str | None:
         """Return a JSON value as text; None if it means nothing."""

@@ -3,7 +3,6 @@
 Files are untrusted: their size is limited, and every step takes time linear in it.
 """
 
-import codecs
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Annotated, NamedTuple
 from annotated_types import MinLen
 
 from nmcl.pipeline.addressing import Reference
-from nmcl.pipeline.crawl.cells import prose
+from nmcl.pipeline.crawl.cells import is_utf16, prose
 from nmcl.pipeline.records import Line
 
 MAX_BYTES = 4 * 2**20
@@ -87,9 +86,8 @@ def parse(data: bytes) -> tuple[Line, ...]:
 
 
 def _decoded(data: bytes) -> str:
-    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
-        text = data.decode(encoding)
+        text = data.decode("utf-16" if is_utf16(data) else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise SubtitleError("is not text in UTF-8 or UTF-16") from error
     if "\0" in text:
@@ -109,9 +107,10 @@ def _cues(text: str) -> list[Cue]:
     times: tuple[float, float] | None = None
     lines: list[str] = []
     n_lines = n_characters = 0
+    is_vtt = text.startswith("WEBVTT")  # where a line of spaces belongs to its cue
     for line in chain((line.removesuffix("\n") for line in StringIO(text, newline=None)), ("",)):
         found = _TIMES.match(line) if "-->" in line else None
-        if found or not line:
+        if found or not (line if is_vtt else line.strip()):
             if times:
                 cues.append(Cue(*times, tuple(lines)))
             numbers = found.groups() if found else ()

@@ -95,6 +95,18 @@ def test_a_description_file_serves_where_nothing_else_does(tmp_path: Path) -> No
     assert [e.description for e in read_crawl(tmp_path, AUTO).entries] == ["Title", "From the file"]
 
 
+def test_a_description_file_in_another_encoding(tmp_path: Path) -> None:
+    crawl(tmp_path, a={}, b={}, c={}, d={"title": "fine"})
+    for name, encoding in (("a", "utf-16"), ("b", "latin-1"), ("c", "utf-8")):
+        (tmp_path / f"{name}.description").write_bytes("häst 馬".encode(encoding, "ignore"))
+    (tmp_path / "e.mp4").write_bytes(b"picture and sound")
+    (tmp_path / "e.info.json").write_bytes('{"title": "häst"}'.encode("latin-1"))
+    listing = read_crawl(tmp_path, AUTO)
+    found = {e.video_id: e.description for e in listing.entries}
+    assert found == {"a": "häst 馬", "b": "h\ufffdst", "c": "häst 馬", "d": "fine", "e": "h\ufffdst"}
+    assert any("2 videos have a sidecar with bytes that are not UTF-8, read as" in note for note in listing.notes)
+
+
 class TestWithManifest:
     def test_fills_only_what_has_no_column(self, tmp_path: Path) -> None:
         crawl(tmp_path, a={"id": "other", "description": "beside", "venue": "Sea"})

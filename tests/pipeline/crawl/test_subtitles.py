@@ -34,6 +34,12 @@ to my channel
 """
 """Automatic captions in YouTube's form: each line comes three times. The last cue is said again, five seconds later."""
 
+
+def test_a_line_of_spaces_ends_a_subrip_cue() -> None:
+    text = "1\n00:00:01,000 --> 00:00:02,000\nfirst\n \n2\n00:00:03,000 --> 00:00:04,000\nsecond\n"
+    assert [line.text for line in parse(text.encode())] == ["first", "second"]
+
+
 WEBVTT = """WEBVTT - a title
 
 STYLE
