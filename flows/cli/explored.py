@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from nmcl.flows import console
+from nmcl.pipeline.escape import visible
 from nmcl.pipeline.text import counted, listed
 
 if TYPE_CHECKING:
@@ -28,7 +29,10 @@ def of_story(story: "Story", as_json: bool) -> None:
     if as_json:
         _write(asdict(story))
         return
-    say = console.say
+
+    def say(text: str) -> None:
+        console.say(visible(text))  # without line breaks: one of a description could look like the next field
+
     say(f"{story.crawl}/{story.video_id}")
     say(f"  file: {story.file} ({story.file_state}, {story.n_bytes:,} bytes, sha256 {story.sha256[:12] or 'unknown'})")
     say(f"  row {story.row} of part-{story.part}.parquet, in {story.catalogue}")

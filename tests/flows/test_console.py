@@ -50,6 +50,15 @@ def test_no_line_looks_like_another_message(terminal: io.StringIO) -> None:
     assert all(line.startswith("  ") for line in OWN.sub("", terminal.getvalue()).splitlines()[1:])
 
 
+def test_a_long_first_column_leaves_room_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.StringIO()
+    monkeypatch.setattr(console, "_out", Console(file=file, highlight=False, width=60))
+    console.table("Crawls", ("crawl", "videos"), [("restaurants_" * 7, 1234)])
+    shown = file.getvalue()
+    assert "1,234" in shown
+    assert "".join(line.split("│")[1].strip() for line in shown.splitlines() if "│" in line) == "restaurants_" * 7
+
+
 def test_lines_of_a_log(capsys: pytest.CaptureFixture[str]) -> None:
     with console.showing_progress():
         for name in HOSTILE:
