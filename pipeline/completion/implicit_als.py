@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unuse
 
 from nmcl.pipeline.completion.base import Blocks, CompletionSettings, Pattern
 from nmcl.pipeline.completion.filling import check_training, fill_in, fitted_state, present
-from nmcl.pipeline.completion.ridge import Lines, columns, fit_line, moments, patterns_to_learn
+from nmcl.pipeline.completion.ridge import Lines, columns, fit_line, patterns_to_learn, support
 from nmcl.pipeline.completion.scaling import Scaling, fit_scaling
 from nmcl.pipeline.completion.table import walk
 from nmcl.pipeline.features import FeatureRows
@@ -65,7 +65,7 @@ class ImplicitCompleter:
                 rows = np.all([table.observed[name] for name in (*source, target)], axis=0)
                 if rows.any():
                     y = z[:, columns((target,), tuple(dims), dims)]
-                    seen = moments(np.concatenate([factors[rows], y[rows]], axis=1, dtype=np.float64))
+                    seen = support(np.concatenate([factors[rows], y[rows]], axis=1, dtype=np.float64))
                     lines.add(source, target, *fit_line(seen, factors.shape[1], settings.regularization))
         info = {"lines": lines.listed, "n_rows_used": len(table)}
         return fitted_state("implicit", settings, full, scaling, {"items": items, **lines.arrays}, info)

@@ -49,7 +49,7 @@ class Solver:
     squares: float
     """Sum of the squares of the centred targets."""
     n_distinct: int
-    """Number of rows that are no combination of others."""
+    """Number of rows that are no combination of others; all of them where only their moments are known."""
 
     def shrinkage(self) -> float:
         """Return the shrinkage of the least n RSS / (n - freedom)^2, all targets together."""
@@ -72,8 +72,12 @@ class Solver:
 class Support(Protocol):
     """Rows that a ridge is fitted to."""
 
-    def __add__(self, other: Any) -> "Support":
+    def __add__(self, other: "Support") -> "Support":
         """Return the rows of both."""
+
+    @property
+    def moments(self) -> "Moments":
+        """Moments of the rows."""
 
     def of(self, columns: np.ndarray) -> "Support":
         """Return the rows of some columns."""
@@ -90,8 +94,13 @@ class Moments:
     total: np.ndarray
     products: np.ndarray
 
-    def __add__(self, other: "Moments") -> "Moments":
-        return Moments(self.n + other.n, self.total + other.total, self.products + other.products)
+    @property
+    def moments(self) -> "Moments":
+        return self
+
+    def __add__(self, other: Support) -> "Moments":
+        added = other.moments
+        return Moments(self.n + added.n, self.total + added.total, self.products + added.products)
 
     def of(self, columns: np.ndarray) -> "Moments":
         return Moments(self.n, self.total[columns], self.products[np.ix_(columns, columns)])
@@ -106,31 +115,33 @@ class Moments:
         return Solver(self.n, mean, np.maximum(values, 0), vectors, turned, power, squares, self.n)
 
 
-def moments(rows: np.ndarray) -> Moments:
-    """Return the moments of rows (n, d), float32 or float64."""
-    return Moments(len(rows), rows.sum(axis=0, dtype=np.float64), (rows.T @ rows).astype(np.float64))
-
-
 @dataclass(frozen=True)
 class FewRows:
     """Rows themselves, float32.
 
     With n rows and d > n columns the dual form of ridge regression (Saunders, Gammerman and Vovk 1998) takes n^2 d
-    operations instead of d^3.
+    operations instead of d^3, and the rows less memory than their moments.
     """
 
     rows: np.ndarray
     """Shape (n, number of columns)."""
 
-    def __add__(self, other: "FewRows") -> "FewRows":
-        return FewRows(np.concatenate([self.rows, other.rows]))
+    @property
+    def moments(self) -> Moments:
+        rows = self.rows
+        return Moments(len(rows), rows.sum(axis=0, dtype=np.float64), (rows.T @ rows).astype(np.float64))
+
+    def __add__(self, other: Support) -> Support:
+        if isinstance(other, FewRows):
+            return support(np.concatenate([self.rows, other.rows]))
+        return self.moments + other
 
     def of(self, columns: np.ndarray) -> "FewRows":
         return FewRows(self.rows[:, columns])
 
     def solver(self, d: int) -> Solver:
         if len(self.rows) >= d:
-            return moments(self.rows).solver(d)
+            return self.moments.solver(d)
         mean = self.rows.mean(axis=0, dtype=np.float64)
         x, y = np.split(self.rows - mean, [d], axis=1)
         values, left = scipy.linalg.eigh(x @ x.T)
@@ -138,6 +149,12 @@ class FewRows:
         power = values * np.einsum("ij,ij->i", target, target)
         n_distinct = 1 + int(np.sum(values > DISTINCT * values[-1]))
         return Solver(len(x), mean, values, x.T @ left, target, power, float(np.square(y).sum()), n_distinct)
+
+
+def support(rows: np.ndarray) -> Support:
+    """Return rows (n, d), float32 or float64, or their moments where that is less."""
+    few = FewRows(rows)
+    return few if len(rows) < rows.shape[1] else few.moments
 
 
 @dataclass(frozen=True)
@@ -152,13 +169,13 @@ class Line:
         return y
 
 
-def fit_line(support: Support, d: int, shrinkage: float | None) -> tuple[Line, float]:
+def fit_line(rows: Support, d: int, shrinkage: float | None) -> tuple[Line, float]:
     """Fit a ridge from the first d columns to the others, with unpenalised intercept; return it and its shrinkage.
 
     Minimises sum ||y - x W - b||^2 + n * shrinkage * ||W||^2. None: the shrinkage with the smallest
     generalised cross-validation error (Golub, Heath and Wahba 1979), all targets together.
     """
-    solver = support.solver(d)
+    solver = rows.solver(d)
     chosen = solver.shrinkage() if shrinkage is None else shrinkage
     return solver.line(chosen), chosen
 
@@ -210,7 +227,7 @@ class Lines:
 
 @dataclass(frozen=True)
 class RidgeCompleter:
-    """Linear prediction from the other blocks. One pass over the data, then D x D matrices at most."""
+    """Linear prediction from the other blocks. One pass over the data, then D x D matrices at most, one per pattern."""
 
     settings: CompletionSettings
 
@@ -224,10 +241,10 @@ class RidgeCompleter:
         lines = Lines()
         for done, (source, target) in enumerate(pairs):
             progress("completion: ridge", done, len(pairs), f"{'+'.join(source)} to {target}")
-            support = _support((*source, target), seen, table.dims)
-            if support is not None:
+            having = _having((*source, target), seen, table.dims)
+            if having is not None:
                 width = sum(table.dims[name] for name in source)
-                lines.add(source, target, *fit_line(support, width, self.settings.regularization))
+                lines.add(source, target, *fit_line(having, width, self.settings.regularization))
         return fitted_state("ridge", self.settings, table, scaling, lines.arrays, {"lines": lines.listed})
 
     def complete(self, blocks: Blocks, state: State) -> Blocks:
@@ -246,17 +263,15 @@ class RidgeCompleter:
 
 def _by_pattern(table: FeatureRows, scaling: Scaling) -> dict[Pattern, Support]:
     """Return the observed columns of the rows of each pattern, or their moments, in one pass."""
-    few = len(table) < sum(table.dims.values())
     found: dict[Pattern, Support] = {}
     for pattern, rows in walk(table):
         if pattern:
-            values = scaling.read(table, pattern, rows)
-            chunk: Support = FewRows(values) if few else moments(values)
+            chunk = support(scaling.read(table, pattern, rows))
             found[pattern] = found[pattern] + chunk if pattern in found else chunk
     return found
 
 
-def _support(wanted: Pattern, seen: dict[Pattern, Support], dims: dict[str, int]) -> Support | None:
+def _having(wanted: Pattern, seen: dict[Pattern, Support], dims: dict[str, int]) -> Support | None:
     """Return the wanted blocks, in that order, of all rows that have every one of them."""
     total: Support | None = None
     for pattern, part in seen.items():

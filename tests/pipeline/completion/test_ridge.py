@@ -14,18 +14,23 @@ from nmcl.pipeline.completion.ridge import (
     FewRows,
     Line,
     Lines,
+    Moments,
     RidgeCompleter,
     Support,
     columns,
     fit_line,
-    moments,
     patterns_to_learn,
+    support,
 )
 from nmcl.pipeline.completion.scaling import fit_scaling
 from nmcl.pipeline.completion.table import check
 
 Blocks = dict[str, np.ndarray]
 WorldMaker = Callable[..., tuple[Blocks, Blocks]]
+
+
+def moments(rows: np.ndarray) -> Moments:
+    return FewRows(rows).moments
 
 
 @pytest.mark.parametrize("balance", [False, True])
@@ -70,11 +75,11 @@ def problem(n: int, d: int, t: int, noise: float, seed: int = 0) -> tuple[np.nda
     return x, x @ rng.standard_normal((d, t)) / np.sqrt(d) + noise * rng.standard_normal((n, t)) - 1.0
 
 
-@pytest.mark.parametrize("support", [moments, FewRows])
+@pytest.mark.parametrize("kind", [moments, FewRows])
 @pytest.mark.parametrize(("n", "d"), [(50, 6), (10, 30)])
-def test_is_the_ridge_of_scikit_learn(support: Callable[[np.ndarray], Support], n: int, d: int) -> None:
+def test_is_the_ridge_of_scikit_learn(kind: Callable[[np.ndarray], Support], n: int, d: int) -> None:
     x, y = problem(n, d, 4, noise=0.5)
-    line, shrinkage = fit_line(support(np.concatenate([x, y], axis=1)), d, 0.3)
+    line, shrinkage = fit_line(kind(np.concatenate([x, y], axis=1)), d, 0.3)
     expected = Ridge(alpha=0.3 * n).fit(x, y)
     assert shrinkage == 0.3
     np.testing.assert_allclose(line(x), expected.predict(x), rtol=1e-4, atol=1e-5)
@@ -159,3 +164,15 @@ def test_the_line_that_uses_most_is_taken() -> None:
     assert found is not None
     assert found[0] == ("a", "b")
     assert lines.best(("c",), "d") is None
+
+
+def test_rows_are_kept_while_they_take_less_than_their_moments() -> None:
+    x, _ = problem(9, 10, 0, noise=0.0)
+    few = support(x[:4]) + support(x[4:])
+    assert isinstance(few, FewRows)
+    np.testing.assert_array_equal(few.rows, x)
+    enough = [support(x[:2]) + few, few + support(x[:2]), few + support(x[:2]).moments, support(x[:2]).moments + few]
+    for both in enough:
+        assert isinstance(both, Moments)
+        np.testing.assert_allclose(both.products, x.T @ x + x[:2].T @ x[:2])
+    assert isinstance(few.of(np.arange(5)) + support(x[:1, :5]), Moments)
