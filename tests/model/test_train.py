@@ -80,6 +80,19 @@ def test_small_data_are_cut_into_more_batches() -> None:
     assert network.sizes == [2] * 5
 
 
+@pytest.mark.parametrize(("n_rows", "sizes"), [(235, [59, 59, 59, 58]), (3, [1, 1, 1]), (1050, [256] * 4 + [26])])
+def test_no_batch_of_small_data_is_a_rest_of_a_few_rows(n_rows: int, sizes: list[int]) -> None:
+    network = Scripted([5] * 6)
+    train_network(network, replace(SETTINGS, max_epochs=1, batch_size=256), ones(n_rows), ones(), silent)
+    assert network.sizes == sizes
+
+
+def test_earlier_versions_had_a_rest() -> None:
+    network = Scripted([5] * 6)
+    train_network(network, replace(SETTINGS, max_epochs=1, even_batches=False), ones(235), ones(), silent)
+    assert network.sizes == [58, 58, 58, 58, 3]
+
+
 @dataclass(frozen=True)
 class Report:
     stage: str

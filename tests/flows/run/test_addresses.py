@@ -115,10 +115,14 @@ WITH_NGRAMS = WITH_WORDS | {
     "ngrams": "features/ngrams-817f4ee49f38",
     "completion": "states/completion-39616722ee6b",
     "completed": "completed/all-01eefd671157",
-    "run": "runs/nmcl_stacked-b6ff2b904898",
+    "run": "runs/nmcl_stacked-efa7b415cc34",
 }
 """What the default settings have."""
-STACK = {"stacked_with": ["kernel_ridge", "mahalanobis", "logistic"], "folds": 0}
+STACK = {
+    "stacked_with": ["kernel_ridge", "mahalanobis", "logistic"],
+    "folds": 0,
+    "train": {"even_batches": False},
+}
 """Of versions before the stack was weighted by cross-validation."""
 PAPER = from_tree({"features": "paper", "model": STACK})
 ONLY_PAPERS = {"model": STACK, "features": {"words": {"extractor": "none"}, "ngrams": {"extractor": "none"}}}
@@ -131,7 +135,7 @@ def test_addresses_are_what_they_were(tmp_path: Path, monkeypatch: pytest.Monkey
     before = from_tree({"features": {"ngrams": {"extractor": "none"}}, "model": STACK})
     assert addresses(plan_of(tmp_path, before)) == GOLDEN | WITH_WORDS
     assert addresses(plan_of(tmp_path, Settings())) == GOLDEN | WITH_NGRAMS
-    assert plan_of(tmp_path, from_tree({"features": "paper"})).run.folder == "runs/nmcl_stacked-c9bb94bbab10"
+    assert plan_of(tmp_path, from_tree({"features": "paper"})).run.folder == "runs/nmcl_stacked-aa3a32bf6b59"
     assert not (tmp_path / "torch").exists()
 
 
