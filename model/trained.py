@@ -94,7 +94,8 @@ class Trained:
             masks,
             terms=self._checked_terms(terms or {}, len(next(iter(arrays.values())))),
         )
-        device = pick_device("auto")
+        train = getattr(self.settings, "train", None)  # closed forms have none
+        device = pick_device("cpu" if train is not None and train.device == "cpu" else "auto")
         outputs = list(predict_batches(self.network.to(device), rows, device))
         names = list(outputs[0].per_modality) if outputs else []
         return Prediction(
@@ -113,7 +114,9 @@ def fit(
     progress: Progress = silent,
     start: "Trained | None" = None,
 ) -> Trained:
-    """Train a model of the registry on training rows; validation rows choose the best epoch.
+    """Train a model of the registry on training rows; validation rows choose among epochs and penalties.
+
+    A stack with folds is fitted to the validation rows, too, once these choices are made.
 
     Args:
         name: name in the registry.
@@ -145,7 +148,7 @@ def fit(
     with _seeded(seed):
         shape = Shape(train.dims, classes, train.n_terms)
         network = entry.build(shape, chosen)
-        if start is not None:
+        if start is not None and isinstance(network, Network):
             _adopt(network, start, shape)
         history = network.fit(seen, choosing, seed, progress)
     network.cpu().eval()
@@ -182,7 +185,7 @@ def can_start_warm(name: str) -> bool:
         return isinstance(entry.build(Shape({"any": 1, "other": 1}, ("a", "b")), entry.settings), Network)
 
 
-def _adopt(network: Classifier, start: Trained, shape: Shape) -> None:
+def _adopt(network: Network, start: Trained, shape: Shape) -> None:
     """Load the weights of `start`; if its classes differ, only those whose shape does not depend on the classes.
 
     Raises:
@@ -199,6 +202,7 @@ def _adopt(network: Classifier, start: Trained, shape: Shape) -> None:
     if any(own[name] != value.shape for name, value in weights.items()):
         raise ModelError(f"the {start.name} to start from has other settings; train from scratch")
     network.load_state_dict(weights, strict=False)
+    network.starts_warm = True
 
 
 def _gradient_state(network: Classifier) -> set[str]:

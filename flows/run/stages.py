@@ -167,6 +167,10 @@ def fit(context: Context, plan: Plan) -> Plan:
     return plan.refreshed()
 
 
+TRAIN_STEPS = (5.0, 3.0, 5.0)
+"""About how long `nmcl_stacked`, the default model, takes for its network, the weights of its models, and all rows."""
+
+
 def _fit_steps(extractor: Extractor) -> tuple[float, float]:
     """Return about how long an extractor takes to read its videos and to fit, relative to others."""
     return (0.5, 2.0) if isinstance(extractor.need, Text) else (5.0, 40.0)
@@ -269,7 +273,7 @@ def train(context: Context, plan: Plan) -> Plan:
     run = plan.result
     if run.is_trained:
         return plan
-    with context.stage("train", [1.0] * 2) as progress, timed(context.store, "train", plan.run.address):
+    with context.stage("train", TRAIN_STEPS) as progress, timed(context.store, "train", plan.run.address):
         completed = load_completed(context.store, plan.catalogue, plan.completed)
         choice, labels = context.settings.model, labels_of(plan)
         start = stored_model(Run(context.store, plan.start)) if plan.start else None

@@ -27,7 +27,8 @@ from nmcl.model.data import Dataset, joined
 from nmcl.model.nmcl.nmcl import NMCL, NMCLSettings
 from nmcl.model.train import Network, predict_batches, train_epochs
 from nmcl.pipeline.addressing import Reference, at_references
-from nmcl.pipeline.progress import Progress, silent
+from nmcl.pipeline.errors import SettingsError
+from nmcl.pipeline.progress import Progress, silent, within
 
 StackedKind = Literal[
     "kernel_ridge", "mahalanobis", "logistic", "logistic_late", "forest_late", "ngram_bayes", "ngram_logistic"
@@ -67,6 +68,10 @@ class StackedSettings(NMCLSettings):
     folds: Annotated[int, Ge(0), Reference(0)] = 5
     """Number of folds of training and validation rows in which the models are fitted for their weights; afterwards they
     are fitted to all these rows. 0: weights are fitted on the validation rows, and the models on the training rows."""
+
+    def __post_init__(self) -> None:
+        if self.folds == 1:
+            raise SettingsError("model.folds is 1; expected 0, or at least 2.")
 
 
 class Stacking(nn.Module):
@@ -176,6 +181,8 @@ class StackedNMCL(Network):
     Each member first chooses what it has to choose (epochs, penalties) on validation rows. Then temperatures and
     weights are fitted by cross-validation: each training and validation row is predicted by members that were fitted to
     the other folds. At last all members are fitted to all these rows.
+
+    A warm start sets the network's initial weights of the last step alone: they have been fitted to validation rows.
     """
 
     reads_terms = True
@@ -198,23 +205,31 @@ class StackedNMCL(Network):
 
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
         initial = copy.deepcopy(self.nmcl.state_dict())
+        if self.starts_warm and self.settings.folds:  # from weights that were fitted to validation rows
+            self.nmcl = NMCL(self.shape, self.settings)
         history = self.nmcl.fit(train, validation, seed, progress)
         self.best_epoch = self.nmcl.best_epoch
-        report = _named(progress)
-        for _, model in self._models:
+        n_models = len(self._models)
+        for number, (kind, model) in enumerate(self._models):
+            progress("train: stacking", number, 2 * n_models, kind)
             if model.chooses or not self.settings.folds:
-                model.fit(self._trusted(train), self._trusted(validation), seed, report)
+                model.fit(self._trusted(train), self._trusted(validation), seed, silent)
         if not self.settings.folds:
             network = _predicted(self.nmcl, validation)[0]
             self.stacking.fit([network, *self._predictions(validation)], validation.label)
             return history
         rows = joined(train, validation)
-        log_p = list(self._out_of_fold(rows, seed, report))
+        weighing = within(progress, "train: stacking", n_models, 2 * n_models)
+        log_p = list(self._out_of_fold(rows, seed, weighing))
+        weighing("weights", n_models, n_models)
         self.held_out = self.stacking.fit_beside(_predicted(self.nmcl, validation)[0], log_p, rows.label)
         self.nmcl.load_state_dict(initial)
-        train_epochs(self.nmcl, self.settings.train, rows, self.best_epoch, _named(progress, "train: all rows"))
-        for _, model in self._models:
-            model.refit(self._trusted(rows), seed, report)
+        last, n_steps = "train: all rows", self.best_epoch + n_models
+        train_epochs(self.nmcl, self.settings.train, rows, self.best_epoch, within(progress, last, 0, n_steps))
+        for number, (kind, model) in enumerate(self._models, start=self.best_epoch):
+            progress(last, number, n_steps, kind)
+            model.refit(self._trusted(rows), seed, silent)
+        progress(last, n_steps, n_steps)
         return history
 
     @property
@@ -229,8 +244,8 @@ class StackedNMCL(Network):
     def _out_of_fold(self, rows: Dataset, seed: int, progress: Progress) -> Iterator[Tensor]:
         """Yield the log-probabilities of all rows by each stacked model, fitted to the other folds: shape (N, K)."""
         trusted = self._trusted(rows)
-        for number, (kind, model) in enumerate(self._models, start=1):
-            progress("train", number - 1, len(self._models), f"weights: {kind}")
+        for number, (kind, model) in enumerate(self._models):
+            progress("weights", number, len(self._models), f"weights: {kind}")
             yield from _cross_predicted(model, kind, trusted, min(self.settings.folds, len(rows)), seed)
 
     def _with_terms(self, trusted: Features, features: Features) -> Features:
@@ -280,10 +295,3 @@ def _predicted(model: Classifier, rows: Dataset, kind: StackedKind | None = None
 
 def _members(kind: StackedKind | None, output: Output) -> list[Tensor]:
     return list(output.per_modality.values()) if kind in BY_MODALITY else [output.log_probability]
-
-
-def _named(progress: Progress, name: str = "train: stacking") -> Progress:
-    def report(stage: str, done: int, total: int, note: str = "") -> None:
-        progress(name, done, total, note)
-
-    return report

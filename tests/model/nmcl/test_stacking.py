@@ -9,11 +9,13 @@ import torch
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
+from nmcl.flows.settings import from_tree
 from nmcl.model.base import Shape
 from nmcl.model.calibration import PAIR_PRIOR, confusion, inverse_temperature, pair_weights, pool_weights
 from nmcl.model.data import Dataset
 from nmcl.model.nmcl.stacking import LEAST, STACKED, StackedKind, Stacking, fold_numbers
 from nmcl.model.trained import fit
+from nmcl.pipeline.errors import SettingsError
 from tests.model.conftest import CLASSES, stacked
 
 
@@ -150,6 +152,32 @@ def test_it_is_fitted_to_validation_rows_in_the_end(train: Dataset, validation: 
     before = fit("nmcl_stacked", train, validation, CLASSES, stacked(stacked_with=("kernel_ridge",), folds=0))
     assert len(before.network.stacking.models[0].landmarks) == len(train)
     assert before.held_out is None
+
+
+def test_a_warm_start_does_not_predict_validation_rows_that_it_was_fitted_to(
+    train: Dataset, validation: Dataset
+) -> None:
+    """The champion was fitted to them; what is chosen and weighted on them must not come from its weights."""
+    random = np.random.default_rng(0)
+    noise = [replace(rows, label=random.integers(0, 4, len(rows))) for rows in (train, validation)]
+    settings = stacked(stacked_with=("logistic",))
+    champion = fit("nmcl_stacked", *noise, CLASSES, settings)
+    cold = fit("nmcl_stacked", *noise, CLASSES, settings, seed=1)
+    warm = fit("nmcl_stacked", *noise, CLASSES, settings, seed=1, start=champion)
+    assert warm.held_out is not None
+    right = (warm.held_out.argmax(axis=1) == noise[1].label).mean()
+    assert right < 0.4  # 0.25 by chance
+    assert all(new.loss > 0.8 * old.loss for new, old in zip(warm.history, cold.history, strict=False))
+    before, after = (found.network.nmcl.state_dict() for found in (champion, warm))
+    distance = sum(float((after[name] - before[name]).norm()) for name in before if name.endswith("weight"))
+    from_scratch = cold.network.nmcl.state_dict()
+    apart = sum(float((from_scratch[name] - before[name]).norm()) for name in before if name.endswith("weight"))
+    assert distance < 0.7 * apart
+
+
+def test_one_fold_is_refused() -> None:
+    with pytest.raises(SettingsError, match="folds is 1"):
+        from_tree({"model": {"folds": 1}})
 
 
 def test_folds_are_even_within_classes() -> None:
