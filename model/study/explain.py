@@ -103,7 +103,7 @@ def division(
         modalities: by name, shape (N, D_m), as extracted and completed.
         observed: which rows were extracted, shape (N,), bool.
     """
-    network = trained.network.nmcl if isinstance(trained.network, StackedNMCL) else trained.network
+    network = (trained.network.nmcl if isinstance(trained.network, StackedNMCL) else trained.network).cpu()
     if not isinstance(network, NMCL) or not network.nets:
         return {}
     features = {name: torch.from_numpy(array) for name, array in trained.standardizer.apply(modalities).items()}
@@ -150,7 +150,7 @@ def has_relations(trained: Trained) -> bool:
 
 
 def _cooperative(trained: Trained) -> NMCL:
-    network = trained.network
+    network = trained.network.cpu()
     if not isinstance(network, NMCL) or not network.nets or network.settings.composition != "cooperative":
         raise ModelError(f"{trained.name} on {len(trained.dims)} modalities has no relation scores; train nmcl on two")
     return network

@@ -76,7 +76,7 @@ class MethodRow:
     verdict_p_value: float | None = None
     """P-value of macro-F1 by the test of `StudyData.tested`, which decides the verdict."""
     mcnemar_p_value: float | None = None
-    """P-value of McNemar's test on the right and wrong test rows of all seeds together."""
+    """P-value of McNemar's test on the right and wrong test rows of the first seed."""
     macro_interval: tuple[float, float] | None = None
     """95 % bootstrap interval of macro-F1 minus that of the reference, over the test rows of all seeds together."""
 

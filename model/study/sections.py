@@ -17,7 +17,6 @@ from nmcl.model.study.runner import Runner
 from nmcl.model.study.trials import Outcome, Trial, run
 from nmcl.model.trained import fit
 from nmcl.pipeline import completion
-from nmcl.pipeline.addressing import hashed
 from nmcl.pipeline.completion import COMPLETERS, CompletionSettings
 from nmcl.pipeline.completion.held_out import nrmse
 from nmcl.pipeline.completion.scaling import fit_scaling
@@ -65,8 +64,12 @@ class HiddenBlocks:
     @property
     def recipe(self) -> dict[str, Any]:
         """See `runner.Item`."""
-        settings = hashed(self.settings)
-        return {"rows": self.whole.digest, "hidden": self.hidden, "completer": self.completer, "settings": settings}
+        return {
+            "rows": self.whole.digest,
+            "hidden": self.hidden,
+            "completer": self.completer,
+            "completion": completion.address(self.settings),
+        }
 
 
 def study_completion(whole: Fold, settings: CompletionSettings, runner: Runner) -> tuple[CompletionLevel, ...]:

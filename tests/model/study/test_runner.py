@@ -13,10 +13,11 @@ from nmcl.model.registry import MODELS
 from nmcl.model.study.folds import fold
 from nmcl.model.study.results import CompleterScores, Spread
 from nmcl.model.study.runner import Finding, artifact_of, load_finding, save_finding
+from nmcl.model.study.sections import HiddenBlocks
 from nmcl.model.study.study import Section, StudySettings, study
 from nmcl.model.study.trials import Outcome, Trial, run, score
 from nmcl.pipeline.addressing import Reference
-from nmcl.pipeline.completion import CompletionSettings
+from nmcl.pipeline.completion import CompletionSettings, base
 from nmcl.pipeline.progress import Progress
 from nmcl.pipeline.storage.artifacts import Artifact
 from nmcl.pipeline.storage.store import Store
@@ -78,6 +79,15 @@ def test_rows_decide_what_is_asked(table: FeatureTable) -> None:
     assert first.digest == again.digest != other.digest
     changed = {name: block + (name == "sound") for name, block in table.modalities.items()}
     assert fold(replace(table, modalities=changed), 0, MEAN).digest != first.digest
+
+
+def test_another_version_of_the_completers_is_another_finding(
+    table: FeatureTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = HiddenBlocks(fold(table, 0, MEAN), 0.5, "ridge", MEAN)
+    before = item.recipe
+    monkeypatch.setattr(base, "CODE_VERSION", base.CODE_VERSION + 1)
+    assert item.recipe != before
 
 
 class Stopped(Exception):

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from nmcl.flows.report.study.results import results
 from nmcl.model.evaluate import f1
@@ -18,7 +19,7 @@ from nmcl.model.study.folds import fold, stratified
 from nmcl.model.study.results import StudyData
 from nmcl.model.study.runner import Runner
 from nmcl.model.study.sections import hide, study_completion, subsets
-from nmcl.model.study.study import StudySettings, study
+from nmcl.model.study.study import TUNED_ONCE, StudySettings, study
 from nmcl.model.study.tuning import candidates, changed, tune
 from nmcl.pipeline.completion import CompletionSettings
 from nmcl.pipeline.errors import ModelError, WorkerError
@@ -121,6 +122,21 @@ def test_on_a_given_split_a_method_without_a_seed_is_trained_once() -> None:
         np.testing.assert_array_equal(arrays[f"logistic/{seed}"], arrays["logistic/0"])
     _, arrays = study(table(), StudySettings(("logistic",), seeds=2, jobs=1, skip=SKIP), QUICK)
     assert not np.array_equal(arrays["logistic/0"], arrays["logistic/1"])
+
+
+def test_mcnemar_s_test_counts_a_row_once() -> None:
+    given = replace(table(), split=stratified(table(), 0))
+    data, arrays = study(given, StudySettings(("nmcl", "majority"), seeds=3, jobs=1, skip=SKIP), QUICK)
+    right, right_too = (arrays[name].argmax(axis=1) == arrays["label/0"] for name in ("majority/0", "nmcl/0"))
+    n, k = int((right != right_too).sum()), int((right & ~right_too).sum())
+    assert {row.name: row.mcnemar_p_value for row in data.methods}["majority"] == binomtest(k, n).pvalue
+
+
+def test_a_search_on_one_of_several_splits_is_said() -> None:
+    settings = StudySettings(("logistic",), seeds=2, budget=1, jobs=1, skip=SKIP)
+    assert TUNED_ONCE in study(table(), settings, QUICK)[0].notices
+    given = replace(table(), split=stratified(table(), 0))
+    assert TUNED_ONCE not in study(given, settings, QUICK)[0].notices
 
 
 def test_methods_of_terms_are_left_out_without_terms() -> None:
