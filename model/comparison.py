@@ -81,13 +81,17 @@ def compare(label: np.ndarray, champion: np.ndarray, challenger: np.ndarray) -> 
 
 
 def agreement(label: np.ndarray, decided: np.ndarray) -> Agreement:
-    """Return Cohen's kappa of labels and the champion's predictions, both class indices of shape (N,)."""
+    """Return Cohen's kappa of labels and the champion's predictions, both class indices of shape (N,).
+
+    With a single label kappa is 0 for any predictions but perfect ones, where it is 0 / 0: the share of equal
+    predictions is used instead.
+    """
     if len(label) == 0:
         return Agreement(0, None)
+    if (label == label[0]).all():
+        return Agreement(len(label), float(np.mean(decided == label)))
     from sklearn.metrics import cohen_kappa_score
 
-    if len(np.unique(np.concatenate([label, decided]))) == 1:
-        return Agreement(len(label), 1.0)  # kappa is 0 / 0 with a single class
     return Agreement(len(label), float(cohen_kappa_score(label, decided)))
 
 

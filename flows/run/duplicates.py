@@ -101,10 +101,10 @@ def _candidates(space: Space, threshold: float, progress: Progress) -> dict[tupl
             for i, row, distance in close_pairs(group, block, threshold):
                 if places[i] < (number, row):
                     found[places[i], (number, row)] = distance
-            if len(found) > MAX_PAIRS:
-                raise UserError(
-                    f"More than {MAX_PAIRS:,} pairs are closer than {threshold:g}. Give a smaller --threshold."
-                )
+                if len(found) > MAX_PAIRS:
+                    raise UserError(
+                        f"More than {MAX_PAIRS:,} pairs are closer than {threshold:g}. Give a smaller --threshold."
+                    )
         progress("compare videos", end, len(parts))
     return found
 

@@ -32,8 +32,8 @@ LEAST_CONFIDENT = 1e-3
 class TermModel(Member):
     """Linear model on the terms of all feature sets that have any: log p = log softmax(s (t W + c)).
 
-    The setting of its penalty and the inverse temperature s have the highest likelihood on validation rows. A row
-    without any term gets the class shares of the training rows.
+    The setting of its penalty and the inverse temperature s have the highest likelihood on validation rows with any
+    term. A row without one gets the class shares of the training rows.
     """
 
     reads_terms = True
@@ -69,15 +69,17 @@ class TermModel(Member):
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
         best, kept = np.inf, None
         features = {TERMS.format(name): sparse_tensor(validation.terms[name]) for name in self.names}
+        known = self._scores(features)[1].numpy()
+        label = validation.label[known]
         self._count(train)
         for number, (penalty, solution) in enumerate(
             zip(self.candidates, self._fitted(train, self.candidates, seed), strict=True), start=1
         ):
             self._put(*solution)
-            scores = self._scores(features)[0].numpy()
-            factor = inverse_temperature(scores, validation.label, (LEAST_CONFIDENT, 100.0))
+            scores = self._scores(features)[0].numpy()[known]
+            factor = inverse_temperature(scores, label, (LEAST_CONFIDENT, 100.0)) if len(label) else 1.0
             log_p = torch.log_softmax(torch.from_numpy(factor * scores), dim=1).numpy()
-            loss = -log_p[np.arange(len(log_p)), validation.label].mean()
+            loss = -log_p[np.arange(len(log_p)), label].sum() / max(len(label), 1)
             progress("train", number, len(self.candidates), f"penalty {penalty:g}: validation loss {loss:.3f}")
             if loss < best:
                 best, self.chosen, kept = loss, penalty, solution

@@ -3,7 +3,7 @@
 Standardising gives every number of a vector the same weight; without it, most vectors of a network have small angles.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,8 +57,8 @@ def distances(directions: np.ndarray, direction: np.ndarray) -> np.ndarray:
     return found
 
 
-def close_pairs(first: np.ndarray, second: np.ndarray, radius: float) -> list[tuple[int, int, float]]:
-    """Return all pairs of rows of two blocks that are at most `radius` apart, with their distance.
+def close_pairs(first: np.ndarray, second: np.ndarray, radius: float) -> Iterator[tuple[int, int, float]]:
+    """Yield all pairs of rows of two blocks that are at most `radius` apart, with their distance.
 
     Args:
         first, second: Directions, shape (N, D) and (M, D), float32; NaN rows where absent, which are in no pair.
@@ -67,11 +67,9 @@ def close_pairs(first: np.ndarray, second: np.ndarray, radius: float) -> list[tu
 
     rows, columns = (np.flatnonzero(~np.isnan(block[:, 0])) for block in (first, second))
     if not len(rows) or not len(columns):
-        return []
+        return
     index = NearestNeighbors(radius=radius, metric="cosine", algorithm="brute").fit(second[columns])
     apart, found = index.radius_neighbors(first[rows])
-    return [
-        (int(rows[i]), int(columns[j]), float(distance))
-        for i, (near, values) in enumerate(zip(found, apart, strict=True))
-        for j, distance in zip(near, values, strict=True)
-    ]
+    for i, (near, values) in enumerate(zip(found, apart, strict=True)):
+        for j, distance in zip(near, values, strict=True):
+            yield int(rows[i]), int(columns[j]), float(distance)

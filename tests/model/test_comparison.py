@@ -46,6 +46,8 @@ def test_agreement_is_beyond_chance() -> None:
     assert agreement(label, label).kappa == 1.0
     assert agreement(label, np.zeros(100, np.int64)).kappa == pytest.approx(0.0)  # right for 90 %, by chance
     assert agreement(np.zeros(9, np.int64), np.zeros(9, np.int64)).kappa == 1.0
+    of_one_venue = agreement(np.zeros(50, np.int64), np.eye(50, dtype=np.int64)[0])
+    assert of_one_venue.kappa == pytest.approx(0.98)  # Cohen's would be 0
 
 
 def slice_of(

@@ -50,4 +50,4 @@ def test_close_pairs_are_all_pairs_within_the_radius() -> None:
     expected = {(int(present[i]), int(j)) for i, j in zip(*np.nonzero(apart <= radius), strict=True)}
     found = {(i, j): distance for i, j, distance in close_pairs(one, other, radius)}
     assert found.keys() == expected
-    assert close_pairs(first[3:4], other, 2.0) == []
+    assert not list(close_pairs(first[3:4], other, 2.0))
