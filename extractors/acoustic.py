@@ -43,8 +43,8 @@ class AcousticSettings:
     seed: Annotated[int, Ge(0), Reference(0)] = 0
     """Seed of the frame sampling."""
     sequence: Annotated[bool, Unhashed()] = False
-    """Whether the code of each frame of the spectrogram is stored too, 43 a second, besides their mean. It has an
-    address of its own, the mean is the same."""
+    """Whether the code of each frame of the spectrogram is stored too, 43 a second, besides their mean. It has its
+    own address; the mean is the same."""
     autoencoder: AutoencoderSettings = field(default_factory=AutoencoderSettings)
 
 

@@ -35,7 +35,7 @@ class VisualSettings:
     """Precision of the network's arithmetic. `auto`: bfloat16 if the processor or the GPU has instructions for it and
     the backbone's vectors keep a cosine of at least 0.999 with those of `float32`: a third of the time."""
     sequence: Annotated[bool, Unhashed()] = False
-    """Whether the vector of each key frame is stored too, besides their mean. It has an address of its own, the mean
+    """Whether the vector of each key frame is stored too, besides their mean. It has its own address; the mean
     is the same."""
     device: Annotated[str, Unhashed()] = "auto"
     """Device of the network. `auto`: a GPU if there is one; else a torch device name, such as `cpu` or `cuda:1`."""

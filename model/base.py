@@ -93,8 +93,8 @@ class Classifier(nn.Module, ABC):
     def fit(self, train: Dataset, validation: Dataset, seed: int, progress: Progress) -> tuple[Epoch, ...]:
         """Fit to standardised rows and return the training history, which is empty for closed-form methods.
 
-        Validation rows are used only to choose among alternatives. Called under a seeded global torch generator;
-        `seed` is for other libraries.
+        Validation rows choose among alternatives; a model that is also fitted to them sets `held_out`. Called under a
+        seeded global torch generator; `seed` is for other libraries.
         """
 
     @abstractmethod

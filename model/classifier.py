@@ -49,8 +49,8 @@ class NMCLClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         settings: Settings of the model that differ from its defaults, by dotted name, such as
             `{"hidden": 64, "train.max_epochs": 20}`; see docs/settings.md.
         completion: Name of the completer; `auto` selects the one with the smallest error on hidden training rows.
-        validation_fraction: Share of the training rows that choose among epochs and weigh models, and are not trained
-            on. Stratified by class.
+        validation_fraction: Share of the training rows that choose among epochs, penalties and stacking weights,
+            stratified by class. `nmcl_stacked` is then fitted to these rows, too; other models are not.
         random_state: Seed, or a generator that draws one; None: a new seed for each fit.
 
     Attributes:

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 CONSTANT = 1e-6
-"""Minimum ratio of a feature's standard deviation to its mean; below it, the feature is only rounding noise."""
+"""Smallest standard deviation, relative to the mean where that is above 1: below it, a feature is only rounding noise.
+"""
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class FeatureRows:
 
 def mean_and_deviation(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation of each column, float64; the deviation of a constant column is 0.
+
+    Columns of tiny values count as constant: scaled up, a single larger value would dominate all others.
 
     Args:
         rows: shape (N, D), N >= 1.

@@ -33,9 +33,9 @@ def explain(
 ) -> None:
     """Show everything that is known about one video.
 
-    Its file and what the file's header says, which limits cut it, what became of each modality, which feature sets were
-    observed or completed and by what, key frames, the prediction of the run and that of each feature set alone, the
-    nearest training videos, and how every vector was made. The file is only read if it is on this machine.
+    Its file and what the file's header says, which limits cut it, what happened to each modality, which feature sets
+    were observed or completed and by what, key frames, the prediction of the run and that of each feature set alone,
+    the nearest training videos, and how every vector was made. The file is only read if it is on this machine.
     """
     from nmcl.flows.cli import explored
     from nmcl.flows.run.explain import explain as explain_video

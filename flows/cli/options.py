@@ -200,7 +200,7 @@ class StudyOptions:
     ] = None
     deviations: Annotated[
         bool,
-        typer.Option("--deviations", help="Also compare nmcl with each deviation undone: printed_gate, ..."),
+        typer.Option("--deviations", help="Also compare nmcl with each deviation reverted: printed_gate, ..."),
     ] = False
     tune: Annotated[
         bool, typer.Option("--tune", help="First tune batch size, learning rate and dropout on validation rows.")

@@ -19,7 +19,7 @@ def status(
     out: KnownStore = "out",
     json: Json = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Exit with code 6 if something is unfinished, or damaged on sight.")
+        bool, typer.Option("--check", help="Exit with code 6 if something is unfinished or visibly damaged.")
     ] = False,
 ) -> None:
     """Show what a store holds, what is unfinished, and the next command to type.

@@ -36,7 +36,7 @@ class Vote:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one modality of a video."""
+    """What happened to one modality of a video."""
 
     modality: Modality
     outcome: str
