@@ -4,7 +4,7 @@ Notation used throughout `model`: N rows (videos), M modalities, D_m features of
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,6 +18,8 @@ class Dataset(FeatureRows):
 
     label: np.ndarray
     """Class indices, shape (N,), int64, 0..K-1."""
+    is_predicted: np.ndarray | None = field(default=None, kw_only=True)
+    """Rows whose label is the prediction of a model, shape (N,), bool; None if there is none."""
 
     def __post_init__(self) -> None:
         modalities, observed = checked(self.modalities, self.observed)
@@ -43,28 +45,33 @@ class Dataset(FeatureRows):
         unknown = sorted(kept - self.modalities.keys())
         if unknown:
             raise ModelError(f"no modality is called {unknown}; there are {list(self.modalities)}")
-        return Dataset(
-            {name: array for name, array in self.modalities.items() if name in kept},
-            {name: mask for name, mask in self.observed.items() if name in kept},
-            self.label,
+        return replace(
+            self,
+            modalities={name: array for name, array in self.modalities.items() if name in kept},
+            observed={name: mask for name, mask in self.observed.items() if name in kept},
             terms={name: matrix for name, matrix in self.terms.items() if name in kept},
         )
 
     def take(self, rows: np.ndarray) -> "Dataset":
         """Return a copy of some rows, given as indices or a mask of shape (N,)."""
         chosen = super().take(rows)
-        return Dataset(chosen.modalities, chosen.observed, self.label[rows], terms=chosen.terms)
+        is_predicted = None if self.is_predicted is None else self.is_predicted[rows]
+        return Dataset(
+            chosen.modalities, chosen.observed, self.label[rows], terms=chosen.terms, is_predicted=is_predicted
+        )
 
 
 def joined(first: Dataset, second: Dataset) -> Dataset:
     """Return the rows of both data sets, in order. They have the same modalities and terms."""
     from scipy.sparse import vstack
 
+    is_predicted = [np.zeros(len(d), bool) if d.is_predicted is None else d.is_predicted for d in (first, second)]
     return Dataset(
         {name: np.concatenate([array, second.modalities[name]]) for name, array in first.modalities.items()},
         {name: np.concatenate([mask, second.observed[name]]) for name, mask in first.observed.items()},
         np.concatenate([first.label, second.label]),
         terms={name: vstack([terms, second.terms[name]], format="csr") for name, terms in first.terms.items()},
+        is_predicted=np.concatenate(is_predicted),
     )
 
 
@@ -137,4 +144,4 @@ class Standardizer:
 
     def standardized(self, rows: Dataset) -> Dataset:
         """Return the same rows, standardised."""
-        return Dataset(self.apply(rows.modalities), rows.observed, rows.label, terms=rows.terms)
+        return replace(rows, modalities=self.apply(rows.modalities))

@@ -51,7 +51,13 @@ def fit_with_unlabelled(
         found = trained.predict(unlabelled.modalities, unlabelled.observed, unlabelled.terms).probability
         joining = most_probable(found)
         rows = unlabelled.take(joining)
-        more = Dataset(rows.modalities, rows.observed, found.argmax(axis=1)[joining], terms=rows.terms)
+        more = Dataset(
+            rows.modalities,
+            rows.observed,
+            found.argmax(axis=1)[joining],
+            terms=rows.terms,
+            is_predicted=np.ones(len(rows), bool),
+        )
         trained = fit(name, joined(train, more), validation, classes, settings, seed, progress, start)
     numbers = {"unlabelled": len(unlabelled), "joined": int(joining.sum())}
     return replace(trained, diagnostics={**trained.diagnostics, "self_training": numbers})

@@ -7,7 +7,7 @@ trees find what is not smooth, n-grams keep the rare words, and all of them err 
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -220,9 +220,11 @@ class StackedNMCL(Network):
             return history
         rows = joined(train, validation)
         weighing = within(progress, "train: stacking", n_models, 2 * n_models)
-        log_p = list(self._out_of_fold(rows, seed, weighing))
+        # Predicted labels, which other members agree with, would make the ensemble overconfident.
+        known = ~rows.is_predicted if rows.is_predicted is not None else np.ones(len(rows), bool)
+        log_p = [member[known] for member in self._out_of_fold(rows, seed, weighing)]
         weighing("weights", n_models, n_models)
-        self.held_out = self.stacking.fit_beside(_predicted(self.nmcl, validation)[0], log_p, rows.label)
+        self.held_out = self.stacking.fit_beside(_predicted(self.nmcl, validation)[0], log_p, rows.label[known])
         self.nmcl.load_state_dict(initial)
         last, n_steps = "train: all rows", self.best_epoch + n_models
         train_epochs(self.nmcl, self.settings.train, rows, self.best_epoch, within(progress, last, 0, n_steps))
@@ -256,7 +258,7 @@ class StackedNMCL(Network):
         if self.settings.missing == "completed":
             return rows
         masked = {name: array * rows.observed[name][:, None] for name, array in rows.modalities.items()}
-        return Dataset(masked, rows.observed, rows.label, terms=rows.terms)
+        return replace(rows, modalities=masked)
 
     @torch.no_grad()
     def diagnose(self, features: Features, observed: Mask) -> dict[str, Any]:

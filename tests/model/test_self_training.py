@@ -1,15 +1,19 @@
 """Self-training against the same steps by hand, and on rows whose hidden labels it cannot see."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from nmcl.model.data import Dataset, joined
+from nmcl.model.nmcl.stacking import Stacking
 from nmcl.model.self_training import SHARE, fit_with_unlabelled, most_probable
 from nmcl.model.trained import fit
 from nmcl.pipeline.features import FeatureRows
-from tests.model.conftest import CLASSES, quick, with_terms, world
+from tests.model.conftest import CLASSES, quick, stacked, with_terms, world
 
 
 def unlabelled(n: int = 200) -> FeatureRows:
@@ -62,3 +66,23 @@ def test_without_unlabelled_rows_it_is_the_same_model() -> None:
         trained.predict(few.modalities).probability, alone.predict(few.modalities).probability
     )
     assert trained.diagnostics["self_training"] == {"unlabelled": 0, "joined": 0}
+
+
+def test_a_stack_is_weighted_on_true_labels_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    weighted = []
+    fit_beside = Stacking.fit_beside
+
+    def watched(stacking: Stacking, network: Tensor, log_p: Sequence[Tensor], label: np.ndarray) -> Tensor:
+        weighted.append((label, {len(member) for member in log_p}))
+        return fit_beside(stacking, network, log_p, label)
+
+    monkeypatch.setattr(Stacking, "fit_beside", watched)
+    few, validation = world(24, 1), world(80, 2)
+    trained = fit_with_unlabelled(
+        "nmcl_stacked", few, unlabelled(), validation, CLASSES, stacked(stacked_with=("logistic", "forest_late"))
+    )
+    assert trained.diagnostics["self_training"]["joined"] > 0
+    for label, n_rows in weighted:  # of the first model, and of the second one
+        np.testing.assert_array_equal(label, np.concatenate([few.label, validation.label]))
+        assert n_rows == {104}
+    assert len(weighted) == 2
