@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -51,9 +51,12 @@ class Soundtrack:
         Raises:
             ClipError: `unreadable`: the sample format cannot be mixed.
         """
-        self._n_values += frame.samples * frame.layout.nb_channels
-        self._n_invalid += _silence_invalid(frame)
-        kind = (frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate)
+        n_channels = frame.layout.nb_channels
+        kind = (frame.format.name, frame.layout.name, n_channels, frame.sample_rate)
+        if kind[0] in _FLOATS:
+            n_values = frame.samples * (1 if kind[0].endswith("p") else n_channels)
+            self._n_invalid += _silence_invalid(frame, _FLOATS[kind[0]], n_values)
+        self._n_values += frame.samples * n_channels
         for track in self._tracks:
             track.add(frame, is_new_kind=kind != self._kind)
         self._kind = kind
@@ -74,23 +77,31 @@ class Soundtrack:
         return {rate_hz: samples for rate_hz, samples in found.items() if samples is not None}
 
 
-def _silence_invalid(frame: "AudioFrame") -> int:
-    """Set the samples of a frame to 0 that are no possible sound, and return their number."""
-    name = frame.format.name
-    if name not in _FLOATS:
-        return 0
-    n_values = frame.samples * (1 if frame.format.is_planar else frame.layout.nb_channels)
+def _silence_invalid(frame: "AudioFrame", dtype: type[np.floating[Any]], n_values: int) -> int:
+    """Set the samples of a frame to 0 that are no possible sound, and return their number.
+
+    Args:
+        n_values: Number of values of each plane.
+    """
     n_invalid = 0
     for plane in frame.planes:
-        values = np.frombuffer(memoryview(plane), _FLOATS[name], n_values)
-        if n_values and not max(values.max(), -values.min()) <= LOUDEST:  # also where one is NaN
+        values = np.frombuffer(memoryview(plane), dtype, n_values)
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = values.dot(values)  # an invalid value makes it larger than LOUDEST**2, infinite or NaN
+        if not squares <= LOUDEST**2:
             invalid = ~(np.abs(values) <= LOUDEST)
             values[invalid] = 0
             n_invalid += int(invalid.sum())
     return n_invalid
 
 
-_FLOATS = {"flt": np.float32, "fltp": np.float32, "dbl": np.float64, "dblp": np.float64}
+_FLOATS: dict[str, type[np.floating[Any]]] = {
+    "flt": np.float32,
+    "fltp": np.float32,
+    "dbl": np.float64,
+    "dblp": np.float64,
+}
+"""Floating-point sample formats of FFmpeg; those that end in p have a plane for each channel."""
 
 
 class _Track:
