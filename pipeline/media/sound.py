@@ -228,7 +228,8 @@ def _run_ffmpeg(
     samples = np.frombuffer(done.stdout, dtype="<i2")
     if not samples.size:
         said = stable(done.stderr.decode(errors="replace")).strip().splitlines()
-        said = [line for line in said if line.startswith(f"[{sound.codec_context.name} ")] or said
+        context = sound.codec_context  # None if PyAV has no such decoder
+        said = [line for line in said if context and line.startswith(f"[{context.name} ")] or said
         raise ClipError("unreadable", f"the soundtrack cannot be decoded ({said[0] if said else 'no sample'})")
     return samples
 
