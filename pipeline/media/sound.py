@@ -71,7 +71,7 @@ class Soundtrack:
             share = 100 * self._n_invalid / self._n_values
             raise ClipError(
                 "unreadable",
-                f"{share:.3g} % of the sound samples are not numbers or above {LOUDEST:,.0f} of full scale",
+                f"{share:.3g} % of the sound samples are not numbers, or above {LOUDEST:,.0f} times full scale",
             )
         found = {track.rate_hz: track.samples() for track in self._tracks}
         return {rate_hz: samples for rate_hz, samples in found.items() if samples is not None}
