@@ -173,8 +173,8 @@ def table(title: str, header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> N
     if _is_quiet():
         return
     drawn = Table(title=_cell(title), title_justify="left", title_style="bold")
+    fits = max(_cell(row[0]).cell_len for row in [header, *rows]) <= _out.width // 2
     for i, name in enumerate(header):
-        fits = max(_cell(row[0]).cell_len for row in [header, *rows]) <= _out.width // 2
         drawn.add_column(_cell(name), justify="left" if i == 0 else "right", no_wrap=i == 0 and fits, overflow="fold")
     for row in rows:
         drawn.add_row(*(_cell(value) for value in row))

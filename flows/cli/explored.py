@@ -24,15 +24,17 @@ def _write(value: Any) -> None:
     console.write(json.dumps(value, indent=1))  # ASCII only, so that a terminal interprets no part of it
 
 
+def _say_line(text: str) -> None:
+    """Print one line; a line break of a description is escaped, as what follows could look like the next field."""
+    console.say(visible(text))
+
+
 def of_story(story: "Story", as_json: bool) -> None:
     """Print everything about one video."""
     if as_json:
         _write(asdict(story))
         return
-
-    def say(text: str) -> None:
-        console.say(visible(text))  # without line breaks: one of a description could look like the next field
-
+    say = _say_line
     say(f"{story.crawl}/{story.video_id}")
     say(f"  file: {story.file} ({story.file_state}, {story.n_bytes:,} bytes, sha256 {story.sha256[:12] or 'unknown'})")
     say(f"  row {story.row} of part-{story.part}.parquet, in {story.catalogue}")
@@ -78,14 +80,14 @@ def of_story(story: "Story", as_json: bool) -> None:
 def _of_header(story: "Story") -> None:
     header = story.header
     if header is None:
-        console.say(f"  header: {story.header_problem}")
+        _say_line(f"  header: {story.header_problem}")
         return
     size = f"{header.width}x{header.height} {header.picture_codec}" if header.width else "no picture"
     rate = f", {header.frame_rate:.4g} frames/s" if header.frame_rate else ""
     length = "unknown length" if header.duration_s is None else f"{header.duration_s:.2f} s"
-    console.say(f"  header: {header.container}, {length}, {size}{rate}, sound {header.sound_codec or 'none'}")
+    _say_line(f"  header: {header.container}, {length}, {size}{rate}, sound {header.sound_codec or 'none'}")
     for limit in header.limits:
-        console.say(f"  limit: {limit}")
+        _say_line(f"  limit: {limit}")
 
 
 def _vote(vote: "Vote") -> str:

@@ -204,8 +204,7 @@ def _method_row(name: str, outcomes: Mapping[str, Sequence[Outcome]], folds: Seq
         return row
     reference = outcomes[REFERENCE]
     label, own, other, test_rows = _pooled(of_seeds, reference, folds)
-    first_label, *first = _pooled(of_seeds[:1], reference[:1], folds[:1])[:3]
-    right, right_too = (predicted == first_label for predicted in first)
+    right, right_too = (o.probability.argmax(axis=1) == o.label for o in (of_seeds[0], reference[0]))
     return replace(
         row,
         p_value=paired_t_test(_values(of_seeds, 0), _values(reference, 0)),
