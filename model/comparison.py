@@ -32,7 +32,7 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge, Interval
 
-from nmcl.model.evaluate import f1
+from nmcl.model.evaluate import f1, macro_f1
 from nmcl.pipeline.addressing import Reference
 from nmcl.pipeline.storage.run_files import Agreement, Comparison, Slice, Verdict
 
@@ -63,7 +63,7 @@ def compare(label: np.ndarray, champion: np.ndarray, challenger: np.ndarray) -> 
     """Compare the predictions of both models with the labels; all are class indices of shape (N,)."""
     if len(label) == 0:
         return Slice(0, {}, {}, None, None, 0, 0, None)
-    from nmcl.model.statistics import bootstrap, macro_f1, mcnemar_test
+    from nmcl.model.statistics import bootstrap, mcnemar_test
 
     right, right_too = challenger == label, champion == label
     names = ("micro_f1", "macro_f1")

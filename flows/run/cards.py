@@ -16,8 +16,8 @@ from nmcl.flows.feature_settings import FeatureChoice
 from nmcl.flows.report.numbers import count, decimal, percent
 from nmcl.flows.report.summary import flat, interval
 from nmcl.flows.run.evaluation import Evaluated
-from nmcl.model.evaluate import Evaluation
-from nmcl.model.statistics import bootstrap, macro_f1
+from nmcl.model.evaluate import Evaluation, macro_f1
+from nmcl.model.statistics import bootstrap
 from nmcl.pipeline.escape import markdown_code, markdown_text, visible
 from nmcl.pipeline.export.card import UNKNOWN
 from nmcl.pipeline.records import SPLITS, Split, Video

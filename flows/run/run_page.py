@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from nmcl.flows.report.run_data import Difference, FailedVideo, RunPage, Shares, ShownVideo, Vote
-from nmcl.model.statistics import bootstrap, macro_f1, mcnemar_test
+from nmcl.model.evaluate import macro_f1
+from nmcl.model.statistics import bootstrap, mcnemar_test
 from nmcl.pipeline.crawl.sample import is_sample
 from nmcl.pipeline.errors import StoreError
 from nmcl.pipeline.features import FeatureRows

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nmcl.model.evaluate import f1
+from nmcl.model.evaluate import f1, macro_f1
 from nmcl.model.feature_table import read_arrays
-from nmcl.model.statistics import bootstrap, macro_f1, paired_t_test
+from nmcl.model.statistics import bootstrap, paired_t_test
 from nmcl.pipeline.errors import StoreError
 
 EXPECTED = "Run `nmcl reproduce` again to write it."

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nmcl.model.evaluate import Curve, evaluate, f1
+from nmcl.model.evaluate import Curve, evaluate, f1, macro_f1
 from nmcl.model.feature_table import FeatureTable
 from nmcl.model.nmcl.nmcl import NMCLSettings
 from nmcl.model.registry import MODELS, Method
-from nmcl.model.statistics import bootstrap, macro_f1, mcnemar_test, paired_t_test, permutation_test
+from nmcl.model.statistics import bootstrap, mcnemar_test, paired_t_test, permutation_test
 from nmcl.model.study.figures import of_reference
 from nmcl.model.study.folds import Fold, fold, split_of
 from nmcl.model.study.learning_curves import Point, study_learning_curves

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import f1_score
 
-from nmcl.model.statistics import bootstrap, macro_f1, mcnemar_test, paired_t_test, permutation_test
+from nmcl.model.evaluate import macro_f1
+from nmcl.model.statistics import bootstrap, mcnemar_test, paired_t_test, permutation_test
 
 
 def test_the_paired_test_is_scipys() -> None:
