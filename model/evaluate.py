@@ -12,6 +12,8 @@ from nmcl.pipeline.storage.run_files import SplitScores
 CURVE_POINTS = 201
 """Number of points of a ROC curve, at equal steps of the false positive rate."""
 TOP = 5
+CALIBRATION_BINS = 15
+CALIBRATION_DRAWS = 200
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def evaluate(probability: np.ndarray, label: np.ndarray, classes: tuple[str, ...
     area = [_auc(truth[:, k], probability[:, k]) for k in range(len(classes))]
     defined = [value for value in area if value is not None]
     own = probability[np.arange(len(label)), label]
+    confidence = probability.max(axis=1)
     scores = SplitScores(
         n_rows=len(label),
         micro_f1=micro,
@@ -94,6 +97,8 @@ def evaluate(probability: np.ndarray, label: np.ndarray, classes: tuple[str, ...
         top5=_top_accuracy(probability, label),
         log_loss=float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean()),
         majority_share=float(np.bincount(label).max() / len(label)),
+        ece=calibration_error(confidence, predicted == label),
+        ece_if_calibrated=error_if_calibrated(confidence),
     )
     curves: dict[Literal["micro", "macro"], Curve | None] = {
         "micro": _curve([truth.ravel()], [probability.ravel()], scores.auc_micro),
@@ -105,6 +110,31 @@ def evaluate(probability: np.ndarray, label: np.ndarray, classes: tuple[str, ...
         per_class=_per_class(label, predicted, area, classes),
         roc={name: curve for name, curve in curves.items() if curve},
     )
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Return the expected calibration error (ECE), 0..1.
+
+    The mean over the rows of how far mean confidence and share of right predictions are apart in 15 bins of equal
+    width: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, equation 3.
+
+    Args:
+        confidence: Probability of the predicted class, shape (N,), N >= 1, 0..1.
+        right: Whether the prediction is right, shape (N,), bool.
+    """
+    number = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    return float(np.abs(np.bincount(number, weights=right - confidence)).sum() / len(confidence))
+
+
+def error_if_calibrated(confidence: np.ndarray) -> float:
+    """Return the mean calibration error of as many rows if each confidence were the probability of being right.
+
+    With few rows it is far from 0: hundred rows give some 10 %. A measured error is only evidence above this one.
+    Bröcker and Smith, "Increasing the Reliability of Reliability Diagrams", 2007, draw outcomes in the same way.
+    """
+    random = np.random.default_rng(0)
+    draws = (random.random(len(confidence)) < confidence for _ in range(CALIBRATION_DRAWS))
+    return float(np.mean([calibration_error(confidence, right) for right in draws]))
 
 
 def _checked(probability: np.ndarray, label: np.ndarray, n_classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -62,6 +62,10 @@ class MethodRow:
     auc_macro: Spread = Spread()
     top5: Spread = Spread()
     """Share of rows whose class is among the five most probable."""
+    ece: Spread = Spread()
+    """Expected calibration error."""
+    ece_if_calibrated: Spread = Spread()
+    """Mean of `ece` by chance alone, if the confidences were exact."""
     train_seconds: float | None = None
     """Wall-clock time of one training, mean over the seeds."""
     parameters: int | None = None

@@ -197,6 +197,8 @@ def _method_row(name: str, outcomes: Mapping[str, Sequence[Outcome]], folds: Seq
         auc_micro=_spread_of_known([s.auc_micro for s in scores]),
         auc_macro=_spread_of_known([s.auc_macro for s in scores]),
         top5=_spread_of_known([s.top5 for s in scores]),
+        ece=_spread_of_known([s.ece for s in scores]),
+        ece_if_calibrated=_spread_of_known([s.ece_if_calibrated for s in scores]),
         train_seconds=float(np.mean([o.seconds for o in of_seeds])),
         parameters=of_seeds[0].n_parameters,
     )

@@ -51,6 +51,10 @@ class SplitScores:
     """Log loss in nats."""
     majority_share: float | None = None
     """Accuracy of always predicting the most frequent label."""
+    ece: float | None = None
+    """Expected calibration error; 0 if 80 % confidence means 80 % right."""
+    ece_if_calibrated: float | None = None
+    """Mean of `ece` by chance alone, if the confidences were exact."""
 
 
 @dataclass(frozen=True)

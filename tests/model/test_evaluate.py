@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn import metrics
 
-from nmcl.model.evaluate import evaluate
+from nmcl.model.evaluate import calibration_error, error_if_calibrated, evaluate
 from nmcl.pipeline.errors import ModelError
 
 
@@ -56,6 +57,34 @@ def test_top_5_agrees_with_scikit_learn_without_ties(n: int, k: int, seed: int) 
         warnings.simplefilter("ignore")
         expected = metrics.top_k_accuracy_score(label, probability, k=min(5, k), labels=range(k))
     assert evaluate(probability, label, names(k)).scores.top5 == pytest.approx(expected)
+
+
+@given(n=st.integers(1, 60), seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=30)
+def test_calibration_error_is_that_of_a_loop_over_the_bins(n: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    confidence, right = random.random(n), random.random(n) < 0.5
+    confidence[0] = 1.0
+    expected = 0.0
+    for low in np.arange(15) / 15:
+        inside = (confidence >= low) & ((confidence < low + 1 / 15 - 1e-12) | (low > 0.93))
+        if inside.any():
+            expected += inside.sum() / n * abs(right[inside].mean() - confidence[inside].mean())
+    assert calibration_error(confidence, right) == pytest.approx(expected)
+
+
+def test_calibration_error_by_hand() -> None:
+    # 0.8 is right in three of four rows, 0.5 in both: (4 * 0.05 + 2 * 0.5) / 6
+    confidence = np.array([0.8, 0.8, 0.8, 0.8, 0.5, 0.5])
+    assert calibration_error(confidence, np.array([1, 1, 1, 0, 1, 1], bool)) == pytest.approx(0.2)
+
+
+def test_error_of_calibrated_predictions_is_that_of_their_sampling() -> None:
+    # One bin of n rows, each right with probability 0.5: the mean of |Binomial(n, 0.5) / n - 0.5|.
+    n = 100
+    expected = stats.binom(n, 0.5).expect(lambda hits: abs(hits / n - 0.5))
+    assert error_if_calibrated(np.full(n, 0.5)) == pytest.approx(expected, rel=0.15)
+    assert error_if_calibrated(np.ones(5)) == 0.0
 
 
 def test_perfect_predictions() -> None:

@@ -18,6 +18,7 @@ def tables(data: StudyData) -> Iterator[Table]:
         _methods,
         _tests,
         _ranking,
+        _calibration,
         _modalities,
         _enhanced,
         _variants,
@@ -79,6 +80,19 @@ def _ranking(data: StudyData) -> Table:
     )
     rows = tuple(_cells(row, columns) for row in data.methods)
     return Table("ranking", "Ranking quality and cost of each method.", columns, rows)
+
+
+def _calibration(data: StudyData) -> Table:
+    columns = (
+        _METHOD,
+        Column("Calibration error (ECE) %", "ece", "spread"),
+        Column("The same if calibrated %", "ece_if_calibrated", "spread"),
+    )
+    caption = (
+        f"Calibration: how far confidence and share of right predictions are apart. On {data.rows.test:,} test rows a "
+        "method with exact confidences has the error of the last column by chance."
+    )
+    return Table("calibration", caption, columns, tuple(_cells(row, columns) for row in data.methods))
 
 
 def _modalities(data: StudyData) -> Table:

@@ -19,7 +19,10 @@ from nmcl.pipeline.progress import silent
 from tests.model.conftest import world
 
 NMCL = str(Path(sys.executable).parent / "nmcl")
-MEASURES = {"micro_f1", "macro_f1", "auc_micro", "auc_macro", "top5", "train_seconds", "parameters", "p_value"}
+MEASURES = {
+    "micro_f1", "macro_f1", "auc_micro", "auc_macro", "top5", "ece", "ece_if_calibrated", "train_seconds", "parameters",
+    "p_value",
+}  # fmt: skip
 
 
 METHODS = "nmcl,variant_2,early_fusion,trumann,logistic,majority"

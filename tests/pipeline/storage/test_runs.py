@@ -67,6 +67,7 @@ def test_files_keep_the_keys_of_earlier_versions(store: Store) -> None:
     }  # fmt: skip
     assert metrics["test"].keys() == {
         "n_rows", "micro_f1", "macro_f1", "auc_micro", "auc_macro", "top5", "log_loss", "majority_share",
+        "ece", "ece_if_calibrated",
     }  # fmt: skip
     assert drift.keys() == {
         "champion", "crawls", "figures", "exceeded", "stopped", "settings", "news", "venues", "when",

@@ -251,7 +251,7 @@ def test_writes_all_files(folder: Path) -> None:
     )  # fmt: skip
     listed = (
         "table2-methods", "tests", "table3-modalities", "table4-enhanced", "table5-variants", "ranking",
-        "learning-curves", "completion", "absence", "gates", "collapse", "constant",
+        "calibration", "learning-curves", "completion", "absence", "gates", "collapse", "constant",
     )  # fmt: skip
     assert written == {
         "report.html",
