@@ -19,6 +19,7 @@ setup: .venv/ready
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing into .venv (a few minutes and some gigabytes the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	@$(BIN)/python -c "import librosa; librosa.stft"  # compiles its functions once: the first run would take longer
 	@touch $@
 
 ifdef CRAWL
