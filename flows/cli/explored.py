@@ -24,7 +24,7 @@ def _write(value: Any) -> None:
     console.write(json.dumps(value, indent=1))  # ASCII only, so that a terminal interprets no part of it
 
 
-def _say_line(text: str) -> None:
+def _line(text: str) -> None:
     """Print one line; a line break of a description is escaped, as what follows could look like the next field."""
     console.say(visible(text))
 
@@ -34,19 +34,18 @@ def of_story(story: "Story", as_json: bool) -> None:
     if as_json:
         _write(asdict(story))
         return
-    say = _say_line
-    say(f"{story.crawl}/{story.video_id}")
-    say(f"  file: {story.file} ({story.file_state}, {story.n_bytes:,} bytes, sha256 {story.sha256[:12] or 'unknown'})")
-    say(f"  row {story.row} of part-{story.part}.parquet, in {story.catalogue}")
+    _line(f"{story.crawl}/{story.video_id}")
+    _line(f"  file: {story.file} ({story.file_state}, {story.n_bytes:,} bytes, sha256 {story.sha256[:12] or 'unknown'})")
+    _line(f"  row {story.row} of part-{story.part}.parquet, in {story.catalogue}")
     if story.duplicate_of:
-        say(f"  the same bytes as {story.duplicate_of}")
+        _line(f"  the same bytes as {story.duplicate_of}")
     _of_header(story)
     if story.decoding:
-        say("  decoded by FFmpeg (PyAV): " + ", ".join(f"{name} {value}" for name, value in story.decoding.items()))
+        _line("  decoded by FFmpeg (PyAV): " + ", ".join(f"{name} {value}" for name, value in story.decoding.items()))
     if story.thumbnails_s:
-        say(f"  thumbnails: at {', '.join(f'{time_s:.1f}' for time_s in story.thumbnails_s)} s")
-    say(f"  description: {story.description or '–'}")
-    say(f"  label: {story.label or '–'}; split: {story.split or '–'}")
+        _line(f"  thumbnails: at {', '.join(f'{time_s:.1f}' for time_s in story.thumbnails_s)} s")
+    _line(f"  description: {story.description or '–'}")
+    _line(f"  label: {story.label or '–'}; split: {story.split or '–'}")
     console.table(
         "Modalities",
         ("modality", "outcome", "attempts", "remark"),
@@ -54,7 +53,7 @@ def of_story(story: "Story", as_json: bool) -> None:
     )
     if story.run:
         top = ", ".join(map(_vote, story.top)) or "nothing"
-        say(f"Prediction of {story.run} ({story.status or 'none'}): {top}")
+        _line(f"Prediction of {story.run} ({story.status or 'none'}): {top}")
     console.table(
         "Feature sets",
         ("feature set", "vector", "from", "key frames (s)", "vote"),
@@ -70,9 +69,9 @@ def of_story(story: "Story", as_json: bool) -> None:
         ],
     )
     _of_neighbours("Nearest training videos, all feature sets together", story.nearest)
-    say("Recipes, in full with --json:")
+    _line("Recipes, in full with --json:")
     for vector in story.vectors:
-        say(f"  {vector.artifact}: {_recipe(vector)}")
+        _line(f"  {vector.artifact}: {_recipe(vector)}")
     for note in story.notes:
         console.note(note)
 
@@ -80,14 +79,14 @@ def of_story(story: "Story", as_json: bool) -> None:
 def _of_header(story: "Story") -> None:
     header = story.header
     if header is None:
-        _say_line(f"  header: {story.header_problem}")
+        _line(f"  header: {story.header_problem}")
         return
     size = f"{header.width}x{header.height} {header.picture_codec}" if header.width else "no picture"
     rate = f", {header.frame_rate:.4g} frames/s" if header.frame_rate else ""
     length = "unknown length" if header.duration_s is None else f"{header.duration_s:.2f} s"
-    _say_line(f"  header: {header.container}, {length}, {size}{rate}, sound {header.sound_codec or 'none'}")
+    _line(f"  header: {header.container}, {length}, {size}{rate}, sound {header.sound_codec or 'none'}")
     for limit in header.limits:
-        _say_line(f"  limit: {limit}")
+        _line(f"  limit: {limit}")
 
 
 def _vote(vote: "Vote") -> str:

@@ -33,9 +33,9 @@ def results(data: StudyData) -> dict[str, Any]:
 
 def _method(row: MethodRow) -> dict[str, Any]:
     tree = asdict(row)
-    ranking = {name: tree[name] for name in ("auc_micro", "auc_macro", "top5", "ece", "ece_if_calibrated")}
-    tree |= {name: spread["mean"] for name, spread in ranking.items()}
-    tree["std"] = {name: spread["std"] for name, spread in ranking.items()}
+    measures = {name: tree[name] for name in ("auc_micro", "auc_macro", "top5", "ece", "ece_if_calibrated")}
+    tree |= {name: spread["mean"] for name, spread in measures.items()}
+    tree["std"] = {name: spread["std"] for name, spread in measures.items()}
     tree["macro_f1_difference"] = tree.pop("macro_interval")
     del tree["name"]
     return tree
