@@ -35,7 +35,8 @@ def of_story(story: "Story", as_json: bool) -> None:
         _write(asdict(story))
         return
     _line(f"{story.crawl}/{story.video_id}")
-    _line(f"  file: {story.file} ({story.file_state}, {story.n_bytes:,} bytes, sha256 {story.sha256[:12] or 'unknown'})")
+    digest = story.sha256[:12] or "unknown"
+    _line(f"  file: {story.file} ({story.file_state}, {story.n_bytes:,} bytes, sha256 {digest})")
     _line(f"  row {story.row} of part-{story.part}.parquet, in {story.catalogue}")
     if story.duplicate_of:
         _line(f"  the same bytes as {story.duplicate_of}")
